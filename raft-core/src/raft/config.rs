@@ -1,0 +1,83 @@
+//! The core's configuration: all durations in ticks, all limits in bytes or counts.
+
+use crate::types::NodeId;
+
+/// Configuration of [`Raft`](super::Raft). `Default` gives every value but `id`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Config {
+    /// This node. No default: 0 is refused.
+    pub id: NodeId,
+    /// Shortest election timeout, in ticks. A follower that hears nothing for a random time between
+    /// this and `election_ticks_max` campaigns; it also refuses other candidates for this long
+    /// after it heard its leader (thesis §4.2.3). Default 50: half a second of 10 ms ticks, well
+    /// above broadcast time and below what users notice (§5.6).
+    pub election_ticks_min: u32,
+    /// Longest election timeout, in ticks; above `election_ticks_min`. Default 100.
+    pub election_ticks_max: u32,
+    /// Ticks between heartbeats of an idle leader; a fifth of `election_ticks_min` or less is
+    /// wise. Default 5.
+    pub heartbeat_ticks: u32,
+    /// Most bytes of entries in one append message; one entry always fits. Default 256 KiB.
+    pub message_bytes_max: usize,
+    /// Most append messages sent to a follower and not yet acknowledged. Default 64.
+    pub in_flight_max: usize,
+    /// Most bytes of entries the log may hold in memory. Beyond it a leader refuses proposals and a
+    /// follower drops appends, until the state machine is flushed and the log compacted. Default
+    /// 256 MiB.
+    pub log_bytes_max: usize,
+    /// Bytes of entries kept behind a compaction for followers that are a little slow; they would
+    /// need a snapshot otherwise. Default 32 MiB.
+    pub log_trailing_bytes: usize,
+    /// Most bytes of entries a leader holds uncommitted. Default 64 MiB.
+    pub uncommitted_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            id: NodeId(0),
+            election_ticks_min: 50,
+            election_ticks_max: 100,
+            heartbeat_ticks: 5,
+            message_bytes_max: 256 * 1024,
+            in_flight_max: 64,
+            log_bytes_max: 256 * 1024 * 1024,
+            log_trailing_bytes: 32 * 1024 * 1024,
+            uncommitted_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Checks the values against each other.
+    ///
+    /// # Errors
+    /// The first value that makes no sense, and why.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |what| Err(ConfigError(what));
+        if self.id == NodeId(0) {
+            return refuse("id must not be 0");
+        }
+        if self.heartbeat_ticks == 0 {
+            return refuse("heartbeat_ticks must be at least 1");
+        }
+        if self.election_ticks_min <= self.heartbeat_ticks {
+            return refuse("election_ticks_min must exceed heartbeat_ticks");
+        }
+        if self.election_ticks_max <= self.election_ticks_min {
+            return refuse("election_ticks_max must exceed election_ticks_min");
+        }
+        if self.in_flight_max == 0 || self.message_bytes_max == 0 {
+            return refuse("in_flight_max and message_bytes_max must be at least 1");
+        }
+        if self.log_trailing_bytes >= self.log_bytes_max {
+            return refuse("log_trailing_bytes must be below log_bytes_max");
+        }
+        Ok(())
+    }
+}
+
+/// A value of [`Config`] that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(pub &'static str);

@@ -1,0 +1,94 @@
+//! Moving messages, snapshots and requests between processes: the traits.
+//!
+//! Two facilities. [`Transport`] and [`Inbox`] carry Raft's messages, which may be lost. [`Channel`],
+//! [`Connector`], [`Peers`] and [`Service`] carry requests and replies: clients use them, and nodes
+//! forward with them.
+
+use crate::raft::Envelope;
+use crate::state_machine::Snapshot;
+use crate::types::{GroupId, Identity, NodeId, SnapshotMeta, Term};
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// Sends messages to peers. Never blocks, never fails: what cannot be sent is dropped, and Raft
+/// sends again.
+pub trait Transport: Send + Sync + 'static {
+    /// Announces a group of this process: who it is, and where its messages go. Before this call
+    /// the transport neither connects nor delivers for the group.
+    fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>);
+
+    /// Where peers can be reached; called at start and whenever the membership changes.
+    fn set_peers(&self, group: GroupId, peers: Vec<(NodeId, String)>);
+
+    /// Sends a message to `envelope.to`. Messages of one kind to one peer keep their order where
+    /// they arrive; any may be lost, doubled or overtaken.
+    fn send(&self, group: GroupId, envelope: Envelope);
+
+    /// Streams a snapshot to a peer, paced. The outcome arrives through
+    /// [`Inbox::snapshot_sent`].
+    fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot);
+}
+
+/// What a transport delivers to one group of a process. Never blocks: when the group cannot keep
+/// up, messages are dropped.
+pub trait Inbox: Send + Sync + 'static {
+    /// A message from a peer whose identity the transport has checked.
+    fn receive(&self, envelope: Envelope);
+
+    /// A snapshot has arrived whole and intact; its bytes are kept until `data` is dropped.
+    fn receive_snapshot(&self, from: NodeId, term: Term, snapshot: Snapshot);
+
+    /// A snapshot was handed over whole (`ok`), or could not be.
+    fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool);
+}
+
+/// A boxed future, so that the traits below can be trait objects.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// One remote end that answers requests.
+pub trait Channel: Send + Sync + 'static {
+    /// Sends a request and waits for its reply. Requests are answered in any order. Dropping the
+    /// future gives up waiting; the request may still run. It has no deadline of its own.
+    fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+}
+
+/// Makes channels to addresses: how a client reaches a node.
+pub trait Connector: Send + Sync + 'static {
+    /// Connects to `host:port`.
+    fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>>;
+}
+
+/// Channels to the other nodes of the cluster: how a node forwards.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends a request to another node of the group, over the connection kept to it.
+    fn call(&self, group: GroupId, to: NodeId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+}
+
+/// Why a request has no reply, and whether it may have run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It never left this process: it certainly did not run.
+    #[error("{0}")]
+    NotSent(String),
+    /// It was sent, and the connection broke before a reply: it may have run.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A client.
+    Client,
+    /// A node of the cluster, which forwards.
+    Node(NodeId),
+}
+
+/// Answers requests. Called concurrently, on the transport's runtime; must not block it.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. Bad requests are answered too, in the service's own format.
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes>;
+}

@@ -1,0 +1,2 @@
+//! raft-kv
+pub mod api;
