@@ -1,6 +1,8 @@
 //! raft-core
 pub mod codec;
 pub mod log_store;
+#[cfg(feature = "tokio")]
+pub mod node;
 pub mod raft;
 pub mod state_machine;
 pub mod transport;

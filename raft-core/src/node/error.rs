@@ -1,0 +1,113 @@
+//! One error enum per operation; each variant says whether the request may still take effect.
+
+use crate::log_store::StorageError;
+use crate::raft::ConfigError;
+use crate::types::{Identity, NodeId};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log store failed.
+    #[error("log: {0}")]
+    Log(#[source] StorageError),
+    /// The log belongs to another node or cluster.
+    #[error(
+        "the data belongs to {} of cluster {}, not to {node} of cluster {cluster}",
+        found.node, found.cluster
+    )]
+    WrongIdentity {
+        /// Who the log says it belongs to.
+        found: Identity,
+        /// The cluster configured.
+        cluster: crate::types::ClusterId,
+        /// The node configured.
+        node: NodeId,
+    },
+    /// The log is blank and no initial membership was given.
+    #[error("no data and no initial membership to start from")]
+    NoMembership,
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Why a proposal has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// This node does not lead; no effect. Ask `leader`.
+    #[error("not the leader")]
+    NotLeader {
+        /// The leader this node knows.
+        leader: Option<NodeId>,
+    },
+    /// No room for more; no effect. Try again later.
+    #[error("overloaded")]
+    Overloaded,
+    /// The command exceeds the largest message; no effect.
+    #[error("command of {size} bytes exceeds the limit of {limit}")]
+    TooLarge {
+        /// Bytes of the command.
+        size: usize,
+        /// Most bytes a command may have.
+        limit: usize,
+    },
+    /// Leadership was lost after the command was appended: it may or may not take effect.
+    #[error("leadership lost before the outcome was known")]
+    LeadershipLost,
+    /// The node stopped: it may or may not take effect.
+    #[error("the node stopped")]
+    Stopped,
+}
+
+/// Why a query has no reply. A query never has an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// No room for more. Try again later.
+    #[error("overloaded")]
+    Overloaded,
+    /// The node stopped.
+    #[error("the node stopped")]
+    Stopped,
+}
+
+/// Why leadership was not transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// This node does not lead. Ask `leader`.
+    #[error("not the leader")]
+    NotLeader {
+        /// The leader this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The target is not another voter of the cluster, or there is none.
+    #[error("no other voter to hand leadership to")]
+    NoTarget,
+    /// The target did not take over within an election timeout; this node leads on.
+    #[error("the target did not take over in time")]
+    TimedOut,
+    /// The node stopped.
+    #[error("the node stopped")]
+    Stopped,
+}
+
+/// Why a node stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopCause {
+    /// It was asked to.
+    #[error("shut down")]
+    Shutdown,
+    /// Storage failed; the text says how. The process should exit with a failure.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// An invariant broke; the text says which. The process should exit with a failure.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
