@@ -63,7 +63,12 @@ pub trait Connector: Send + Sync + 'static {
 /// Channels to the other nodes of the cluster: how a node forwards.
 pub trait Peers: Send + Sync + 'static {
     /// Sends a request to another node of the group, over the connection kept to it.
-    fn call(&self, group: GroupId, to: NodeId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+    fn call(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        request: Bytes,
+    ) -> BoxFuture<Result<Bytes, CallError>>;
 }
 
 /// Why a request has no reply, and whether it may have run.
