@@ -4,6 +4,10 @@
 //! [`Connector`], [`Peers`] and [`Service`] carry requests and replies: clients use them, and nodes
 //! forward with them.
 
+mod memory;
+
+pub use memory::{MemoryNetwork, MemoryTransport};
+
 use crate::raft::Envelope;
 use crate::state_machine::Snapshot;
 use crate::types::{GroupId, Identity, NodeId, SnapshotMeta, Term};
