@@ -278,6 +278,31 @@ pub enum ActionReply {
     Txn(TxnReply),
 }
 
+/// A question to the state machine, answered from what the node has applied.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// Read; the answer is a [`RangeAnswer`].
+    Range(Range),
+    /// Describe the state; the answer is a [`Summary`].
+    Summary,
+}
+
+/// What [`Query::Range`] answers; also to a query that cannot be decoded.
+pub type RangeAnswer = Result<RangeReply, KvError>;
+
+/// The applied state in numbers: what [`Query::Summary`] answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// The store's revision.
+    pub revision: Revision,
+    /// Keys that exist.
+    pub keys: u64,
+    /// Rolling hash of everything applied; equal on nodes at equal `last_applied`.
+    pub state_hash: u64,
+    /// The last entry applied.
+    pub last_applied: Index,
+}
+
 /// How fresh a read must be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Consistency {

@@ -1,2 +1,12 @@
 //! raft-kv
 pub mod api;
+#[cfg(any(feature = "client", feature = "service"))]
+mod check;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "service")]
+pub mod service;
+pub mod wire;
+
+#[cfg(feature = "client")]
+pub use client::Client;

@@ -1,0 +1,5 @@
+//! The crate's integration tests.
+
+mod client;
+mod fake;
+mod wire;
