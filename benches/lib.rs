@@ -16,7 +16,8 @@ impl Cores {
     /// `count` cores, the first of which leads.
     pub fn new(count: u64) -> Self {
         let ids = (1..=count).map(NodeId);
-        let membership = Membership::of_voters(ids.clone().map(|id| (id, Member::default())).collect());
+        let membership =
+            Membership::of_voters(ids.clone().map(|id| (id, Member::default())).collect());
         let core = |id: NodeId| {
             let config = Config {
                 id,
