@@ -1,0 +1,3 @@
+//! The binary `raft` as a library, so that its parts can be tested without starting processes.
+
+pub mod args;
