@@ -1,0 +1,43 @@
+//! Parsers of single argument values. Each error says what would have been right.
+
+use raft_core::types::{ClusterId, NodeId};
+use std::time::Duration;
+
+/// A node id, `3` or `n3`.
+pub fn node(text: &str) -> Result<NodeId, String> {
+    match text.strip_prefix('n').unwrap_or(text).parse() {
+        Ok(id) if id > 0 => Ok(NodeId(id)),
+        _ => Err("a node id is a whole number from 1, as in `3` or `n3`".into()),
+    }
+}
+
+/// A member, `3=host:port`.
+pub fn member(text: &str) -> Result<(NodeId, String), String> {
+    let (id, address) = text.split_once('=').ok_or("a member is written N=HOST:PORT")?;
+    Ok((node(id)?, self::address(address)?))
+}
+
+/// An address, `host:port`.
+pub fn address(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(text.into()),
+        _ => Err("an address is written HOST:PORT, as in `127.0.0.1:2380`".into()),
+    }
+}
+
+/// A cluster id, 1 to 16 hexadecimal digits.
+pub fn cluster(text: &str) -> Result<ClusterId, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let parsed = u64::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'));
+    parsed.map(ClusterId).ok_or_else(|| "a cluster id is 1 to 16 hexadecimal digits".into())
+}
+
+/// A length of time above zero, `250ms` or `1m 30s`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) => Err("must be above zero".into()),
+        Err(error) => Err(format!("{error}; write it as `250ms`, `5s` or `1m 30s`")),
+    }
+}
