@@ -12,6 +12,7 @@ mod io;
 mod leader;
 mod log;
 mod message;
+mod notation;
 mod persist;
 mod progress;
 mod read;
