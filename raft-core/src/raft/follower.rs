@@ -91,7 +91,7 @@ fn take_entries(state: &mut State, run: &Run) -> bool {
         return false;
     }
     let Some(missing) = state.log.missing(run) else { return true };
-    if state.log.bytes() + missing.size() > state.config.log_bytes_max {
+    if state.must_compact_before(&missing) {
         // Unacknowledged: the leader sends again once there is room.
         return false;
     }

@@ -183,6 +183,18 @@ impl State {
         self.persist.append(run);
     }
 
+    /// Whether the log is full, and compacting what was applied would make room for `run`. What it
+    /// would not help must be taken: after a restart nobody may know what is committed, and a log
+    /// full of such entries could otherwise never take the entry that commits them. What comes then
+    /// is bounded by the log of the leader.
+    pub(super) fn must_compact_before(&self, run: &Run) -> bool {
+        let Config { log_bytes_max, log_trailing_bytes, .. } = self.config;
+        let extends = run.first().index > self.log.last().index;
+        extends
+            && self.log.bytes() + run.size() > log_bytes_max
+            && self.log.compaction_point(self.handed_index, log_trailing_bytes).is_some()
+    }
+
     /// Hands the state machine over to a snapshot.
     pub(super) fn restore(&mut self, meta: SnapshotMeta) {
         self.restores.push(meta.clone());

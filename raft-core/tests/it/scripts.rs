@@ -44,4 +44,5 @@ macro_rules! scripts {
 
 scripts! {
     election_simple
+    overload_full_log_takes_noop
 }
