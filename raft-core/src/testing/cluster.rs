@@ -192,8 +192,7 @@ impl Cluster {
             return;
         }
         server.start();
-        let line = server.raft.as_ref().map(|raft| raft.status().to_string());
-        self.note(format_args!("{}", line.unwrap_or_default()));
+        self.note(format_args!("{id} restart"));
         self.act(id, |_| {});
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | verb | what happens |
 //! |---|---|
-//! | `cluster nodes=3 leader=1` | a new cluster; with `leader`, that node is elected and all settle |
+//! | `cluster nodes=3 leader=1` | a new cluster; with `leader`, that node has won an election |
 //! | `disk 1 1@1 2@1 term=3 vote=2` | the node starts anew from such a disk |
 //! | `tick 1 5`, `tick all 5` | ticks of a node's clock, or of every node's in turn |
 //! | `campaign 1` | a pre-vote at once |
@@ -108,6 +108,7 @@ fn new_cluster(arguments: &mut Arguments) -> Result<Cluster, String> {
         settle(&mut cluster)?;
         cluster.tick(NodeId(leader));
         settle(&mut cluster)?;
+        cluster.take_trace();
     }
     Ok(cluster)
 }

@@ -43,6 +43,9 @@ macro_rules! scripts {
 }
 
 scripts! {
+    election_restarted_leader
+    election_restoring_node_votes
     election_simple
     overload_full_log_takes_noop
+    overload_inherited_entries
 }
