@@ -4,6 +4,9 @@
 //! request, a reply out of its frame, a deadline is exchanged in front of a request that is
 //! forwarded. Decoding never panics and takes whole buffers only: bytes left over are an error.
 
+#[cfg(test)]
+mod tests;
+
 use crate::api::{
     Action, Consistency, KvError, NodeStatus, Range, RangeReply, Reply, ReplyBody, Request,
     RequestBody, RequestId, VERSION,
