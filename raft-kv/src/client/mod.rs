@@ -11,6 +11,7 @@
 mod directory;
 mod error;
 mod exchange;
+pub(crate) mod frame;
 mod session;
 
 pub use error::{Cause, ClientError};
@@ -348,7 +349,7 @@ impl Client {
             let ticket = self.ticket(deadline).await?;
             let frame_ms = self.frame_ms(deadline);
             let request = ticket.request();
-            let frame = wire::encode_write(frame_ms, Some(request), &action, size_of(&action));
+            let frame = frame::encode_write(frame_ms, Some(request), &action, size_of(&action));
             if frame.len() > REQUEST_BYTES_MAX {
                 return Err(ClientError::Refused(over_limit(&action, frame.len())));
             }
@@ -397,7 +398,7 @@ impl Client {
             return Ok(session);
         }
         let frame_ms = self.frame_ms(deadline);
-        let frame = wire::encode_write(frame_ms, None, &Action::OpenSession, 0);
+        let frame = frame::encode_write(frame_ms, None, &Action::OpenSession, 0);
         let mut exchange =
             Exchange { frame, frame_ms, deadline, repeatable: true, in_doubt: false };
         let body = match shared.exchange(&mut exchange).await {

@@ -8,6 +8,7 @@ use crate::api::{
     Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Query, REQUEST_BYTES_MAX, Range,
     RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision, SessionId, Summary,
 };
+use crate::client::frame::encode_write;
 use crate::wire;
 use bytes::Bytes;
 use raft_core::node::{
@@ -185,7 +186,7 @@ fn put(named: bool) -> Bytes {
     let name = RequestId { session: SessionId(1), seq: 2, unanswered_from: 1 };
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
     let action = Action::Op(Op::Put { key, value, prev_kv: false });
-    wire::encode_write(DEADLINE_MS, named.then_some(name), &action, 0)
+    encode_write(DEADLINE_MS, named.then_some(name), &action, 0)
 }
 
 fn done() -> Bytes {
@@ -359,7 +360,7 @@ async fn a_write_in_doubt_is_repeated_only_under_a_name() {
 async fn opening_a_session_is_repeated() {
     let at = Fixture::new(Some(2));
     at.peer_answers([lost(), Ok(wire::encode_reply(&written()))]);
-    let open = wire::encode_write(DEADLINE_MS, None, &Action::OpenSession, 0);
+    let open = encode_write(DEADLINE_MS, None, &Action::OpenSession, 0);
     assert_eq!(at.ask(Caller::Client, open).await, written());
 }
 
@@ -481,7 +482,7 @@ async fn bad_requests_are_answered_and_go_no_further() {
     let reply = at.ask(Caller::Client, large).await;
     assert!(matches!(reply, Err(KvError::TooLarge { .. })), "{reply:?}");
     let delete = Action::Op(Op::Delete { keys: Keys::One(Bytes::new()), prev_kv: false });
-    let reply = at.ask(Caller::Client, wire::encode_write(DEADLINE_MS, None, &delete, 0)).await;
+    let reply = at.ask(Caller::Client, encode_write(DEADLINE_MS, None, &delete, 0)).await;
     assert_eq!(reply, Err(KvError::KeyEmpty));
     assert_eq!(at.proposed(), 0);
 }

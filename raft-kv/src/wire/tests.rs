@@ -1,7 +1,9 @@
 //! The forms that only this crate uses.
 
 use super::*;
-use crate::api::{Command, Op, SessionId};
+use crate::api::{Action, Command, Op, RequestId, SessionId};
+use crate::client::frame::encode_write;
+use crate::service::frame::{CommandHead, is_ok, range_reply};
 
 fn action(value: usize) -> Action {
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from(vec![7; value]));
