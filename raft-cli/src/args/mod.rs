@@ -1,8 +1,94 @@
 //! The command line: what every verb takes, and the examples its help teaches with. One file per
 //! verb. Nothing here acts; it parses.
 
+pub mod bench;
+pub mod cas;
 pub mod cert;
+pub mod completion;
+pub mod connection;
+pub mod del;
 pub mod demo;
+pub mod export;
+pub mod get;
+pub mod import;
 pub mod inspect;
+pub mod put;
 pub mod serve;
+pub mod status;
+pub mod text;
+pub mod transfer;
+pub mod txn;
 pub mod values;
+
+use crate::output::Format;
+use clap::{Parser, Subcommand};
+use connection::Connection;
+
+const AFTER_HELP: &str = "\
+Start here:
+  raft demo --dir /tmp/trio                  three nodes on this machine, until Ctrl-C
+  raft --dir /tmp/trio put greeting hello    in a second terminal
+  raft --dir /tmp/trio get greeting
+  raft --dir /tmp/trio status
+
+Exit codes:
+  0  done
+  1  the answer is no: key not found, condition not met
+  2  wrong command line or input
+  3  refused by the cluster: certainly no effect; the same again will be refused again
+  4  unavailable, no node or no quorum reached: certainly no effect; try again later
+  5  outcome unknown: sent, but no answer came; it may have taken effect
+  6  something on this machine: a file, a port, a certificate, a disk
+
+Errors are one line on stderr; with `-o json`, one JSON object.";
+
+/// A replicated key-value store on Raft.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "raft", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// How to print results: tables for people, JSON for programs.
+    #[arg(short, long, value_name = "FORMAT", global = true, value_enum, default_value_t)]
+    pub output: Format,
+    /// How to reach a cluster; may stand after the verb as well.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Subcommand, Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one value of it per process")]
+pub enum Verb {
+    /// Run a whole cluster on this machine.
+    Demo(demo::Demo),
+    /// Run one node.
+    Serve(serve::Serve),
+    /// Set a key.
+    Put(put::Put),
+    /// Read a key, a range or a prefix.
+    Get(get::Get),
+    /// Delete a key or a prefix.
+    Del(del::Del),
+    /// Set a key if it is what you think it is.
+    Cas(cas::Cas),
+    /// Run a transaction: conditions, and operations for either answer.
+    Txn(txn::Txn),
+    /// Show all members: role, term, indexes, progress.
+    Status(status::Status),
+    /// Hand leadership to another node.
+    Transfer(transfer::Transfer),
+    /// Load keys and values from JSON lines or TSV.
+    Import(import::Import),
+    /// Write keys and values as JSON lines or TSV.
+    Export(export::Export),
+    /// Measure throughput and latency.
+    Bench(bench::Bench),
+    /// Make certificates for a cluster.
+    Cert(cert::Cert),
+    /// Look into a node's data directory.
+    Inspect(inspect::Inspect),
+    /// Print a shell's completion script.
+    Completion(completion::Completion),
+}

@@ -1,0 +1,80 @@
+//! What verbs print on stdout: tables for people, JSON for programs. Results only; progress and
+//! errors go to stderr. Nothing here talks to a cluster.
+
+mod bytes;
+pub mod pairs;
+pub mod status;
+mod table;
+pub mod txn;
+
+pub use bytes::{BytesField, KeyAndValue, printable};
+pub use table::Table;
+
+use crate::failure::Failure;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Format {
+    /// For people: aligned columns, short sentences, unprintable bytes escaped.
+    #[default]
+    Table,
+    /// For programs: one JSON document on one line.
+    Json,
+}
+
+/// Where results go and how.
+pub struct Output<'a> {
+    /// How.
+    pub format: Format,
+    writer: Box<dyn Write + 'a>,
+}
+
+impl<'a> Output<'a> {
+    /// Prints to `writer`, which should be buffered.
+    pub fn new(format: Format, writer: impl Write + 'a) -> Self {
+        Self { format, writer: Box::new(writer) }
+    }
+
+    /// Prints to stdout, buffered: call [`Output::finish`] at the end.
+    pub fn stdout(format: Format) -> Output<'static> {
+        Output::new(format, io::BufWriter::with_capacity(64 * 1024, io::stdout()))
+    }
+
+    /// Prints `json` as one line, or what `text` gives for people, by the format.
+    ///
+    /// # Errors
+    /// Of kind `OutputClosed` if the reader has gone, `Local` if the output cannot be written.
+    pub fn print(
+        &mut self,
+        json: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let mut line = match self.format {
+            Format::Json => serde_json::to_string(json).expect("our types have only string keys"),
+            Format::Table => text(),
+        };
+        if !line.ends_with('\n') {
+            line.push('\n');
+        }
+        self.raw(line.as_bytes())
+    }
+
+    /// Prints bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Output::print`].
+    pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.writer.write_all(bytes).map_err(|error| Failure::stdout(&error))
+    }
+
+    /// Hands everything printed so far to the operating system.
+    ///
+    /// # Errors
+    /// As [`Output::print`].
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.writer.flush().map_err(|error| Failure::stdout(&error))
+    }
+}
