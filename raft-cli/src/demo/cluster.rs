@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -42,6 +42,11 @@ impl Cluster {
     /// Its folder.
     pub const fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// The program the nodes run.
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// Starts every node and waits until each serves.

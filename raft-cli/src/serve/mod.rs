@@ -4,7 +4,8 @@
 //! Nothing here retries: whatever fails at the start or stops the node later ends the process with
 //! the cause in one line, and harms no data.
 
-mod plan;
+mod credentials;
+pub mod plan;
 pub(crate) mod stop;
 
 use crate::args::serve::Serve;
@@ -18,7 +19,7 @@ use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
-use raft_net_quic::{BindError, Credentials, QuicConfig, QuicTransport};
+use raft_net_quic::{BindError, QuicConfig, QuicTransport};
 use raft_storage_redb::RedbLog;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -30,8 +31,6 @@ use tracing::{error, info, warn};
 
 /// The one group of a process.
 const GROUP: GroupId = GroupId(0);
-/// The log's file in a data directory.
-pub(crate) const LOG_FILE: &str = "log.redb";
 /// The state machine's checkpoint.
 const CHECKPOINT_FILE: &str = "kv.redb";
 /// Incoming snapshots.
@@ -81,14 +80,13 @@ struct Ready {
 
 impl Running {
     async fn start(args: &Serve, plan: &Plan) -> Result<Self, Failure> {
-        let credentials = Credentials::from_files(&args.ca, &args.cert, &args.key)
-            .map_err(|error| Failure::usage(error))?;
+        let credentials = credentials::load(args)?;
         let listen = resolve(&plan.listen).await?;
         let dir = &plan.data_dir;
         std::fs::create_dir_all(dir)
             .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
         // The log first: it holds the lock on the directory.
-        let log = RedbLog::open(&dir.join(LOG_FILE)).map_err(|error| storage(dir, &error))?;
+        let log = RedbLog::open(dir).map_err(|error| storage(dir, &error))?;
         let machine =
             KvStore::open(&dir.join(CHECKPOINT_FILE)).map_err(|error| storage(dir, &error))?;
         let quic = QuicConfig {

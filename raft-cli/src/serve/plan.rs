@@ -12,28 +12,31 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Length of a tick. Timeouts are whole numbers of ticks; shorter ones cost wake-ups and buy
 /// nothing, as a disk's flush takes about as long.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+pub const TICK: Duration = Duration::from_millis(10);
 
 /// A node as it is to be run.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// The core's configuration.
-    pub(crate) raft: Config,
+    pub raft: Config,
     /// The cluster.
-    pub(crate) cluster: ClusterId,
+    pub cluster: ClusterId,
     /// The initial members; ignored once the log has some.
-    pub(crate) bootstrap: Membership,
+    pub bootstrap: Membership,
     /// Where to listen.
-    pub(crate) listen: String,
+    pub listen: String,
     /// Where the data is.
-    pub(crate) data_dir: PathBuf,
+    pub data_dir: PathBuf,
     /// Applied bytes between checkpoints.
-    pub(crate) checkpoint_bytes: usize,
+    pub checkpoint_bytes: usize,
 }
 
 impl Plan {
     /// Checks the arguments against each other.
-    pub(crate) fn of(args: &Serve) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// Of kind `Usage`: the first that makes no sense.
+    pub fn of(args: &Serve) -> Result<Self, Failure> {
         let members = members(args)?;
         let listen = args.listen.as_ref().unwrap_or(&members[&args.id]).clone();
         if port(&listen) == Some(0) {
@@ -64,7 +67,7 @@ impl Plan {
     }
 
     /// How long an election takes at most, if nothing goes wrong.
-    pub(crate) fn election_timeout_max(&self) -> Duration {
+    pub fn election_timeout_max(&self) -> Duration {
         TICK.saturating_mul(self.raft.election_ticks_max)
     }
 }

@@ -1,0 +1,3 @@
+//! Tests of the binary `raft` and its library.
+
+mod cert;
