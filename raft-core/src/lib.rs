@@ -5,5 +5,7 @@ pub mod log_store;
 pub mod node;
 pub mod raft;
 pub mod state_machine;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod transport;
 pub mod types;

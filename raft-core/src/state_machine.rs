@@ -1,9 +1,10 @@
 //! The replicated application: the trait every state machine implements.
 
+use crate::codec;
 use crate::log_store::StorageError;
-use crate::types::{Run, SnapshotMeta};
-use bytes::Bytes;
-use std::io::Read;
+use crate::types::{Payload, Run, SnapshotMeta};
+use bytes::{Bytes, BytesMut};
+use std::io::{Cursor, Read};
 
 /// The replicated application. Deterministic: the same entries give the same state and the same
 /// replies on every node - no clock, no randomness, no hash-map order, no floats. It is owned by
@@ -48,4 +49,80 @@ pub struct Snapshot {
     pub meta: SnapshotMeta,
     /// The state machine's own format. Reading may block; it runs on a thread that may.
     pub data: Box<dyn Read + Send>,
+}
+
+/// The smallest useful state machine: it keeps every command, in order, in memory. The reply to a
+/// command is its number, from 1, as eight big-endian bytes; a query is such a number, and answers
+/// the command (empty if there is none). For examples, tests and benches.
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    applied: SnapshotMeta,
+    commands: Vec<Bytes>,
+}
+
+impl Journal {
+    /// An empty journal.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl StateMachine for Journal {
+    fn applied(&self) -> SnapshotMeta {
+        // Nothing survives a restart.
+        SnapshotMeta::default()
+    }
+
+    fn apply(&mut self, run: &Run) -> Vec<Bytes> {
+        self.applied.last = run.last();
+        let mut replies = Vec::with_capacity(run.len());
+        for entry in run.entries() {
+            replies.push(match &entry.payload {
+                Payload::Noop => Bytes::new(),
+                Payload::Membership(membership) => {
+                    self.applied.membership = membership.clone();
+                    Bytes::new()
+                }
+                Payload::Command(command) => {
+                    self.commands.push(command.clone());
+                    Bytes::copy_from_slice(&(self.commands.len() as u64).to_be_bytes())
+                }
+            });
+        }
+        replies
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        let number = query.try_into().map_or(0, u64::from_be_bytes);
+        let position = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        position.and_then(|position| self.commands.get(position)).cloned().unwrap_or_default()
+    }
+
+    fn checkpoint(&mut self) -> Option<CheckpointJob> {
+        None
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        let mut bytes = BytesMut::new();
+        for command in &self.commands {
+            codec::put(&command.as_ref(), &mut bytes);
+        }
+        let data = Box::new(Cursor::new(bytes));
+        Ok(Snapshot { meta: self.applied.clone(), data })
+    }
+
+    fn restore(&mut self, mut snapshot: Snapshot) -> Result<(), StorageError> {
+        let mut bytes = Vec::new();
+        let read = snapshot.data.read_to_end(&mut bytes);
+        read.map_err(|error| StorageError::io("reading a snapshot", error))?;
+        let mut rest = bytes.as_slice();
+        let mut commands = Vec::new();
+        while !rest.is_empty() {
+            let command: &[u8] = codec::take(&mut rest)
+                .map_err(|error| StorageError::Corrupt(format!("snapshot: {error}")))?;
+            commands.push(Bytes::copy_from_slice(command));
+        }
+        *self = Self { applied: snapshot.meta, commands };
+        Ok(())
+    }
 }

@@ -1,8 +1,8 @@
 //! One error enum per operation; each variant says whether the request may still take effect.
 
 use crate::log_store::StorageError;
-use crate::raft::ConfigError;
-use crate::types::{Identity, NodeId};
+use crate::raft::{ConfigError, LoadError};
+use crate::types::{ClusterId, Identity, LogId, NodeId};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -23,13 +23,25 @@ pub enum StartError {
         /// Who the log says it belongs to.
         found: Identity,
         /// The cluster configured.
-        cluster: crate::types::ClusterId,
+        cluster: ClusterId,
         /// The node configured.
         node: NodeId,
     },
     /// The log is blank and no initial membership was given.
-    #[error("no data and no initial membership to start from")]
+    #[error("no data, and no initial membership that names this node, to start from")]
     NoMembership,
+    /// The log is blank but the state machine is not: votes and acknowledgements given are lost.
+    #[error(
+        "the log is missing, but the state machine has applied up to {applied}: remove the whole \
+         data directory and let the node join anew"
+    )]
+    LogLost {
+        /// What the state machine has applied.
+        applied: LogId,
+    },
+    /// Log and state machine do not fit together.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),

@@ -1,41 +1,35 @@
-//! The asynchronous driver.
-mod error;
+//! The asynchronous driver: runs one core with a log store, a state machine and a transport.
+//!
+//! One task owns the core and never waits for disk, network or apply. A storage thread does group
+//! commit, an applier thread owns the state machine. [`Node`] is the handle.
 
+mod applier;
+mod config;
+mod driver;
+mod error;
+mod event;
+mod requests;
+mod status;
+mod storage;
+
+pub use config::NodeConfig;
 pub use error::{ProposeError, QueryError, StartError, StopCause, TransferError};
+pub use status::{PeerStatus, Status};
 
 use crate::log_store::LogStore;
-use crate::raft::Config;
+use crate::raft::{GroupOp, Loaded, LogOp, Raft};
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
-use crate::types::{
-    ClusterId, GroupId, Identity, Incarnation, Index, LogId, Membership, NodeId, Term,
-};
+use crate::types::{Identity, LogId, NodeId, SnapshotMeta};
 use bytes::Bytes;
+use driver::Driver;
+use event::{Event, NodeInbox, Proposal, Query, Transfer};
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-/// How to run a node.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The core's own configuration, with the node's id.
-    pub raft: Config,
-    /// The group. Default 0.
-    pub group: GroupId,
-    /// The cluster this node belongs to; a log of another cluster is refused.
-    pub cluster: ClusterId,
-    /// The life to bind a blank log to; a random number. Ignored if the log has one.
-    pub incarnation: Incarnation,
-    /// Seed of the election timeouts and read nonces; a random number.
-    pub seed: u64,
-    /// The members a blank log starts with; the same on all of them. Ignored if the log has any.
-    pub bootstrap: Membership,
-    /// Length of a tick. Default 10 ms.
-    pub tick: Duration,
-    /// Most requests waiting for an answer. Default 16 384.
-    pub requests_max: usize,
-    /// Bytes of applied entries after which the state machine is checkpointed. Default 64 MiB.
-    pub checkpoint_bytes: usize,
-}
+/// Events that may wait for the loop; further messages are dropped, further requests refused.
+const EVENTS_MAX: usize = 16 * 1024;
 
 /// A committed and applied command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,128 +50,199 @@ pub enum ReadMode {
     Local,
 }
 
-/// The role of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoleName {
-    /// Follows, or waits for a leader.
-    Follower,
-    /// Asks whether it would be elected (thesis §9.6).
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
+/// A running node: a handle, cheap to clone. The node runs until [`Node::shutdown`], a storage
+/// failure, or the end of the runtime it was started on.
+#[derive(Clone)]
+pub struct Node {
+    events: mpsc::Sender<Event>,
+    requests: Arc<Semaphore>,
+    status: watch::Receiver<Arc<Status>>,
+    stopped: watch::Receiver<Option<StopCause>>,
 }
-
-/// A node as it sees itself.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Who it is.
-    pub identity: Identity,
-    /// Its role.
-    pub role: RoleName,
-    /// Its term.
-    pub term: Term,
-    /// The leader it knows in this term.
-    pub leader: Option<NodeId>,
-    /// Highest entry known committed.
-    pub commit_index: Index,
-    /// Highest entry applied.
-    pub last_applied: Index,
-    /// Its last entry.
-    pub last_log: LogId,
-    /// The entry the log starts after.
-    pub log_start: LogId,
-    /// Bytes of entries in memory.
-    pub log_bytes: usize,
-    /// The membership in force.
-    pub membership: Membership,
-    /// The other members, by id.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// A peer as a node sees it.
-#[derive(Clone, Debug)]
-pub struct PeerStatus {
-    /// The peer.
-    pub id: NodeId,
-    /// How long ago a message came from it, in ticks' precision; `None` if none ever did.
-    pub heard: Option<Duration>,
-    /// A leader's view of its log.
-    pub progress: Option<PeerProgress>,
-}
-
-/// A leader's view of a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerProgress {
-    /// Known replicated up to here.
-    pub match_index: Index,
-    /// Next entry to send.
-    pub next_index: Index,
-    /// probe, replicate or snapshot.
-    pub flow: &'static str,
-}
-
-/// A running node: a handle, cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Node {}
 
 impl Node {
-    /// Starts a node on the current tokio runtime.
+    /// Starts a node on the current tokio runtime: loads the log (blocking), opens the transport
+    /// and begins to follow.
+    ///
+    /// A blank log is bound to the configured cluster and node, and starts with the configured
+    /// members.
     ///
     /// # Errors
     /// See [`StartError`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(
-        _config: NodeConfig,
-        _log: impl LogStore,
-        _machine: impl StateMachine,
-        _transport: Arc<dyn Transport>,
+        config: NodeConfig,
+        mut log: impl LogStore,
+        machine: impl StateMachine,
+        transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
-        todo!()
+        config.raft.validate()?;
+        let applied = machine.applied();
+        let (identity, loaded) = load(&config, &mut log, &applied)?;
+        let hard_state = loaded.hard_state;
+        let raft = Raft::new(config.raft.clone(), loaded, applied, config.seed)?;
+        tracing::info!(
+            node = %identity.node, term = %hard_state.term, last = %raft.status().last_log, "loaded"
+        );
+
+        let (completed, completions) = mpsc::unbounded_channel();
+        let storage = storage::start(config.group, log, completed.clone())?;
+        let applier = applier::start(machine, config.checkpoint_bytes, completed)?;
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let status = Arc::new(Status::of(&raft, identity, raft.status().handed_index, config.tick));
+        let (status, status_seen) = watch::channel(status);
+        transport.open(config.group, identity, Arc::new(NodeInbox::new(events.clone())));
+
+        let requests = Arc::new(Semaphore::new(config.requests_max));
+        let driver = Driver::new(config, identity, raft, transport, storage, applier, status);
+        let stopped = driver::spawn(driver, inbox, completions);
+        Ok(Self { events, requests, status: status_seen, stopped })
     }
 
-    /// Proposes a command and waits until it is committed and applied here.
+    /// Proposes a command and waits until it is committed and applied here. It has no deadline of
+    /// its own; dropping the future gives up waiting, the command may still take effect.
     ///
     /// # Errors
     /// See [`ProposeError`].
-    pub async fn propose(&self, _command: Bytes) -> Result<Proposed, ProposeError> {
-        todo!()
+    pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        let permit = Arc::clone(&self.requests).try_acquire_owned();
+        let permit = permit.map_err(|_| ProposeError::Overloaded)?;
+        let (reply, answer) = oneshot::channel();
+        self.submit(Event::Propose(Proposal { command, reply, permit }))?;
+        answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
-    /// Queries the state machine. Has no deadline of its own.
+    /// Proposes several commands at once, in order, and waits for all of them. Each has an outcome
+    /// of its own; other commands may come between them.
+    pub async fn propose_many(&self, commands: Vec<Bytes>) -> Vec<Result<Proposed, ProposeError>> {
+        let submit = |command| {
+            let permit = Arc::clone(&self.requests).try_acquire_owned();
+            let permit = permit.map_err(|_| ProposeError::Overloaded)?;
+            let (reply, answer) = oneshot::channel();
+            Ok((Proposal { command, reply, permit }, answer))
+        };
+        let mut proposals = Vec::with_capacity(commands.len());
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in commands {
+            match submit(command) {
+                Ok((proposal, answer)) => {
+                    proposals.push(proposal);
+                    answers.push(Ok(answer));
+                }
+                Err(error) => answers.push(Err(error)),
+            }
+        }
+        let submitted = self.submit(Event::ProposeMany(proposals));
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(match (answer, submitted) {
+                (Err(error), _) | (_, Err(error)) => Err(error),
+                (Ok(answer), Ok(())) => answer.await.unwrap_or(Err(ProposeError::Stopped)),
+            });
+        }
+        outcomes
+    }
+
+    /// Queries the state machine. A linearizable query waits for a leader that a quorum follows,
+    /// and has no deadline of its own; dropping the future gives up.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub async fn query(&self, _query: Bytes, _mode: ReadMode) -> Result<Bytes, QueryError> {
-        todo!()
+    pub async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
+        let permit = Arc::clone(&self.requests).try_acquire_owned();
+        let permit = permit.map_err(|_| QueryError::Overloaded)?;
+        let (reply, answer) = oneshot::channel();
+        let query = Query { query, reply, permit };
+        self.submit(Event::Query(query, mode)).map_err(|error| match error {
+            ProposeError::Overloaded => QueryError::Overloaded,
+            _ => QueryError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(QueryError::Stopped))
     }
 
-    /// Hands leadership to `to`, or to the best follower; returns who leads.
+    /// Hands leadership to `to`, or to the voter whose log reaches furthest (thesis §3.10); returns
+    /// who leads then.
     ///
     /// # Errors
     /// See [`TransferError`].
-    pub async fn transfer_leadership(&self, _to: Option<NodeId>) -> Result<NodeId, TransferError> {
-        todo!()
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Transfer(Transfer { to, reply });
+        self.events.send(event).await.map_err(|_| TransferError::Stopped)?;
+        answer.await.unwrap_or(Err(TransferError::Stopped))
     }
 
-    /// The newest status.
+    /// The status as of the last tick or change of role, term or leader.
     pub fn status(&self) -> Arc<Status> {
-        todo!()
+        Arc::clone(&self.status.borrow())
     }
 
-    /// Waits until the status changes in role, term or leader (or at least until the next tick).
+    /// Waits until the status is published anew: at once on a change of role, term or leader, else
+    /// with the next tick. Returns at once if the node has stopped.
     pub async fn status_changed(&self) {
-        todo!()
+        // An error means that the node has stopped: nothing more will change.
+        let _ = self.status.clone().changed().await;
     }
 
     /// Stops the node: what is queued for the disk is written, open requests are answered
-    /// `Stopped`.
+    /// `Stopped`. Returns why the node stopped, which may be an earlier failure.
     pub async fn shutdown(&self) -> StopCause {
-        todo!()
+        // An error means that it has stopped already.
+        let _ = self.events.send(Event::Shutdown).await;
+        self.stopped().await
     }
 
     /// Waits until the node has stopped, for whatever cause.
     pub async fn stopped(&self) -> StopCause {
-        todo!()
+        let mut stopped = self.stopped.clone();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(cause) => cause.clone().unwrap_or(StopCause::Shutdown),
+            Err(_) => StopCause::Shutdown,
+        }
     }
+
+    fn submit(&self, event: Event) -> Result<(), ProposeError> {
+        self.events.try_send(event).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
+        })
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// Loads the log, or binds a blank one.
+fn load(
+    config: &NodeConfig,
+    log: &mut impl LogStore,
+    applied: &SnapshotMeta,
+) -> Result<(Identity, Loaded), StartError> {
+    let node = config.raft.id;
+    let loaded = log.load(config.group).map_err(StartError::Log)?;
+    if let Some(found) = loaded.identity {
+        if found.cluster != config.cluster || found.node != node {
+            return Err(StartError::WrongIdentity { found, cluster: config.cluster, node });
+        }
+        return Ok((found, loaded));
+    }
+    if applied.last != LogId::ZERO {
+        // Votes and acknowledgements given by the lost log would be forgotten.
+        return Err(StartError::LogLost { applied: applied.last });
+    }
+    if !config.bootstrap.contains(node) {
+        return Err(StartError::NoMembership);
+    }
+    let identity = Identity { cluster: config.cluster, node, incarnation: config.incarnation };
+    let boundary = SnapshotMeta { last: LogId::ZERO, membership: config.bootstrap.clone() };
+    let ops = [LogOp::Identity(identity), LogOp::Reset(boundary.clone())];
+    let ops = ops.map(|op| GroupOp { group: config.group, op });
+    log.write(&ops).map_err(StartError::Log)?;
+    let loaded = Loaded { identity: Some(identity), snapshot: boundary, ..Loaded::default() };
+    Ok((identity, loaded))
 }

@@ -19,6 +19,8 @@ pub struct Config {
     pub heartbeat_ticks: u32,
     /// Most bytes of entries in one append message; one entry always fits. Default 256 KiB.
     pub message_bytes_max: usize,
+    /// Most bytes of one command; a larger one is refused. Default 2 MiB.
+    pub command_bytes_max: usize,
     /// Most append messages sent to a follower and not yet acknowledged. Default 64.
     pub in_flight_max: usize,
     /// Most bytes of entries the log may hold in memory. Beyond it a leader refuses proposals and a
@@ -40,6 +42,7 @@ impl Default for Config {
             election_ticks_max: 100,
             heartbeat_ticks: 5,
             message_bytes_max: 256 * 1024,
+            command_bytes_max: 2 * 1024 * 1024,
             in_flight_max: 64,
             log_bytes_max: 256 * 1024 * 1024,
             log_trailing_bytes: 32 * 1024 * 1024,

@@ -67,7 +67,7 @@ pub struct Write {
 }
 
 /// One operation on the durable log.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LogOp {
     /// Bind the log to a cluster, node and life; once, as the first operation.
     Identity(Identity),
@@ -131,7 +131,11 @@ impl Loaded {
     fn append(&mut self, run: &Run) -> Result<(), LogGap> {
         let first = run.first().index;
         if first <= self.snapshot.last.index || first > self.last_index().next() {
-            return Err(LogGap { first, boundary: self.snapshot.last.index, last: self.last_index() });
+            return Err(LogGap {
+                first,
+                boundary: self.snapshot.last.index,
+                last: self.last_index(),
+            });
         }
         while let Some(tail) = self.entries.pop() {
             if let Some(kept) = tail.slice(Index(1), first.previous()) {

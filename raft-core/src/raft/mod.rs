@@ -1,11 +1,404 @@
-//! The pure core.
+//! The pure core: Raft without clock, randomness, socket, disk, thread or runtime.
+//!
+//! Events go in by [`Raft::step`], requests by named methods that answer at once, work comes out by
+//! [`Raft::take_output`]. Nothing in here waits or fails. `receive` applies the rules common to all
+//! roles, once; the role files hold what is theirs; [`Raft::enter`] alone changes role.
+
+mod candidate;
 mod config;
+mod follower;
+mod invariants;
 mod io;
+mod leader;
+mod log;
 mod message;
+mod persist;
+mod progress;
+mod read;
+mod rng;
+mod state;
+mod status;
+mod vote;
 
 pub use config::{Config, ConfigError};
+pub use invariants::{check, check_change};
 pub use io::{Apply, GroupOp, Input, Loaded, LogGap, LogOp, Output, Write};
 pub use message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
+pub use status::{PeerProgress, PeerStatus, RoleName, Status};
 
-/// placeholder
-pub struct Raft;
+use crate::types::{Index, LogId, NodeId, ReadId, SnapshotMeta, Term};
+use bytes::Bytes;
+use candidate::Candidate;
+use follower::Follower;
+use leader::Leader;
+use log::Log;
+use state::State;
+use vote::VoteRequest;
+
+/// One node's part in the consensus of one group.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Raft {
+    state: State,
+    role: Role,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Role {
+    Follower(Follower),
+    Candidate(Candidate),
+    Leader(Box<Leader>),
+}
+
+/// The transition a role handler wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Stay,
+    Follower { term: Term, leader: Option<NodeId> },
+    Candidate { pre_vote: bool, transfer: bool },
+    Leader,
+}
+
+/// Why a proposal was refused. None of these has any effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This node does not lead. Ask `leader`.
+    NotLeader {
+        /// The leader this node knows.
+        leader: Option<NodeId>,
+    },
+    /// A limit of the log is reached, or leadership is being handed over. Try again later.
+    Overloaded,
+    /// The command is too large, ever.
+    TooLarge {
+        /// Bytes of the command.
+        size: usize,
+        /// Most bytes a command may have.
+        limit: usize,
+    },
+}
+
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferRefusal {
+    /// This node does not lead. Ask `leader`.
+    NotLeader {
+        /// The leader this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The target is not another voter, or there is no other.
+    NoTarget,
+}
+
+/// Why a core cannot start from what was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Entries between the state machine and the log are missing: one of the two lost data.
+    #[error("the state machine has applied up to {applied}, but the log starts after {log_start}")]
+    StateBehindLog {
+        /// What the state machine has applied.
+        applied: LogId,
+        /// The boundary of the log.
+        log_start: LogId,
+    },
+}
+
+impl Raft {
+    /// Starts from what the log store and the state machine hold. `seed` replays every random
+    /// choice.
+    ///
+    /// If the state machine is ahead of the log, or applied something the log does not have (a
+    /// crash between restoring a snapshot and resetting the log), the log starts anew there.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn new(
+        config: Config,
+        loaded: Loaded,
+        applied: SnapshotMeta,
+        seed: u64,
+    ) -> Result<Self, LoadError> {
+        config.validate()?;
+        let log = Log::new(loaded.snapshot, loaded.entries);
+        if applied.last.index < log.start().index {
+            let log_start = log.start();
+            return Err(LoadError::StateBehindLog { applied: applied.last, log_start });
+        }
+        let mut state = State::new(config, loaded.hard_state, log, seed);
+        if state.log.term_at(applied.last.index) == Some(applied.last.term) {
+            state.resume_at(applied.last.index);
+        } else {
+            state.reset_log(applied);
+        }
+        Ok(Self { state, role: Role::Follower(Follower) })
+    }
+
+    /// Takes in one event.
+    pub fn step(&mut self, input: Input) {
+        let next = match input {
+            Input::Tick => self.on_tick(),
+            Input::Message(envelope) => self.receive(envelope),
+            Input::Persisted(seq) => {
+                self.state.persisted(seq);
+                self.on_persisted()
+            }
+            Input::Restored(meta) => self.on_restored(meta),
+            Input::Flushed(meta) => self.on_flushed(&meta),
+            Input::SnapshotSent { to, meta, ok } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_snapshot_sent(&self.state, to, &meta, ok);
+                }
+                Next::Stay
+            }
+        };
+        self.enter(next);
+    }
+
+    /// Appends a command to the leader's log (§5.3). It is replicated when output is next taken;
+    /// it is committed if and when an entry with this id is handed to the state machine.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the command then has no effect.
+    pub fn propose(&mut self, command: Bytes) -> Result<LogId, Refusal> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.propose(&mut self.state, command),
+            _ => Err(Refusal::NotLeader { leader: self.state.leader }),
+        }
+    }
+
+    /// Asks for an index at which a read is linearizable (thesis §6.4), on any node. The answer is
+    /// in a later [`Output::reads`]; it comes once there is a leader that a quorum follows, and
+    /// never fails. Calls between two outputs may share a batch.
+    pub fn read(&mut self) -> ReadId {
+        self.state.reads.join()
+    }
+
+    /// Hands leadership to `to`, or to the voter whose log reaches furthest (thesis §3.10). Until
+    /// it is done, or given up after the shortest election timeout, proposals are refused.
+    ///
+    /// # Errors
+    /// See [`TransferRefusal`].
+    pub fn transfer_leadership(&mut self, to: Option<NodeId>) -> Result<NodeId, TransferRefusal> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.transfer(&self.state, to),
+            _ => Err(TransferRefusal::NotLeader { leader: self.state.leader }),
+        }
+    }
+
+    /// Campaigns at once, without waiting for the election timer: for tests and tools that count no
+    /// ticks. Does nothing on a leader or a node without a vote.
+    pub fn campaign(&mut self) {
+        if self.state.is_voter() && !matches!(self.role, Role::Leader(_)) {
+            self.enter(Next::Candidate { pre_vote: true, transfer: false });
+        }
+    }
+
+    /// Takes everything there is to do. Replication messages are built here, so that all proposals
+    /// since the last call become one write and one message per follower.
+    pub fn take_output(&mut self) -> Output {
+        match &mut self.role {
+            Role::Leader(leader) => leader.flush(&mut self.state),
+            Role::Follower(_) => self.state.ask_leader(),
+            Role::Candidate(_) => {}
+        }
+        let mut output = Output::default();
+        self.state.drain_into(&mut output);
+        output
+    }
+
+    fn on_tick(&mut self) -> Next {
+        self.state.now += 1;
+        match &mut self.role {
+            Role::Follower(follower) => follower.on_tick(&mut self.state),
+            Role::Candidate(candidate) => candidate.on_tick(&self.state),
+            Role::Leader(leader) => leader.on_tick(&mut self.state),
+        }
+    }
+
+    fn on_persisted(&mut self) -> Next {
+        match &mut self.role {
+            Role::Follower(_) => {}
+            Role::Candidate(candidate) => return candidate.on_persisted(&self.state),
+            Role::Leader(leader) => leader.on_persisted(&mut self.state),
+        }
+        Next::Stay
+    }
+
+    /// Applies the rules common to all roles, in this order, then asks the role.
+    fn receive(&mut self, envelope: Envelope) -> Next {
+        let Envelope { from, to, term, .. } = envelope;
+        if to != self.state.id() || from == self.state.id() {
+            return Next::Stay;
+        }
+        self.state.note_heard(from);
+        // A stale term is answered with ours (§5.1).
+        if term < self.state.term() {
+            self.state.refuse_stale(&envelope);
+            return Next::Stay;
+        }
+        // A vote request while a leader is alive is refused before its term is looked at
+        // (thesis §4.2.3).
+        let request = vote_request(&envelope);
+        let leads = matches!(self.role, Role::Leader(_));
+        if let Some(request) = request.filter(|request| self.state.is_disruptive(*request, leads)) {
+            self.state.refuse_vote(request);
+            return Next::Stay;
+        }
+        // A newer term is adopted (§5.1), and the leader of this term followed (§5.2).
+        if term > self.state.term() {
+            self.enter(Next::Follower { term, leader: None });
+        }
+        if let Message::AppendEntries(_) | Message::InstallSnapshot { .. } = envelope.message {
+            self.follow(from);
+        }
+        if let Some(request) = request {
+            self.state.on_request_vote(request);
+            return Next::Stay;
+        }
+        self.dispatch(from, envelope.message)
+    }
+
+    /// Follows the leader of this term.
+    fn follow(&mut self, leader: NodeId) {
+        let term = self.state.term();
+        let known = self.state.leader;
+        assert!(
+            known.is_none_or(|known| known == leader),
+            "two leaders in term {term}: {known:?} and {leader}"
+        );
+        if known.is_none() || !matches!(self.role, Role::Follower(_)) {
+            self.enter(Next::Follower { term, leader: Some(leader) });
+        }
+        self.state.reset_election_timer();
+    }
+
+    fn dispatch(&mut self, from: NodeId, message: Message) -> Next {
+        let state = &mut self.state;
+        match (&mut self.role, message) {
+            (Role::Follower(follower), Message::AppendEntries(append)) => {
+                follower.on_append_entries(state, from, append);
+            }
+            (Role::Follower(follower), Message::InstallSnapshot { meta }) => {
+                follower.on_install_snapshot(state, from, meta);
+            }
+            (Role::Follower(follower), Message::TimeoutNow) => {
+                return follower.on_timeout_now(state);
+            }
+            (Role::Follower(_), Message::ReadIndexResponse { request, index }) => {
+                state.on_read_index_response(request, index);
+            }
+            (Role::Candidate(candidate), Message::RequestVoteResponse { granted, pre_vote }) => {
+                return candidate.on_request_vote_response(state, from, granted, pre_vote);
+            }
+            (Role::Leader(leader), Message::AppendEntriesResponse { outcome, read_seq }) => {
+                leader.on_append_entries_response(state, from, outcome, read_seq);
+            }
+            (Role::Leader(leader), Message::ReadIndex { request }) => {
+                leader.on_read_index(from, request);
+            }
+            // Late, doubled or misdirected: the sender's role or ours has moved on.
+            _ => {}
+        }
+        Next::Stay
+    }
+
+    fn on_restored(&mut self, meta: SnapshotMeta) -> Next {
+        if self.state.restoring.take().is_some_and(|expected| expected == meta) {
+            self.state.reset_log(meta);
+            let leader = self.state.leader;
+            if let Role::Follower(follower) = &self.role {
+                follower.on_restored(&mut self.state, leader);
+            }
+        }
+        Next::Stay
+    }
+
+    /// Compacts what the state machine no longer needs, but for a margin that spares slow followers
+    /// a snapshot, and not past a snapshot under way unless the log grows too large.
+    fn on_flushed(&mut self, flushed: &SnapshotMeta) -> Next {
+        let state = &mut self.state;
+        let mut limit = flushed.last.index.min(state.handed_index());
+        if let Role::Leader(leader) = &self.role
+            && state.log.bytes() <= state.config.log_bytes_max / 2
+        {
+            limit = leader.snapshot_floor().map_or(limit, |floor| limit.min(floor));
+        }
+        let trailing = state.config.log_trailing_bytes;
+        if let Some(meta) = state.log.compaction_point(limit, trailing) {
+            state.log.compact(meta.clone());
+            state.persist.compact(meta);
+        }
+        Next::Stay
+    }
+
+    /// Changes role: the only place that does. One transition may bring about the next.
+    fn enter(&mut self, mut next: Next) {
+        while next != Next::Stay {
+            if let Role::Leader(leader) = &mut self.role {
+                leader.leave_office(&mut self.state);
+            }
+            next = self.enter_one(next);
+        }
+    }
+
+    fn enter_one(&mut self, next: Next) -> Next {
+        let state = &mut self.state;
+        state.reads.ask_again();
+        match next {
+            Next::Stay => {}
+            Next::Follower { term, leader } => {
+                if term > state.term() {
+                    state.set_hard_state(term, None);
+                }
+                state.leader = leader;
+                if !matches!(self.role, Role::Follower(_)) {
+                    state.reset_election_timer();
+                }
+                self.role = Role::Follower(Follower);
+            }
+            Next::Candidate { pre_vote, transfer } => {
+                let candidate = Candidate::campaign(state, pre_vote, transfer);
+                let next = candidate.tally(state);
+                self.role = Role::Candidate(candidate);
+                return next;
+            }
+            Next::Leader => self.role = Role::Leader(Box::new(Leader::take_office(state))),
+        }
+        Next::Stay
+    }
+
+    /// Highest entry known committed (§5.3).
+    pub const fn commit_index(&self) -> Index {
+        self.state.commit_index()
+    }
+
+    /// Bytes of entries held in memory.
+    pub const fn log_bytes(&self) -> usize {
+        self.state.log.bytes()
+    }
+
+    /// Whether this node leads.
+    pub const fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// The current term.
+    pub const fn term(&self) -> Term {
+        self.state.term()
+    }
+
+    /// The leader of the current term, once known.
+    pub const fn leader(&self) -> Option<NodeId> {
+        self.state.leader
+    }
+}
+
+fn vote_request(envelope: &Envelope) -> Option<VoteRequest> {
+    let Message::RequestVote { last_log, pre_vote, transfer } = envelope.message else {
+        return None;
+    };
+    Some(VoteRequest { from: envelope.from, last_log, pre_vote, transfer })
+}

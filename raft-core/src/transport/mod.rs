@@ -4,6 +4,10 @@
 //! [`Connector`], [`Peers`] and [`Service`] carry requests and replies: clients use them, and nodes
 //! forward with them.
 
+mod memory;
+
+pub use memory::{MemoryNetwork, MemoryTransport};
+
 use crate::raft::Envelope;
 use crate::state_machine::Snapshot;
 use crate::types::{GroupId, Identity, NodeId, SnapshotMeta, Term};
@@ -63,7 +67,12 @@ pub trait Connector: Send + Sync + 'static {
 /// Channels to the other nodes of the cluster: how a node forwards.
 pub trait Peers: Send + Sync + 'static {
     /// Sends a request to another node of the group, over the connection kept to it.
-    fn call(&self, group: GroupId, to: NodeId, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+    fn call(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        request: Bytes,
+    ) -> BoxFuture<Result<Bytes, CallError>>;
 }
 
 /// Why a request has no reply, and whether it may have run.

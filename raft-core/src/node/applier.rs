@@ -1,0 +1,182 @@
+//! The applier thread: owns the state machine.
+//!
+//! It applies committed runs, answers proposers and queries, takes checkpoints and makes snapshots.
+//! Jobs run strictly in order, so a query handed over behind a run sees that run. Checkpoints are
+//! written by a thread of their own, at most one at a time, while applying goes on.
+
+use super::Proposed;
+use super::event::{Answer, Completion, Query, Waiter};
+use crate::log_store::StorageError;
+use crate::state_machine::{Snapshot, StateMachine};
+use crate::types::{Entry, Index, NodeId, Run};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Answers gathered before they are handed over even if more jobs wait.
+const ANSWERS_MAX: usize = 4096;
+
+pub(super) enum Job {
+    /// Apply a run and answer those who proposed its commands, in order of index.
+    Apply {
+        run: Run,
+        waiters: Vec<(Index, Waiter)>,
+    },
+    Query(Query),
+    /// Begin a checkpoint now, unless one is being written.
+    Checkpoint,
+    Snapshot {
+        to: NodeId,
+    },
+    Restore(Snapshot),
+}
+
+/// The queue to the thread, and the thread. What waits in the queue is bounded: runs by the log
+/// they are part of, queries by the node's bound on requests.
+pub(super) struct Applier {
+    pub(super) jobs: Sender<Job>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+pub(super) fn start(
+    machine: impl StateMachine,
+    checkpoint_bytes: usize,
+    completed: UnboundedSender<Completion>,
+) -> io::Result<Applier> {
+    let (jobs, queue) = channel();
+    let run = move || {
+        let last_applied = machine.applied().last.index;
+        let mut worker = Worker {
+            machine,
+            checkpoint_bytes,
+            applied_bytes: 0,
+            last_applied,
+            checkpoint: None,
+            completed: completed.clone(),
+        };
+        match catch_unwind(AssertUnwindSafe(|| worker.run(&queue))) {
+            Ok(Ok(())) => {}
+            // Nobody listens if the node is gone already.
+            Ok(Err(error)) => drop(completed.send(Completion::Failed(error))),
+            Err(_) => drop(completed.send(Completion::Panicked("the state machine"))),
+        }
+    };
+    let thread = std::thread::Builder::new().name("raft-applier".into()).spawn(run)?;
+    Ok(Applier { jobs, thread })
+}
+
+struct Worker<M> {
+    machine: M,
+    checkpoint_bytes: usize,
+    /// Bytes applied since the last checkpoint was begun.
+    applied_bytes: usize,
+    last_applied: Index,
+    /// The checkpoint being written.
+    checkpoint: Option<JoinHandle<()>>,
+    completed: UnboundedSender<Completion>,
+}
+
+impl<M: StateMachine> Worker<M> {
+    /// Works until the queue is closed.
+    fn run(&mut self, queue: &Receiver<Job>) -> Result<(), StorageError> {
+        while let Ok(first) = queue.recv() {
+            let mut answers = Vec::new();
+            self.work(first, &mut answers)?;
+            while answers.len() < ANSWERS_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                self.work(job, &mut answers)?;
+            }
+            let last_applied = self.last_applied;
+            if self.completed.send(Completion::Applied { last_applied, answers }).is_err() {
+                break;
+            }
+            if self.applied_bytes >= self.checkpoint_bytes {
+                self.begin_checkpoint()?;
+            }
+        }
+        self.join_checkpoint();
+        Ok(())
+    }
+
+    fn work(&mut self, job: Job, answers: &mut Vec<Answer>) -> Result<(), StorageError> {
+        match job {
+            Job::Apply { run, waiters } => self.apply(&run, waiters, answers),
+            Job::Query(query) => {
+                let reply = self.machine.query(&query.query);
+                answers.push(Answer::Queried(query, reply));
+            }
+            Job::Checkpoint => self.begin_checkpoint()?,
+            Job::Snapshot { to } => self.send_snapshot(to),
+            Job::Restore(snapshot) => self.restore(snapshot)?,
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, run: &Run, waiters: Vec<(Index, Waiter)>, answers: &mut Vec<Answer>) {
+        let first = run.first().index;
+        assert!(first == self.last_applied.next(), "applying {run} after {}", self.last_applied);
+        let replies = self.machine.apply(run);
+        assert!(replies.len() == run.len(), "{} replies to {} entries", replies.len(), run.len());
+        self.last_applied = run.last().index;
+        self.applied_bytes += run.entries().iter().map(Entry::size).sum::<usize>();
+        for (index, waiter) in waiters {
+            let position = (index.0 - first.0) as usize;
+            let id = run.entries()[position].id;
+            let reply = replies[position].clone();
+            answers.push(Answer::Proposed(waiter, Proposed { id, reply }));
+        }
+    }
+
+    fn begin_checkpoint(&mut self) -> Result<(), StorageError> {
+        if self.checkpoint.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        self.join_checkpoint();
+        self.applied_bytes = 0;
+        let Some(job) = self.machine.checkpoint() else { return Ok(()) };
+        let completed = self.completed.clone();
+        let write = move || {
+            let report = match catch_unwind(AssertUnwindSafe(job)) {
+                Ok(Ok(meta)) => Completion::Flushed(meta),
+                Ok(Err(error)) => Completion::Failed(error),
+                Err(_) => Completion::Panicked("the checkpoint"),
+            };
+            // Nobody listens if the node is gone already.
+            let _ = completed.send(report);
+        };
+        let thread = std::thread::Builder::new().name("raft-checkpoint".into()).spawn(write);
+        let thread = thread.map_err(|error| StorageError::io("starting a checkpoint", error))?;
+        self.checkpoint = Some(thread);
+        Ok(())
+    }
+
+    fn join_checkpoint(&mut self) {
+        if let Some(thread) = self.checkpoint.take() {
+            // It reports its own panic.
+            let _ = thread.join();
+        }
+    }
+
+    fn send_snapshot(&self, to: NodeId) {
+        let snapshot = self.machine.snapshot();
+        if let Err(error) = &snapshot {
+            tracing::warn!(%to, %error, "no snapshot to send");
+        }
+        let snapshot = snapshot.ok();
+        let _ = self.completed.send(Completion::Snapshot { to, snapshot });
+    }
+
+    fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
+        // The checkpoint being written belongs to the state that is about to go.
+        self.join_checkpoint();
+        let meta = snapshot.meta.clone();
+        self.machine.restore(snapshot)?;
+        self.last_applied = meta.last.index;
+        self.applied_bytes = 0;
+        let _ = self.completed.send(Completion::Restored(meta));
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! How to run a node.
+
+use crate::raft::Config;
+use crate::types::{ClusterId, GroupId, Incarnation, Membership};
+use std::time::Duration;
+
+/// How to run a node. `Default` gives every value but the raft id, the cluster, the incarnation, the
+/// seed and the members.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The core's own configuration, with the node's id.
+    pub raft: Config,
+    /// The group. Default 0.
+    pub group: GroupId,
+    /// The cluster this node belongs to; a log of another cluster is refused.
+    pub cluster: ClusterId,
+    /// The life to bind a blank log to; a random number. Ignored if the log has one.
+    pub incarnation: Incarnation,
+    /// Seed of the election timeouts and read nonces; a random number.
+    pub seed: u64,
+    /// The members a blank log starts with; the same on all of them. Ignored if the log has any.
+    pub bootstrap: Membership,
+    /// Length of a tick. Default 10 ms.
+    pub tick: Duration,
+    /// Most requests waiting for an answer. Default 16 384.
+    pub requests_max: usize,
+    /// Bytes of applied entries after which the state machine is checkpointed. Default 64 MiB.
+    pub checkpoint_bytes: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            raft: Config::default(),
+            group: GroupId(0),
+            cluster: ClusterId(0),
+            incarnation: Incarnation(0),
+            seed: 0,
+            bootstrap: Membership::default(),
+            tick: Duration::from_millis(10),
+            requests_max: 16 * 1024,
+            checkpoint_bytes: 64 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The loop: one task that owns the core and never waits for disk, network or apply.
+//!
+//! It waits for one event, takes in everything else that is queued (bounded), and carries out the
+//! output once: so work that piles up meanwhile becomes one write and one message per follower.
+
+use super::applier::{Applier, Job};
+use super::event::{Completion, Event, Proposal, Query, Transfer, Waiter};
+use super::requests::Requests;
+use super::storage::Storage;
+use super::{NodeConfig, ProposeError, ReadMode, Status, StopCause, TransferError};
+use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
+use crate::state_machine::Snapshot;
+use crate::transport::Transport;
+use crate::types::{Identity, Index, Membership, NodeId, SnapshotMeta, Term};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// Most events taken in before their output is carried out.
+const BATCH_MAX: usize = 4096;
+
+/// Ticks between looks for requests that were given up.
+const FORGET_TICKS: u64 = 16;
+
+pub(super) struct Driver {
+    config: NodeConfig,
+    identity: Identity,
+    raft: Raft,
+    transport: Arc<dyn Transport>,
+    storage: Storage,
+    applier: Applier,
+    status: watch::Sender<Arc<Status>>,
+    requests: Requests,
+    transfers: Vec<(u64, Transfer)>,
+    /// Snapshots stepped into the core since the last output.
+    incoming: Vec<Snapshot>,
+    /// Entries up to here were handed to the applier.
+    handed: Index,
+    last_applied: Index,
+    ticks: u64,
+    /// Role, term and leader as last published.
+    published: (bool, Term, Option<NodeId>),
+    /// The membership whose addresses the transport knows.
+    peers_of: Membership,
+    /// Whether a checkpoint was asked for because the log grew large.
+    checkpoint_asked: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: NodeConfig,
+        identity: Identity,
+        raft: Raft,
+        transport: Arc<dyn Transport>,
+        storage: Storage,
+        applier: Applier,
+        status: watch::Sender<Arc<Status>>,
+    ) -> Self {
+        let handed = raft.status().handed_index;
+        Self {
+            config,
+            identity,
+            raft,
+            transport,
+            storage,
+            applier,
+            status,
+            requests: Requests::default(),
+            transfers: Vec::new(),
+            incoming: Vec::new(),
+            handed,
+            last_applied: handed,
+            ticks: 0,
+            published: (false, Term(0), None),
+            peers_of: Membership::default(),
+            checkpoint_asked: false,
+        }
+    }
+
+    /// The loop, until something stops the node.
+    async fn run(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        completions: &mut mpsc::UnboundedReceiver<Completion>,
+    ) -> StopCause {
+        let mut ticks = self.clock();
+        self.publish();
+        self.carry_out();
+        loop {
+            let outcome = tokio::select! {
+                _ = ticks.tick() => self.tick(),
+                Some(event) = events.recv() => self.accept(event),
+                Some(completion) = completions.recv() => self.complete(completion),
+            };
+            if let Err(cause) = outcome.and_then(|()| self.drain(events, completions)) {
+                return cause;
+            }
+            self.carry_out();
+        }
+    }
+
+    /// Ticks that were missed are not made up for: a process that was paused has not heard anything
+    /// meanwhile, and an overloaded one should not hold elections.
+    fn clock(&self) -> Interval {
+        let mut clock = interval(self.config.tick);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        clock
+    }
+
+    fn drain(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        completions: &mut mpsc::UnboundedReceiver<Completion>,
+    ) -> Result<(), StopCause> {
+        for _ in 0..BATCH_MAX {
+            let Ok(event) = events.try_recv() else { break };
+            self.accept(event)?;
+        }
+        for _ in 0..BATCH_MAX {
+            let Ok(completion) = completions.try_recv() else { break };
+            self.complete(completion)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), StopCause> {
+        self.ticks += 1;
+        self.raft.step(Input::Tick);
+        if self.ticks.is_multiple_of(FORGET_TICKS) {
+            self.requests.forget_abandoned();
+        }
+        // Half full: do not wait for the usual number of bytes, make room.
+        let large = self.raft.log_bytes() > self.config.raft.log_bytes_max / 2;
+        if large && !self.checkpoint_asked {
+            self.checkpoint_asked = true;
+            self.give_applier(Job::Checkpoint);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn accept(&mut self, event: Event) -> Result<(), StopCause> {
+        match event {
+            Event::Message(envelope) => self.raft.step(Input::Message(envelope)),
+            Event::Snapshot { from, term, snapshot } => self.on_snapshot(from, term, snapshot),
+            Event::SnapshotSent { to, meta, ok } => {
+                self.raft.step(Input::SnapshotSent { to, meta, ok });
+            }
+            Event::Propose(proposal) => self.on_propose(proposal),
+            Event::ProposeMany(proposals) => {
+                for proposal in proposals {
+                    self.on_propose(proposal);
+                }
+            }
+            Event::Query(query, ReadMode::Local) => self.give_applier(Job::Query(query)),
+            Event::Query(query, ReadMode::Linearizable) => self.on_query(query),
+            Event::Transfer(transfer) => self.on_transfer(transfer),
+            Event::Shutdown => return Err(StopCause::Shutdown),
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, completion: Completion) -> Result<(), StopCause> {
+        match completion {
+            Completion::Persisted(seq) => self.raft.step(Input::Persisted(seq)),
+            Completion::Applied { last_applied, answers } => {
+                self.last_applied = self.last_applied.max(last_applied);
+                for answer in answers {
+                    answer.deliver();
+                }
+            }
+            Completion::Flushed(meta) => {
+                tracing::debug!(node = %self.identity.node, at = %meta.last, "checkpoint written");
+                self.checkpoint_asked = false;
+                self.raft.step(Input::Flushed(meta));
+            }
+            Completion::Restored(meta) => {
+                tracing::info!(node = %self.identity.node, at = %meta.last, "snapshot restored");
+                self.handed = meta.last.index;
+                self.last_applied = meta.last.index;
+                self.raft.step(Input::Restored(meta));
+            }
+            Completion::Snapshot { to, snapshot } => self.send_snapshot(to, snapshot),
+            Completion::Failed(error) => return Err(StopCause::Storage(error.to_string())),
+            Completion::Panicked(what) => {
+                return Err(StopCause::Internal(format!("{what} panicked")));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_propose(&mut self, proposal: Proposal) {
+        let Proposal { command, reply, permit } = proposal;
+        let waiter = Waiter { reply, permit };
+        match self.raft.propose(command) {
+            Ok(id) => self.requests.proposed(id, waiter),
+            Err(refusal) => waiter.resolve(Err(match refusal {
+                Refusal::NotLeader { leader } => ProposeError::NotLeader { leader },
+                Refusal::Overloaded => ProposeError::Overloaded,
+                Refusal::TooLarge { size, limit } => ProposeError::TooLarge { size, limit },
+            })),
+        }
+    }
+
+    fn on_query(&mut self, query: Query) {
+        let batch = self.raft.read();
+        self.requests.queried(batch, query);
+    }
+
+    fn on_snapshot(&mut self, from: NodeId, term: Term, snapshot: Snapshot) {
+        tracing::info!(node = %self.identity.node, %from, at = %snapshot.meta.last, "snapshot arrived");
+        let message = Message::InstallSnapshot { meta: snapshot.meta.clone() };
+        self.incoming.push(snapshot);
+        let to = self.identity.node;
+        self.raft.step(Input::Message(Envelope { from, to, term, message }));
+    }
+
+    fn send_snapshot(&mut self, to: NodeId, snapshot: Option<Snapshot>) {
+        let Some(snapshot) = snapshot else {
+            let meta = SnapshotMeta::default();
+            return self.raft.step(Input::SnapshotSent { to, meta, ok: false });
+        };
+        tracing::info!(node = %self.identity.node, %to, at = %snapshot.meta.last, "sending a snapshot");
+        self.transport.send_snapshot(self.config.group, to, self.raft.term(), snapshot);
+    }
+
+    fn on_transfer(&mut self, transfer: Transfer) {
+        let refusal = match self.raft.transfer_leadership(transfer.to) {
+            Ok(to) => {
+                tracing::info!(node = %self.identity.node, %to, "handing leadership over");
+                // The core gives up after one shortest election timeout; leave the target time to
+                // be elected and to be heard of.
+                let patience = 2 * u64::from(self.config.raft.election_ticks_max);
+                return self.transfers.push((self.ticks + patience, transfer));
+            }
+            Err(TransferRefusal::NotLeader { leader }) => TransferError::NotLeader { leader },
+            Err(TransferRefusal::NoTarget) => TransferError::NoTarget,
+        };
+        // Whoever asked may have gone.
+        let _ = transfer.reply.send(Err(refusal));
+    }
+
+    /// Does what the core wants done. None of it waits.
+    fn carry_out(&mut self) {
+        let Output { messages, write, apply, reads, send_snapshot } = self.raft.take_output();
+        for envelope in messages {
+            self.transport.send(self.config.group, envelope);
+        }
+        if let Some(write) = write {
+            // An error means that the thread has ended; its report of why is on the way.
+            let _ = self.storage.writes.send(write);
+        }
+        if !self.raft.is_leader() {
+            self.requests.leadership_lost();
+        }
+        for item in apply {
+            self.apply(item);
+        }
+        self.incoming.clear();
+        for (batch, index) in reads {
+            self.requests.confirmed(batch, index);
+        }
+        for query in self.requests.ready(self.handed) {
+            let _ = self.applier.jobs.send(Job::Query(query));
+        }
+        for to in send_snapshot {
+            self.give_applier(Job::Snapshot { to });
+        }
+        if (self.raft.is_leader(), self.raft.term(), self.raft.leader()) != self.published {
+            self.publish();
+        }
+    }
+
+    fn apply(&mut self, item: Apply) {
+        match item {
+            Apply::Entries(run) => {
+                self.handed = run.last().index;
+                let waiters = self.requests.waiters_of(&run);
+                self.give_applier(Job::Apply { run, waiters });
+            }
+            Apply::Restore(meta) => {
+                let position = self.incoming.iter().position(|snapshot| snapshot.meta == meta);
+                let position = position.expect("the core restores only what was just stepped in");
+                let snapshot = self.incoming.swap_remove(position);
+                self.give_applier(Job::Restore(snapshot));
+            }
+        }
+    }
+
+    fn give_applier(&self, job: Job) {
+        // An error means that the thread has ended; its report of why is on the way.
+        let _ = self.applier.jobs.send(job);
+    }
+
+    /// Shows the present status, and what follows from it outside.
+    fn publish(&mut self) {
+        let Self { raft, identity, config, last_applied, .. } = self;
+        let status = Status::of(raft, *identity, *last_applied, config.tick);
+        let now = (raft.is_leader(), raft.term(), raft.leader());
+        if now != self.published {
+            self.published = now;
+            let Status { role, term, leader, .. } = &status;
+            tracing::info!(node = %identity.node, %term, %role, ?leader, "role");
+        }
+        if status.membership != self.peers_of {
+            self.announce_peers(status.membership.clone());
+        }
+        self.answer_transfers(status.leader);
+        self.status.send_replace(Arc::new(status));
+    }
+
+    fn announce_peers(&mut self, membership: Membership) {
+        let own = self.identity.node;
+        let others = membership.members().iter().filter(|(id, _)| **id != own);
+        let peers = others.map(|(id, member)| (*id, member.address.clone())).collect();
+        self.transport.set_peers(self.config.group, peers);
+        self.peers_of = membership;
+    }
+
+    fn answer_transfers(&mut self, leader: Option<NodeId>) {
+        let (own, now) = (self.identity.node, self.ticks);
+        let other = leader.filter(|leader| *leader != own);
+        let over = |(due, _): &mut (u64, Transfer)| other.is_some() || now >= *due;
+        for (_, transfer) in self.transfers.extract_if(.., over) {
+            // Whoever asked may have gone.
+            let _ = transfer.reply.send(other.ok_or(TransferError::TimedOut));
+        }
+    }
+
+    /// Ends the threads: what is queued for the disk is written first.
+    async fn stop(mut self) {
+        self.requests.stop();
+        let Self { storage, applier, .. } = self;
+        drop((storage.writes, applier.jobs));
+        let join = move || {
+            // They report their own panics.
+            let _ = (storage.thread.join(), applier.thread.join());
+        };
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
+/// Runs the loop on a task, watched by another: should an assertion of the core fail, the node
+/// stops and says so instead of hanging.
+pub(super) fn spawn(
+    mut driver: Driver,
+    mut events: mpsc::Receiver<Event>,
+    mut completions: mpsc::UnboundedReceiver<Completion>,
+) -> watch::Receiver<Option<StopCause>> {
+    let (stopped, stopped_seen) = watch::channel(None);
+    let run = tokio::spawn(async move {
+        let cause = driver.run(&mut events, &mut completions).await;
+        // Requests still queued are answered by being dropped.
+        drop(events);
+        driver.stop().await;
+        cause
+    });
+    tokio::spawn(async move {
+        let cause = run.await.unwrap_or_else(|error| StopCause::Internal(error.to_string()));
+        if cause != StopCause::Shutdown {
+            tracing::error!(%cause, "the node stopped");
+        }
+        stopped.send_replace(Some(cause));
+    });
+    stopped_seen
+}

@@ -1,0 +1,127 @@
+//! What reaches the loop: events from outside, completions from the node's own threads.
+
+use super::{ProposeError, Proposed, QueryError, ReadMode, TransferError};
+use crate::log_store::StorageError;
+use crate::raft::Envelope;
+use crate::state_machine::Snapshot;
+use crate::transport::Inbox;
+use crate::types::{Index, NodeId, SnapshotMeta, Term, WriteSeq};
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+pub(super) enum Event {
+    Message(Envelope),
+    Snapshot { from: NodeId, term: Term, snapshot: Snapshot },
+    SnapshotSent { to: NodeId, meta: SnapshotMeta, ok: bool },
+    Propose(Proposal),
+    ProposeMany(Vec<Proposal>),
+    Query(Query, ReadMode),
+    Transfer(Transfer),
+    Shutdown,
+}
+
+/// The permit counts the request against the bound until it is answered or given up.
+pub(super) struct Proposal {
+    pub(super) command: Bytes,
+    pub(super) reply: oneshot::Sender<Result<Proposed, ProposeError>>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+pub(super) struct Query {
+    pub(super) query: Bytes,
+    pub(super) reply: oneshot::Sender<Result<Bytes, QueryError>>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+pub(super) struct Transfer {
+    pub(super) to: Option<NodeId>,
+    pub(super) reply: oneshot::Sender<Result<NodeId, TransferError>>,
+}
+
+/// Reports of the storage and applier threads. Their number is bounded by what the loop gave them
+/// to do.
+pub(super) enum Completion {
+    Persisted(WriteSeq),
+    Applied {
+        last_applied: Index,
+        answers: Vec<Answer>,
+    },
+    Flushed(SnapshotMeta),
+    Restored(SnapshotMeta),
+    /// A snapshot for a peer, or none if there is none to send.
+    Snapshot {
+        to: NodeId,
+        snapshot: Option<Snapshot>,
+    },
+    Failed(StorageError),
+    Panicked(&'static str),
+}
+
+/// An answer on its way from the applier to whoever asked: handed over in batches, because a wake-up
+/// across threads costs more than most commands.
+pub(super) enum Answer {
+    Proposed(Waiter, Proposed),
+    Queried(Query, Bytes),
+}
+
+/// Whoever waits for a proposal's outcome.
+pub(super) struct Waiter {
+    pub(super) reply: oneshot::Sender<Result<Proposed, ProposeError>>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Answer {
+    /// Delivers the answer; whoever gave up waiting is ignored.
+    pub(super) fn deliver(self) {
+        match self {
+            Self::Proposed(waiter, proposed) => waiter.resolve(Ok(proposed)),
+            Self::Queried(query, reply) => query.resolve(Ok(reply)),
+        }
+    }
+}
+
+impl Waiter {
+    pub(super) fn resolve(self, outcome: Result<Proposed, ProposeError>) {
+        drop(self.permit);
+        let _ = self.reply.send(outcome);
+    }
+}
+
+impl Query {
+    pub(super) fn resolve(self, outcome: Result<Bytes, QueryError>) {
+        drop(self.permit);
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// What the transport delivers to. When the loop cannot keep up, messages are dropped: Raft sends
+/// again.
+pub(super) struct NodeInbox {
+    events: mpsc::Sender<Event>,
+}
+
+impl NodeInbox {
+    pub(super) const fn new(events: mpsc::Sender<Event>) -> Self {
+        Self { events }
+    }
+
+    fn offer(&self, event: Event, what: &'static str) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            tracing::debug!(what, "dropped: the node cannot keep up");
+        }
+    }
+}
+
+impl Inbox for NodeInbox {
+    fn receive(&self, envelope: Envelope) {
+        self.offer(Event::Message(envelope), "message");
+    }
+
+    fn receive_snapshot(&self, from: NodeId, term: Term, snapshot: Snapshot) {
+        self.offer(Event::Snapshot { from, term, snapshot }, "snapshot");
+    }
+
+    fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {
+        self.offer(Event::SnapshotSent { to, meta, ok }, "snapshot report");
+    }
+}

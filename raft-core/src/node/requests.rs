@@ -1,0 +1,82 @@
+//! Requests that wait for something: proposals for their commit, queries for their index.
+
+use super::event::{Query, Waiter};
+use super::{ProposeError, QueryError};
+use crate::types::{Index, LogId, ReadId, Run};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What waits. Its size is bounded by the node's bound on requests.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// Proposals appended and not yet handed to the state machine, by index.
+    proposals: VecDeque<(LogId, Waiter)>,
+    /// Queries whose batch has no index yet.
+    unconfirmed: BTreeMap<ReadId, Vec<Query>>,
+    /// Queries whose index is not yet handed to the state machine.
+    confirmed: BTreeMap<Index, Vec<Query>>,
+}
+
+impl Requests {
+    pub(super) fn proposed(&mut self, id: LogId, waiter: Waiter) {
+        self.proposals.push_back((id, waiter));
+    }
+
+    pub(super) fn queried(&mut self, batch: ReadId, query: Query) {
+        self.unconfirmed.entry(batch).or_default().push(query);
+    }
+
+    /// Those who proposed entries of `run`, which is about to be applied.
+    pub(super) fn waiters_of(&mut self, run: &Run) -> Vec<(Index, Waiter)> {
+        let mut waiters = Vec::new();
+        while self.proposals.front().is_some_and(|(id, _)| id.index <= run.last().index) {
+            let Some((id, waiter)) = self.proposals.pop_front() else { break };
+            if run.term_at(id.index) == Some(id.term) {
+                waiters.push((id.index, waiter));
+            } else {
+                waiter.resolve(Err(ProposeError::LeadershipLost));
+            }
+        }
+        waiters
+    }
+
+    /// Leadership is lost: the outcome of what was appended is unknown.
+    pub(super) fn leadership_lost(&mut self) {
+        for (_, waiter) in self.proposals.drain(..) {
+            waiter.resolve(Err(ProposeError::LeadershipLost));
+        }
+    }
+
+    /// A batch may be answered once `index` is applied.
+    pub(super) fn confirmed(&mut self, batch: ReadId, index: Index) {
+        let queries = self.unconfirmed.remove(&batch).unwrap_or_default();
+        self.confirmed.entry(index).or_default().extend(queries);
+    }
+
+    /// The queries that may be handed to the state machine behind entry `handed`.
+    pub(super) fn ready(&mut self, handed: Index) -> impl Iterator<Item = Query> {
+        let later = self.confirmed.split_off(&handed.next());
+        std::mem::replace(&mut self.confirmed, later).into_values().flatten()
+    }
+
+    /// Forgets queries whose askers have given up, so that they do not count against the bound
+    /// while there is no leader.
+    pub(super) fn forget_abandoned(&mut self) {
+        for queries in self.unconfirmed.values_mut().chain(self.confirmed.values_mut()) {
+            queries.retain(|query| !query.reply.is_closed());
+        }
+        self.unconfirmed.retain(|_, queries| !queries.is_empty());
+        self.confirmed.retain(|_, queries| !queries.is_empty());
+    }
+
+    /// The node stops.
+    pub(super) fn stop(&mut self) {
+        for (_, waiter) in self.proposals.drain(..) {
+            waiter.resolve(Err(ProposeError::Stopped));
+        }
+        let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values().flatten();
+        let confirmed = std::mem::take(&mut self.confirmed).into_values().flatten();
+        for query in unconfirmed.chain(confirmed) {
+            query.resolve(Err(QueryError::Stopped));
+        }
+    }
+}

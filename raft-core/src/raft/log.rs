@@ -1,0 +1,322 @@
+//! The log in memory: the snapshot boundary, the entries after it as shared runs, and the
+//! configurations they contain.
+//!
+//! It knows nothing of durability: `persist` tracks what the disk has.
+
+use crate::types::{Entry, Index, LogId, Membership, Payload, Run, SnapshotMeta, Term};
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+
+/// Invariants: runs follow each other without a gap from `start.last.index + 1`; `tail` follows the
+/// last run; `memberships` ascends and its first element is the boundary's.
+#[derive(Clone, Debug)]
+pub(super) struct Log {
+    start: SnapshotMeta,
+    runs: VecDeque<Run>,
+    /// Proposals of this turn, sealed into one run when output is taken.
+    tail: Vec<Entry>,
+    /// Bytes of all entries, as `Entry::size` counts.
+    bytes: usize,
+    last: LogId,
+    memberships: Vec<(Index, Membership)>,
+}
+
+impl Log {
+    /// A log that starts after `start` and holds `runs`.
+    pub(super) fn new(start: SnapshotMeta, runs: Vec<Run>) -> Self {
+        let mut log = Self {
+            last: start.last,
+            memberships: vec![(start.last.index, start.membership.clone())],
+            start,
+            runs: VecDeque::new(),
+            tail: Vec::new(),
+            bytes: 0,
+        };
+        for run in runs {
+            log.append(run);
+        }
+        log
+    }
+
+    /// The entry the log starts after.
+    pub(super) const fn start(&self) -> LogId {
+        self.start.last
+    }
+
+    /// The last entry, or the boundary.
+    pub(super) const fn last(&self) -> LogId {
+        self.last
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The configuration in force: the latest in the log, committed or not (§6).
+    pub(super) fn membership(&self) -> &Membership {
+        &self.memberships.last().expect("the boundary has one").1
+    }
+
+    /// The configuration as of `index`, which is not below the boundary.
+    fn membership_at(&self, index: Index) -> &Membership {
+        let after = self.memberships.partition_point(|(at, _)| *at <= index);
+        &self.memberships[after.max(1) - 1].1
+    }
+
+    /// The term of the entry at `index`; also of the boundary. `None` outside.
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.start.last.index {
+            return Some(self.start.last.term);
+        }
+        if index == self.last.index {
+            return Some(self.last.term);
+        }
+        if index > self.sealed_last() {
+            let offset = index.0.checked_sub(self.sealed_last().0 + 1)?;
+            return self.tail.get(offset as usize).map(|entry| entry.id.term);
+        }
+        self.run_with(index)?.term_at(index)
+    }
+
+    /// The id of the entry at `index`, if it is known.
+    pub(super) fn id_at(&self, index: Index) -> Option<LogId> {
+        self.term_at(index).map(|term| LogId { term, index })
+    }
+
+    /// Appends one entry of the leader's own term to this turn's tail.
+    pub(super) fn push(&mut self, entry: Entry) {
+        assert!(
+            entry.id.index == self.last.index.next() && entry.id.term >= self.last.term,
+            "{} does not follow {}",
+            entry.id,
+            self.last
+        );
+        self.last = entry.id;
+        self.bytes += entry.size();
+        if let Payload::Membership(membership) = &entry.payload {
+            self.memberships.push((entry.id.index, membership.clone()));
+        }
+        self.tail.push(entry);
+    }
+
+    /// Makes this turn's tail one run, for the disk and for the followers.
+    pub(super) fn seal(&mut self) -> Option<Run> {
+        let run = Run::new(std::mem::take(&mut self.tail))?;
+        self.runs.push_back(run.clone());
+        Some(run)
+    }
+
+    /// Appends `run` after dropping every entry at or above its first. The caller has checked that
+    /// nothing committed is dropped.
+    pub(super) fn append(&mut self, run: Run) {
+        let first = run.first().index;
+        assert!(
+            first > self.start.last.index && first <= self.last.index.next(),
+            "{run} does not continue a log from {} to {}",
+            self.start.last,
+            self.last
+        );
+        self.truncate(first);
+        assert!(run.first().term >= self.last.term, "{run} after {}: the term falls", self.last);
+        self.last = run.last();
+        self.bytes += run.size();
+        for entry in run.entries() {
+            if let Payload::Membership(membership) = &entry.payload {
+                self.memberships.push((entry.id.index, membership.clone()));
+            }
+        }
+        self.runs.push_back(run);
+    }
+
+    /// Drops every entry at or above `from`, and the configurations they contained (§6).
+    fn truncate(&mut self, from: Index) {
+        if from > self.last.index {
+            return;
+        }
+        assert!(self.tail.is_empty(), "a leader never overwrites its own entries (§5.3)");
+        while let Some(run) = self.runs.pop_back() {
+            self.bytes -= run.size();
+            if let Some(kept) = run.slice(Index(1), from.previous()) {
+                self.bytes += kept.size();
+                self.runs.push_back(kept);
+                break;
+            }
+        }
+        self.last = self.runs.back().map_or(self.start.last, Run::last);
+        self.memberships.retain(|(index, _)| *index < from);
+    }
+
+    /// The part of `run` that this log does not hold yet: from the first entry that is missing or
+    /// has another term. `None` if all of it is here (§5.3).
+    pub(super) fn missing(&self, run: &Run) -> Option<Run> {
+        let differs = |entry: &&Entry| {
+            entry.id.index > self.start.last.index
+                && self.term_at(entry.id.index) != Some(entry.id.term)
+        };
+        let first = run.entries().iter().find(differs)?;
+        run.slice(first.id.index, run.last().index)
+    }
+
+    /// The last entry at or below `index` whose term is at most `term`: where two logs can agree at
+    /// the latest if one of them has an entry of `term` at `index` (fast back-off, §5.3).
+    pub(super) fn agreement_bound(&self, index: Index, term: Term) -> LogId {
+        let mut id = self.last;
+        if index < id.index {
+            id = self.id_at(index).unwrap_or(self.start.last);
+        }
+        while id.term > term && id.index > self.start.last.index {
+            id = self.before_term_of(id);
+        }
+        id
+    }
+
+    /// The last entry before `id` that has an earlier term.
+    fn before_term_of(&self, id: LogId) -> LogId {
+        // Terms do not fall along the log, so the first entry of a term is found by bisection.
+        let (mut low, mut high) = (self.start.last.index.0, id.index.0);
+        while low + 1 < high {
+            let middle = Index(low + (high - low) / 2);
+            if self.term_at(middle).is_some_and(|term| term < id.term) {
+                low = middle.0;
+            } else {
+                high = middle.0;
+            }
+        }
+        self.id_at(Index(low)).unwrap_or(self.start.last)
+    }
+
+    /// Up to `bytes_max` of entries from `from` on, at least one, as one run: a shared one where a
+    /// single run has them, else a new one. Only sealed entries.
+    pub(super) fn run_from(&self, from: Index, bytes_max: usize) -> Option<Run> {
+        if from > self.sealed_last() {
+            return None;
+        }
+        let position = self.position(from)?;
+        let run = self.runs[position].slice(from, Index(u64::MAX))?;
+        let limited = limit(&run, bytes_max);
+        if limited.len() < run.len() || position + 1 == self.runs.len() {
+            return Some(limited);
+        }
+        // A follower that lags over many small runs gets them in one message.
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for run in self.runs.range(position..) {
+            for entry in run.slice(from, Index(u64::MAX))?.entries() {
+                bytes += entry.size();
+                if bytes > bytes_max && !entries.is_empty() {
+                    return Run::new(entries);
+                }
+                entries.push(entry.clone());
+            }
+        }
+        Run::new(entries)
+    }
+
+    /// The sealed entries from `from` to `to`, both included, as shared runs.
+    pub(super) fn slice(&self, from: Index, to: Index) -> Vec<Run> {
+        let Some(position) = self.position(from) else { return Vec::new() };
+        let runs = self.runs.range(position..);
+        runs.map_while(|run| run.slice(from, to)).collect()
+    }
+
+    /// Where the log may be compacted to: at most `limit`, keeping `trailing_bytes` behind it.
+    pub(super) fn compaction_point(
+        &self,
+        limit: Index,
+        trailing_bytes: usize,
+    ) -> Option<SnapshotMeta> {
+        let mut kept = 0;
+        for run in self.runs.iter().rev() {
+            for entry in run.entries().iter().rev() {
+                kept += entry.size();
+                if kept > trailing_bytes {
+                    let last = self.id_at(entry.id.index.min(limit))?;
+                    let membership = self.membership_at(last.index).clone();
+                    return (last.index > self.start.last.index)
+                        .then_some(SnapshotMeta { last, membership });
+                }
+            }
+        }
+        None
+    }
+
+    /// Drops the entries up to `meta.last`, which becomes the boundary.
+    pub(super) fn compact(&mut self, meta: SnapshotMeta) {
+        let boundary = meta.last.index;
+        assert!(
+            self.term_at(boundary) == Some(meta.last.term),
+            "no entry {} to compact to",
+            meta.last
+        );
+        while let Some(run) = self.runs.pop_front() {
+            self.bytes -= run.size();
+            if let Some(kept) = run.slice(boundary.next(), run.last().index) {
+                self.bytes += kept.size();
+                self.runs.push_front(kept);
+                break;
+            }
+        }
+        self.memberships.retain(|(index, _)| *index > boundary);
+        self.memberships.insert(0, (boundary, meta.membership.clone()));
+        self.start = meta;
+    }
+
+    /// Drops everything; the log starts anew after `meta.last`.
+    pub(super) fn reset(&mut self, meta: SnapshotMeta) {
+        *self = Self::new(meta, Vec::new());
+    }
+
+    fn sealed_last(&self) -> Index {
+        self.runs.back().map_or(self.start.last.index, |run| run.last().index)
+    }
+
+    /// Position of the run that holds `index`.
+    fn position(&self, index: Index) -> Option<usize> {
+        if index <= self.start.last.index || index > self.sealed_last() {
+            return None;
+        }
+        // Nearly every look-up is at the end.
+        if self.runs.back()?.first().index <= index {
+            return Some(self.runs.len() - 1);
+        }
+        Some(self.runs.partition_point(|run| run.last().index < index))
+    }
+
+    fn run_with(&self, index: Index) -> Option<&Run> {
+        self.runs.get(self.position(index)?)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.runs.iter().flat_map(|run| run.entries()).chain(&self.tail)
+    }
+}
+
+/// The front of `run` that fits in `bytes_max`, at least one entry.
+fn limit(run: &Run, bytes_max: usize) -> Run {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += entry.size();
+        bytes <= bytes_max
+    };
+    let count = run.entries().iter().take_while(fits).count().max(1);
+    let last = Index(run.first().index.0 + count as u64 - 1);
+    run.slice(run.first().index, last).expect("at least one entry")
+}
+
+/// Equal content: how entries are grouped into runs does not matter.
+impl PartialEq for Log {
+    fn eq(&self, other: &Self) -> bool {
+        self.start == other.start && self.last == other.last && self.entries().eq(other.entries())
+    }
+}
+
+impl Eq for Log {}
+
+impl Hash for Log {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.start.hash(state);
+        for entry in self.entries() {
+            entry.hash(state);
+        }
+    }
+}

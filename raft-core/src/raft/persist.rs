@@ -1,0 +1,151 @@
+//! What the disk has been asked for and what it has reported: the durability rule.
+//!
+//! *A message is held until everything it promises is durable: for any message the term and vote it
+//! carries, for an acknowledgement the matched prefix too. Nothing else waits.* Writes complete in
+//! order, so one sequence number, a watermark, tells everything.
+
+use super::io::{LogOp, Write};
+use super::message::Envelope;
+use crate::types::{HardState, Index, Run, SnapshotMeta, WriteSeq};
+use std::collections::VecDeque;
+
+/// Most messages held at once. Further ones are dropped, as a network may: a disk that stalls this
+/// long has worse troubles.
+const HELD_MAX: usize = 4096;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Persistence {
+    /// The write being collected.
+    collecting: WriteSeq,
+    ops: Vec<LogOp>,
+    /// Every write up to this one is durable.
+    done: WriteSeq,
+    /// The last write that carries a hard state.
+    hard_state_seq: WriteSeq,
+    /// Log ranges of writes not yet reported, in order.
+    unreported: VecDeque<Covered>,
+    /// Every entry of the present log up to here is durable.
+    persisted_index: Index,
+    held: Vec<Held>,
+}
+
+/// A log range that a write puts in place.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Covered {
+    seq: WriteSeq,
+    first: Index,
+    last: Index,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Held {
+    until: WriteSeq,
+    envelope: Envelope,
+}
+
+impl Persistence {
+    /// A log that is durable up to `persisted_index`.
+    pub(super) const fn new(persisted_index: Index) -> Self {
+        Self {
+            collecting: WriteSeq(1),
+            ops: Vec::new(),
+            done: WriteSeq(0),
+            hard_state_seq: WriteSeq(0),
+            unreported: VecDeque::new(),
+            persisted_index,
+            held: Vec::new(),
+        }
+    }
+
+    pub(super) const fn persisted_index(&self) -> Index {
+        self.persisted_index
+    }
+
+    /// The write that the latest hard state is part of.
+    pub(super) const fn hard_state_seq(&self) -> WriteSeq {
+        self.hard_state_seq
+    }
+
+    pub(super) fn hard_state(&mut self, hard_state: HardState) {
+        // Within one atomic write only the last one counts.
+        self.ops.retain(|op| !matches!(op, LogOp::HardState(_)));
+        self.ops.push(LogOp::HardState(hard_state));
+        self.hard_state_seq = self.collecting;
+    }
+
+    pub(super) fn append(&mut self, run: Run) {
+        let (first, last) = (run.first().index, run.last().index);
+        self.cover(first, last);
+        self.ops.push(LogOp::Append(run));
+    }
+
+    pub(super) fn compact(&mut self, meta: SnapshotMeta) {
+        self.ops.push(LogOp::Compact(meta));
+    }
+
+    pub(super) fn reset(&mut self, meta: SnapshotMeta) {
+        self.unreported.clear();
+        self.cover(Index::ZERO, meta.last.index);
+        self.ops.push(LogOp::Reset(meta));
+    }
+
+    fn cover(&mut self, first: Index, last: Index) {
+        // What this replaces is no longer part of the log, durable or not.
+        self.persisted_index = self.persisted_index.min(first.previous());
+        self.unreported.push_back(Covered { seq: self.collecting, first, last });
+    }
+
+    /// Notes that every write up to `seq` is durable.
+    pub(super) fn persisted(&mut self, seq: WriteSeq) {
+        assert!(seq < self.collecting, "write {seq} was never asked for");
+        self.done = self.done.max(seq);
+        while self.unreported.front().is_some_and(|covered| covered.seq <= seq) {
+            let covered = self.unreported.pop_front().expect("there is a front");
+            self.persisted_index = covered.last;
+        }
+        // Not past the first index that a later, unreported write replaces.
+        for covered in &self.unreported {
+            self.persisted_index = self.persisted_index.min(covered.first.previous());
+        }
+    }
+
+    /// The collected write, if there is anything to write.
+    pub(super) fn take_write(&mut self) -> Option<Write> {
+        if self.ops.is_empty() {
+            return None;
+        }
+        let seq = self.collecting;
+        self.collecting = seq.next();
+        Some(Write { seq, ops: std::mem::take(&mut self.ops) })
+    }
+
+    /// Whether `seq` is durable.
+    pub(super) fn is_done(&self, seq: WriteSeq) -> bool {
+        seq <= self.done
+    }
+
+    /// Holds `envelope` until its term and vote are durable and, if it acknowledges a prefix, the
+    /// log up to `matched`. Returns it if that is so already.
+    pub(super) fn hold(&mut self, envelope: Envelope, matched: Option<Index>) -> Option<Envelope> {
+        let until = self.hard_state_seq.max(matched.map_or(self.done, |index| self.covers(index)));
+        if self.is_done(until) {
+            return Some(envelope);
+        }
+        if self.held.len() < HELD_MAX {
+            self.held.push(Held { until, envelope });
+        }
+        None
+    }
+
+    /// The held messages that may go now, in the order they were made.
+    pub(super) fn release(&mut self) -> Vec<Envelope> {
+        let done = self.done;
+        self.held.extract_if(.., |held| held.until <= done).map(|held| held.envelope).collect()
+    }
+
+    /// The write after which the present entry at `index` is durable.
+    fn covers(&self, index: Index) -> WriteSeq {
+        let writes = |covered: &&Covered| covered.first <= index;
+        self.unreported.iter().rev().find(writes).map_or(self.done, |covered| covered.seq)
+    }
+}

@@ -1,0 +1,179 @@
+//! Linearizable reads on any node (thesis §6.4).
+//!
+//! Reads that arrive in one turn share a batch. The leader notes its commit index, has a quorum
+//! confirm that it still leads, and answers; a follower asks the leader for that index. A batch that
+//! cannot be served yet waits; nothing here ever fails. Deadlines are the driver's.
+
+use super::message::{Message, ReadRequestId};
+use super::state::State;
+use crate::types::{Index, NodeId, ReadId};
+use std::collections::VecDeque;
+
+/// Most questions a follower has under way; reads that arrive meanwhile share the next one.
+const ASKED_MAX: usize = 8;
+
+/// Most questions of followers a leader keeps; further ones are dropped and asked again.
+const REMOTE_MAX: usize = 1024;
+
+/// The batches of this node, whatever its role.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Reads {
+    /// Drawn at the start: no answer to an earlier process can be taken for one to this.
+    nonce: u64,
+    /// Questions asked so far.
+    tries: u64,
+    batches: u64,
+    /// Batches that nobody has been asked about. New reads join the last one.
+    waiting: Vec<ReadId>,
+    /// A follower's questions under way.
+    asked: Vec<Asked>,
+    answered: Vec<(ReadId, Index)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Asked {
+    request: ReadRequestId,
+    batches: Vec<ReadId>,
+    at: u64,
+}
+
+impl Reads {
+    pub(super) const fn new(nonce: u64) -> Self {
+        Self {
+            nonce,
+            tries: 0,
+            batches: 0,
+            waiting: Vec::new(),
+            asked: Vec::new(),
+            answered: Vec::new(),
+        }
+    }
+
+    /// Joins the batch that is waiting, or opens one.
+    pub(super) fn join(&mut self) -> ReadId {
+        if let Some(batch) = self.waiting.last() {
+            return *batch;
+        }
+        self.batches += 1;
+        let batch = ReadId(self.batches);
+        self.waiting.push(batch);
+        batch
+    }
+
+    /// Forgets what was asked: the leader or the term changed, so no answer can come.
+    pub(super) fn ask_again(&mut self) {
+        for asked in self.asked.drain(..) {
+            self.waiting.extend(asked.batches);
+        }
+        self.waiting.sort_unstable();
+    }
+
+    pub(super) fn drain_answered(&mut self, into: &mut Vec<(ReadId, Index)>) {
+        into.append(&mut self.answered);
+    }
+}
+
+impl State {
+    /// A follower asks the leader about the waiting batches.
+    pub(super) fn ask_leader(&mut self) {
+        let Some(leader) = self.leader else { return };
+        if self.reads.waiting.is_empty() || self.reads.asked.len() >= ASKED_MAX {
+            return;
+        }
+        self.reads.tries += 1;
+        let request = ReadRequestId { nonce: self.reads.nonce, seq: self.reads.tries };
+        let batches = std::mem::take(&mut self.reads.waiting);
+        self.reads.asked.push(Asked { request, batches, at: self.now });
+        self.send(leader, Message::ReadIndex { request });
+    }
+
+    /// Questions that got no answer for a while are asked again, under a new id: a late answer to
+    /// the old one must not confirm the new one.
+    pub(super) fn expire_questions(&mut self) {
+        let patience = 2 * u64::from(self.config.heartbeat_ticks);
+        if self.reads.asked.iter().any(|asked| self.now >= asked.at + patience) {
+            self.reads.ask_again();
+        }
+    }
+
+    pub(super) fn on_read_index_response(&mut self, request: ReadRequestId, index: Index) {
+        let Some(position) = self.reads.asked.iter().position(|asked| asked.request == request)
+        else {
+            return;
+        };
+        let asked = self.reads.asked.remove(position);
+        self.reads.answered.extend(asked.batches.into_iter().map(|batch| (batch, index)));
+    }
+}
+
+/// The batches a leader is having confirmed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Confirmations {
+    /// The newest read sequence handed out.
+    seq: u64,
+    /// Followers' questions not yet given a sequence.
+    remote: Vec<(NodeId, ReadRequestId)>,
+    pending: VecDeque<Confirmation>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Confirmation {
+    seq: u64,
+    index: Index,
+    local: Vec<ReadId>,
+    remote: Vec<(NodeId, ReadRequestId)>,
+}
+
+impl Confirmations {
+    /// The sequence that every message to a follower carries.
+    pub(super) const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(super) fn on_read_index(&mut self, from: NodeId, request: ReadRequestId) {
+        if self.remote.len() < REMOTE_MAX {
+            self.remote.push((from, request));
+        }
+    }
+
+    /// Gives everything that waits one new sequence, to be confirmed for the present commit index;
+    /// whether there was anything. Only once an entry of the leader's own term is committed: before
+    /// that its commit index may lag behind what an earlier leader answered (thesis §6.4).
+    pub(super) fn open(&mut self, state: &mut State) -> bool {
+        if state.reads.waiting.is_empty() && self.remote.is_empty() {
+            return false;
+        }
+        self.seq += 1;
+        self.pending.push_back(Confirmation {
+            seq: self.seq,
+            index: state.commit_index(),
+            local: std::mem::take(&mut state.reads.waiting),
+            remote: std::mem::take(&mut self.remote),
+        });
+        true
+    }
+
+    /// Answers everything up to the sequence a quorum has confirmed; the followers that were
+    /// answered, with the index.
+    pub(super) fn confirm(&mut self, state: &mut State, confirmed: u64) -> Vec<NodeId> {
+        let mut told = Vec::new();
+        while self.pending.front().is_some_and(|pending| pending.seq <= confirmed) {
+            let Some(confirmation) = self.pending.pop_front() else { break };
+            let index = confirmation.index;
+            state.reads.answered.extend(confirmation.local.into_iter().map(|id| (id, index)));
+            for (to, request) in confirmation.remote {
+                state.send(to, Message::ReadIndexResponse { request, index });
+                told.push(to);
+            }
+        }
+        told
+    }
+
+    /// Gives back this node's own batches when leadership ends; another leader will serve them.
+    pub(super) fn give_back(&mut self, state: &mut State) {
+        for confirmation in self.pending.drain(..) {
+            state.reads.waiting.extend(confirmation.local);
+        }
+        state.reads.waiting.sort_unstable();
+    }
+}

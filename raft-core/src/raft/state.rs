@@ -1,0 +1,228 @@
+//! What every role keeps (figure 2, "state on all servers"), and what every role does with it.
+
+use super::config::Config;
+use super::io::{Apply, Output};
+use super::log::Log;
+use super::message::{AppendEntries, AppendOutcome, Envelope, Message};
+use super::persist::Persistence;
+use super::read::Reads;
+use super::rng::Rng;
+use crate::types::{HardState, Index, LogId, NodeId, Run, SnapshotMeta, Term};
+use std::collections::BTreeMap;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct State {
+    pub(super) config: Config,
+    /// Term and vote. Every change goes through `set_hard_state`, so that it reaches the disk.
+    hard_state: HardState,
+    /// The leader of this term, once known.
+    pub(super) leader: Option<NodeId>,
+    pub(super) log: Log,
+    pub(super) persist: Persistence,
+    commit_index: Index,
+    /// Entries up to here were handed to the state machine. Invariant: <= `commit_index`.
+    handed_index: Index,
+    /// A snapshot the state machine is being replaced by; appends are dropped meanwhile.
+    pub(super) restoring: Option<SnapshotMeta>,
+    /// Ticks since the start.
+    pub(super) now: u64,
+    /// When each peer was last heard of, in ticks since the start.
+    heard: BTreeMap<NodeId, u64>,
+    /// When the election timer of a follower or candidate runs out.
+    pub(super) election_due: u64,
+    pub(super) reads: Reads,
+    rng: Rng,
+    outbox: Vec<Envelope>,
+    restores: Vec<SnapshotMeta>,
+    pub(super) send_snapshot: Vec<NodeId>,
+}
+
+impl State {
+    pub(super) fn new(config: Config, hard_state: HardState, log: Log, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let reads = Reads::new(rng.next());
+        let mut state = Self {
+            persist: Persistence::new(log.last().index),
+            commit_index: log.start().index,
+            handed_index: log.start().index,
+            config,
+            hard_state,
+            leader: None,
+            log,
+            restoring: None,
+            now: 0,
+            heard: BTreeMap::new(),
+            election_due: 0,
+            reads,
+            rng,
+            outbox: Vec::new(),
+            restores: Vec::new(),
+            send_snapshot: Vec::new(),
+        };
+        state.reset_election_timer();
+        state
+    }
+
+    pub(super) const fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    pub(super) const fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(super) const fn vote(&self) -> Option<NodeId> {
+        self.hard_state.vote
+    }
+
+    pub(super) const fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+
+    pub(super) const fn handed_index(&self) -> Index {
+        self.handed_index
+    }
+
+    /// Changes term or vote, durably before anyone hears of it (§5.2).
+    pub(super) fn set_hard_state(&mut self, term: Term, vote: Option<NodeId>) {
+        let old = self.hard_state;
+        assert!(term >= old.term, "term falls from {} to {term}", old.term);
+        let changes_vote = term == old.term && old.vote.is_some() && vote != old.vote;
+        assert!(!changes_vote, "vote of term {term} changes from {:?} to {vote:?}", old.vote);
+        self.hard_state = HardState { term, vote };
+        if self.hard_state != old {
+            self.persist.hard_state(self.hard_state);
+        }
+    }
+
+    /// Sends once the term and vote are durable.
+    pub(super) fn send(&mut self, to: NodeId, message: Message) {
+        self.send_when(to, message, None);
+    }
+
+    /// Acknowledges the log up to `matched`, once that is durable too.
+    pub(super) fn acknowledge(&mut self, to: NodeId, matched: Index, read_seq: u64) {
+        let outcome = AppendOutcome::Matched(matched);
+        let message = Message::AppendEntriesResponse { outcome, read_seq };
+        self.send_when(to, message, Some(matched));
+    }
+
+    fn send_when(&mut self, to: NodeId, message: Message, matched: Option<Index>) {
+        let envelope = Envelope { from: self.id(), to, term: self.term(), message };
+        self.outbox.extend(self.persist.hold(envelope, matched));
+    }
+
+    /// Tells the sender of a message of an earlier term about ours, so that it steps down (§5.1).
+    pub(super) fn refuse_stale(&mut self, envelope: &Envelope) {
+        let answer = match envelope.message {
+            Message::RequestVote { pre_vote, .. } => {
+                Message::RequestVoteResponse { granted: false, pre_vote }
+            }
+            Message::AppendEntries(AppendEntries { prev_log, .. }) => self.conflict(prev_log.index),
+            Message::InstallSnapshot { ref meta } => self.conflict(meta.last.index),
+            _ => return,
+        };
+        self.send(envelope.from, answer);
+    }
+
+    fn conflict(&self, refused: Index) -> Message {
+        let outcome = AppendOutcome::Conflict { refused, hint: self.log.last() };
+        Message::AppendEntriesResponse { outcome, read_seq: 0 }
+    }
+
+    /// Whether this node counts toward a quorum, and so may campaign.
+    pub(super) fn is_voter(&self) -> bool {
+        self.log.membership().is_voter(self.id())
+    }
+
+    /// The other members, voters and learners.
+    pub(super) fn peers(&self) -> Vec<NodeId> {
+        let members = self.log.membership().members().keys().copied();
+        members.filter(|node| *node != self.id()).collect()
+    }
+
+    pub(super) fn note_heard(&mut self, from: NodeId) {
+        if self.log.membership().contains(from) {
+            self.heard.insert(from, self.now);
+        }
+    }
+
+    /// The tick at which `node` was last heard of.
+    pub(super) fn heard_at(&self, node: NodeId) -> Option<u64> {
+        self.heard.get(&node).copied()
+    }
+
+    /// Whether a leader was heard within the shortest election timeout: then nobody else is to be
+    /// elected (thesis §4.2.3).
+    pub(super) fn hears_leader(&self) -> bool {
+        let heard = self.leader.and_then(|leader| self.heard_at(leader));
+        heard.is_some_and(|at| self.now < at + u64::from(self.config.election_ticks_min))
+    }
+
+    /// Starts the election timer anew with a random length (§5.2).
+    pub(super) fn reset_election_timer(&mut self) {
+        let Config { election_ticks_min, election_ticks_max, .. } = self.config;
+        self.election_due = self.now + self.rng.between(election_ticks_min, election_ticks_max);
+    }
+
+    /// Raises the commit index; it never falls.
+    pub(super) fn commit(&mut self, index: Index) {
+        let last = self.log.last().index;
+        assert!(index <= last, "commit index {index} beyond the last entry {last}");
+        self.commit_index = self.commit_index.max(index);
+    }
+
+    /// Appends `run` to a follower's log, replacing what conflicts (§5.3).
+    pub(super) fn append(&mut self, run: Run) {
+        assert!(
+            run.first().index > self.commit_index,
+            "{run} would replace an entry at or below the commit index {}",
+            self.commit_index
+        );
+        self.log.append(run.clone());
+        self.persist.append(run);
+    }
+
+    /// Hands the state machine over to a snapshot.
+    pub(super) fn restore(&mut self, meta: SnapshotMeta) {
+        self.restores.push(meta.clone());
+        self.restoring = Some(meta);
+    }
+
+    /// The log starts anew at a snapshot the state machine now has, durably (§7).
+    pub(super) fn reset_log(&mut self, meta: SnapshotMeta) {
+        let last: LogId = meta.last;
+        self.log.reset(meta.clone());
+        self.persist.reset(meta);
+        self.commit_index = last.index;
+        self.handed_index = last.index;
+    }
+
+    /// Starts with a state machine that has applied up to `index` of this log.
+    pub(super) fn resume_at(&mut self, index: Index) {
+        self.commit_index = self.commit_index.max(index);
+        self.handed_index = self.commit_index;
+    }
+
+    /// Moves what this state has to do into `output`.
+    pub(super) fn drain_into(&mut self, output: &mut Output) {
+        output.messages.append(&mut self.outbox);
+        output.apply.extend(self.restores.drain(..).map(Apply::Restore));
+        output.send_snapshot.append(&mut self.send_snapshot);
+        self.reads.drain_answered(&mut output.reads);
+        // Entries are applied once committed and durable here: see ARCHITECTURE.md on slow disks.
+        let applicable = self.commit_index.min(self.persist.persisted_index());
+        if applicable > self.handed_index && self.restoring.is_none() {
+            let runs = self.log.slice(self.handed_index.next(), applicable);
+            output.apply.extend(runs.into_iter().map(Apply::Entries));
+            self.handed_index = applicable;
+        }
+        output.write = self.persist.take_write();
+    }
+
+    /// Notes a completed write and lets go what waited for it.
+    pub(super) fn persisted(&mut self, seq: crate::types::WriteSeq) {
+        self.persist.persisted(seq);
+        self.outbox.extend(self.persist.release());
+    }
+}

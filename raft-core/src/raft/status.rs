@@ -1,0 +1,156 @@
+//! What a node shows of itself, in the notation of scripts and traces.
+
+use super::{Raft, Role};
+use crate::types::{Index, LogId, Membership, NodeId, Term};
+use std::fmt;
+
+/// The role of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    /// Follows, or waits for a leader.
+    Follower,
+    /// Asks whether it would be elected (thesis §9.6).
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
+/// A node as it sees itself. `Display` is one line, as scripts print it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The node.
+    pub id: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// Whom it voted for in this term.
+    pub vote: Option<NodeId>,
+    /// The leader it knows in this term.
+    pub leader: Option<NodeId>,
+    /// Highest entry known committed.
+    pub commit_index: Index,
+    /// Highest entry handed to the state machine.
+    pub handed_index: Index,
+    /// Highest entry durable here.
+    pub persisted_index: Index,
+    /// Its last entry.
+    pub last_log: LogId,
+    /// The entry the log starts after.
+    pub log_start: LogId,
+    /// Bytes of entries in memory.
+    pub log_bytes: usize,
+    /// The membership in force.
+    pub membership: Membership,
+    /// The other members, by id.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A peer as a node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: NodeId,
+    /// Ticks since a message came from it; `None` if none ever did.
+    pub heard_ticks: Option<u64>,
+    /// A leader's view of its log.
+    pub progress: Option<PeerProgress>,
+}
+
+/// A leader's view of a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Known replicated up to here.
+    pub match_index: Index,
+    /// Next entry to send.
+    pub next_index: Index,
+    /// probe, replicate or snapshot.
+    pub flow: &'static str,
+}
+
+impl Raft {
+    /// The node as it sees itself now.
+    pub fn status(&self) -> Status {
+        let state = &self.state;
+        Status {
+            id: state.id(),
+            role: self.role_name(),
+            term: state.term(),
+            vote: state.vote(),
+            leader: state.leader,
+            commit_index: state.commit_index(),
+            handed_index: state.handed_index(),
+            persisted_index: state.persist.persisted_index(),
+            last_log: state.log.last(),
+            log_start: state.log.start(),
+            log_bytes: state.log.bytes(),
+            membership: state.log.membership().clone(),
+            peers: state.peers().into_iter().map(|peer| self.peer_status(peer)).collect(),
+        }
+    }
+
+    fn role_name(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::Candidate(candidate) if candidate.pre_vote => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    fn peer_status(&self, id: NodeId) -> PeerStatus {
+        let heard_ticks = self.state.heard_at(id).map(|at| self.state.now - at);
+        let progress = match &self.role {
+            Role::Leader(leader) => leader.progress().get(&id),
+            _ => None,
+        };
+        let progress = progress.map(|progress| PeerProgress {
+            match_index: progress.match_index,
+            next_index: progress.next_index,
+            flow: progress.flow_name(),
+        });
+        PeerStatus { id, heard_ticks, progress }
+    }
+}
+
+impl fmt::Display for Status {
+    /// `n1@2 leader last=5@2 commit=5 persisted=5 progress={n2:4/5 probe}`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{} {}", self.id, self.term, self.role)?;
+        if let Some(vote) = self.vote {
+            write!(f, " vote={vote}")?;
+        }
+        if let Some(leader) = self.leader.filter(|leader| *leader != self.id) {
+            write!(f, " leader={leader}")?;
+        }
+        if self.log_start != LogId::ZERO {
+            write!(f, " start={}", self.log_start)?;
+        }
+        let Self { last_log, commit_index, persisted_index, .. } = self;
+        write!(f, " last={last_log} commit={commit_index} persisted={persisted_index}")?;
+        let mut separator = " progress={";
+        for peer in &self.peers {
+            if let Some(PeerProgress { match_index, next_index, flow }) = peer.progress {
+                write!(f, "{separator}{}:{match_index}/{next_index} {flow}", peer.id)?;
+                separator = " ";
+            }
+        }
+        if separator == " " {
+            f.write_str("}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! Granting votes: rules shared by all roles (§5.2, §5.4.1; thesis §4.2.3, §9.6).
+
+use super::message::Message;
+use super::state::State;
+use crate::types::{LogId, NodeId};
+
+/// A request for a vote, its sender's term already found current.
+#[derive(Clone, Copy)]
+pub(super) struct VoteRequest {
+    pub(super) from: NodeId,
+    pub(super) last_log: LogId,
+    pub(super) pre_vote: bool,
+    pub(super) transfer: bool,
+}
+
+impl State {
+    /// Whether the request is to be turned down before its term is even looked at: a leader is
+    /// alive, and it did not ask for this election itself (thesis §4.2.3). Otherwise a node that
+    /// cannot hear the leader would depose it again and again.
+    pub(super) fn is_disruptive(&self, request: VoteRequest, leads: bool) -> bool {
+        !request.transfer && (leads || self.hears_leader())
+    }
+
+    /// Grants or refuses, and says so. The answer to a real vote leaves once the vote is durable.
+    pub(super) fn on_request_vote(&mut self, request: VoteRequest) {
+        let VoteRequest { from, last_log, pre_vote, .. } = request;
+        // §5.4.1: the derived order of log ids is "at least as up-to-date as".
+        let up_to_date = last_log >= self.log.last();
+        // A pre-vote is for the next term, in which nobody has voted yet.
+        let free = pre_vote || self.vote().is_none_or(|vote| vote == from);
+        let granted = up_to_date && free && self.restoring.is_none();
+        if granted && !pre_vote {
+            self.set_hard_state(self.term(), Some(from));
+            // Whoever has just voted gives the candidate time to win.
+            self.reset_election_timer();
+        }
+        self.send(from, Message::RequestVoteResponse { granted, pre_vote });
+    }
+
+    /// Turns a candidate down without looking at its term.
+    pub(super) fn refuse_vote(&mut self, request: VoteRequest) {
+        let VoteRequest { from, pre_vote, .. } = request;
+        self.send(from, Message::RequestVoteResponse { granted: false, pre_vote });
+    }
+}

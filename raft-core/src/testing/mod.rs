@@ -1,0 +1,1 @@
+//! Tools for those who implement the traits or test on the core.

@@ -1,0 +1,138 @@
+//! A network in memory: for tests, examples and benches, and for nodes that share a process.
+
+use super::{BoxFuture, CallError, Caller, Inbox, Peers, Service, Transport};
+use crate::raft::Envelope;
+use crate::state_machine::Snapshot;
+use crate::types::{GroupId, Identity, NodeId, Term};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, Read};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Connects the nodes of one process. A clone is another handle to the same network.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    wires: Arc<RwLock<Wires>>,
+}
+
+#[derive(Default)]
+struct Wires {
+    inboxes: BTreeMap<(GroupId, NodeId), Arc<dyn Inbox>>,
+    services: BTreeMap<(GroupId, NodeId), Arc<dyn Service>>,
+    isolated: BTreeSet<NodeId>,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The transport of one node.
+    pub fn transport(&self, node: NodeId) -> Arc<MemoryTransport> {
+        Arc::new(MemoryTransport { node, network: self.clone() })
+    }
+
+    /// Lets `node` answer requests of the others.
+    pub fn serve(&self, group: GroupId, node: NodeId, service: Arc<dyn Service>) {
+        self.write().services.insert((group, node), service);
+    }
+
+    /// Cuts `node` off from the others, or joins it to them again.
+    pub fn isolate(&self, node: NodeId, isolated: bool) {
+        let mut wires = self.write();
+        if isolated {
+            wires.isolated.insert(node);
+        } else {
+            wires.isolated.remove(&node);
+        }
+    }
+
+    /// Removes `node`, as if its process had ended.
+    pub fn remove(&self, node: NodeId) {
+        let mut wires = self.write();
+        wires.inboxes.retain(|(_, id), _| *id != node);
+        wires.services.retain(|(_, id), _| *id != node);
+    }
+
+    fn inbox(&self, group: GroupId, from: NodeId, to: NodeId) -> Option<Arc<dyn Inbox>> {
+        let wires = self.read();
+        wires.joins(from, to).then(|| wires.inboxes.get(&(group, to)).cloned()).flatten()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Wires> {
+        // No one panics while holding it, and each change is complete in itself.
+        self.wires.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Wires> {
+        self.wires.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wires {
+    fn joins(&self, from: NodeId, to: NodeId) -> bool {
+        !self.isolated.contains(&from) && !self.isolated.contains(&to)
+    }
+}
+
+/// One node's end of a [`MemoryNetwork`].
+pub struct MemoryTransport {
+    node: NodeId,
+    network: MemoryNetwork,
+}
+
+impl Transport for MemoryTransport {
+    fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
+        self.network.write().inboxes.insert((group, identity.node), inbox);
+    }
+
+    fn set_peers(&self, _group: GroupId, _peers: Vec<(NodeId, String)>) {}
+
+    fn send(&self, group: GroupId, envelope: Envelope) {
+        if let Some(inbox) = self.network.inbox(group, self.node, envelope.to) {
+            inbox.receive(envelope);
+        }
+    }
+
+    fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot) {
+        let (from, network) = (self.node, self.network.clone());
+        // Reading may block, sending must not.
+        std::thread::spawn(move || {
+            let Snapshot { meta, mut data } = snapshot;
+            let mut bytes = Vec::new();
+            let read = data.read_to_end(&mut bytes).is_ok();
+            let receiver = network.inbox(group, from, to).filter(|_| read);
+            let ok = receiver.is_some();
+            if let Some(inbox) = receiver {
+                let data = Box::new(Cursor::new(bytes));
+                inbox.receive_snapshot(from, term, Snapshot { meta: meta.clone(), data });
+            }
+            let sender = network.read().inboxes.get(&(group, from)).cloned();
+            if let Some(inbox) = sender {
+                inbox.snapshot_sent(to, meta, ok);
+            }
+        });
+    }
+}
+
+impl Peers for MemoryTransport {
+    fn call(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        request: Bytes,
+    ) -> BoxFuture<Result<Bytes, CallError>> {
+        let (from, network) = (self.node, self.network.clone());
+        let wires = network.read();
+        let service = wires.services.get(&(group, to)).filter(|_| wires.joins(from, to)).cloned();
+        drop(wires);
+        Box::pin(async move {
+            let unreachable = || CallError::NotSent(format!("{to} is unreachable"));
+            let reply = service.ok_or_else(unreachable)?.call(Caller::Node(from), request).await;
+            // The reply crosses the network too.
+            let joined = network.read().joins(from, to);
+            joined.then_some(reply).ok_or_else(|| CallError::Lost(format!("{to} is cut off")))
+        })
+    }
+}
