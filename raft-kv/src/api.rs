@@ -20,6 +20,16 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 pub const TXN_OPS_MAX: usize = 128;
 /// Most bytes of one encoded request.
 pub const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024 / 2;
+/// Most bytes of pairs in the ranges of one reply; keys and values count, and
+/// [`PAIR_OVERHEAD_BYTES`] each. A range returns at least one pair, whatever its size.
+pub const RANGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of previous pairs in one reply, counted alike. Previous pairs cannot be cut short, so
+/// a request that asks for more is refused.
+pub const PREVIOUS_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes a pair counts besides key and value wherever replies are limited: at least its encoding.
+pub const PAIR_OVERHEAD_BYTES: usize = 48;
+/// No encoded reply is longer, in bytes: ranges, one long pair, previous pairs and what frames them.
+pub const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// Most requests one session may have unanswered.
 pub const SESSION_WINDOW_MAX: u64 = 16 * 1024;
 
@@ -120,7 +130,8 @@ pub struct RangeReply {
     /// The pairs, in key order.
     pub kvs: Vec<KeyValue>,
     /// Whether more keys were in the range than returned: by the limit, or because a reply holds at
-    /// most about a mebibyte. Go on from the last key.
+    /// most [`RANGE_BYTES_MAX`]. Go on from the last key; in a transaction, where the ranges share
+    /// the bytes, there may be none.
     pub more: bool,
     /// All keys in the range, whatever the limit.
     pub count: u64,
@@ -190,10 +201,13 @@ pub enum Op {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Txn {
     /// The conditions.
+    #[serde(deserialize_with = "crate::codec::bounded")]
     pub compares: Vec<Compare>,
     /// Run if all of them hold.
+    #[serde(deserialize_with = "crate::codec::bounded")]
     pub success: Vec<Op>,
     /// Run otherwise.
+    #[serde(deserialize_with = "crate::codec::bounded")]
     pub failure: Vec<Op>,
 }
 
@@ -276,6 +290,31 @@ pub enum ActionReply {
     },
     /// To `Txn`.
     Txn(TxnReply),
+}
+
+/// A question to the state machine, answered from what the node has applied.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// Read; the answer is a [`RangeAnswer`].
+    Range(Range),
+    /// Describe the state; the answer is a [`Summary`].
+    Summary,
+}
+
+/// What [`Query::Range`] answers; also to a query that cannot be decoded.
+pub type RangeAnswer = Result<RangeReply, KvError>;
+
+/// The applied state in numbers: what [`Query::Summary`] answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// The store's revision.
+    pub revision: Revision,
+    /// Keys that exist.
+    pub keys: u64,
+    /// Rolling hash of everything applied; equal on nodes at equal `last_applied`.
+    pub state_hash: u64,
+    /// The last entry applied.
+    pub last_applied: Index,
 }
 
 /// How fresh a read must be.

@@ -1,2 +1,4 @@
 //! raft-kv
 pub mod api;
+pub mod codec;
+pub mod store;

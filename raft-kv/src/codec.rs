@@ -1,0 +1,79 @@
+//! The bytes of requests, replies, commands and queries: [`VERSION`] in one byte, then postcard.
+//!
+//! This module owns the version byte and the bound on lists; what is encoded is `api`'s. Decoding
+//! never panics, copies keys and values into allocations of their own - so that whoever keeps one
+//! does not keep the buffer it came in - and allocates a small multiple of what it was given.
+
+use crate::api::{KvError, TXN_OPS_MAX, VERSION};
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Longest list that is decoded at all. An element is some hundred times larger in memory than on
+/// the wire, so the bound on bytes alone does not bound memory. Lists over [`TXN_OPS_MAX`] decode,
+/// so that they are refused with the right error.
+const LIST_MAX: usize = 8 * TXN_OPS_MAX;
+
+/// The bytes of `value`: a request, a reply, a command, a query.
+pub fn encode<T: Serialize>(value: &T) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    encode_into(value, &mut out);
+    out.freeze()
+}
+
+/// Appends the bytes of `value` to `out`.
+pub fn encode_into<T: Serialize>(value: &T, out: &mut BytesMut) {
+    out.put_u8(VERSION);
+    raft_core::codec::put(value, out);
+}
+
+/// Reads one value, which must be all of `bytes`.
+///
+/// # Errors
+/// [`KvError::Malformed`] if the version is unknown or `bytes` is not exactly one such value.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, KvError> {
+    let Some((&version, mut rest)) = bytes.split_first() else {
+        return Err(KvError::Malformed("empty".into()));
+    };
+    if version != VERSION {
+        return Err(KvError::Malformed(format!("version {version}, this is {VERSION}")));
+    }
+    let value =
+        raft_core::codec::take(&mut rest).map_err(|error| KvError::Malformed(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(KvError::Malformed(format!("{} bytes left over", rest.len())));
+    }
+    Ok(value)
+}
+
+/// Reads a list of at most [`LIST_MAX`] elements.
+pub(crate) fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_seq(BoundedList(PhantomData))
+}
+
+struct BoundedList<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedList<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {LIST_MAX} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element()? {
+            if list.len() == LIST_MAX {
+                return Err(A::Error::invalid_length(LIST_MAX + 1, &self));
+            }
+            list.push(element);
+        }
+        Ok(list)
+    }
+}

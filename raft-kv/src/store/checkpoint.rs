@@ -1,0 +1,426 @@
+//! The checkpoint file: a redb database that holds the state as of one entry. The layout is
+//! described in [`crate::store`].
+//!
+//! It never reads the live state: it is handed what has changed. Every error and every panic out of
+//! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
+
+use super::format::{
+    Check, Damage, Header, VERSION, checksum, pack, sealed, session_row, unsealed,
+};
+use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
+use super::state::{Frozen, State};
+use raft_core::log_store::StorageError;
+use raft_core::types::SnapshotMeta;
+use redb::{
+    Database, OwnedRange, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+const CHANGES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("changes");
+const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Key of the one row of `META`.
+const CHECKPOINT: &str = "checkpoint";
+/// Rows are written once and read once, so a cache is of little use.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+/// The checkpoint file of one store.
+pub(super) struct CheckpointFile {
+    database: Database,
+    path: PathBuf,
+}
+
+/// What the file says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) header: Header,
+    /// Checkpoints written into this file, so that none is left out.
+    pub(super) sequence: u64,
+    /// All checksums of rows of changes, combined by exclusive or.
+    changes_digest: u64,
+    /// All checksums of sessions, alike.
+    sessions_digest: u64,
+}
+
+impl CheckpointFile {
+    /// Opens the file, or makes one.
+    pub(super) fn open(path: &Path) -> Result<Self, StorageError> {
+        // Left behind by a restore that was interrupted: it has never been part of the state.
+        remove(&restore_path(path))?;
+        let database = contain(path, || create(path))?;
+        sync_directory(path)?;
+        Ok(Self { database, path: path.into() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads all of it into a state; `None` if there is no checkpoint yet.
+    pub(super) fn load(&self) -> Result<Option<(State, Meta)>, StorageError> {
+        contain(&self.path, || self.read_state())
+    }
+
+    /// Writes what has changed since checkpoint `follows` of this file. Durable on return.
+    pub(super) fn write(
+        &self,
+        follows: u64,
+        frozen: &Frozen,
+    ) -> Result<SnapshotMeta, StorageError> {
+        contain(&self.path, || self.write_changes(follows, frozen))
+    }
+
+    /// The checkpoint as frames of a snapshot, and its header; it stays as it is now whatever is
+    /// written meanwhile.
+    pub(super) fn frames(&self) -> Result<(Header, CheckpointFrames), StorageError> {
+        let (meta, frames) = contain(&self.path, || self.read())?
+            .ok_or_else(|| StorageError::Engine("there is no checkpoint yet".into()))?;
+        Ok((meta.header, frames))
+    }
+
+    /// Makes the file at `path` hold the snapshot, durably, whatever it held before. If the
+    /// snapshot is damaged, the file is left as it was.
+    pub(super) fn receive(
+        path: &Path,
+        header: &Header,
+        reader: SnapshotReader,
+    ) -> Result<Self, StorageError> {
+        let beside = restore_path(path);
+        remove(&beside)?;
+        let received = contain(&beside, || receive_rows(&beside, header, reader));
+        let renamed = received.and_then(|database| {
+            let context = || format!("renaming {} to {}", beside.display(), path.display());
+            fs::rename(&beside, path).map_err(|error| StorageError::io(context(), error))?;
+            Ok(database)
+        });
+        match renamed {
+            Ok(database) => {
+                sync_directory(path)?;
+                Ok(Self { database, path: path.into() })
+            }
+            Err(error) => {
+                // What went wrong first is what matters; the next restore removes it again.
+                let _ = remove(&beside);
+                Err(error)
+            }
+        }
+    }
+
+    fn read_state(&self) -> Result<Option<(State, Meta)>, Failure> {
+        let Some((meta, frames)) = self.read()? else { return Ok(None) };
+        let mut state = State::new(true);
+        let mut check = Check::new(&meta.header);
+        let (mut changes_digest, mut sessions_digest) = (0, 0);
+        for row in frames.changes {
+            let (position, row) = row?;
+            let found = check.row(row.value(), |record| state.mvcc.load(record))?;
+            if found != position.value() {
+                return Err(damaged("a row of changes is in another's place"));
+            }
+            changes_digest ^= checksum(row.value());
+        }
+        for row in frames.sessions {
+            let (key, row) = row?;
+            let (id, session) = check.session(row.value())?;
+            if id != key.value() {
+                return Err(damaged("a session is in another's place"));
+            }
+            sessions_digest ^= checksum(row.value());
+            state.sessions.load(id, session);
+        }
+        check.finish()?;
+        if (changes_digest, sessions_digest) != (meta.changes_digest, meta.sessions_digest) {
+            return Err(damaged("rows were exchanged"));
+        }
+        state.mvcc.loaded(meta.header.revision, meta.header.state_hash);
+        state.applied = meta.header.applied.clone();
+        Ok(Some((state, meta)))
+    }
+
+    fn read(&self) -> Result<Option<(Meta, CheckpointFrames)>, Failure> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(META) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let meta = read_meta(&table)?.ok_or_else(|| damaged("its header is missing"))?;
+        let frames = CheckpointFrames {
+            changes: transaction.open_table(CHANGES)?.range_owned::<(u64, u32)>(..)?,
+            sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
+            path: self.path.clone(),
+        };
+        Ok(Some((meta, frames)))
+    }
+
+    fn write_changes(&self, follows: u64, frozen: &Frozen) -> Result<SnapshotMeta, Failure> {
+        let transaction = begin_write(&self.database)?;
+        let mut meta = {
+            let table = transaction.open_table(META)?;
+            read_meta(&table)?.unwrap_or_else(|| Meta::empty(frozen))
+        };
+        if meta.sequence != follows {
+            let text = format!("checkpoint {} was never written", meta.sequence + 1);
+            return Err(Failure::Storage(StorageError::Engine(text)));
+        }
+        let mut table = transaction.open_table(CHANGES)?;
+        let mut records = &frozen.records[..];
+        let mut row = Vec::new();
+        while let Some(position) = pack(&mut records, &mut row) {
+            table.insert(position, &row[..])?;
+            meta.changes_digest ^= checksum(&row);
+        }
+        drop(table);
+        let mut table = transaction.open_table(SESSIONS)?;
+        for (id, session) in &frozen.sessions {
+            match session {
+                Some(session) => meta.put_session(&mut table, *id, &session_row(*id, session))?,
+                None => meta.remove_session(&mut table, *id)?,
+            }
+        }
+        drop(table);
+        meta.sequence += 1;
+        meta.header.records += frozen.records.len() as u64;
+        meta.header.applied = frozen.applied.clone();
+        meta.header.revision = frozen.revision;
+        meta.header.state_hash = frozen.state_hash;
+        commit(transaction, &meta)?;
+        Ok(meta.header.applied)
+    }
+}
+
+impl Meta {
+    fn empty(frozen: &Frozen) -> Self {
+        let header = Header {
+            applied: frozen.applied.clone(),
+            revision: frozen.revision,
+            state_hash: frozen.state_hash,
+            records: 0,
+            sessions: 0,
+        };
+        Self { header, sequence: 0, changes_digest: 0, sessions_digest: 0 }
+    }
+
+    fn put_session(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+        row: &[u8],
+    ) -> Result<(), redb::StorageError> {
+        match table.insert(id, row)? {
+            Some(old) => self.sessions_digest ^= checksum(old.value()),
+            None => self.header.sessions += 1,
+        }
+        self.sessions_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn remove_session(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+    ) -> Result<(), redb::StorageError> {
+        // It is not there if it came and went between two checkpoints.
+        if let Some(old) = table.remove(id)? {
+            self.sessions_digest ^= checksum(old.value());
+            self.header.sessions -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a checkpoint, read in one transaction that lives as long as this does.
+pub(super) struct CheckpointFrames {
+    changes: OwnedRange<(u64, u32), &'static [u8]>,
+    sessions: OwnedRange<u64, &'static [u8]>,
+    path: PathBuf,
+}
+
+impl Frames for CheckpointFrames {
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<Kind, StorageError> {
+        let Self { changes, sessions, path } = self;
+        contain(path, || {
+            if let Some(row) = changes.next() {
+                out.extend_from_slice(row?.1.value());
+                return Ok(Kind::Changes);
+            }
+            let Some(row) = sessions.next() else { return Ok(Kind::End) };
+            out.extend_from_slice(row?.1.value());
+            Ok(Kind::Session)
+        })
+    }
+}
+
+fn receive_rows(
+    path: &Path,
+    header: &Header,
+    mut reader: SnapshotReader,
+) -> Result<Database, Failure> {
+    let database = create(path)?;
+    let transaction = begin_write(&database)?;
+    let mut check = Check::new(header);
+    let mut meta =
+        Meta { header: header.clone(), sequence: 1, changes_digest: 0, sessions_digest: 0 };
+    let mut changes = transaction.open_table(CHANGES)?;
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let mut row = Vec::new();
+    loop {
+        match reader.next(&mut row)? {
+            Kind::End => break,
+            Kind::Header => return Err(damage("it has two headers").into()),
+            Kind::Changes => {
+                let position = check.row(&row, drop).map_err(in_stream)?;
+                changes.insert(position, &row[..])?;
+                meta.changes_digest ^= checksum(&row);
+            }
+            Kind::Session => {
+                let (id, _) = check.session(&row).map_err(in_stream)?;
+                sessions.insert(id, &row[..])?;
+                meta.sessions_digest ^= checksum(&row);
+            }
+        }
+    }
+    check.finish().map_err(in_stream)?;
+    drop((changes, sessions));
+    commit(transaction, &meta)?;
+    Ok(database)
+}
+
+fn create(path: &Path) -> Result<Database, Failure> {
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+}
+
+fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
+    let mut transaction = database.begin_write()?;
+    // Opening after a crash then takes a millisecond, not a second for each gibibyte.
+    transaction.set_two_phase_commit(true);
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
+    let row = sealed(&VERSION.to_le_bytes(), meta);
+    transaction.open_table(META)?.insert(CHECKPOINT, &row[..])?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn read_meta(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<Meta>, Failure> {
+    let Some(row) = table.get(CHECKPOINT)? else { return Ok(None) };
+    let front: [u8; 2] = super::format::front(row.value())
+        .ok_or_else(|| damaged("its header does not match its checksum"))?;
+    if front != VERSION.to_le_bytes() {
+        let version = u16::from_le_bytes(front);
+        let text = format!("checkpoint of version {version}; this program reads {VERSION}");
+        return Err(Failure::Storage(StorageError::Format(text)));
+    }
+    let meta = unsealed(row.value(), &front).ok_or_else(|| damaged("its header is malformed"))?;
+    Ok(Some(meta))
+}
+
+/// Why work on the file failed, before the file is named.
+enum Failure {
+    Engine(redb::Error),
+    Damage(Damage),
+    Storage(StorageError),
+}
+
+macro_rules! failure_from {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Engine(error.into())
+            }
+        })*
+    };
+}
+
+failure_from!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError
+);
+
+impl From<Damage> for Failure {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::Damage(Damage(what.into()))
+}
+
+/// Runs `work` on the file at `path`. The engine may panic on a damaged file: that is reported as
+/// damage.
+fn contain<T>(path: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, StorageError> {
+    let place = path.display().to_string();
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Failure::Storage(error))) => Err(error),
+        Ok(Err(Failure::Damage(damage))) => Err(unusable(&place, &damage.0)),
+        Ok(Err(Failure::Engine(error))) => Err(engine_error(place, error)),
+        Err(_) => Err(unusable(&place, "the database engine gave up on it")),
+    }
+}
+
+fn engine_error(place: String, error: redb::Error) -> StorageError {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StorageError::InUse(place),
+        redb::Error::UpgradeRequired(version) => {
+            StorageError::Format(format!("{place}: database format {version}"))
+        }
+        redb::Error::Corrupted(what) => unusable(&place, &what),
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            unusable(&place, &error.to_string())
+        }
+        redb::Error::Io(error) => StorageError::io(place, error),
+        error => StorageError::Engine(format!("{place}: {error}")),
+    }
+}
+
+fn unusable(place: &str, what: &str) -> StorageError {
+    let advice = "move the node's data directory away; the node then catches up from its peers";
+    Damage(format!("{what}; {advice}")).of(place)
+}
+
+fn restore_path(path: &Path) -> PathBuf {
+    let mut beside = OsString::from(path);
+    beside.push(".restore");
+    beside.into()
+}
+
+fn remove(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io(format!("removing {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the name of the file durable.
+fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let context = || format!("flushing directory {}", directory.display());
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| StorageError::io(context(), error))
+}

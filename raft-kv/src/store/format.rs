@@ -1,0 +1,185 @@
+//! The bytes that the checkpoint file and the snapshot stream share, and the check of what is read
+//! back: nothing from a disk or a peer reaches the state unchecked. The layout is described in
+//! [`crate::store`].
+
+use super::record::{RECORD_BYTES_MAX, Record};
+use super::session::Session;
+use bytes::BytesMut;
+use raft_core::log_store::StorageError;
+use raft_core::types::SnapshotMeta;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Version of the checkpoint file and of the snapshot stream.
+pub(super) const VERSION: u16 = 1;
+/// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
+/// takes in the file.
+const ROW_BYTES: usize = 65_400;
+const CHECKSUM: usize = 8;
+const LENGTH: usize = 4;
+/// Longest row of changes, in bytes: one record may be longer than [`ROW_BYTES`].
+pub(super) const ROW_BYTES_MAX: usize = CHECKSUM + LENGTH + RECORD_BYTES_MAX;
+
+/// What a checkpoint or snapshot holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Header {
+    /// The last entry covered, and the membership there.
+    pub(super) applied: SnapshotMeta,
+    /// The store's revision there.
+    pub(super) revision: u64,
+    /// The rolling hash there.
+    pub(super) state_hash: u64,
+    /// How many changes.
+    pub(super) records: u64,
+    /// How many sessions.
+    pub(super) sessions: u64,
+}
+
+/// Why bytes are not what was written.
+#[derive(Debug)]
+pub(super) struct Damage(pub(super) String);
+
+impl Damage {
+    /// As an error about `place`, a file or a stream.
+    pub(super) fn of(self, place: &str) -> StorageError {
+        StorageError::Corrupt(format!("{place}: {}", self.0))
+    }
+}
+
+/// Makes the next row of `records` in `out` and takes them off the front; returns the row's
+/// position, that of its first change. `None` when there are no more.
+pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<(u64, u32)> {
+    let position = records.first()?.position();
+    out.clear();
+    out.extend_from_slice(&[0; CHECKSUM]);
+    while let Some((record, rest)) = records.split_first() {
+        let bytes = record.bytes();
+        if out.len() > CHECKSUM && out.len() + LENGTH + bytes.len() > ROW_BYTES {
+            break;
+        }
+        let length = u32::try_from(bytes.len()).expect("a record is bounded");
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(bytes);
+        *records = rest;
+    }
+    seal(out);
+    Some(position)
+}
+
+/// The row of session `id`.
+pub(super) fn session_row(id: u64, session: &Session) -> Vec<u8> {
+    sealed(&id.to_le_bytes(), session)
+}
+
+/// A checksum, `front`, and the encoding of `value`.
+pub(super) fn sealed<T: Serialize>(front: &[u8], value: &T) -> Vec<u8> {
+    let mut out = BytesMut::zeroed(CHECKSUM);
+    out.extend_from_slice(front);
+    raft_core::codec::put(value, &mut out);
+    let mut out = Vec::from(out);
+    seal(&mut out);
+    out
+}
+
+/// What [`sealed`] has sealed: the checksum matches, and nothing is left over.
+pub(super) fn unsealed<'a, T: Deserialize<'a>>(bytes: &'a [u8], front: &[u8]) -> Option<T> {
+    let mut rest = body(bytes)?.strip_prefix(front)?;
+    let value = raft_core::codec::take(&mut rest).ok()?;
+    rest.is_empty().then_some(value)
+}
+
+/// The checksum that a row begins with.
+pub(super) fn checksum(row: &[u8]) -> u64 {
+    u64::from_le_bytes(row[..CHECKSUM].try_into().expect("a row begins with its checksum"))
+}
+
+/// The first `N` bytes after the checksum, if the checksum matches.
+pub(super) fn front<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    body(bytes)?.first_chunk().copied()
+}
+
+fn seal(row: &mut [u8]) {
+    let checksum = xxh3_64(&row[CHECKSUM..]);
+    row[..CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+}
+
+fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (sum, body) = bytes.split_first_chunk::<CHECKSUM>()?;
+    (u64::from_le_bytes(*sum) == xxh3_64(body)).then_some(body)
+}
+
+/// Checks rows as they are read: intact, in order, and as many as the header says.
+pub(super) struct Check {
+    header: Header,
+    /// Position of the last change seen.
+    last: (u64, u32),
+    last_session: Option<u64>,
+    records: u64,
+    sessions: u64,
+}
+
+impl Check {
+    pub(super) fn new(header: &Header) -> Self {
+        let header = header.clone();
+        Self { header, last: (0, 0), last_session: None, records: 0, sessions: 0 }
+    }
+
+    /// Checks a row of changes; `each` gets them. Returns the row's position.
+    pub(super) fn row(
+        &mut self,
+        row: &[u8],
+        mut each: impl FnMut(Record),
+    ) -> Result<(u64, u32), Damage> {
+        let last = self.last;
+        let damage = |what| {
+            Damage(format!("the row of changes after revision {}.{} {what}", last.0, last.1))
+        };
+        if row.len() > ROW_BYTES_MAX {
+            return Err(damage("is too long"));
+        }
+        let mut rest = body(row).ok_or_else(|| damage("does not match its checksum"))?;
+        let mut position = None;
+        while let Some((length, tail)) = rest.split_first_chunk::<LENGTH>() {
+            let (bytes, tail) = tail
+                .split_at_checked(u32::from_le_bytes(*length) as usize)
+                .ok_or_else(|| damage("ends within a change"))?;
+            let record = Record::parse(bytes).ok_or_else(|| damage("holds a malformed change"))?;
+            if record.position() <= self.last || record.mod_revision() > self.header.revision {
+                return Err(damage("holds a change out of order"));
+            }
+            self.last = record.position();
+            self.records += 1;
+            position.get_or_insert(self.last);
+            each(record);
+            rest = tail;
+        }
+        position.filter(|_| rest.is_empty()).ok_or_else(|| damage("is cut short"))
+    }
+
+    /// Checks the row of a session; returns its id and the session.
+    pub(super) fn session(&mut self, row: &[u8]) -> Result<(u64, Session), Damage> {
+        let damage = || Damage(format!("the session after {:?} is damaged", self.last_session));
+        let front: [u8; 8] = front(row).ok_or_else(damage)?;
+        let id = u64::from_le_bytes(front);
+        let session = unsealed(row, &front).ok_or_else(damage)?;
+        if self.last_session.is_some_and(|last| last >= id) {
+            return Err(damage());
+        }
+        self.last_session = Some(id);
+        self.sessions += 1;
+        Ok((id, session))
+    }
+
+    /// Checks that all has been seen.
+    pub(super) fn finish(self) -> Result<(), Damage> {
+        let Self { header, records, sessions, .. } = self;
+        if records != header.records {
+            return Err(Damage(format!("{records} changes where {} were written", header.records)));
+        }
+        if sessions != header.sessions {
+            let written = header.sessions;
+            return Err(Damage(format!("{sessions} sessions where {written} were written")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! The state machine of the store: etcd's data model in memory, checkpointed to one redb file.
+//!
+//! This module owns the replicated state and its two formats on disk and wire. It is deterministic -
+//! no clock, no randomness, no hash-map order - and knows neither network nor Raft's log: entries
+//! come in through `raft_core::state_machine::StateMachine`. [`KvStore`] is all there is to use.
+//!
+//! # In memory
+//!
+//! A B-tree from key to the versions of that key, the newest inline. Each version is one immutable
+//! record in one allocation: header, key and value as they are written to disk. What a command
+//! brings is copied once, so no receive buffer is kept alive by a small value in it. The state hash,
+//! the checkpoint and the snapshot all take the same bytes.
+//!
+//! # Checkpoint file, version 1
+//!
+//! A redb database of three tables. Integers are little-endian; *postcard* means the postcard
+//! encoding of the named struct. Every row is `checksum u64, body`, the checksum being XXH3-64 of
+//! the body.
+//!
+//! | table | key | body |
+//! |---|---|---|
+//! | `changes` | (revision `u64`, sub `u32`) of the first change | changes, each `length u32, record` |
+//! | `sessions` | session id `u64` | id `u64`, then postcard `Session` |
+//! | `meta` | `"checkpoint"` | version `u16`, then postcard `Meta` |
+//!
+//! - A *record* is `mod revision u64, create revision u64, version u64, sub u32, key length u32,
+//!   key, value`. Create revision and version are 0, and the value empty, in a deletion. Records
+//!   are in strictly ascending order of (mod revision, sub), within and across rows; rows are
+//!   closed at 65,400 bytes, and one record may be longer.
+//! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`.
+//! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, where
+//!   `sequence` counts the checkpoints written into the file and a digest is the exclusive or of
+//!   the checksums of all rows of a table: a row that is missing or was put back is noticed.
+//! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
+//!   sessions: u64 }`.
+//!
+//! A checkpoint is one durable transaction that appends rows of what has changed, replaces the rows
+//! of the sessions that have, and replaces the header. Opening reads everything and checks
+//! everything.
+//!
+//! # Snapshot stream, version 1
+//!
+//! `"raft-kv\n"`, version `u16`, then frames, each `kind u8, length u32, payload`:
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 | `checksum u64`, postcard `Header`; the first frame and only that |
+//! | 2 | a row of `changes`, checksum and body, in order |
+//! | 3 | a row of `sessions`, checksum and body, in order of id, after all changes |
+//! | 0 | no length and no payload: the end |
+//!
+//! After the byte 0 follows XXH3-64 of every byte of the stream up to and including it, and nothing
+//! else. A receiver writes the rows to a new file, checks all of the above, and only then puts the
+//! file in the place of the old one.
+
+mod checkpoint;
+mod format;
+mod mvcc;
+mod record;
+mod run;
+mod session;
+mod snapshot;
+mod state;
+mod validate;
+
+pub use session::{REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSIONS_MAX};
+pub use validate::{validate, validate_keys};
+
+use crate::api::{Query, RangeAnswer, Revision, Summary};
+use crate::codec;
+use bytes::{Bytes, BytesMut};
+use checkpoint::CheckpointFile;
+use raft_core::log_store::StorageError;
+use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
+use raft_core::types::{LogId, Run, SnapshotMeta};
+use snapshot::{MemoryFrames, SnapshotReader, SnapshotStream};
+use state::State;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The replicated store. Commands are encoded [`crate::api::Command`]s, replies encoded
+/// [`crate::api::CommandReply`]s, queries encoded [`Query`]s; see [`crate::codec`].
+pub struct KvStore {
+    state: State,
+    /// `None` if the state is not to survive the process.
+    file: Option<Arc<CheckpointFile>>,
+    /// Checkpoints begun in the file.
+    checkpoints: u64,
+    /// What the last of them covers.
+    frozen: LogId,
+}
+
+impl KvStore {
+    /// Opens the store whose checkpoint file is at `path`; makes the file if there is none. The
+    /// directory must exist. Takes about a second for a million small keys.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if the file is damaged, naming the revision; `InUse` if another
+    /// process has it open; `Format` if another version wrote it; `Io` for what the system says.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        Self::load(CheckpointFile::open(path)?)
+    }
+
+    /// An empty store that makes no checkpoints. Its snapshots are of the state as it is.
+    pub fn in_memory() -> Self {
+        Self { state: State::new(false), file: None, checkpoints: 0, frozen: LogId::ZERO }
+    }
+
+    /// The applied state in numbers; also what [`Query::Summary`] answers.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            revision: Revision(self.state.mvcc.revision()),
+            keys: self.state.mvcc.live(),
+            state_hash: self.state.mvcc.hash(),
+            last_applied: self.state.applied.last.index,
+        }
+    }
+
+    fn load(file: CheckpointFile) -> Result<Self, StorageError> {
+        let (state, checkpoints) = match file.load()? {
+            Some((state, meta)) => (state, meta.sequence),
+            None => (State::new(true), 0),
+        };
+        let frozen = state.applied.last;
+        Ok(Self { state, file: Some(Arc::new(file)), checkpoints, frozen })
+    }
+}
+
+impl StateMachine for KvStore {
+    fn applied(&self) -> SnapshotMeta {
+        self.state.applied.clone()
+    }
+
+    fn apply(&mut self, run: &Run) -> Vec<Bytes> {
+        let mut out = BytesMut::with_capacity(16 * run.len());
+        run.entries().iter().map(|entry| self.state.apply(entry, &mut out)).collect()
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        match codec::decode(query) {
+            Ok(Query::Range(range)) => codec::encode(&run::read(&self.state.mvcc, &range)),
+            Ok(Query::Summary) => codec::encode(&self.summary()),
+            Err(error) => codec::encode(&RangeAnswer::Err(error)),
+        }
+    }
+
+    fn checkpoint(&mut self) -> Option<CheckpointJob> {
+        let file = Arc::clone(self.file.as_ref()?);
+        if self.state.applied.last == self.frozen {
+            return None;
+        }
+        let frozen = self.state.freeze_changes();
+        let follows = self.checkpoints;
+        self.checkpoints += 1;
+        self.frozen = frozen.applied.last;
+        Some(Box::new(move || file.write(follows, &frozen)))
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        let Some(file) = &self.file else {
+            let (header, frames) = MemoryFrames::of(&self.state);
+            let data = Box::new(SnapshotStream::new(&header, frames));
+            return Ok(Snapshot { meta: header.applied, data });
+        };
+        let (header, frames) = file.frames()?;
+        let data = Box::new(SnapshotStream::new(&header, frames));
+        Ok(Snapshot { meta: header.applied, data })
+    }
+
+    /// As the trait says. If the new file cannot be read back after it has taken the place of the
+    /// old one, the store is left empty: like every other error, that one is final.
+    fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
+        let (reader, header) = SnapshotReader::open(snapshot.data)?;
+        if header.applied != snapshot.meta {
+            let (found, announced) = (header.applied.last, snapshot.meta.last);
+            return Err(snapshot::damage(&format!("it covers {found}, not {announced}")));
+        }
+        let Some(file) = &self.file else {
+            self.state = reader.into_state(header)?;
+            return Ok(());
+        };
+        let file = CheckpointFile::receive(file.path(), &header, reader)?;
+        // The old state goes first: there may not be room for two.
+        *self = Self::in_memory();
+        *self = Self::load(file)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! One change of one key: a single allocation that is at once the value in memory, the bytes in
+//! the checkpoint and the snapshot, and the input of the state hash.
+//!
+//! Layout, little-endian:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 0..8 | mod revision: the revision that made the change |
+//! | 8..16 | create revision; 0 marks a deletion |
+//! | 16..24 | version: changes since creation, from 1; 0 in a deletion |
+//! | 24..28 | sub: counts the changes of one revision, from 0 |
+//! | 28..32 | length of the key |
+//! | 32.. | the key, then the value to the end |
+
+use crate::api::{KEY_BYTES_MAX, KeyValue, PAIR_OVERHEAD_BYTES, Revision, VALUE_BYTES_MAX};
+use bytes::Bytes;
+use std::sync::Arc;
+
+const HEADER: usize = 32;
+/// Longest record, in bytes.
+pub(super) const RECORD_BYTES_MAX: usize = HEADER + KEY_BYTES_MAX + VALUE_BYTES_MAX;
+
+/// What a change says beside key and value.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    pub(super) mod_revision: u64,
+    pub(super) create_revision: u64,
+    pub(super) version: u64,
+    pub(super) sub: u32,
+}
+
+/// One change. A clone shares the bytes.
+#[derive(Clone)]
+pub(super) struct Record(Arc<[u8]>);
+
+impl Record {
+    /// Key and value are copied out of the frame they came in, which is not kept. `scratch` is
+    /// only there to be reused.
+    pub(super) fn new(header: Header, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) -> Self {
+        let key_length = u32::try_from(key.len()).expect("keys are far below 4 GiB");
+        scratch.clear();
+        scratch.extend_from_slice(&header.mod_revision.to_le_bytes());
+        scratch.extend_from_slice(&header.create_revision.to_le_bytes());
+        scratch.extend_from_slice(&header.version.to_le_bytes());
+        scratch.extend_from_slice(&header.sub.to_le_bytes());
+        scratch.extend_from_slice(&key_length.to_le_bytes());
+        scratch.extend_from_slice(key);
+        scratch.extend_from_slice(value);
+        Self(Arc::from(scratch.as_slice()))
+    }
+
+    /// Reads a record from outside. `None` if it is not well-formed.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() < HEADER || bytes.len() > RECORD_BYTES_MAX {
+            return None;
+        }
+        let record = Self(Arc::from(bytes));
+        let key_length = record.key_length();
+        let header = record.header();
+        let fits = (1..=KEY_BYTES_MAX).contains(&key_length) && key_length <= bytes.len() - HEADER;
+        let consistent = if header.create_revision == 0 {
+            header.version == 0 && fits && record.value().is_empty()
+        } else {
+            header.version > 0 && header.create_revision <= header.mod_revision
+        };
+        (fits && consistent).then_some(record)
+    }
+
+    pub(super) fn header(&self) -> Header {
+        Header {
+            mod_revision: self.u64_at(0),
+            create_revision: self.u64_at(8),
+            version: self.u64_at(16),
+            sub: self.u32_at(24),
+        }
+    }
+
+    pub(super) fn mod_revision(&self) -> u64 {
+        self.u64_at(0)
+    }
+
+    /// Where it stands among all changes.
+    pub(super) fn position(&self) -> (u64, u32) {
+        (self.u64_at(0), self.u32_at(24))
+    }
+
+    pub(super) fn is_deletion(&self) -> bool {
+        self.u64_at(8) == 0
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.0[HEADER..HEADER + self.key_length()]
+    }
+
+    pub(super) fn value(&self) -> &[u8] {
+        &self.0[HEADER + self.key_length()..]
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Bytes this pair counts in a reply.
+    pub(super) fn pair_size(&self, keys_only: bool) -> usize {
+        let data = if keys_only { self.key_length() } else { self.0.len() - HEADER };
+        data + PAIR_OVERHEAD_BYTES
+    }
+
+    /// The pair as replies carry it.
+    pub(super) fn pair(&self, keys_only: bool) -> KeyValue {
+        let header = self.header();
+        KeyValue {
+            key: Bytes::copy_from_slice(self.key()),
+            value: if keys_only { Bytes::new() } else { Bytes::copy_from_slice(self.value()) },
+            create_revision: Revision(header.create_revision),
+            mod_revision: Revision(header.mod_revision),
+            version: header.version,
+        }
+    }
+
+    fn key_length(&self) -> usize {
+        self.u32_at(28) as usize
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.0[at..at + 8].try_into().expect("eight bytes"))
+    }
+
+    fn u32_at(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
+    }
+}

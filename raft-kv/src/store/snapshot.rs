@@ -1,0 +1,248 @@
+//! The snapshot stream: written frame by frame as it is read, and checked as it is received. The
+//! layout is described in [`crate::store`]. It knows no database: where frames come from and where
+//! they go is the caller's.
+
+use super::format::{Check, Damage, Header, VERSION, pack, sealed, session_row, unsealed};
+use super::record::Record;
+use super::session::SessionChange;
+use super::state::{Frozen, State};
+use raft_core::log_store::StorageError;
+use std::io::{self, BufReader, Read};
+use std::vec;
+use xxhash_rust::xxh3::Xxh3;
+
+const MAGIC: &[u8; 8] = b"raft-kv\n";
+/// Longest frame that is read, in bytes: above the longest row and the largest session.
+const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+const PLACE: &str = "snapshot";
+
+/// What a frame holds; the number is the byte that begins it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// No frame: the checksum of all before it follows.
+    End = 0,
+    /// The header; first, and once.
+    Header = 1,
+    /// A row of changes.
+    Changes = 2,
+    /// A session.
+    Session = 3,
+}
+
+/// Where the frames of a snapshot come from.
+pub(super) trait Frames: Send {
+    /// Makes the next frame in `out`, which is empty; [`Kind::End`] if there is none.
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<Kind, StorageError>;
+}
+
+/// A snapshot as a stream of bytes.
+pub(super) struct SnapshotStream<F> {
+    frames: F,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that were read.
+    read: usize,
+    hash: Xxh3,
+    ended: bool,
+}
+
+impl<F: Frames> SnapshotStream<F> {
+    pub(super) fn new(header: &Header, frames: F) -> Self {
+        let mut buffer = MAGIC.to_vec();
+        buffer.extend_from_slice(&VERSION.to_le_bytes());
+        let body = sealed(&[], header);
+        buffer.push(Kind::Header as u8);
+        buffer.extend_from_slice(&length(body.len()));
+        buffer.extend_from_slice(&body);
+        let mut hash = Xxh3::new();
+        hash.update(&buffer);
+        Self { frames, buffer, read: 0, hash, ended: false }
+    }
+
+    fn advance(&mut self) -> Result<(), StorageError> {
+        const FRONT: usize = 5;
+        let mut body = std::mem::take(&mut self.buffer);
+        body.clear();
+        let kind = self.frames.next(&mut body)?;
+        self.read = 0;
+        if kind == Kind::End {
+            self.hash.update(&[kind as u8]);
+            self.buffer = vec![kind as u8];
+            self.buffer.extend_from_slice(&self.hash.digest().to_le_bytes());
+            self.ended = true;
+            return Ok(());
+        }
+        let mut front = [kind as u8; FRONT];
+        front[1..].copy_from_slice(&length(body.len()));
+        self.buffer = body;
+        self.buffer.splice(..0, front);
+        self.hash.update(&self.buffer);
+        Ok(())
+    }
+}
+
+impl<F: Frames> Read for SnapshotStream<F> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.buffer.len() {
+            if self.ended {
+                return Ok(0);
+            }
+            self.advance().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+        let unread = &self.buffer[self.read..];
+        let count = unread.len().min(out.len());
+        out[..count].copy_from_slice(&unread[..count]);
+        self.read += count;
+        Ok(count)
+    }
+}
+
+/// The frames of a state in memory.
+pub(super) struct MemoryFrames {
+    records: Vec<Record>,
+    packed: usize,
+    sessions: vec::IntoIter<SessionChange>,
+}
+
+impl MemoryFrames {
+    /// What `state` holds, with its header.
+    pub(super) fn of(state: &State) -> (Header, Self) {
+        let Frozen { applied, revision, state_hash, records, sessions } = state.freeze_all();
+        let header = Header {
+            applied,
+            revision,
+            state_hash,
+            records: records.len() as u64,
+            sessions: sessions.len() as u64,
+        };
+        (header, Self { records, packed: 0, sessions: sessions.into_iter() })
+    }
+}
+
+impl Frames for MemoryFrames {
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<Kind, StorageError> {
+        let mut rest = &self.records[self.packed..];
+        if pack(&mut rest, out).is_some() {
+            self.packed = self.records.len() - rest.len();
+            return Ok(Kind::Changes);
+        }
+        let Some((id, Some(session))) = self.sessions.next() else { return Ok(Kind::End) };
+        out.extend_from_slice(&session_row(id, &session));
+        Ok(Kind::Session)
+    }
+}
+
+/// Reads a snapshot and checks its frame structure, its version and, at the end, its checksum.
+pub(super) struct SnapshotReader {
+    input: BufReader<Box<dyn Read + Send>>,
+    hash: Xxh3,
+}
+
+impl SnapshotReader {
+    /// Reads as far as the header. Until the end is reached, nothing read is to be trusted.
+    pub(super) fn open(data: Box<dyn Read + Send>) -> Result<(Self, Header), StorageError> {
+        let mut reader = Self { input: BufReader::with_capacity(1 << 16, data), hash: Xxh3::new() };
+        let magic: [u8; 8] = reader.take()?;
+        if &magic != MAGIC {
+            return Err(StorageError::Format("the stream is not a snapshot".into()));
+        }
+        let version = u16::from_le_bytes(reader.take()?);
+        if version != VERSION {
+            let text = format!("snapshot of version {version}; this program reads {VERSION}");
+            return Err(StorageError::Format(text));
+        }
+        let mut body = Vec::new();
+        if reader.next(&mut body)? != Kind::Header {
+            return Err(damage("it does not begin with its header"));
+        }
+        let header = unsealed(&body, &[]).ok_or_else(|| damage("its header is damaged"))?;
+        Ok((reader, header))
+    }
+
+    /// Reads the next frame into `body`.
+    pub(super) fn next(&mut self, body: &mut Vec<u8>) -> Result<Kind, StorageError> {
+        body.clear();
+        let [kind] = self.take()?;
+        let kind = match kind {
+            0 => return self.end(),
+            1 => Kind::Header,
+            2 => Kind::Changes,
+            3 => Kind::Session,
+            other => return Err(damage(&format!("frame of unknown kind {other}"))),
+        };
+        let length = u32::from_le_bytes(self.take()?) as usize;
+        if length > FRAME_BYTES_MAX {
+            return Err(damage(&format!("frame of {length} bytes")));
+        }
+        // Grows with what arrives: a length alone reserves nothing.
+        let read = (&mut self.input).take(length as u64).read_to_end(body).map_err(broken)?;
+        if read < length {
+            return Err(damage("it ends early"));
+        }
+        self.hash.update(body);
+        Ok(kind)
+    }
+
+    /// Reads all of it into a state.
+    pub(super) fn into_state(mut self, header: Header) -> Result<State, StorageError> {
+        let mut state = State::new(false);
+        let mut check = Check::new(&header);
+        let mut body = Vec::new();
+        loop {
+            match self.next(&mut body)? {
+                Kind::End => break,
+                Kind::Header => return Err(damage("it has two headers")),
+                Kind::Changes => {
+                    check.row(&body, |record| state.mvcc.load(record)).map_err(in_stream)?;
+                }
+                Kind::Session => {
+                    let (id, session) = check.session(&body).map_err(in_stream)?;
+                    state.sessions.load(id, session);
+                }
+            }
+        }
+        check.finish().map_err(in_stream)?;
+        state.mvcc.loaded(header.revision, header.state_hash);
+        state.applied = header.applied;
+        Ok(state)
+    }
+
+    fn end(&mut self) -> Result<Kind, StorageError> {
+        let expected = self.hash.digest();
+        if u64::from_le_bytes(self.take()?) != expected {
+            return Err(damage("it does not match its checksum"));
+        }
+        let mut more = [0];
+        if self.input.read(&mut more).map_err(broken)? > 0 {
+            return Err(damage("bytes follow its end"));
+        }
+        Ok(Kind::End)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], StorageError> {
+        let mut bytes = [0; N];
+        self.input.read_exact(&mut bytes).map_err(broken)?;
+        self.hash.update(&bytes);
+        Ok(bytes)
+    }
+}
+
+/// A damaged frame as an error about the stream.
+pub(super) fn in_stream(damage: Damage) -> StorageError {
+    damage.of(PLACE)
+}
+
+/// The stream is damaged.
+pub(super) fn damage(what: &str) -> StorageError {
+    Damage(what.into()).of(PLACE)
+}
+
+fn broken(error: io::Error) -> StorageError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return damage("it ends early");
+    }
+    StorageError::io("reading a snapshot", error)
+}
+
+fn length(bytes: usize) -> [u8; 4] {
+    u32::try_from(bytes).expect("a frame is bounded").to_le_bytes()
+}

@@ -1,0 +1,166 @@
+//! The replicated state: keys, sessions, membership, and how an entry of the log changes them.
+//!
+//! Deterministic: an entry and the state before it decide everything. It knows no disk.
+//!
+//! The state hash is chained: `h = XXH3-64(bytes, seed = h)`, from 0, first over each change record
+//! of an entry, then, for a membership, over its postcard encoding, and last over nine
+//! little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2 membership), what
+//! came of it (see [`Outcome`]), session, seq and lowest unanswered request (0 where there is
+//! none), revision and number of keys. Texts of errors are left out, so that another version may
+//! word them differently.
+
+use super::mvcc::Mvcc;
+use super::record::Record;
+use super::run::{is_read_only, run};
+use super::session::{Admission, SessionChange, Sessions};
+use crate::api::{Action, ActionReply, Command, CommandReply, KvError, REQUEST_BYTES_MAX};
+use crate::codec;
+use bytes::{Bytes, BytesMut};
+use raft_core::types::{Entry, Payload, SnapshotMeta};
+
+/// Everything that entries change.
+pub(super) struct State {
+    /// The last entry applied, and the membership there.
+    pub(super) applied: SnapshotMeta,
+    pub(super) mvcc: Mvcc,
+    pub(super) sessions: Sessions,
+}
+
+/// The state, or what has changed of it, as of one entry.
+pub(super) struct Frozen {
+    pub(super) applied: SnapshotMeta,
+    pub(super) revision: u64,
+    pub(super) state_hash: u64,
+    /// In the order they were made.
+    pub(super) records: Vec<Record>,
+    pub(super) sessions: Vec<SessionChange>,
+}
+
+/// What came of an entry, as the state hash sees it.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// No command.
+    None = 0,
+    /// It ran.
+    Done = 1,
+    /// It was refused, by the limits or by what it asked for.
+    Refused = 2,
+    /// Its session did not let it run.
+    NotAdmitted = 3,
+    /// It had run before.
+    Repeated = 4,
+}
+
+impl State {
+    /// The empty state; `checkpoints`: whether changes are collected for one.
+    pub(super) fn new(checkpoints: bool) -> Self {
+        Self {
+            applied: SnapshotMeta::default(),
+            mvcc: Mvcc::new(checkpoints),
+            sessions: Sessions::new(checkpoints),
+        }
+    }
+
+    /// Applies the next entry; returns its reply, cut from `out`.
+    pub(super) fn apply(&mut self, entry: &Entry, out: &mut BytesMut) -> Bytes {
+        let last = self.applied.last;
+        assert!(
+            entry.id.index == last.index.next() && entry.id.term >= last.term,
+            "entry {} does not follow {last}, the last applied",
+            entry.id
+        );
+        let index = entry.id.index.0;
+        let (kind, (outcome, request, reply)) = match &entry.payload {
+            Payload::Noop => (0, (Outcome::None, [0; 3], Bytes::new())),
+            Payload::Command(command) => (1, self.apply_command(index, command, out)),
+            Payload::Membership(membership) => {
+                raft_core::codec::put(membership, out);
+                self.mvcc.mix(&out.split());
+                self.applied.membership = membership.clone();
+                (2, (Outcome::None, [0; 3], Bytes::new()))
+            }
+        };
+        self.applied.last = entry.id;
+        let [session, seq, unanswered_from] = request;
+        let (revision, live) = (self.mvcc.revision(), self.mvcc.live());
+        let term = entry.id.term.0;
+        let mixed =
+            [index, term, kind, outcome as u64, session, seq, unanswered_from, revision, live];
+        let mut bytes = [0; 72];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(mixed) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        self.mvcc.mix(&bytes);
+        reply
+    }
+
+    fn apply_command(
+        &mut self,
+        index: u64,
+        bytes: &[u8],
+        out: &mut BytesMut,
+    ) -> (Outcome, [u64; 3], Bytes) {
+        let command = match decode(bytes) {
+            Ok(command) => command,
+            Err(error) => return (Outcome::Refused, [0; 3], encode(&Err(error), out)),
+        };
+        let Some(request) = command.request else {
+            let reply = match command.action {
+                Action::OpenSession => Ok(ActionReply::Session(self.sessions.open(index))),
+                action => run(&mut self.mvcc, &action),
+            };
+            return (outcome_of(&reply), [0; 3], encode(&reply, out));
+        };
+        let mixed = [request.session.0, request.seq, request.unanswered_from];
+        match self.sessions.admit(&request, index) {
+            Admission::Run => {
+                let reply = run(&mut self.mvcc, &command.action);
+                let encoded = encode(&reply, out);
+                if !is_read_only(&command.action) {
+                    self.sessions.keep(&request, &encoded);
+                }
+                (outcome_of(&reply), mixed, encoded)
+            }
+            Admission::Repeated(reply) => (Outcome::Repeated, mixed, reply),
+            Admission::Refused(error) => (Outcome::NotAdmitted, mixed, encode(&Err(error), out)),
+        }
+    }
+
+    /// What has changed since the last call, to be written to a checkpoint.
+    pub(super) fn freeze_changes(&mut self) -> Frozen {
+        let (records, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
+        self.freeze(records, sessions)
+    }
+
+    /// All of it.
+    pub(super) fn freeze_all(&self) -> Frozen {
+        self.freeze(self.mvcc.records(), self.sessions.all())
+    }
+
+    fn freeze(&self, records: Vec<Record>, sessions: Vec<SessionChange>) -> Frozen {
+        Frozen {
+            applied: self.applied.clone(),
+            revision: self.mvcc.revision(),
+            state_hash: self.mvcc.hash(),
+            records,
+            sessions,
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Command, KvError> {
+    if bytes.len() > REQUEST_BYTES_MAX {
+        let (size, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
+        return Err(KvError::TooLarge { what: "request".into(), size, limit });
+    }
+    codec::decode(bytes)
+}
+
+fn encode(reply: &CommandReply, out: &mut BytesMut) -> Bytes {
+    codec::encode_into(reply, out);
+    out.split().freeze()
+}
+
+const fn outcome_of(reply: &CommandReply) -> Outcome {
+    if reply.is_ok() { Outcome::Done } else { Outcome::Refused }
+}
