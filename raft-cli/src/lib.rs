@@ -1,7 +1,9 @@
 //! The binary `raft` as a library, so that its parts can be tested without starting processes.
+//! This file takes the command line to the verb that does it, and its outcome to the exit code.
 
 pub mod args;
 pub mod cert;
+pub mod client;
 pub mod demo;
 pub mod failure;
 pub mod inspect;
@@ -10,3 +12,155 @@ pub mod output;
 pub mod records;
 pub mod serve;
 pub mod transaction;
+pub mod verbs;
+
+use args::connection::{Connection, DEADLINE_DEFAULT, Target};
+use args::{Cli, Verb};
+use clap::Parser;
+use clap::error::ErrorKind;
+use client::Store;
+use failure::Failure;
+use output::{Format, Output};
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Imports may meet an election: they wait for it rather than stop.
+const IMPORT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The whole program: parses, runs, prints one line if it failed.
+pub fn main(line: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(&line) {
+        Ok(cli) => cli,
+        Err(error) if asks_for_help(&error) => {
+            // A closed stdout is the only way this fails, and then nobody reads it.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()) * failure::Kind::Usage.exit_code());
+        }
+        Err(error) => return fail(&usage(&error), wanted_format(&line)),
+    };
+    let format = cli.output;
+    let mut output = Output::stdout(format);
+    let outcome = run(cli, &mut output);
+    match outcome.and(output.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Results printed before the failure belong in front of it.
+            let _ = output.finish();
+            fail(&failure, format)
+        }
+    }
+}
+
+fn fail(failure: &Failure, format: Format) -> ExitCode {
+    if let Some(line) = failure.line(format) {
+        // With stderr closed there is nowhere left to say it; the exit code still does.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    ExitCode::from(failure.kind.exit_code())
+}
+
+fn asks_for_help(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
+}
+
+/// clap's message in one line: what is wrong, its hint, and the usage it shows.
+pub fn usage(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text = text.split("\n\nFor more information").next().unwrap_or(text);
+    let (message, form) = match text.split_once("\n\nUsage: ") {
+        Some((message, form)) => (message, Some(form)),
+        None => (text, None),
+    };
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let message = words.join(" ");
+    let failure = Failure::usage(message.replace(" tip: ", "; "));
+    match form {
+        Some(form) => failure.advice(format!("usage: {form}")),
+        None => failure.advice("see `raft --help`"),
+    }
+}
+
+/// The format asked for on a command line that could not be parsed.
+fn wanted_format(line: &[OsString]) -> Format {
+    let json = |at: usize| line.get(at).is_some_and(|word| word == "json");
+    let asks = |(at, word): (usize, &OsString)| match word.to_str() {
+        Some("-o" | "--output") => json(at + 1),
+        Some(word) => word == "-ojson" || word == "-o=json" || word == "--output=json",
+        None => false,
+    };
+    if line.iter().enumerate().any(asks) { Format::Json } else { Format::Table }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// The verb's.
+pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
+    let target = |after: &Connection| resolve(after.clone(), cli.connection.clone());
+    let open = |after: &Connection| Store::open(&target(after)?, DEADLINE_DEFAULT, 0);
+    match &cli.verb {
+        Verb::Put(args) => {
+            block_on(async { verbs::put::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Get(args) => {
+            block_on(async { verbs::get::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Del(args) => {
+            block_on(async { verbs::del::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Cas(args) => {
+            block_on(async { verbs::cas::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Txn(args) => {
+            block_on(async { verbs::txn::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Status(args) => {
+            block_on(async { verbs::status::run(&open(&args.connection)?, output).await })
+        }
+        Verb::Transfer(args) => {
+            block_on(async { verbs::transfer::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Import(args) => block_on(async {
+            let store = Store::open(&target(&args.connection)?, IMPORT_DEADLINE, 0)?;
+            verbs::import::run(store, args, output).await
+        }),
+        Verb::Export(args) => {
+            block_on(async { verbs::export::run(&open(&args.connection)?, args, output).await })
+        }
+        Verb::Bench(args) => block_on(async {
+            let load = args.load();
+            let target = target(&load.connection)?;
+            let connections = load.connections.map_or(target.endpoints.len(), usize::from);
+            let open = |turn| Store::open(&target, DEADLINE_DEFAULT, turn);
+            let stores = (0..connections).map(open).collect::<Result<_, _>>()?;
+            verbs::bench::run(stores, args, output).await
+        }),
+        Verb::Completion(args) => verbs::completion::run(args, output),
+        Verb::Demo(args) => demo::run(args, output),
+        Verb::Serve(args) => serve::run(args, output),
+        Verb::Cert(args) => cert::run(args, output),
+        Verb::Inspect(args) => inspect::run(args, output),
+    }
+}
+
+/// Runs a verb on this thread: it leaves the other cores to the cluster on the same machine.
+fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("cannot start a runtime", &error))?
+        .block_on(verb)
+}
+
+fn resolve(after: Connection, before: Connection) -> Result<Target, Failure> {
+    after.resolve(before, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}

@@ -24,6 +24,16 @@ pub struct Bench {
     pub workload: Workload,
 }
 
+impl Bench {
+    /// What both workloads take.
+    pub const fn load(&self) -> &Load {
+        match &self.workload {
+            Workload::Put(load) => load,
+            Workload::Get(get) => &get.load,
+        }
+    }
+}
+
 /// What `raft bench` measures.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Workload {

@@ -31,7 +31,7 @@ pub struct Connection {
     /// Certificate (PEM) of the authority that certified the nodes [env: RAFT_CA].
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// This client's certificate (PEM) [env: RAFT_CERT].
+    /// This client's certificate (PEM), where nodes demand one [env: RAFT_CERT].
     #[arg(long, value_name = "FILE")]
     pub cert: Option<PathBuf>,
     /// The private key of --cert (PEM) [env: RAFT_KEY].
@@ -80,10 +80,8 @@ pub struct Target {
     pub endpoints: Vec<String>,
     /// Certificate of the authority.
     pub ca: PathBuf,
-    /// The client's certificate.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
+    /// The client's certificate and its private key, if it has one.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// The deadline asked for, if any.
     pub deadline: Option<Duration>,
 }
@@ -115,21 +113,23 @@ impl Connection {
                 (None, None) => vec![ENDPOINT_DEFAULT.into()],
             };
         }
-        let choose = |after: Option<PathBuf>, before: Option<PathBuf>, flag: &str, name: &str| {
-            let from_file = file.as_ref().map(|file| match flag {
-                "--ca" => file.ca.clone(),
-                "--cert" => file.cert.clone(),
-                _ => file.key.clone(),
-            });
-            after.or(before).or(from_file).or_else(|| path(name)).ok_or_else(|| missing(flag))
+        let ca = self.ca.or(before.ca).or_else(|| file.as_ref().map(|file| file.ca.clone()));
+        let ca = ca.or_else(|| path("RAFT_CA")).ok_or_else(|| missing("--ca"))?;
+        let cert = self.cert.or(before.cert);
+        let cert = cert
+            .or_else(|| file.as_ref().map(|file| file.cert.clone()))
+            .or_else(|| path("RAFT_CERT"));
+        let key = self.key.or(before.key);
+        let key =
+            key.or_else(|| file.as_ref().map(|file| file.key.clone())).or_else(|| path("RAFT_KEY"));
+        let identity = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(missing("--key")),
+            (None, Some(_)) => return Err(missing("--cert")),
         };
-        Ok(Target {
-            endpoints,
-            ca: choose(self.ca, before.ca, "--ca", "RAFT_CA")?,
-            cert: choose(self.cert, before.cert, "--cert", "RAFT_CERT")?,
-            key: choose(self.key, before.key, "--key", "RAFT_KEY")?,
-            deadline: self.deadline.or(before.deadline),
-        })
+        let deadline = self.deadline.or(before.deadline);
+        Ok(Target { endpoints, ca, identity, deadline })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What verbs print on stdout: tables for people, JSON for programs. Results only; progress and
 //! errors go to stderr. Nothing here talks to a cluster.
 
+pub mod bench;
 mod bytes;
 pub mod pairs;
 pub mod status;

@@ -50,16 +50,12 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local("cannot start a runtime", &error))?;
-    let served = runtime.block_on(async {
+    runtime.block_on(async {
         let mut stop = StopRequests::listen(args.exit_with_parent)?;
         let running = Running::start(args, &plan).await?;
         running.announce(output);
         running.until_stopped(&plan, &mut stop).await
-    });
-    if let Err(failure) = &served {
-        error!("stopped: {failure}");
-    }
-    served
+    })
 }
 
 /// A node and what it stands on.
@@ -148,7 +144,10 @@ impl Running {
                 Ok(())
             }
             // Answers on their way are given up: what matters is that somebody restarts us.
-            cause => Err(Failure::new(Kind::Local, format!("{} stopped: {cause}", self.id))),
+            cause => {
+                error!("stopped by itself: {cause}");
+                Err(Failure::new(Kind::Local, format!("{} stopped: {cause}", self.id)))
+            }
         }
     }
 

@@ -1,0 +1,127 @@
+//! The cluster as the verbs see it: operations that end with an answer or a [`Failure`]. Owns the
+//! mapping from the client's errors to exit codes and advice; knows no arguments.
+
+use crate::args::connection::Target;
+use crate::failure::{Failure, Kind};
+use bytes::Bytes;
+use raft_core::transport::Connector;
+use raft_core::types::NodeId;
+use raft_kv::api::{
+    Consistency, Keys, KvError, NodeStatus, Range, RangeReply, Revision, Txn, TxnReply,
+};
+use raft_kv::client::{Client, ClientError, ClientOptions};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A client of one cluster, with a connection and a session of its own.
+#[derive(Clone)]
+pub struct Store {
+    client: Client,
+}
+
+/// What one address answered to the question how it is.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The address asked.
+    pub address: String,
+    /// What the node there says of itself, or why it says nothing.
+    pub status: Result<NodeStatus, String>,
+}
+
+impl Store {
+    /// A client that reaches its nodes through `connector`. Nothing is sent before the first call.
+    pub fn new(connector: Arc<dyn Connector>, endpoints: Vec<String>, deadline: Duration) -> Self {
+        let mut options = ClientOptions::new(endpoints);
+        options.deadline = deadline;
+        Self { client: Client::new(connector, options) }
+    }
+
+    /// A client of the cluster that the command line names. `turn` rotates the endpoints, so that
+    /// several clients prefer different nodes.
+    ///
+    /// # Errors
+    /// Of kind `Local` if a certificate cannot be used.
+    pub fn open(target: &Target, deadline: Duration, turn: usize) -> Result<Self, Failure> {
+        let mut endpoints = target.endpoints.clone();
+        let turn = turn % endpoints.len().max(1);
+        endpoints.rotate_left(turn);
+        let deadline = target.deadline.unwrap_or(deadline);
+        Ok(Self::new(connector(target)?, endpoints, deadline))
+    }
+
+    /// Sets a key; returns the revision of the change.
+    ///
+    /// # Errors
+    /// Of kind `Refused`, `Unavailable` or `Unknown`.
+    pub async fn put(&self, key: Bytes, value: Bytes) -> Result<Revision, Failure> {
+        self.client.put(key, value).await.map(|reply| reply.revision).map_err(failure)
+    }
+
+    /// Deletes keys; returns how many there were, and the store's revision after it.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn delete(&self, keys: Keys) -> Result<(u64, Revision), Failure> {
+        let reply = self.client.delete(keys).await.map_err(failure)?;
+        Ok((reply.deleted, reply.revision))
+    }
+
+    /// Runs a transaction.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn txn(&self, txn: Txn) -> Result<TxnReply, Failure> {
+        self.client.txn(txn).await.map_err(failure)
+    }
+
+    /// Reads one page of a range.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn range(
+        &self,
+        range: Range,
+        consistency: Consistency,
+    ) -> Result<RangeReply, Failure> {
+        self.client.get(range, consistency).await.map_err(failure)
+    }
+
+    /// Asks every node it can learn of how it is.
+    pub async fn statuses(&self) -> Vec<Answer> {
+        let answers = self.client.statuses().await.into_iter();
+        answers
+            .map(|answer| Answer {
+                address: answer.endpoint,
+                status: answer.status.map_err(|error| failure(error).message),
+            })
+            .collect()
+    }
+
+    /// Hands leadership to a node, or to the best follower.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<(), Failure> {
+        self.client.transfer_leadership(to).await.map_err(failure)
+    }
+}
+
+/// What a client's error means for the exit code, and what to do about it.
+pub fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(error @ KvError::FutureRevision { .. }) => {
+            Failure::new(Kind::Refused, error).advice("give an earlier --rev")
+        }
+        ClientError::Refused(error) => Failure::new(Kind::Refused, error),
+        ClientError::NotDone { reason, .. } => Failure::new(Kind::Unavailable, reason)
+            .advice("nothing was changed: try again, or look at `raft status`"),
+        error if error.may_have_run() => {
+            Failure::new(Kind::Unknown, error).advice("read before you write again")
+        }
+        error => Failure::new(Kind::Unavailable, error),
+    }
+}
+
+fn connector(_target: &Target) -> Result<Arc<dyn Connector>, Failure> {
+    Err(Failure::usage("no connector yet"))
+}

@@ -1,0 +1,58 @@
+//! What the verbs do: from parsed arguments to printed results. One file per verb; each asks the
+//! cluster through [`Store`](crate::client::Store) only, and prints through
+//! [`Output`](crate::output::Output) only.
+
+pub mod bench;
+pub mod cas;
+pub mod completion;
+pub mod del;
+pub mod export;
+pub mod get;
+pub mod import;
+pub mod pages;
+mod progress;
+pub mod put;
+pub mod status;
+pub mod transfer;
+pub mod txn;
+
+use crate::args::text::Escaped;
+use crate::failure::Failure;
+use bytes::Bytes;
+use raft_kv::api::VALUE_BYTES_MAX;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// A value from the command line; `-` stands for stdin, whose bytes are taken as they are.
+fn read_value(text: &OsStr, escaped: Escaped) -> Result<Bytes, Failure> {
+    if text == "-" {
+        return read_stdin(VALUE_BYTES_MAX as u64).map(Bytes::from);
+    }
+    escaped.bytes(text)
+}
+
+fn read_stdin(limit: u64) -> Result<Vec<u8>, Failure> {
+    read_up_to(io::stdin().lock(), limit, "stdin")
+}
+
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let name = path.display().to_string();
+    let file = File::open(path);
+    let file = file.map_err(|error| Failure::local(format!("cannot read {name}"), &error))?;
+    read_up_to(file, limit, &name)
+}
+
+/// Everything there is to read; more than `limit` bytes are refused, not cut off.
+fn read_up_to(reader: impl Read, limit: u64, name: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    reader
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::local(format!("cannot read {name}"), &error))?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::usage(format!("{name} is over the limit of {limit} bytes")));
+    }
+    Ok(bytes)
+}

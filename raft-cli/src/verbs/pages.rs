@@ -1,0 +1,66 @@
+//! Reading a range of any size page by page, all pages as of one revision.
+
+use crate::client::Store;
+use crate::failure::{Failure, Kind};
+use bytes::{BufMut, Bytes, BytesMut};
+use raft_kv::api::{Consistency, Keys, Range, RangeReply, Revision};
+
+/// What of a range is still to be read.
+pub struct Pages {
+    /// The next page; `None` when the last was read.
+    next: Option<Range>,
+    consistency: Consistency,
+}
+
+impl Pages {
+    /// Begins at the start of `range`; its limit is that of all pages together.
+    pub const fn new(range: Range, consistency: Consistency) -> Self {
+        Self { next: Some(range), consistency }
+    }
+
+    /// Reads the next page; `None` after the last. The count is that of the keys from this page on.
+    ///
+    /// # Errors
+    /// As [`Store::range`]; the page may be asked for again.
+    pub async fn next(&mut self, store: &Store) -> Result<Option<RangeReply>, Failure> {
+        let Some(range) = &self.next else { return Ok(None) };
+        let reply = store.range(range.clone(), self.consistency).await?;
+        self.next = following(range, &reply)?;
+        Ok(Some(reply))
+    }
+}
+
+/// The read that goes on where `reply` ends, if there is more to read.
+fn following(range: &Range, reply: &RangeReply) -> Result<Option<Range>, Failure> {
+    let read = reply.kvs.len() as u64;
+    let limit_reached = range.limit != 0 && read >= range.limit;
+    if !reply.more || range.count_only || limit_reached {
+        return Ok(None);
+    }
+    let Some(last) = reply.kvs.last() else {
+        return Err(Failure::new(
+            Kind::Refused,
+            "the node sent an empty page and says more follow",
+        )
+        .advice("compare `raft status` and `raft --version` for different versions"));
+    };
+    let end = match &range.keys {
+        Keys::One(_) => return Ok(None),
+        Keys::Range { end, .. } => end.clone(),
+    };
+    Ok(Some(Range {
+        keys: Keys::Range { start: after(&last.key), end },
+        limit: range.limit.saturating_sub(read),
+        // Every page must show the store as the first did.
+        revision: Some(range.revision.unwrap_or(Revision(reply.revision.0))),
+        ..*range
+    }))
+}
+
+/// The smallest key that follows `key`.
+fn after(key: &Bytes) -> Bytes {
+    let mut next = BytesMut::with_capacity(key.len() + 1);
+    next.put_slice(key);
+    next.put_u8(0);
+    next.freeze()
+}
