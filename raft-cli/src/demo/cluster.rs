@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 /// How long a node may take until it serves: start-up replays the log.
@@ -30,7 +30,16 @@ pub struct Cluster {
     folder: Folder,
     binary: PathBuf,
     log_level: String,
-    children: BTreeMap<NodeId, Child>,
+    children: BTreeMap<NodeId, Node>,
+}
+
+/// A node's process.
+#[derive(Debug)]
+struct Node {
+    child: Child,
+    /// The pipe whose end tells the child that its parent is gone. Apart from the child, because
+    /// waiting for a child closes the pipe it has.
+    _lifeline: Option<ChildStdin>,
 }
 
 impl Cluster {
@@ -99,14 +108,15 @@ impl Cluster {
             // A group of its own: Ctrl-C reaches this process alone, which then stops its nodes.
             .process_group(0)
             .kill_on_drop(true);
-        let child = command.spawn().map_err(failed("start the process of"))?;
-        self.children.insert(id, child);
+        let mut child = command.spawn().map_err(failed("start the process of"))?;
+        let lifeline = child.stdin.take();
+        self.children.insert(id, Node { child, _lifeline: lifeline });
         Ok(())
     }
 
     /// Waits for the line a node prints when it serves.
     async fn wait_until_ready(&mut self, id: NodeId) -> Result<(), Failure> {
-        let Some(stdout) = self.children.get_mut(&id).and_then(|child| child.stdout.take()) else {
+        let Some(stdout) = self.children.get_mut(&id).and_then(|node| node.child.stdout.take()) else {
             return Ok(());
         };
         let mut line = String::new();
@@ -129,7 +139,7 @@ impl Cluster {
 
     /// The process of a node that runs.
     pub fn process_id(&self, id: NodeId) -> Option<u32> {
-        self.children.get(&id).and_then(Child::id)
+        self.children.get(&id).and_then(|node| node.child.id())
     }
 
     /// Sends a signal to a node; nothing happens if it does not run.
@@ -144,7 +154,7 @@ impl Cluster {
 
     /// Waits until a node's process has ended; `None` if it does not run.
     pub async fn wait(&mut self, id: NodeId) -> Option<ExitStatus> {
-        let status = self.children.get_mut(&id)?.wait().await;
+        let status = self.children.get_mut(&id)?.child.wait().await;
         self.children.remove(&id);
         status.ok()
     }
@@ -169,7 +179,7 @@ impl Cluster {
     /// Stops a node cleanly; kills it if it does not stop in time. `None` if it did not run.
     pub async fn stop(&mut self, id: NodeId) -> Option<ExitStatus> {
         self.signal(id, Signal::SIGTERM);
-        let status = stop_or_kill(self.children.get_mut(&id)?).await;
+        let status = stop_or_kill(&mut self.children.get_mut(&id)?.child).await;
         self.children.remove(&id);
         status
     }
@@ -179,8 +189,8 @@ impl Cluster {
         for id in self.children.keys() {
             self.signal(*id, Signal::SIGTERM);
         }
-        let stops = self.children.iter_mut().map(|(id, child)| async {
-            (*id, stop_or_kill(child).await)
+        let stops = self.children.iter_mut().map(|(id, node)| async {
+            (*id, stop_or_kill(&mut node.child).await)
         });
         let stopped = join_all(stops).await;
         self.children.clear();
@@ -193,8 +203,8 @@ impl Cluster {
     /// Waits until some node's process ends; for ever if none runs.
     pub async fn next_exit(&mut self) -> (NodeId, ExitStatus) {
         loop {
-            let waits = self.children.iter_mut().map(|(id, child)| {
-                Box::pin(async { (*id, child.wait().await) })
+            let waits = self.children.iter_mut().map(|(id, node)| {
+                Box::pin(async { (*id, node.child.wait().await) })
             });
             let waits: Vec<_> = waits.collect();
             if waits.is_empty() {

@@ -9,7 +9,7 @@ mod tour;
 
 pub use cluster::{Cluster, describe};
 pub use folder::Folder;
-pub use observe::Observer;
+pub use observe::{Answer, Leader, Observer};
 
 use crate::args::demo::Demo;
 use crate::failure::{Failure, Kind};
@@ -88,6 +88,7 @@ async fn play(
     cluster.start_all().await?;
     let observer = Observer::new(cluster.folder())?;
     observer.leader(LEADER_MAX).await?;
+    observer.converged(LEADER_MAX).await?;
     if args.tour {
         return tour::play(args.lines, cluster, &observer, output).await;
     }

@@ -5,13 +5,16 @@ use super::Folder;
 use crate::args::connection::ClientFile;
 use crate::failure::{Failure, Kind};
 use crate::output::status::Row;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use raft_core::types::{NodeId, Term};
 use raft_kv::api::NodeStatus;
 use raft_kv::client::{Client, ClientOptions};
 use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// How long to pause between two looks: shorter than anything that is measured with it.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -22,6 +25,9 @@ pub struct Observer {
     client: Client,
     members: Vec<(NodeId, String)>,
 }
+
+/// A member and what it says, or why it says nothing.
+pub type Answer = (NodeId, Result<NodeStatus, String>);
 
 /// Who leads, as a majority sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +71,7 @@ impl Observer {
     }
 
     /// What every member says, all asked at once; in their order.
-    pub async fn statuses(&self) -> Vec<(NodeId, Result<NodeStatus, String>)> {
+    pub async fn statuses(&self) -> Vec<Answer> {
         let ask = |(id, _): &(NodeId, String)| {
             let id = *id;
             async move { (id, self.status(id).await) }
@@ -88,7 +94,8 @@ impl Observer {
         self.members.iter().zip(statuses.clone()).map(row).collect()
     }
 
-    /// Looks until `find` finds something, or `most` has passed; `what` says what was waited for.
+    /// Looks until `find` finds something in what the members last said, or `most` has passed;
+    /// `what` says what was waited for.
     ///
     /// # Errors
     /// Of kind `Unavailable`, naming `what`, if it did not come.
@@ -96,21 +103,33 @@ impl Observer {
         &self,
         what: &str,
         most: Duration,
-        mut find: impl FnMut(&[(NodeId, Result<NodeStatus, String>)]) -> Option<T>,
+        mut find: impl FnMut(&[Answer]) -> Option<T>,
     ) -> Result<T, Failure> {
-        let started = Instant::now();
-        loop {
-            let statuses = self.statuses().await;
-            if let Some(found) = find(&statuses) {
-                return Ok(found);
+        let never = |(id, _): &(NodeId, String)| (*id, Err("it has not answered yet".to_owned()));
+        let mut answers: Vec<Answer> = self.members.iter().map(never).collect();
+        // Each member is asked at its own pace: a dead one must not hide what the others do.
+        let ask = |place: usize, pause: Duration| async move {
+            tokio::time::sleep(pause).await;
+            (place, self.status(self.members[place].0).await)
+        };
+        let first = (0..answers.len()).map(|place| ask(place, Duration::ZERO));
+        let mut asked: FuturesUnordered<_> = first.collect();
+        let watch = async {
+            while let Some((place, status)) = asked.next().await {
+                answers[place].1 = status;
+                if let Some(found) = find(&answers) {
+                    return Some(found);
+                }
+                asked.push(ask(place, PAUSE));
             }
-            if started.elapsed() > most {
-                let seen: Vec<String> = statuses.iter().map(summary).collect();
-                let text = format!("no {what} within {} s: {}", most.as_secs(), seen.join("; "));
-                return Err(Failure::new(Kind::Unavailable, text));
-            }
-            tokio::time::sleep(PAUSE).await;
+            None
+        };
+        if let Ok(Some(found)) = timeout(most, watch).await {
+            return Ok(found);
         }
+        let seen: Vec<String> = answers.iter().map(summary).collect();
+        let text = format!("no {what} within {} s: {}", most.as_secs(), seen.join("; "));
+        Err(Failure::new(Kind::Unavailable, text))
     }
 
     /// Waits until a majority agrees that a node leads that says so itself.
@@ -155,7 +174,7 @@ impl Observer {
         self.until("equal state on all nodes", most, |statuses| {
             let (_, first) = statuses.first()?;
             let first = first.as_ref().ok()?;
-            let equal = |(_, status): &(NodeId, Result<NodeStatus, String>)| {
+            let equal = |(_, status): &Answer| {
                 status.as_ref().is_ok_and(|status| {
                     status.last_applied == first.last_applied
                         && status.commit_index == first.last_applied
@@ -169,7 +188,7 @@ impl Observer {
 }
 
 /// One member in a few words.
-fn summary((id, status): &(NodeId, Result<NodeStatus, String>)) -> String {
+fn summary((id, status): &Answer) -> String {
     match status {
         Ok(status) => format!(
             "{id} is {} in term {}, applied {}, state hash {:016x}",

@@ -14,7 +14,8 @@ use crate::logging;
 use crate::output::Output;
 use plan::{Plan, TICK};
 use raft_core::log_store::StorageError;
-use raft_core::node::{Node, NodeConfig, RoleName, StartError, StopCause};
+use raft_core::node::{Node, NodeConfig, StartError, StopCause};
+use raft_core::raft::RoleName;
 use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
 use raft_kv::service::{KvService, ServiceConfig};
@@ -89,7 +90,7 @@ impl Running {
             require_client_certificate: args.client_cert_auth,
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };
-        let transport = QuicTransport::bind(quic).map_err(|error| binding(&error))?;
+        let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
         let config = NodeConfig {
             raft: plan.raft.clone(),
             group: GROUP,
@@ -109,7 +110,7 @@ impl Running {
             election_timeout: plan.election_timeout_max(),
             ..ServiceConfig::new(node.clone(), GROUP, peers, version)
         }));
-        Ok(Self { id: plan.raft.id, address: transport.local_address(), node, transport })
+        Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
     }
 
     fn announce(&self, output: &mut Output<'_>) {

@@ -1,3 +1,4 @@
 //! Tests of the binary `raft` and its library.
 
 mod cert;
+mod cluster;

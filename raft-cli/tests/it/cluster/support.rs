@@ -103,6 +103,22 @@ impl TestCluster {
     }
 }
 
+impl Drop for TestCluster {
+    /// Shows what the nodes logged if the test failed: their folder goes with the test.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for id in self.processes.folder().ids() {
+            let log = std::fs::read_to_string(self.processes.folder().log_file(id));
+            let log = log.unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+            eprintln!("--- the last lines of {id}'s log:\n{tail}");
+        }
+    }
+}
+
 /// How a process failed.
 #[derive(Debug)]
 pub(crate) struct Failed {

@@ -69,11 +69,10 @@ async fn a_client_of_another_authority_is_refused() {
     let cluster = TestCluster::start().await;
     let other = TestCluster::new(3);
     let endpoints = cluster.processes.folder().address(NodeId(1));
-    let args = ["--dir", &other.processes.folder().dir().display().to_string()]
-        .into_iter()
-        .chain(["--endpoints", endpoints, "--deadline", "2s", "put", "key", "value"])
-        .map(str::to_owned);
-    let failed = run(&args.collect::<Vec<_>>()).await;
+    let dir = other.processes.folder().dir().display().to_string();
+    let args =
+        ["--dir", &dir, "--endpoints", endpoints, "--deadline", "2s", "put", "key", "value"];
+    let failed = run(&args.map(str::to_owned)).await;
     assert_eq!(failed.code, 4, "{failed:?}");
     assert!(failed.error.contains("certificate"), "{failed:?}");
     assert_eq!(cluster.value("key").await, None);
