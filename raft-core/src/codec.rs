@@ -65,7 +65,8 @@ struct WireEntry<'a> {
 #[derive(Serialize, Deserialize)]
 enum WirePayload<'a> {
     Noop,
-    Command(&'a [u8]),
+    // As bytes: serde takes a plain slice for a sequence, and pushes it byte by byte.
+    Command(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     Membership(Membership),
 }
 

@@ -1,4 +1,95 @@
-//! raft-core
+//! The Raft consensus algorithm as a library: a core without I/O, the traits around it, and a tokio
+//! driver that runs it.
+//!
+//! * [`raft`] is the core: no clock, no randomness, no socket, no disk, no thread, no runtime. It
+//!   takes events and returns work. Everything that must be right is in there.
+//! * [`log_store`], [`state_machine`] and [`transport`] hold the three traits a node is put together
+//!   from, each with an implementation in memory.
+//! * `node` (feature `tokio`, on by default) runs a core over them: [`Node::start`] is all a user
+//!   needs to call.
+//! * [`codec`] turns messages and log operations into bytes, for wire and disk alike.
+//! * `testing` (feature `testing`) has what implementers and their tests need.
+//!
+//! # Example
+//!
+//! Three nodes in one process, over a network and logs in memory, are 38 lines:
+//! `examples/three_nodes.rs`. One node is:
+//!
+//! ```
+//! # #[cfg(feature = "tokio")] mod example {
+//! use raft_core::log_store::MemoryLog;
+//! use raft_core::node::{Node, NodeConfig};
+//! use raft_core::raft::Config;
+//! use raft_core::state_machine::Journal;
+//! use raft_core::transport::MemoryNetwork;
+//! use raft_core::types::{Member, Membership, NodeId};
+//!
+//! # pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let id = NodeId(1);
+//! let config = NodeConfig {
+//!     raft: Config { id, ..Config::default() },
+//!     bootstrap: Membership::of_voters([(id, Member::default())].into()),
+//!     ..NodeConfig::default()
+//! };
+//! let transport = MemoryNetwork::new().transport(id);
+//! let node = Node::start(config, MemoryLog::new(), Journal::new(), transport)?;
+//! while node.status().leader.is_none() {
+//!     node.status_changed().await;
+//! }
+//! let written = node.propose("hello".into()).await?;
+//! println!("committed as entry {}", written.id);
+//! # Ok(())
+//! # }
+//! # }
+//! # #[cfg(feature = "tokio")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(example::run())
+//! # }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
+//! ```
+//!
+//! # The contract of the core
+//!
+//! *Everything in an [`Output`](raft::Output) may be done at once and in any order; within one list
+//! in order, and from one output to the next as well; report completion.* The core itself holds
+//! back every message that promises something not yet durable. There is no second mode and no order
+//! of calls to learn, so a driver is a loop of three calls: `step`, a request, `take_output`.
+//!
+//! # The life of a write
+//!
+//! 1. [`Node::propose`] puts the command into the loop's bounded queue, or refuses it at the door.
+//! 2. The loop takes in everything that is queued; [`Raft::propose`](raft::Raft::propose) appends
+//!    each command to the leader's log in memory.
+//! 3. [`Raft::take_output`](raft::Raft::take_output) seals the turn's entries into one shared
+//!    [`Run`](types::Run): one write, and one `AppendEntries` per follower.
+//! 4. The storage thread makes one durable commit of every write that waits
+//!    ([`LogStore::write`](log_store::LogStore::write)), while the transport
+//!    ([`Transport::send`](transport::Transport::send)) carries the run to the followers.
+//! 5. A follower checks that its log holds what comes before (§5.3), appends what is missing, and
+//!    writes it; its acknowledgement is held until that is durable.
+//! 6. Completions return as [`Input::Persisted`](raft::Input::Persisted), acknowledgements as
+//!    [`Input::Message`](raft::Input::Message).
+//! 7. The leader commits the highest entry of its own term that a quorum has on disk (§5.4.2).
+//! 8. Committed runs that are durable here go to the applier thread.
+//! 9. [`StateMachine::apply`](state_machine::StateMachine::apply) runs the commands and replies.
+//! 10. The loop wakes the proposers, all of a batch in one pass. Followers learn the commit index
+//!     with the next append, the next heartbeat, or within a tick.
+//!
+//! # Limits
+//!
+//! | what | bound | where |
+//! |---|---|---|
+//! | one command | 2 MiB | [`Config::command_bytes_max`](raft::Config::command_bytes_max) |
+//! | entries in memory | 256 MiB | [`Config::log_bytes_max`](raft::Config::log_bytes_max) |
+//! | uncommitted entries of a leader | 64 MiB | [`Config::uncommitted_bytes_max`](raft::Config::uncommitted_bytes_max) |
+//! | one append message | 256 KiB, or one entry | [`Config::message_bytes_max`](raft::Config::message_bytes_max) |
+//! | appends in flight to a follower | 64 | [`Config::in_flight_max`](raft::Config::in_flight_max) |
+//! | requests that wait | 16 384 | [`NodeConfig::requests_max`](node::NodeConfig::requests_max) |
+//!
+//! [`Node::start`]: node::Node::start
+//! [`Node::propose`]: node::Node::propose
+
 pub mod codec;
 pub mod log_store;
 #[cfg(feature = "tokio")]

@@ -105,7 +105,7 @@ impl StateMachine for Journal {
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
         let mut bytes = BytesMut::new();
         for command in &self.commands {
-            codec::put(&command.as_ref(), &mut bytes);
+            codec::put(&serde_bytes::Bytes::new(command), &mut bytes);
         }
         let data = Box::new(Cursor::new(bytes));
         Ok(Snapshot { meta: self.applied.clone(), data })

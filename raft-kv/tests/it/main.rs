@@ -1,3 +1,6 @@
-//! Integration tests of the replicated store.
+//! The crate's integration tests.
 
+mod client;
+mod fake;
 mod store;
+mod wire;

@@ -1,0 +1,218 @@
+//! Getting one request answered: tries, retries, and what is certain about them.
+
+use super::directory::{Connected, EndpointId, Fault, Pick};
+use super::error::{Cause, ClientError, Trouble, gave_up};
+use super::{Shared, millis};
+use crate::api::{KvError, Reply, ReplyBody, Request, RequestBody};
+use crate::wire;
+use bytes::Bytes;
+use raft_core::transport::{CallError, Channel};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// How long a connection is waited for before another node is tried beside it.
+const STAGGER: Duration = Duration::from_millis(200);
+/// Pauses between tries: the first, and the longest they double up to.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// With less time left nothing is tried again: it would only make an outcome unknown.
+const TRY_MIN: Duration = Duration::from_millis(20);
+
+/// A request and how it may be treated.
+pub(super) struct Exchange {
+    /// The encoded request.
+    pub(super) frame: Bytes,
+    /// The deadline written in it.
+    pub(super) frame_ms: u32,
+    /// When the caller is told that it did not work.
+    pub(super) deadline: Instant,
+    /// Whether it may be sent again although an earlier try may have run.
+    pub(super) repeatable: bool,
+    /// Whether an earlier try may have run.
+    pub(super) in_doubt: bool,
+}
+
+/// What a failed try means for the next one.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    /// It may have run.
+    in_doubt: bool,
+    /// Pause even if there are other nodes to try at once.
+    pause: bool,
+    /// Whom to blame, and for what.
+    fault: Option<Fault>,
+}
+
+/// One try without an answer that settles the matter.
+struct Failed {
+    node: Option<Connected>,
+    trouble: Trouble,
+}
+
+impl Shared {
+    /// Sends a request until it is answered, wherever that works, or its deadline passes.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with what the nodes refuse at once; otherwise it depends on whether
+    /// a try may have run, which stays noted in `exchange`.
+    pub(super) async fn exchange(
+        self: &Arc<Self>,
+        exchange: &mut Exchange,
+    ) -> Result<ReplyBody, ClientError> {
+        let mut explanation: Option<Trouble> = None;
+        let mut failures = 0;
+        loop {
+            let failed = match self.attempt(exchange).await {
+                Ok(Ok(body)) => return Ok(body),
+                Ok(Err(refused)) if exchange.in_doubt => {
+                    // It says nothing about the earlier try, which another node may have let pass.
+                    let cause = Cause::Node(refused);
+                    return Err(gave_up(true, Some(Trouble { address: None, cause })));
+                }
+                Ok(Err(refused)) => return Err(ClientError::refused(refused)),
+                Err(failed) => failed,
+            };
+            let verdict = verdict(&failed.trouble.cause);
+            exchange.in_doubt |= verdict.in_doubt;
+            if let (Some(node), Some(fault)) = (&failed.node, verdict.fault)
+                && let Some((id, address)) = self.directory.failed(node, fault)
+            {
+                self.connect(id, address);
+            }
+            if failed.trouble.explains() || !explanation.as_ref().is_some_and(Trouble::explains) {
+                self.note_trouble(&failed.trouble);
+                explanation = Some(failed.trouble);
+            }
+            failures += 1;
+            let pause = match verdict.pause || failures >= self.directory.len() {
+                true => self.pause(failures),
+                false => Duration::ZERO,
+            };
+            let left = exchange.deadline.saturating_duration_since(Instant::now());
+            if left < pause + TRY_MIN || (exchange.in_doubt && !exchange.repeatable) {
+                return Err(gave_up(exchange.in_doubt, explanation));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// One try with one node.
+    async fn attempt(self: &Arc<Self>, exchange: &mut Exchange) -> Result<Reply, Failed> {
+        let node = match self.directory.preferred() {
+            Some(node) => node,
+            None => {
+                let until = exchange.deadline.min(Instant::now() + self.attempt);
+                let channel = self.channel(until).await;
+                channel.map_err(|trouble| Failed { node: None, trouble })?
+            }
+        };
+        let now = Instant::now();
+        let time = self.attempt.min(exchange.deadline.saturating_duration_since(now));
+        let time_ms = millis(time);
+        if time_ms < exchange.frame_ms {
+            exchange.frame_ms = time_ms;
+            exchange.frame =
+                wire::with_deadline(&exchange.frame, time_ms).expect("the frame was encoded here");
+        }
+        let call = node.channel.call(exchange.frame.clone());
+        let cause = match timeout_at(now + time, call).await {
+            Ok(Ok(reply)) => match wire::decode_reply(&reply) {
+                Ok(Err(error)) if is_for_now(&error) => Cause::Node(error),
+                Ok(reply) => return Ok(reply),
+                Err(error) => Cause::Answer(error),
+            },
+            Ok(Err(error)) => Cause::Call(error),
+            Err(_) => Cause::Silent(time),
+        };
+        let trouble = Trouble { address: Some(Arc::clone(&node.address)), cause };
+        Err(Failed { node: Some(node), trouble })
+    }
+
+    /// A connection to some node, the preferred one if possible. After a while without one it
+    /// tries others beside it and takes whichever is there first.
+    async fn channel(self: &Arc<Self>, until: Instant) -> Result<Connected, Trouble> {
+        let mut widen = false;
+        let mut connecting: Option<Arc<str>> = None;
+        loop {
+            let mut changed = pin!(self.directory.changed());
+            // Enabled before looking: what happens after the look is not missed.
+            changed.as_mut().enable();
+            match self.directory.pick(widen) {
+                Pick::Use(node) => return Ok(node),
+                Pick::Connect(id, address) => {
+                    connecting.get_or_insert_with(|| Arc::clone(&address));
+                    self.connect(id, address);
+                }
+                Pick::Wait => {}
+                Pick::Nothing(address, why) => {
+                    let address = (!address.is_empty()).then_some(address);
+                    return Err(Trouble { address, cause: Cause::Call(CallError::NotSent(why)) });
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let cause = Cause::Call(CallError::NotSent("no connection in time".into()));
+                return Err(Trouble { address: connecting, cause });
+            }
+            widen = timeout(left.min(STAGGER), changed).await.is_err();
+        }
+    }
+
+    /// Connects to a node in the background and learns from it who else there is.
+    pub(super) fn connect(self: &Arc<Self>, id: EndpointId, address: Arc<str>) {
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            match timeout(shared.attempt, shared.connector.connect(&address)).await {
+                Ok(Ok(channel)) => {
+                    shared.directory.connect_ended(id, Ok(Arc::clone(&channel)));
+                    shared.learn(&*channel).await;
+                }
+                Ok(Err(error)) => shared.directory.connect_ended(id, Err(error.to_string())),
+                Err(_) => {
+                    let why = format!("no connection within {:.1} s", shared.attempt.as_secs_f64());
+                    shared.directory.connect_ended(id, Err(why));
+                }
+            }
+        });
+    }
+
+    /// Asks a node for the members of its cluster. If it does not say, nothing is lost.
+    async fn learn(&self, channel: &dyn Channel) {
+        let deadline_ms = millis(self.attempt);
+        let status = Request { deadline_ms, body: RequestBody::Status };
+        let call = channel.call(wire::encode_request(&status));
+        let Ok(Ok(reply)) = timeout(self.attempt, call).await else { return };
+        if let Ok(Ok(ReplyBody::Status(status))) = wire::decode_reply(&reply) {
+            self.directory.learn(status.members.iter().map(|member| &*member.address));
+        }
+    }
+
+    /// How long to wait after so many failures: longer each time, and never the same for all.
+    fn pause(&self, failures: usize) -> Duration {
+        let doublings = u32::try_from(failures).unwrap_or(u32::MAX).clamp(1, 8) - 1;
+        let pause = (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX);
+        // A Weyl sequence: evenly spread, and one atomic addition.
+        let step = self.jitter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        let half = (step >> 32) as f64 / f64::from(u32::MAX) / 2.0;
+        pause.mul_f64(0.5 + half)
+    }
+}
+
+/// Whether an error is about the moment, not about the request.
+const fn is_for_now(error: &KvError) -> bool {
+    matches!(error, KvError::Overloaded | KvError::Unavailable(_) | KvError::Unknown(_))
+}
+
+fn verdict(cause: &Cause) -> Verdict {
+    let (in_doubt, pause, fault) = match cause {
+        Cause::Node(KvError::Overloaded) => (false, true, None),
+        Cause::Node(error) => (error.may_have_run(), true, Some(Fault::Unable)),
+        Cause::Call(CallError::NotSent(_)) => (false, false, Some(Fault::Broken)),
+        Cause::WindowFull(_) => (false, true, None),
+        Cause::Call(_) | Cause::Silent(_) | Cause::Answer(_) => (true, false, Some(Fault::Broken)),
+    };
+    Verdict { in_doubt, pause, fault }
+}

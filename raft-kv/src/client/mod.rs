@@ -1,0 +1,502 @@
+//! The asynchronous client: one handle for a whole cluster.
+//!
+//! It is given any node of the cluster and learns the others. It finds a node that works, moves on
+//! when that one does not answer, and sends a request again until the deadline - which is safe
+//! because every write is named within a session, and the cluster answers a name it knows instead
+//! of running the write again. What it cannot find out it says: see [`ClientError`].
+//!
+//! It owns connections and the session, never data: nothing is cached. It knows no transport; it
+//! is handed a [`Connector`].
+
+mod directory;
+mod error;
+mod exchange;
+mod session;
+
+pub use error::{Cause, ClientError};
+
+use crate::api::{
+    Action, ActionReply, CommandReply, Compare, Consistency, KeyValue, Keys, KvError, NodeStatus,
+    Op, OpReply, Operator, REQUEST_BYTES_MAX, Range, RangeReply, ReplyBody, Request, RequestBody,
+    Revision, SESSION_WINDOW_MAX, Target, Txn, TxnReply,
+};
+use crate::wire::{self, WireError};
+use bytes::Bytes;
+use directory::Directory;
+use error::{Trouble, gave_up};
+use exchange::Exchange;
+use raft_core::transport::{Channel, Connector};
+use raft_core::types::NodeId;
+use session::{Session, Ticket};
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// How a client finds the cluster and how patient it is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientOptions {
+    /// Addresses of nodes, `host:port`, the preferred one first. One is enough: the others are
+    /// learned from it.
+    pub endpoints: Vec<String>,
+    /// How long a call may take altogether. Default 5 s.
+    pub deadline: Duration,
+    /// How long one node may take to answer, or to be connected, before another one is tried.
+    /// Default 1 s.
+    pub attempt: Duration,
+}
+
+impl ClientOptions {
+    /// The defaults, with these endpoints.
+    pub fn new<A: Into<String>>(endpoints: impl IntoIterator<Item = A>) -> Self {
+        let endpoints = endpoints.into_iter().map(Into::into).collect();
+        Self { endpoints, deadline: Duration::from_secs(5), attempt: Duration::from_secs(1) }
+    }
+}
+
+/// A client of a cluster. A clone is cheap, and shares the connections and the session.
+///
+/// Every call ends within the deadline. Dropping a call's future gives it up: a write may then have
+/// run or not, as with [`ClientError::Unknown`].
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    deadline: Duration,
+}
+
+struct Shared {
+    connector: Arc<dyn Connector>,
+    directory: Directory,
+    attempt: Duration,
+    session: RwLock<Option<Arc<Session>>>,
+    /// Held by whoever opens a session.
+    opening: tokio::sync::Mutex<()>,
+    /// What last went wrong: why a caller failed who only waited for another one.
+    trouble: Mutex<Option<Trouble>>,
+    /// State of the spread of pauses.
+    jitter: AtomicU64,
+}
+
+/// What a put answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutReply {
+    /// The store's revision after it: the pair's mod revision.
+    pub revision: Revision,
+    /// What was there before, if that was asked for.
+    pub prev_kv: Option<KeyValue>,
+}
+
+/// What a delete answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteReply {
+    /// The store's revision after it.
+    pub revision: Revision,
+    /// How many keys were deleted.
+    pub deleted: u64,
+    /// What was there before, if that was asked for.
+    pub prev_kvs: Vec<KeyValue>,
+}
+
+/// What a compare-and-swap answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwapReply {
+    /// Whether the value was set.
+    pub swapped: bool,
+    /// The store's revision after it: if swapped, the pair's mod revision.
+    pub revision: Revision,
+    /// If not swapped, what is there instead; `None` if the key does not exist.
+    pub found: Option<KeyValue>,
+}
+
+/// One endpoint's answer to [`Client::statuses`].
+#[derive(Clone, Debug)]
+pub struct EndpointStatus {
+    /// Its address.
+    pub endpoint: String,
+    /// What the node there says, or why it says nothing.
+    pub status: Result<NodeStatus, ClientError>,
+}
+
+impl Client {
+    /// A client of the cluster that `options.endpoints` belong to. Connects when first used; from
+    /// then on it needs the tokio runtime, with its clock, that it is used on.
+    pub fn new(connector: Arc<dyn Connector>, options: ClientOptions) -> Self {
+        let ClientOptions { endpoints, deadline, attempt } = options;
+        let directory = Directory::new(&endpoints);
+        // A bad seed only makes pauses of several clients alike.
+        let jitter = AtomicU64::new(getrandom::u64().unwrap_or_default());
+        let (session, trouble) = (RwLock::default(), Mutex::default());
+        let opening = tokio::sync::Mutex::default();
+        let shared = Shared { connector, directory, attempt, session, opening, trouble, jitter };
+        Self { shared: Arc::new(shared), deadline }
+    }
+
+    /// The same client with another deadline for each call.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { shared: Arc::clone(&self.shared), deadline }
+    }
+
+    /// Sets a key. What was there is not returned; [`replace`](Self::replace) does that.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<PutReply, ClientError> {
+        self.put_op(key.into(), value.into(), false).await
+    }
+
+    /// Sets a key and returns what was there.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn replace(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+    ) -> Result<PutReply, ClientError> {
+        self.put_op(key.into(), value.into(), true).await
+    }
+
+    async fn put_op(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        prev_kv: bool,
+    ) -> Result<PutReply, ClientError> {
+        match self.op(Op::Put { key, value, prev_kv }).await? {
+            (revision, OpReply::Put { prev_kv }) => Ok(PutReply { revision, prev_kv }),
+            _ => Err(unexpected(true)),
+        }
+    }
+
+    /// Deletes keys. What was there is not returned; [`op`](Self::op) can do that.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete(&self, keys: Keys) -> Result<DeleteReply, ClientError> {
+        match self.op(Op::Delete { keys, prev_kv: false }).await? {
+            (revision, OpReply::Delete { deleted, prev_kvs }) => {
+                Ok(DeleteReply { revision, deleted, prev_kvs })
+            }
+            _ => Err(unexpected(true)),
+        }
+    }
+
+    /// Runs one operation through the log; returns the store's revision after it, and its answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn op(&self, op: Op) -> Result<(Revision, OpReply), ClientError> {
+        match self.write(Action::Op(op)).await? {
+            ActionReply::Op { revision, reply } => Ok((revision, reply)),
+            _ => Err(unexpected(true)),
+        }
+    }
+
+    /// Runs a transaction: all of one branch, at one revision.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn txn(&self, txn: Txn) -> Result<TxnReply, ClientError> {
+        match self.write(Action::Txn(txn)).await? {
+            ActionReply::Txn(reply) => Ok(reply),
+            _ => Err(unexpected(true)),
+        }
+    }
+
+    /// Sets a key if its mod revision is `expected`; 0 to set it only if it does not exist.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. That the key was changed is not an error but the answer.
+    pub async fn compare_and_swap(
+        &self,
+        key: impl Into<Bytes>,
+        expected: Revision,
+        value: impl Into<Bytes>,
+    ) -> Result<SwapReply, ClientError> {
+        let (key, value) = (key.into(), value.into());
+        let target = Target::ModRevision(expected);
+        let reply = self
+            .txn(Txn {
+                compares: vec![Compare { key: key.clone(), operator: Operator::Equal, target }],
+                success: vec![Op::Put { key: key.clone(), value, prev_kv: false }],
+                failure: vec![Op::Range(Range::of(Keys::One(key)))],
+            })
+            .await?;
+        let TxnReply { revision, succeeded: swapped, replies } = reply;
+        let found = match replies.into_iter().next() {
+            Some(OpReply::Range(range)) => range.kvs.into_iter().next(),
+            _ => None,
+        };
+        Ok(SwapReply { swapped, revision, found })
+    }
+
+    /// Reads a range. One reply holds about a mebibyte at most; see [`RangeReply::more`].
+    ///
+    /// # Errors
+    /// See [`ClientError`]; never [`ClientError::Unknown`].
+    pub async fn get(
+        &self,
+        range: Range,
+        consistency: Consistency,
+    ) -> Result<RangeReply, ClientError> {
+        match self.request(RequestBody::Read { range, consistency }, true).await? {
+            ReplyBody::Range(reply) => Ok(reply),
+            _ => Err(unexpected(false)),
+        }
+    }
+
+    /// Reads one key, linearizably; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_one(&self, key: impl Into<Bytes>) -> Result<Option<KeyValue>, ClientError> {
+        let range = Range::of(Keys::One(key.into()));
+        let reply = self.get(range, Consistency::Linearizable).await?;
+        Ok(reply.kvs.into_iter().next())
+    }
+
+    /// Asks the node at `endpoint`, and no other, to describe itself and its cluster.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; never [`ClientError::Unknown`].
+    pub async fn status(&self, endpoint: &str) -> Result<NodeStatus, ClientError> {
+        let until = Instant::now() + self.deadline.min(self.shared.attempt);
+        let asked = timeout_at(until, self.shared.ask_status(endpoint, until)).await;
+        let cause = match asked {
+            Ok(Ok(status)) => return Ok(status),
+            Ok(Err(cause)) => cause,
+            Err(_) => Cause::Silent(self.deadline.min(self.shared.attempt)),
+        };
+        Err(gave_up(false, Some(Trouble { address: Some(endpoint.into()), cause })))
+    }
+
+    /// Asks every node known to describe itself: those given, and the members they tell of. Nodes
+    /// known by several addresses are reported once.
+    pub async fn statuses(&self) -> Vec<EndpointStatus> {
+        let mut asked: Vec<String> = Vec::new();
+        let mut answers = Vec::new();
+        loop {
+            let known = self.shared.directory.addresses();
+            let new: Vec<String> = known
+                .iter()
+                .map(ToString::to_string)
+                .filter(|address| !asked.contains(address))
+                .collect();
+            if new.is_empty() {
+                break;
+            }
+            asked.extend(new.iter().cloned());
+            let mut asking = JoinSet::new();
+            for endpoint in new {
+                let client = self.clone();
+                asking.spawn(async move {
+                    let status = client.status(&endpoint).await;
+                    EndpointStatus { endpoint, status }
+                });
+            }
+            answers.extend(asking.join_all().await);
+        }
+        let place = |answer: &EndpointStatus| asked.iter().position(|at| *at == answer.endpoint);
+        answers.sort_by_key(place);
+        let mut seen = BTreeSet::new();
+        answers.retain(|answer| {
+            answer.status.as_ref().is_ok_and(|node| seen.insert(node.id)) || answer.status.is_err()
+        });
+        answers
+    }
+
+    /// Hands leadership to a node, or to the best follower.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), ClientError> {
+        // Without a target, a second try would hand it on from whom the first one gave it to.
+        let repeatable = to.is_some();
+        match self.request(RequestBody::TransferLeadership { to }, repeatable).await? {
+            ReplyBody::Transferred => Ok(()),
+            _ => Err(unexpected(true)),
+        }
+    }
+
+    async fn request(&self, body: RequestBody, repeatable: bool) -> Result<ReplyBody, ClientError> {
+        let read = matches!(body, RequestBody::Read { .. });
+        let deadline = Instant::now() + self.deadline;
+        let frame_ms = self.frame_ms(deadline);
+        let frame = wire::encode_request(&Request { deadline_ms: frame_ms, body });
+        let mut exchange = Exchange { frame, frame_ms, deadline, repeatable, in_doubt: false };
+        match self.shared.exchange(&mut exchange).await {
+            // A read has no effect that could be in doubt.
+            Err(ClientError::Unknown { reason, source }) if read => {
+                Err(ClientError::NotDone { reason, source })
+            }
+            answer => answer,
+        }
+    }
+
+    /// Puts an action through the log, exactly once.
+    async fn write(&self, action: Action) -> Result<ActionReply, ClientError> {
+        let deadline = Instant::now() + self.deadline;
+        loop {
+            let ticket = self.ticket(deadline).await?;
+            let frame_ms = self.frame_ms(deadline);
+            let request = ticket.request();
+            let frame = wire::encode_write(frame_ms, Some(request), &action, size_of(&action));
+            if frame.len() > REQUEST_BYTES_MAX {
+                return Err(ClientError::Refused(over_limit(&action, frame.len())));
+            }
+            let mut exchange =
+                Exchange { frame, frame_ms, deadline, repeatable: true, in_doubt: false };
+            let body = self.shared.exchange(&mut exchange).await?;
+            match command_reply(&body) {
+                Ok(Ok(reply)) => return Ok(reply),
+                // Nothing was sent under the old session that could have run: start over in a new
+                // one.
+                Ok(Err(KvError::SessionUnknown(session)))
+                    if !exchange.in_doubt && Instant::now() < deadline =>
+                {
+                    self.shared.forget_session(session);
+                }
+                Ok(Err(error @ KvError::SessionUnknown(session))) => {
+                    self.shared.forget_session(session);
+                    let trouble = Trouble { address: None, cause: Cause::Node(error) };
+                    return Err(gave_up(exchange.in_doubt, Some(trouble)));
+                }
+                Ok(Err(error)) => return Err(ClientError::refused(error)),
+                Err(_) => return Err(unexpected(true)),
+            }
+        }
+    }
+
+    /// A name for a new write.
+    async fn ticket(&self, deadline: Instant) -> Result<Ticket, ClientError> {
+        let session = match self.shared.current_session() {
+            Some(session) => session,
+            None => self.open_session(deadline).await?,
+        };
+        timeout_at(deadline, session.ticket()).await.map_err(|_| {
+            let cause = Cause::WindowFull(SESSION_WINDOW_MAX);
+            gave_up(false, Some(Trouble { address: None, cause }))
+        })
+    }
+
+    /// The session, opened by one caller while the others wait.
+    async fn open_session(&self, deadline: Instant) -> Result<Arc<Session>, ClientError> {
+        let shared = &self.shared;
+        let Ok(_opening) = timeout_at(deadline, shared.opening.lock()).await else {
+            return Err(gave_up(false, shared.last_trouble()));
+        };
+        if let Some(session) = shared.current_session() {
+            return Ok(session);
+        }
+        let frame_ms = self.frame_ms(deadline);
+        let frame = wire::encode_write(frame_ms, None, &Action::OpenSession, 0);
+        let mut exchange =
+            Exchange { frame, frame_ms, deadline, repeatable: true, in_doubt: false };
+        let body = match shared.exchange(&mut exchange).await {
+            Ok(body) => body,
+            // A session that may have been opened has no effect on what the caller wants.
+            Err(ClientError::Unknown { reason, source }) => {
+                return Err(ClientError::NotDone { reason, source });
+            }
+            Err(error) => return Err(error),
+        };
+        match command_reply(&body) {
+            Ok(Ok(ActionReply::Session(id))) => {
+                let session = Arc::new(Session::new(id));
+                shared.set_session(Some(Arc::clone(&session)));
+                Ok(session)
+            }
+            Ok(Err(error)) => Err(ClientError::refused(error)),
+            _ => Err(unexpected(false)),
+        }
+    }
+
+    /// The deadline a request is first encoded with.
+    fn frame_ms(&self, deadline: Instant) -> u32 {
+        millis(self.shared.attempt.min(deadline.saturating_duration_since(Instant::now())))
+    }
+}
+
+impl Shared {
+    fn current_session(&self) -> Option<Arc<Session>> {
+        self.session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_session(&self, session: Option<Arc<Session>>) {
+        *self.session.write().unwrap_or_else(PoisonError::into_inner) = session;
+    }
+
+    /// Lets a session go that the cluster does not know any more.
+    fn forget_session(&self, id: crate::api::SessionId) {
+        let mut session = self.session.write().unwrap_or_else(PoisonError::into_inner);
+        if session.as_ref().is_some_and(|session| session.id() == id) {
+            *session = None;
+        }
+    }
+
+    fn last_trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_trouble(&self, trouble: &Trouble) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble.clone());
+    }
+
+    async fn ask_status(&self, endpoint: &str, until: Instant) -> Result<NodeStatus, Cause> {
+        let channel: Arc<dyn Channel> = match self.directory.connected(endpoint) {
+            Some(node) => node.channel,
+            None => self.connector.connect(endpoint).await.map_err(Cause::Call)?,
+        };
+        let deadline_ms = millis(until.saturating_duration_since(Instant::now()));
+        let request = Request { deadline_ms, body: RequestBody::Status };
+        let reply = channel.call(wire::encode_request(&request)).await.map_err(Cause::Call)?;
+        match wire::decode_reply(&reply).map_err(Cause::Answer)? {
+            Ok(ReplyBody::Status(status)) => {
+                self.directory.learn(status.members.iter().map(|member| &*member.address));
+                Ok(*status)
+            }
+            Ok(_) => Err(Cause::Answer(WireError::Malformed)),
+            Err(error) => Err(Cause::Node(error)),
+        }
+    }
+}
+
+/// Milliseconds for a request; never 0, which would leave a node no time at all.
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+fn command_reply(body: &ReplyBody) -> Result<CommandReply, WireError> {
+    let ReplyBody::Write(reply) = body else { return Err(WireError::Malformed) };
+    wire::decode(reply)
+}
+
+/// A reply of another kind than the request: the node speaks nonsense.
+fn unexpected(may_have_run: bool) -> ClientError {
+    let cause = Cause::Answer(WireError::Malformed);
+    gave_up(may_have_run, Some(Trouble { address: None, cause }))
+}
+
+/// Roughly the bytes of an action, to make room for it at once.
+fn size_of(action: &Action) -> usize {
+    match action {
+        Action::Op(Op::Put { key, value, .. }) => key.len() + value.len(),
+        Action::Op(_) | Action::OpenSession => 64,
+        Action::Txn(_) => 512,
+    }
+}
+
+/// Why an action does not fit into a request: because of one part of it, or altogether.
+fn over_limit(action: &Action, size: usize) -> KvError {
+    let (what, size, limit) = ("request".into(), size as u64, REQUEST_BYTES_MAX as u64);
+    let altogether = KvError::TooLarge { what, size, limit };
+    crate::check::validate(action).err().unwrap_or(altogether)
+}

@@ -1,0 +1,69 @@
+//! A node's status as its clients see it.
+
+use super::replica::Replica;
+use super::{Clock, Door, not_understood};
+use crate::api::{MemberStatus, NodeStatus, Query, Reply, ReplyBody, Summary};
+use crate::wire;
+use raft_core::node::{ReadMode, Status};
+use raft_core::raft::RoleName;
+use raft_core::types::{Member, NodeId};
+
+impl<N: Replica> Door<N> {
+    /// Describes this node: the store in it as applied, and the cluster as it sees it.
+    pub(super) async fn describe(&self, clock: Clock) -> Reply {
+        let answer = self.query(&Query::Summary, ReadMode::Local, clock).await?;
+        let summary: Summary = wire::decode(&answer).map_err(|error| not_understood(&error))?;
+        let status = node_status(&self.node.status(), summary, self.version.clone());
+        Ok(ReplyBody::Status(Box::new(status)))
+    }
+}
+
+fn node_status(status: &Status, summary: Summary, version: String) -> NodeStatus {
+    NodeStatus {
+        cluster: status.identity.cluster,
+        id: status.identity.node,
+        incarnation: status.identity.incarnation,
+        version,
+        role: role_name(status.role).into(),
+        term: status.term,
+        leader: status.leader,
+        // Applied entries are committed, whichever of the two was looked at first.
+        commit_index: status.commit_index.max(summary.last_applied),
+        last_applied: summary.last_applied,
+        last_log: status.last_log,
+        log_bytes: status.log_bytes as u64,
+        revision: summary.revision,
+        keys: summary.keys,
+        state_hash: summary.state_hash,
+        members: members(status),
+    }
+}
+
+fn members(status: &Status) -> Vec<MemberStatus> {
+    let membership = &status.membership;
+    let describe = |(id, member): (&NodeId, &Member)| {
+        let peer = status.peers.iter().find(|peer| peer.id == *id);
+        let heard = peer.and_then(|peer| peer.heard);
+        let heard_ms = heard.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let own = *id == status.identity.node;
+        let progress = peer.and_then(|peer| peer.progress);
+        MemberStatus {
+            id: *id,
+            address: member.address.clone(),
+            voter: membership.is_voter(*id),
+            heard_ms: if own { Some(0) } else { heard_ms },
+            match_index: progress.map(|progress| progress.match_index),
+            flow: progress.map(|progress| progress.flow.into()),
+        }
+    };
+    membership.members().iter().map(describe).collect()
+}
+
+const fn role_name(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    }
+}

@@ -1,0 +1,276 @@
+//! The server side of the store: requests from clients and other nodes into a raft-core [`Node`].
+//!
+//! It routes: writes to the leader, wherever that is, reads to this node. It answers every request
+//! within its deadline, and says of one that it cannot answer whether it may have run. It never
+//! touches the data itself, keeps no request beyond its deadline and knows nothing of sockets.
+
+mod cause;
+mod describe;
+mod replica;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use crate::api::{
+    Consistency, KvError, Query, REQUEST_BYTES_MAX, Range, Reply, ReplyBody, RequestBody,
+};
+use crate::wire::{self, WireError};
+use bytes::Bytes;
+use cause::cause;
+use raft_core::node::{Node, QueryError, ReadMode, TransferError};
+use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
+use raft_core::types::{GroupId, NodeId};
+use replica::Replica;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::debug;
+
+/// What a [`KvService`] serves, and how.
+pub struct ServiceConfig {
+    /// The node whose state machine is the store.
+    pub node: Node,
+    /// Its group, which forwarded requests carry.
+    pub group: GroupId,
+    /// How to reach the other nodes.
+    pub peers: Arc<dyn Peers>,
+    /// Version of the program, for the status.
+    pub version: String,
+    /// The longest election timeout; a node silent for two of them is called unreachable.
+    pub election_timeout: Duration,
+    /// Longest time a request may take; a longer deadline is cut to this.
+    pub deadline_max: Duration,
+}
+
+impl ServiceConfig {
+    /// A service of `node` with election timeouts up to a second (raft-core's default) and
+    /// deadlines up to a minute.
+    pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
+        let election_timeout = Duration::from_secs(1);
+        let deadline_max = Duration::from_secs(60);
+        Self { node, group, peers, version, election_timeout, deadline_max }
+    }
+}
+
+/// Answers requests of the store's own protocol on one node.
+pub struct KvService {
+    door: Arc<Door<Node>>,
+}
+
+impl KvService {
+    /// A service on a running node.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with a clock: it starts a task there, which follows the leader and
+    /// ends with the service or the node.
+    pub fn new(config: ServiceConfig) -> Arc<Self> {
+        let ServiceConfig { node, group, peers, version, election_timeout, deadline_max } = config;
+        let silence = election_timeout * 2;
+        let door = Door::new(node, Limits { silence, deadline_max }, group, peers, version);
+        Arc::new(Self { door: Arc::new(door) })
+    }
+}
+
+impl Service for KvService {
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+        let door = Arc::clone(&self.door);
+        Box::pin(async move { door.answer(caller, request).await })
+    }
+}
+
+/// The service over any replica.
+struct Door<N> {
+    node: N,
+    id: NodeId,
+    limits: Limits,
+    group: GroupId,
+    peers: Arc<dyn Peers>,
+    version: String,
+    /// The leader this node knows; follows the node's status closely.
+    leader: watch::Receiver<Option<NodeId>>,
+}
+
+/// Times a service goes by.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// A node silent for longer is unreachable.
+    silence: Duration,
+    /// Longest deadline.
+    deadline_max: Duration,
+}
+
+/// When a request came and when it must be answered.
+#[derive(Clone, Copy)]
+struct Clock {
+    started: Instant,
+    answer_by: Instant,
+}
+
+impl Clock {
+    fn new(deadline_ms: u32, limits: &Limits) -> Self {
+        let deadline = Duration::from_millis(deadline_ms.into()).min(limits.deadline_max);
+        // The answer must be with the caller, not on its way, when the caller stops waiting.
+        let way_back = (deadline / 10).min(Duration::from_millis(100));
+        let started = Instant::now();
+        Self { started, answer_by: started + (deadline - way_back) }
+    }
+
+    fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The deadline for a node that does the work instead, in milliseconds.
+    fn remaining_ms(&self) -> u32 {
+        let left = self.answer_by.saturating_duration_since(Instant::now());
+        u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+impl<N: Replica> Door<N> {
+    fn new(
+        node: N,
+        limits: Limits,
+        group: GroupId,
+        peers: Arc<dyn Peers>,
+        version: String,
+    ) -> Self {
+        let status = node.status();
+        let (sender, leader) = watch::channel(status.leader);
+        tokio::spawn(follow_leader(node.clone(), sender));
+        Self { node, id: status.identity.node, limits, group, peers, version, leader }
+    }
+
+    /// Answers one request, whatever it is.
+    async fn answer(&self, caller: Caller, frame: Bytes) -> Bytes {
+        if frame.len() > REQUEST_BYTES_MAX {
+            return wire::encode_reply(&Err(too_large(frame.len(), REQUEST_BYTES_MAX)));
+        }
+        let request = match wire::decode_request(&frame) {
+            Ok(request) => request,
+            Err(error) => {
+                debug!(?caller, %error, "request refused");
+                return wire::encode_reply(&Err(KvError::Malformed(error.to_string())));
+            }
+        };
+        let clock = Clock::new(request.deadline_ms, &self.limits);
+        let reply = match request.body {
+            RequestBody::Write(command) => return self.write(caller, frame, command, clock).await,
+            RequestBody::Read { range, consistency } => {
+                match self.read(range, consistency, clock).await {
+                    Ok(reply) => return reply,
+                    Err(error) => Err(error),
+                }
+            }
+            RequestBody::Status => self.describe(clock).await,
+            RequestBody::TransferLeadership { to } => {
+                return self.transfer(caller, &frame, to, clock).await;
+            }
+        };
+        if let Err(error) = &reply {
+            debug!(?caller, %error, "request failed");
+        }
+        wire::encode_reply(&reply)
+    }
+
+    /// Reads on this node; the encoded reply.
+    async fn read(
+        &self,
+        range: Range,
+        consistency: Consistency,
+        clock: Clock,
+    ) -> Result<Bytes, KvError> {
+        let mode = match consistency {
+            Consistency::Linearizable => ReadMode::Linearizable,
+            Consistency::Serializable => ReadMode::Local,
+        };
+        let answer = self.query(&Query::Range(range), mode, clock).await?;
+        wire::range_reply(&answer).map_err(|error| not_understood(&error))
+    }
+
+    async fn query(&self, query: &Query, mode: ReadMode, clock: Clock) -> Result<Bytes, KvError> {
+        match timeout_at(clock.answer_by, self.node.query(wire::encode(query), mode)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),
+            Ok(Err(error)) => Err(KvError::Unavailable(error.to_string())),
+            Err(_) if mode == ReadMode::Local => Err(KvError::Unavailable(format!(
+                "the state machine did not answer within {:.1} s",
+                clock.waited().as_secs_f64()
+            ))),
+            Err(_) => Err(KvError::Unavailable(self.cause(clock))),
+        }
+    }
+
+    /// Hands leadership over, or has the leader do it; the encoded reply.
+    async fn transfer(
+        &self,
+        caller: Caller,
+        frame: &Bytes,
+        to: Option<NodeId>,
+        clock: Clock,
+    ) -> Bytes {
+        let leader = self.node.status().leader;
+        let work = async {
+            let reply = match leader {
+                Some(leader) if to == Some(leader) => Ok(ReplyBody::Transferred),
+                Some(leader) if leader == self.id => self.transfer_own(to).await,
+                Some(leader) if caller == Caller::Client => {
+                    match self.call_peer(leader, frame, clock).await {
+                        Ok(reply) => return reply,
+                        Err(CallError::NotSent(why)) => Err(KvError::Unavailable(why)),
+                        Err(error) => Err(KvError::Unknown(error.to_string())),
+                    }
+                }
+                _ => Err(KvError::Unavailable(cause::not_leader(leader))),
+            };
+            wire::encode_reply(&reply)
+        };
+        match timeout_at(clock.answer_by, work).await {
+            Ok(reply) => reply,
+            Err(_) => wire::encode_reply(&Err(KvError::Unknown(self.cause(clock)))),
+        }
+    }
+
+    async fn transfer_own(&self, to: Option<NodeId>) -> Reply {
+        match self.node.transfer_leadership(to).await {
+            Ok(leader) => {
+                debug!(%leader, "leadership transferred");
+                Ok(ReplyBody::Transferred)
+            }
+            Err(TransferError::NotLeader { leader }) => {
+                Err(KvError::Unavailable(cause::not_leader(leader)))
+            }
+            Err(error @ TransferError::NoTarget) => Err(KvError::Malformed(error.to_string())),
+            Err(error @ TransferError::TimedOut) => Err(KvError::Unavailable(error.to_string())),
+            Err(error) => Err(KvError::Unknown(error.to_string())),
+        }
+    }
+
+    fn cause(&self, clock: Clock) -> String {
+        cause(&self.node.status(), self.limits.silence, clock.waited())
+    }
+}
+
+/// Keeps `known` at the leader the node knows, until nobody looks or the node stops.
+async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
+    // The node tells of changes; looking now and then covers one told just before the wait.
+    const LOOK: Duration = Duration::from_millis(100);
+    loop {
+        tokio::select! {
+            () = known.closed() => return,
+            _ = node.stopped() => return,
+            () = node.status_changed() => {}
+            () = sleep(LOOK) => {}
+        }
+        let leader = node.status().leader;
+        known.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+    }
+}
+
+fn not_understood(error: &WireError) -> KvError {
+    KvError::Unavailable(format!("the state machine's answer: {error}"))
+}
+
+fn too_large(size: usize, limit: usize) -> KvError {
+    KvError::TooLarge { what: "request".into(), size: size as u64, limit: limit as u64 }
+}

@@ -1,0 +1,55 @@
+//! The part of a node that the service stands on, so that its routing can be tested without one.
+
+use bytes::Bytes;
+use raft_core::node::{
+    Node, ProposeError, Proposed, QueryError, ReadMode, Status, StopCause, TransferError,
+};
+use raft_core::types::NodeId;
+use std::future::Future;
+use std::sync::Arc;
+
+/// A member of a Raft group; see the functions of [`Node`].
+pub(super) trait Replica: Clone + Send + Sync + 'static {
+    fn propose(
+        &self,
+        command: Bytes,
+    ) -> impl Future<Output = Result<Proposed, ProposeError>> + Send;
+    fn query(
+        &self,
+        query: Bytes,
+        mode: ReadMode,
+    ) -> impl Future<Output = Result<Bytes, QueryError>> + Send;
+    fn transfer_leadership(
+        &self,
+        to: Option<NodeId>,
+    ) -> impl Future<Output = Result<NodeId, TransferError>> + Send;
+    fn status(&self) -> Arc<Status>;
+    fn status_changed(&self) -> impl Future<Output = ()> + Send;
+    fn stopped(&self) -> impl Future<Output = StopCause> + Send;
+}
+
+impl Replica for Node {
+    async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        Self::propose(self, command).await
+    }
+
+    async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
+        Self::query(self, query, mode).await
+    }
+
+    async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        Self::transfer_leadership(self, to).await
+    }
+
+    fn status(&self) -> Arc<Status> {
+        Self::status(self)
+    }
+
+    async fn status_changed(&self) {
+        Self::status_changed(self).await;
+    }
+
+    async fn stopped(&self) -> StopCause {
+        Self::stopped(self).await
+    }
+}

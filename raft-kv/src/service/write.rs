@@ -1,0 +1,240 @@
+//! Writes: proposed where this node leads, else forwarded to the leader, once.
+//!
+//! A try that certainly had no effect is followed by another one until the deadline. A try whose
+//! outcome is unknown is followed by another one only if the command may be repeated, because the
+//! state machine answers a request it knows instead of running it again.
+
+use super::cause::not_leader;
+use super::replica::Replica;
+use super::{Clock, Door, too_large};
+use crate::api::{CommandReply, KvError, ReplyBody};
+use crate::wire::{self, CommandHead};
+use bytes::Bytes;
+use raft_core::node::ProposeError;
+use raft_core::transport::{CallError, Caller};
+use raft_core::types::NodeId;
+use std::time::Duration;
+use tokio::time::{sleep, timeout, timeout_at};
+use tracing::debug;
+
+/// Pauses between tries: the first, and the longest they double up to.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// What became of one try.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Try {
+    /// The encoded reply for the caller.
+    Answered(Bytes),
+    /// Certainly no effect; the error says why.
+    NotDone(KvError),
+    /// It may have run; the text says why that is not known.
+    InDoubt(String),
+}
+
+impl Try {
+    fn refused(error: KvError) -> Self {
+        Self::Answered(wire::encode_reply(&Err(error)))
+    }
+
+    /// What a proposal's failure means.
+    pub(super) fn of_propose(error: &ProposeError) -> Self {
+        match *error {
+            ProposeError::NotLeader { leader } => {
+                Self::NotDone(KvError::Unavailable(not_leader(leader)))
+            }
+            ProposeError::Overloaded => Self::NotDone(KvError::Overloaded),
+            ProposeError::TooLarge { size, limit } => Self::refused(too_large(size, limit)),
+            // A node that stopped will not learn the outcome, however often it is asked.
+            ProposeError::Stopped => Self::refused(KvError::Unknown(error.to_string())),
+            _ => Self::InDoubt(error.to_string()),
+        }
+    }
+
+    /// What the leader's answer to a forwarded request means.
+    pub(super) fn of_forwarded(answer: Result<Bytes, CallError>, leader: NodeId) -> Self {
+        let reply = match answer {
+            Ok(reply) => reply,
+            Err(CallError::NotSent(why)) => {
+                let text = format!("leader {leader} cannot be reached: {why}");
+                return Self::NotDone(KvError::Unavailable(text));
+            }
+            Err(error) => return Self::InDoubt(format!("leader {leader}: {error}")),
+        };
+        if wire::is_ok(&reply) {
+            return Self::Answered(reply);
+        }
+        match wire::decode_reply(&reply) {
+            Ok(Err(error @ (KvError::Unavailable(_) | KvError::Overloaded))) => {
+                Self::NotDone(error)
+            }
+            Ok(Err(KvError::Unknown(why))) => Self::InDoubt(why),
+            Ok(_) => Self::Answered(reply),
+            Err(error) => Self::InDoubt(format!("leader {leader} answered with {error}")),
+        }
+    }
+}
+
+/// How far a write has come, for when its deadline passes.
+#[derive(Default)]
+struct Progress {
+    /// A try is under way that may take effect.
+    in_flight: bool,
+    /// An earlier try may have taken effect.
+    in_doubt: bool,
+    /// Why the last try that certainly had no effect had none.
+    last: Option<KvError>,
+}
+
+/// One write request.
+struct Write {
+    caller: Caller,
+    frame: Bytes,
+    command: Bytes,
+    repeatable: bool,
+    clock: Clock,
+}
+
+impl<N: Replica> Door<N> {
+    /// Puts a command through the log; the encoded reply.
+    pub(super) async fn write(
+        &self,
+        caller: Caller,
+        frame: Bytes,
+        command: Bytes,
+        clock: Clock,
+    ) -> Bytes {
+        let repeatable = match CommandHead::of(&command) {
+            Ok(head) => head.repeatable(),
+            Err(error) => {
+                return wire::encode_reply(&Err(KvError::Malformed(format!("command: {error}"))));
+            }
+        };
+        let write = Write { caller, frame, command, repeatable, clock };
+        let mut progress = Progress::default();
+        match timeout_at(clock.answer_by, self.route(&write, &mut progress)).await {
+            Ok(Ok(reply)) => settle(reply, &progress),
+            Ok(Err(error)) => wire::encode_reply(&Err(error)),
+            Err(_) => wire::encode_reply(&Err(self.expired(&write, progress))),
+        }
+    }
+
+    /// Tries until there is an answer.
+    async fn route(&self, write: &Write, progress: &mut Progress) -> Result<Bytes, KvError> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let leader = self.node.status().leader;
+            progress.in_flight = leader.is_some();
+            let tried = match leader {
+                Some(leader) if leader == self.id => self.propose(write).await,
+                Some(leader) if write.caller == Caller::Client => self.forward(leader, write).await,
+                _ => Try::NotDone(KvError::Unavailable(not_leader(leader))),
+            };
+            progress.in_flight = false;
+            let error = match tried {
+                Try::Answered(reply) => return Ok(reply),
+                Try::NotDone(error) => error,
+                Try::InDoubt(why) => {
+                    progress.in_doubt = true;
+                    KvError::Unknown(why)
+                }
+            };
+            let certain = !error.may_have_run();
+            debug!(caller = ?write.caller, ?leader, %error, "write not answered");
+            if write.caller != Caller::Client || !(certain || write.repeatable) {
+                return Err(error);
+            }
+            progress.last = Some(error);
+            self.pause(leader, &mut pause).await;
+        }
+    }
+
+    async fn propose(&self, write: &Write) -> Try {
+        if let Err(error) = check(&write.command) {
+            return Try::refused(error);
+        }
+        match self.node.propose(write.command.clone()).await {
+            Ok(done) => Try::Answered(wire::encode_reply(&Ok(ReplyBody::Write(done.reply)))),
+            Err(error) => Try::of_propose(&error),
+        }
+    }
+
+    /// Sends the request to the leader as it is. A repeatable one is not left with a leader that
+    /// has been replaced: a dead one would not even say that it is.
+    async fn forward(&self, leader: NodeId, write: &Write) -> Try {
+        let answer = self.call_peer(leader, &write.frame, write.clock);
+        if !write.repeatable {
+            return Try::of_forwarded(answer.await, leader);
+        }
+        tokio::select! {
+            answer = answer => Try::of_forwarded(answer, leader),
+            () = self.replaced(leader) => Try::InDoubt(format!("leader {leader} was replaced")),
+        }
+    }
+
+    /// Sends a request to another node, with what is left of its time.
+    pub(super) async fn call_peer(
+        &self,
+        to: NodeId,
+        frame: &Bytes,
+        clock: Clock,
+    ) -> Result<Bytes, CallError> {
+        let frame = wire::with_deadline(frame, clock.remaining_ms())
+            .map_err(|error| CallError::NotSent(error.to_string()))?;
+        self.peers.call(self.group, to, frame).await
+    }
+
+    /// Waits until another node than `leader` leads.
+    async fn replaced(&self, leader: NodeId) {
+        let mut known = self.leader.clone();
+        let other = |known: &Option<NodeId>| known.is_some_and(|known| known != leader);
+        let replaced = known.wait_for(other).await.is_ok();
+        if !replaced {
+            // The node has stopped; nothing will replace anything any more.
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until another node than `tried` leads, and in any case not much longer than `pause`.
+    async fn pause(&self, tried: Option<NodeId>, pause: &mut Duration) {
+        let mut known = self.leader.clone();
+        let news = known.wait_for(|known| known.is_some() && *known != tried);
+        // Without a node that could tell any more, the pause is just one.
+        let closed = matches!(timeout(*pause, news).await, Ok(Err(_)));
+        if closed {
+            sleep(*pause).await;
+        }
+        *pause = (*pause * 2).min(PAUSE_MAX);
+    }
+
+    fn expired(&self, write: &Write, progress: Progress) -> KvError {
+        let cause = self.cause(write.clock);
+        debug!(caller = ?write.caller, %cause, "write expired");
+        match progress.last {
+            _ if progress.in_flight || progress.in_doubt => KvError::Unknown(cause),
+            Some(KvError::Overloaded) => KvError::Overloaded,
+            _ => KvError::Unavailable(cause),
+        }
+    }
+}
+
+/// A session that is gone says nothing about the fate of a try made while it was there.
+fn settle(reply: Bytes, progress: &Progress) -> Bytes {
+    if !progress.in_doubt {
+        return reply;
+    }
+    let Ok(Ok(ReplyBody::Write(inner))) = wire::decode_reply(&reply) else { return reply };
+    match wire::decode::<CommandReply>(&inner) {
+        Ok(Err(error @ KvError::SessionUnknown(_))) => {
+            wire::encode_reply(&Err(KvError::Unknown(format!("sent again: {error}"))))
+        }
+        _ => reply,
+    }
+}
+
+/// What the state machine would refuse is refused here, before it costs a log entry.
+fn check(command: &Bytes) -> Result<(), KvError> {
+    let command: crate::api::Command =
+        wire::decode(command).map_err(|error| KvError::Malformed(format!("command: {error}")))?;
+    crate::check::validate(&command.action)
+}

@@ -1,0 +1,178 @@
+//! Shows what is in a log without changing it: for the operator's `raft inspect log`.
+//!
+//! It checks as strictly as opening does, but shows everything up to the first bad row.
+
+use crate::error::{contain, engine};
+use crate::overlay::Overlay;
+use crate::record::Record;
+use crate::replay::Verifier;
+use crate::side_file::{Acknowledged, SideFile};
+use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, TABLE, unreadable};
+use raft_core::log_store::StorageError;
+use redb::{Builder, Database, Range, ReadableDatabase, TableError};
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Opens the log in `dir` to look at it. Nothing in `dir` changes, even if the log was not closed
+/// properly: what redb would repair is repaired in memory. No node can start on `dir` until the
+/// result is dropped.
+///
+/// # Errors
+/// [`StorageError::InUse`] while a node runs on `dir`; [`StorageError::Io`] if there is no log
+/// there; [`StorageError::Corrupt`] if it is so damaged that not even rows can be read.
+pub fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
+    let lock = lock_shared(dir)?;
+    let path = dir.join(LOG_FILE);
+    let acknowledged = SideFile::peek(&dir.join(ACK_FILE))?;
+    let (database, damage) = match open(&path, true) {
+        Ok(database) => (database, None),
+        Err(error @ (StorageError::Corrupt(_) | StorageError::Engine(_))) => {
+            (open(&path, false)?, Some(error))
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Inspection { database, path, acknowledged, damage, _lock: lock })
+}
+
+/// A log being looked at.
+#[derive(Debug)]
+pub struct Inspection {
+    // Declared before the lock, so dropped before it.
+    database: Database,
+    path: PathBuf,
+    acknowledged: Option<Acknowledged>,
+    damage: Option<StorageError>,
+    _lock: Option<File>,
+}
+
+impl Inspection {
+    /// Sequence number of the row acknowledged last as far as the side file knows, which after a
+    /// power loss may be too few; 0 if none; `None` if there is no side file.
+    pub fn acknowledged(&self) -> Option<u64> {
+        self.acknowledged.map(|acknowledged| acknowledged.row)
+    }
+
+    /// What redb's own check of the whole file found wrong, if anything. The rows may still be
+    /// readable, but a node will not start on them.
+    pub const fn damage(&self) -> Option<&StorageError> {
+        self.damage.as_ref()
+    }
+
+    /// The rows, oldest first.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if the table cannot be read at all.
+    pub fn rows(&self) -> Result<Rows, StorageError> {
+        let path = &self.path;
+        let failed = |error: redb::Error| engine(path, "reading", error);
+        let range = contain(path, "reading it", || {
+            let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+            match transaction.open_table(TABLE) {
+                Ok(table) => table.range::<u64>(..).map(Some).map_err(|error| failed(error.into())),
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(failed(error.into())),
+            }
+        })?;
+        let verifier = Verifier::new(self.acknowledged.unwrap_or_default());
+        Ok(Rows { range, verifier, path: path.clone(), ended: false })
+    }
+}
+
+/// Iterator over the rows of a log. The first thing wrong, in a row or with the log as a whole, is
+/// the last item.
+pub struct Rows {
+    range: Option<Range<'static, u64, &'static [u8]>>,
+    verifier: Verifier,
+    path: PathBuf,
+    ended: bool,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    fn read_next(&mut self) -> Result<Option<Row>, StorageError> {
+        let Self { range, verifier, path, .. } = self;
+        let next = range.as_mut().and_then(Iterator::next);
+        let Some(next) = next else {
+            verifier.finish().map_err(|error| unreadable(path, error))?;
+            return Ok(None);
+        };
+        let (seq, row) = next.map_err(|error| engine(path, "reading", error))?;
+        let (seq, row) = (seq.value(), row.value());
+        let mut records = Vec::new();
+        let read = verifier.read(seq, row, |_, record| records.push(record));
+        let (checksum, _) = read.map_err(|error| unreadable(path, error))?;
+        Ok(Some(Row { seq, bytes: row.len(), checksum, records }))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Row, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let path = self.path.clone();
+        let next = contain(&path, "reading it", || self.read_next()).transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+/// One row, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Row {
+    /// Sequence number, from 1.
+    pub seq: u64,
+    /// Length.
+    pub bytes: usize,
+    /// Checksum, which the next row names.
+    pub checksum: u32,
+    /// Its records. A record that spans several rows is shown with the last of them.
+    pub records: Vec<Record>,
+}
+
+impl fmt::Display for Row {
+    /// A line for the row, and one for each record, indented.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "row {} {} bytes checksum={:08x}", self.seq, self.bytes, self.checksum)?;
+        self.records.iter().try_for_each(|record| write!(f, "\n  {record}"))
+    }
+}
+
+fn open(path: &Path, check: bool) -> Result<Database, StorageError> {
+    contain(path, "opening it", || {
+        let overlay = File::open(path)
+            .and_then(Overlay::new)
+            .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
+        Builder::new()
+            .set_cache_size(16 << 20)
+            .set_check_integrity_on_open(check)
+            .create_with_backend(overlay)
+            .map_err(|error| engine(path, "opening", error))
+    })
+}
+
+/// Keeps nodes out, but not others who look. There is no lock file where no node ever was.
+fn lock_shared(dir: &Path) -> Result<Option<File>, StorageError> {
+    let path = dir.join(LOCK_FILE);
+    let failed = |error| StorageError::io(format!("locking {}", path.display()), error);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(dir.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,156 @@
+//! The file stays bounded, and what is carried forward stays what it was.
+
+use crate::support::{Model, append, compact, hard_state, identity, last_index, reset, run};
+use raft_core::log_store::LogStore;
+use raft_core::raft::GroupOp;
+use raft_storage_redb::{LOG_FILE, RedbLog, inspect};
+use std::fs;
+use std::path::Path;
+
+const MIB: u64 = 1 << 20;
+
+struct Test {
+    dir: tempfile::TempDir,
+    log: RedbLog,
+    model: Model,
+}
+
+impl Test {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RedbLog::open(dir.path()).unwrap();
+        Self { dir, log, model: Model::default() }
+    }
+
+    fn write(&mut self, ops: &[GroupOp]) {
+        self.log.write(ops).unwrap();
+        self.model.apply(ops);
+    }
+
+    /// Appends and compacts `bytes` in `group`, which must exist, 4 KiB a write.
+    fn churn(&mut self, group: u64, bytes: u64) {
+        for _ in 0..bytes / 4096 {
+            let last = last_index(&self.model, group).0;
+            let next = append(group, run(last + 1, last + 1, 1, 4096 - 40));
+            self.write(&[next, compact(group, last, 1)]);
+        }
+    }
+
+    fn file_len(&self) -> u64 {
+        fs::metadata(self.dir.path().join(LOG_FILE)).unwrap().len()
+    }
+
+    fn reopen(&mut self) {
+        let path = self.dir.path().to_owned();
+        let other = tempfile::tempdir().unwrap();
+        // Closed before it is opened again.
+        self.log = RedbLog::open(other.path()).unwrap();
+        self.log = RedbLog::open(&path).unwrap();
+        self.model.check(&mut self.log);
+    }
+}
+
+fn rows(dir: &Path) -> Vec<String> {
+    inspect(dir).unwrap().rows().unwrap().map(|row| row.unwrap().to_string()).collect()
+}
+
+#[test]
+fn a_compacted_log_stays_small() {
+    let mut test = Test::new();
+    test.write(&[identity(0, 1), hard_state(0, 1, 1), append(0, run(1, 64, 1, 40))]);
+    // Idle groups that hold on to the oldest rows.
+    for group in 1..20 {
+        test.write(&[hard_state(group, 1, 1), append(group, run(1, 30, 1, 40))]);
+    }
+    test.write(&[reset(20, 5, 1), append(20, run(6, 9, 1, 10))]);
+    let mut largest = 0;
+    for batch in 1..200_000 / 64 {
+        let first = batch * 64 + 1;
+        test.write(&[append(0, run(first, first + 63, 1, 40))]);
+        if batch % 16 == 0 {
+            test.write(&[compact(0, first - 1000.min(first), 1)]);
+        }
+        largest = largest.max(test.log.usage().bytes);
+    }
+    assert!(largest < 3 * MIB, "{largest}");
+    assert!(test.file_len() < 10 * MIB, "{}", test.file_len());
+    assert!(test.log.usage().first_row > 2500, "{:?}", test.log.usage());
+    test.reopen();
+}
+
+#[test]
+fn one_entry_a_row_stays_small() {
+    let mut test = Test::new();
+    test.write(&[append(1, run(1, 10, 1, 40))]);
+    for index in 1..20_000 {
+        test.write(&[append(0, run(index, index, 1, 20))]);
+        if index % 100 == 0 {
+            test.write(&[compact(0, index, 1)]);
+        }
+    }
+    assert!(test.log.usage().bytes < 2 * MIB, "{:?}", test.log.usage());
+    assert!(test.file_len() < 8 * MIB, "{}", test.file_len());
+    test.reopen();
+}
+
+#[test]
+fn a_large_idle_log_does_not_stop_the_purge() {
+    let mut test = Test::new();
+    // Entries that span rows, and small ones.
+    test.write(&[append(1, run(1, 30, 1, 100_000))]);
+    for index in 31..400 {
+        test.write(&[append(1, run(index, index, 1, 2000))]);
+    }
+    let live = test.log.usage().live_bytes;
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    let mut largest = 0;
+    for _ in 0..48 {
+        test.churn(0, MIB);
+        largest = largest.max(test.log.usage().bytes);
+    }
+    assert!(largest < 3 * live + 3 * MIB, "{largest} for {live}");
+    assert!(test.log.usage().first_row > 8000, "{:?}", test.log.usage());
+    test.reopen();
+    test.write(&[append(1, run(300, 300, 2, 100)), compact(1, 20, 1)]);
+    test.churn(0, 2 * MIB);
+    test.reopen();
+}
+
+#[test]
+fn a_carried_entry_drops_nothing() {
+    let mut test = Test::new();
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    test.write(&[append(1, run(1, 5, 1, 10))]);
+    test.churn(0, 800 << 10);
+    let later = test.log.usage();
+    test.write(&[append(1, run(6, 10, 1, 10))]);
+    let later = later.first_row + later.rows;
+    while test.log.usage().first_row < later {
+        test.churn(0, 4096);
+    }
+    // 1 to 5 have been carried behind 6 to 10, which are still where they were.
+    assert_eq!(test.log.usage().first_row, later);
+    test.reopen();
+    let path = test.dir.path().to_owned();
+    test.log = RedbLog::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let rows = rows(&path);
+    let position = |text: &str| rows.iter().position(|row| row.contains(text)).unwrap();
+    assert!(position("g1 append 6@1 command 10 bytes") < position("g1 carry 5@1 command 10 bytes"));
+    assert!(!rows.iter().any(|row| row.contains("g1 append 5@1")));
+}
+
+#[test]
+fn a_carried_entry_can_be_dropped() {
+    let mut test = Test::new();
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    test.write(&[identity(1, 4), reset(1, 20, 1), append(1, run(21, 30, 1, 10))]);
+    test.churn(0, 4 * MIB);
+    assert!(test.log.usage().first_row > 500);
+    test.write(&[append(1, run(24, 25, 2, 10)), compact(1, 22, 1)]);
+    test.reopen();
+    test.churn(0, 4 * MIB);
+    test.reopen();
+    test.write(&[reset(1, 3, 1)]);
+    test.churn(0, 4 * MIB);
+    test.reopen();
+}
