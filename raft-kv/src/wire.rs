@@ -4,11 +4,14 @@
 //! request, a reply out of its frame, a deadline is exchanged in front of a request that is
 //! forwarded. Decoding never panics and takes whole buffers only: bytes left over are an error.
 
+#[cfg(all(test, feature = "client", feature = "service"))]
+mod tests;
+
 use crate::api::{
-    Action, Consistency, KvError, NodeStatus, Range, RangeReply, Reply, ReplyBody, Request,
-    RequestBody, RequestId, VERSION,
+    Consistency, KvError, NodeStatus, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
+    VERSION,
 };
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use raft_core::codec;
 use raft_core::types::NodeId;
 use serde::{Deserialize, Serialize};
@@ -81,31 +84,7 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
     Ok(Request { deadline_ms, body })
 }
 
-/// The bytes of a request to write, encoded in one go around the command.
-pub(crate) fn encode_write(
-    deadline_ms: u32,
-    request: Option<RequestId>,
-    action: &Action,
-    size_hint: usize,
-) -> Bytes {
-    // Version, deadline, kind and length: at most 1 + 5 + 1 + 10 bytes.
-    const HEAD: usize = 17;
-    const WRITE: u32 = 0;
-    let mut out = BytesMut::with_capacity(HEAD + 64 + size_hint);
-    out.put_bytes(0, HEAD);
-    encode_into(&CommandRef { request, action }, &mut out);
-    let mut head = [0; HEAD];
-    head[0] = VERSION;
-    let size = out.len() - HEAD;
-    let used = postcard::to_slice(&(deadline_ms, WRITE, size), &mut head[1..])
-        .expect("three integers fit into 16 bytes")
-        .len();
-    let start = HEAD - 1 - used;
-    out[start..HEAD].copy_from_slice(&head[..=used]);
-    out.advance(start);
-    out.freeze()
-}
-
+#[cfg(any(feature = "client", feature = "service"))]
 /// The same request with another deadline.
 ///
 /// # Errors
@@ -117,31 +96,6 @@ pub(crate) fn with_deadline(frame: &Bytes, deadline_ms: u32) -> Result<Bytes, Wi
     encode_into(&deadline_ms, &mut out);
     out.extend_from_slice(rest);
     Ok(out.freeze())
-}
-
-/// The front of a command: what a node must know that only passes it on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct CommandHead {
-    /// The request's name in its session.
-    pub(crate) request: Option<RequestId>,
-    action: u32,
-}
-
-impl CommandHead {
-    /// Reads the front of an encoded command.
-    ///
-    /// # Errors
-    /// If it is none.
-    pub(crate) fn of(command: &[u8]) -> Result<Self, WireError> {
-        Ok(codec::take(&mut versioned(command)?)?)
-    }
-
-    /// Whether a second run of the command does no harm: a session makes it exactly one run, and a
-    /// session opened twice is only forgotten once.
-    pub(crate) const fn repeatable(&self) -> bool {
-        const OPEN_SESSION: u32 = 0;
-        self.request.is_some() || self.action == OPEN_SESSION
-    }
 }
 
 /// The bytes of a reply.
@@ -172,40 +126,17 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
     }))
 }
 
-/// Whether `frame` is a reply that is not an error.
-pub(crate) fn is_ok(frame: &[u8]) -> bool {
-    frame.starts_with(&[VERSION, OK])
-}
-
-/// Turns the state machine's encoded `Result<RangeReply, KvError>` into the encoded [`Reply`],
-/// without looking into it: a reply may hold a mebibyte.
-///
-/// # Errors
-/// If `answer` is not the beginning of such a result.
-pub(crate) fn range_reply(answer: &Bytes) -> Result<Bytes, WireError> {
-    const RANGE: u8 = 1;
-    match versioned(answer)? {
-        [OK, reply @ ..] => {
-            let mut out = BytesMut::with_capacity(reply.len() + 3);
-            out.put_slice(&[VERSION, OK, RANGE]);
-            out.put_slice(reply);
-            Ok(out.freeze())
-        }
-        [ERR, ..] => Ok(answer.clone()),
-        _ => Err(WireError::Malformed),
-    }
-}
-
-/// Discriminants of `Result` in serde.
-const OK: u8 = 0;
-const ERR: u8 = 1;
-
-fn encode_into<T: Serialize>(value: &T, out: &mut BytesMut) {
+/// Appends the bytes of `value` to `out`.
+pub(crate) fn encode_into<T: Serialize>(value: &T, out: &mut BytesMut) {
     out.put_u8(VERSION);
     codec::put(value, out);
 }
 
-const fn versioned(bytes: &[u8]) -> Result<&[u8], WireError> {
+/// What follows the version.
+///
+/// # Errors
+/// If there is none, or another one.
+pub(crate) const fn versioned(bytes: &[u8]) -> Result<&[u8], WireError> {
     match bytes {
         [VERSION, rest @ ..] => Ok(rest),
         [version, ..] => Err(WireError::Version(*version)),
@@ -227,13 +158,6 @@ enum WireRequestBody<'a> {
     Read { range: Range, consistency: Consistency },
     Status,
     TransferLeadership { to: Option<NodeId> },
-}
-
-/// [`Command`](crate::api::Command) with its action borrowed.
-#[derive(Serialize)]
-struct CommandRef<'a> {
-    request: Option<RequestId>,
-    action: &'a Action,
 }
 
 /// [`ReplyBody`] with the command's reply borrowed.

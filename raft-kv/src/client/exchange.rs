@@ -186,7 +186,7 @@ impl Shared {
         let call = channel.call(wire::encode_request(&status));
         let Ok(Ok(reply)) = timeout(self.attempt, call).await else { return };
         if let Ok(Ok(ReplyBody::Status(status))) = wire::decode_reply(&reply) {
-            self.directory.learn(status.members.iter().map(|member| &*member.address));
+            self.take_in(&status);
         }
     }
 

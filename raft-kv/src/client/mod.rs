@@ -11,6 +11,7 @@
 mod directory;
 mod error;
 mod exchange;
+pub(crate) mod frame;
 mod session;
 
 pub use error::{Cause, ClientError};
@@ -26,11 +27,11 @@ use directory::Directory;
 use error::{Trouble, gave_up};
 use exchange::Exchange;
 use raft_core::transport::{Channel, Connector};
-use raft_core::types::NodeId;
+use raft_core::types::{ClusterId, NodeId};
 use session::{Session, Ticket};
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -71,6 +72,8 @@ struct Shared {
     connector: Arc<dyn Connector>,
     directory: Directory,
     attempt: Duration,
+    /// The cluster, once a node has told. Members of another one are not taken in.
+    cluster: OnceLock<ClusterId>,
     session: RwLock<Option<Arc<Session>>>,
     /// Held by whoever opens a session.
     opening: tokio::sync::Mutex<()>,
@@ -129,8 +132,9 @@ impl Client {
         // A bad seed only makes pauses of several clients alike.
         let jitter = AtomicU64::new(getrandom::u64().unwrap_or_default());
         let (session, trouble) = (RwLock::default(), Mutex::default());
-        let opening = tokio::sync::Mutex::default();
-        let shared = Shared { connector, directory, attempt, session, opening, trouble, jitter };
+        let (cluster, opening) = (OnceLock::new(), tokio::sync::Mutex::default());
+        let shared =
+            Shared { connector, directory, attempt, cluster, session, opening, trouble, jitter };
         Self { shared: Arc::new(shared), deadline }
     }
 
@@ -348,7 +352,7 @@ impl Client {
             let ticket = self.ticket(deadline).await?;
             let frame_ms = self.frame_ms(deadline);
             let request = ticket.request();
-            let frame = wire::encode_write(frame_ms, Some(request), &action, size_of(&action));
+            let frame = frame::encode_write(frame_ms, Some(request), &action, size_of(&action));
             if frame.len() > REQUEST_BYTES_MAX {
                 return Err(ClientError::Refused(over_limit(&action, frame.len())));
             }
@@ -397,7 +401,7 @@ impl Client {
             return Ok(session);
         }
         let frame_ms = self.frame_ms(deadline);
-        let frame = wire::encode_write(frame_ms, None, &Action::OpenSession, 0);
+        let frame = frame::encode_write(frame_ms, None, &Action::OpenSession, 0);
         let mut exchange =
             Exchange { frame, frame_ms, deadline, repeatable: true, in_doubt: false };
         let body = match shared.exchange(&mut exchange).await {
@@ -442,6 +446,13 @@ impl Shared {
         }
     }
 
+    /// Takes over the members a node tells of.
+    fn take_in(&self, status: &NodeStatus) {
+        if *self.cluster.get_or_init(|| status.cluster) == status.cluster {
+            self.directory.learn(status.members.iter().map(|member| &*member.address));
+        }
+    }
+
     fn last_trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -460,7 +471,9 @@ impl Shared {
         let reply = channel.call(wire::encode_request(&request)).await.map_err(Cause::Call)?;
         match wire::decode_reply(&reply).map_err(Cause::Answer)? {
             Ok(ReplyBody::Status(status)) => {
-                self.directory.learn(status.members.iter().map(|member| &*member.address));
+                if self.directory.addresses().iter().any(|known| &**known == endpoint) {
+                    self.take_in(&status);
+                }
                 Ok(*status)
             }
             Ok(_) => Err(Cause::Answer(WireError::Malformed)),

@@ -6,8 +6,9 @@
 
 mod cause;
 mod describe;
+pub(crate) mod frame;
 mod replica;
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 mod tests;
 mod write;
 
@@ -185,7 +186,7 @@ impl<N: Replica> Door<N> {
             Consistency::Serializable => ReadMode::Local,
         };
         let answer = self.query(&Query::Range(range), mode, clock).await?;
-        wire::range_reply(&answer).map_err(|error| not_understood(&error))
+        frame::range_reply(&answer).map_err(|error| not_understood(&error))
     }
 
     async fn query(&self, query: &Query, mode: ReadMode, clock: Clock) -> Result<Bytes, KvError> {

@@ -5,10 +5,11 @@
 //! state machine answers a request it knows instead of running it again.
 
 use super::cause::not_leader;
+use super::frame::{self, CommandHead};
 use super::replica::Replica;
 use super::{Clock, Door, too_large};
 use crate::api::{CommandReply, KvError, ReplyBody};
-use crate::wire::{self, CommandHead};
+use crate::wire;
 use bytes::Bytes;
 use raft_core::node::ProposeError;
 use raft_core::transport::{CallError, Caller};
@@ -61,7 +62,7 @@ impl Try {
             }
             Err(error) => return Self::InDoubt(format!("leader {leader}: {error}")),
         };
-        if wire::is_ok(&reply) {
+        if frame::is_ok(&reply) {
             return Self::Answered(reply);
         }
         match wire::decode_reply(&reply) {

@@ -345,3 +345,20 @@ async fn statuses_cover_members_that_were_not_given() {
     assert_eq!(error.to_string(), "2:1: connection refused");
     assert_eq!(client.status("1:1").await.unwrap().id, NodeId(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn members_of_another_cluster_are_not_taken_in() {
+    let cluster = Cluster::new(2);
+    cluster.set(65, Fault::Foreign);
+    // Asked about, or even given by mistake.
+    let one = client(&cluster, &["1:1"]);
+    one.put("a", "1").await.unwrap();
+    assert_eq!(one.status("65:1").await.unwrap().cluster.0, 2);
+    assert_eq!(one.statuses().await.len(), 2);
+    let mixed = client(&cluster, &["1:1", "65:1"]);
+    mixed.put("a", "1").await.unwrap();
+    settle().await;
+    let found = mixed.statuses().await;
+    let endpoints: BTreeSet<_> = found.iter().map(|one| &*one.endpoint).collect();
+    assert_eq!(endpoints, BTreeSet::from(["1:1", "2:1", "65:1"]));
+}

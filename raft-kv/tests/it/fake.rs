@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     Mute,
     /// The connection breaks after every request was run for the first time.
     LosesFirstReply,
+    /// It belongs to another cluster, of which only its status tells.
+    Foreign,
     /// It answers with this error and does nothing else; status is answered.
     Answers(KvError),
     /// As `Answers`, so many times.
@@ -283,6 +285,7 @@ impl State {
     }
 
     fn status(&self, node: u64) -> NodeStatus {
+        let members = self.faults.keys().filter(|id| **id < 60);
         let member = |id: &u64| MemberStatus {
             id: NodeId(*id),
             address: format!("{id}:1"),
@@ -291,8 +294,9 @@ impl State {
             match_index: None,
             flow: None,
         };
+        let foreign = self.faults.get(&node) == Some(&Fault::Foreign);
         NodeStatus {
-            cluster: ClusterId(1),
+            cluster: ClusterId(if foreign { 2 } else { 1 }),
             id: NodeId(node),
             incarnation: Incarnation(1),
             version: "test".into(),
@@ -306,7 +310,7 @@ impl State {
             revision: Revision(self.revision),
             keys: self.kvs.len() as u64,
             state_hash: 0,
-            members: self.faults.keys().map(member).collect(),
+            members: if foreign { vec![member(&66)] } else { members.map(member).collect() },
         }
     }
 }

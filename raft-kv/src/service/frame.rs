@@ -1,0 +1,60 @@
+//! What passes through a node, and the little that the node must know of it.
+
+use crate::api::{RequestId, VERSION};
+use crate::wire::{WireError, versioned};
+use bytes::{BufMut, Bytes, BytesMut};
+use raft_core::codec;
+use serde::Deserialize;
+
+/// The front of a command: what a node must know that only passes it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct CommandHead {
+    /// The request's name in its session.
+    pub(crate) request: Option<RequestId>,
+    action: u32,
+}
+
+impl CommandHead {
+    /// Reads the front of an encoded command.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn of(command: &[u8]) -> Result<Self, WireError> {
+        Ok(codec::take(&mut versioned(command)?)?)
+    }
+
+    /// Whether a second run of the command does no harm: a session makes it exactly one run, and a
+    /// session opened twice is only forgotten once.
+    pub(crate) const fn repeatable(&self) -> bool {
+        const OPEN_SESSION: u32 = 0;
+        self.request.is_some() || self.action == OPEN_SESSION
+    }
+}
+
+/// Whether `frame` is a reply that is not an error.
+pub(crate) fn is_ok(frame: &[u8]) -> bool {
+    frame.starts_with(&[VERSION, OK])
+}
+
+/// Turns the state machine's encoded `Result<RangeReply, KvError>` into an encoded reply,
+/// without looking into it: a reply may hold a mebibyte.
+///
+/// # Errors
+/// If `answer` is not the beginning of such a result.
+pub(crate) fn range_reply(answer: &Bytes) -> Result<Bytes, WireError> {
+    const RANGE: u8 = 1;
+    match versioned(answer)? {
+        [OK, reply @ ..] => {
+            let mut out = BytesMut::with_capacity(reply.len() + 3);
+            out.put_slice(&[VERSION, OK, RANGE]);
+            out.put_slice(reply);
+            Ok(out.freeze())
+        }
+        [ERR, ..] => Ok(answer.clone()),
+        _ => Err(WireError::Malformed),
+    }
+}
+
+/// Discriminants of `Result` in serde.
+const OK: u8 = 0;
+const ERR: u8 = 1;

@@ -1,0 +1,65 @@
+//! The forms that only this crate uses.
+
+use super::*;
+use crate::api::{Action, Command, Op, RequestId, SessionId};
+use crate::client::frame::encode_write;
+use crate::service::frame::{CommandHead, is_ok, range_reply};
+
+fn action(value: usize) -> Action {
+    let (key, value) = (Bytes::from_static(b"key"), Bytes::from(vec![7; value]));
+    Action::Op(Op::Put { key, value, prev_kv: false })
+}
+
+fn name() -> RequestId {
+    RequestId { session: SessionId(u64::MAX), seq: 300, unanswered_from: 1 }
+}
+
+/// The bytes the plain encoder gives.
+fn plain(deadline_ms: u32, request: Option<RequestId>, action: Action) -> Bytes {
+    let body = RequestBody::Write(encode(&Command { request, action }));
+    encode_request(&Request { deadline_ms, body })
+}
+
+#[test]
+fn a_write_encoded_in_one_go_is_the_same_bytes() {
+    for value in [0, 10, 127, 128, 20_000, 1 << 20] {
+        for deadline_ms in [0, 127, 5000, u32::MAX] {
+            let quick = encode_write(deadline_ms, Some(name()), &action(value), value);
+            assert_eq!(quick, plain(deadline_ms, Some(name()), action(value)));
+        }
+    }
+}
+
+#[test]
+fn a_deadline_is_exchanged_alone() {
+    let frame = encode_write(5000, Some(name()), &action(10), 0);
+    for deadline_ms in [0, 127, 4999, u32::MAX] {
+        let sooner = with_deadline(&frame, deadline_ms).unwrap();
+        assert_eq!(sooner, plain(deadline_ms, Some(name()), action(10)));
+    }
+    assert_eq!(with_deadline(&Bytes::new(), 1), Err(WireError::Malformed));
+    assert_eq!(with_deadline(&Bytes::from_static(&[VERSION, 0x80]), 1), Err(WireError::Malformed));
+}
+
+#[test]
+fn the_front_of_a_command_tells_whether_it_may_be_repeated() {
+    let head = |request, action| CommandHead::of(&encode(&Command { request, action })).unwrap();
+    assert_eq!(head(Some(name()), action(1)).request, Some(name()));
+    assert!(head(Some(name()), action(1)).repeatable());
+    assert!(head(None, Action::OpenSession).repeatable());
+    assert!(!head(None, action(1)).repeatable());
+    assert!(CommandHead::of(&[VERSION, 1]).is_err());
+}
+
+#[test]
+fn a_range_passes_into_the_reply_as_it_is() {
+    let range = RangeReply { count: 300, more: true, ..RangeReply::default() };
+    let answers = [Ok(range), Err(KvError::Overloaded), Err(KvError::Malformed("x".into()))];
+    for answer in answers {
+        let reply = range_reply(&encode(&answer)).unwrap();
+        assert_eq!(reply, encode_reply(&answer.clone().map(ReplyBody::Range)));
+        assert_eq!(is_ok(&reply), answer.is_ok());
+    }
+    assert!(range_reply(&Bytes::new()).is_err());
+    assert!(range_reply(&Bytes::from_static(&[VERSION, 2])).is_err());
+}
