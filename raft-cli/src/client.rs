@@ -10,6 +10,7 @@ use raft_kv::api::{
     Consistency, Keys, KvError, NodeStatus, Range, RangeReply, Revision, Txn, TxnReply,
 };
 use raft_kv::client::{Client, ClientError, ClientOptions};
+use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +123,12 @@ pub fn failure(error: ClientError) -> Failure {
     }
 }
 
-fn connector(_target: &Target) -> Result<Arc<dyn Connector>, Failure> {
-    Err(Failure::usage("no connector yet"))
+fn connector(target: &Target) -> Result<Arc<dyn Connector>, Failure> {
+    let identity = target.identity.as_ref();
+    let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
+    let credentials = ClientCredentials::from_files(&target.ca, identity)
+        .map_err(|error| Failure::new(Kind::Local, error).advice("check --ca, --cert and --key"))?;
+    let connector = QuicConnector::new(credentials, ConnectorConfig::default())
+        .map_err(|error| Failure::new(Kind::Local, error))?;
+    Ok(Arc::new(connector))
 }

@@ -35,7 +35,7 @@ pub struct Connection {
     #[arg(long, value_name = "FILE")]
     pub cert: Option<PathBuf>,
     /// The private key of --cert (PEM) [env: RAFT_KEY].
-    #[arg(long, value_name = "FILE")]
+    #[arg(id = "key-file", long = "key", value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// How long one operation may take, retries included [default: 5s; import: 1m].
     #[arg(long, value_name = "TIME", value_parser = values::duration)]

@@ -1,4 +1,14 @@
-//! Tests of the binary `raft` and its library.
+//! Tests of the binary `raft` and its library. Verbs are tested with a cluster of one in memory,
+//! everything about processes with real ones on loopback.
 
+mod arguments;
+mod bench;
 mod cert;
 mod cluster;
+mod failures;
+mod fake;
+mod import;
+mod printing;
+mod records;
+mod resume;
+mod verbs;

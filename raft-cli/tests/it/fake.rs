@@ -1,0 +1,209 @@
+//! A cluster in memory: the real state machine behind the real wire format, without Raft and
+//! without sockets. It can lose replies, answer out of order, and refuse to answer.
+
+use bytes::Bytes;
+use raft_cli::client::Store;
+use raft_cli::failure::Failure;
+use raft_cli::output::{Format, Output};
+use raft_core::state_machine::StateMachine;
+use raft_core::transport::{BoxFuture, CallError, Channel, Connector};
+use raft_core::types::{ClusterId, Entry, Incarnation, Index, LogId, NodeId, Payload, Run, Term};
+use raft_kv::api::{
+    KvError, MemberStatus, NodeStatus, Query, RangeAnswer, Reply, ReplyBody, RequestBody,
+};
+use raft_kv::store::KvStore;
+use raft_kv::{codec, wire};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// The addresses of the cluster's nodes. The last is not there.
+pub const ADDRESSES: [&str; 3] = ["n1:1", "n2:2", "n3:3"];
+
+/// What goes wrong.
+#[derive(Clone, Copy, Default)]
+pub struct Faults {
+    /// Every so many writes, the reply is lost after the write ran. 0 for never.
+    pub lose_reply_every: u64,
+    /// Writes run in another order than they came.
+    pub reorder: bool,
+    /// Every write is answered with "no quorum".
+    pub no_quorum: bool,
+    /// Writes from this one on are answered with "no quorum". 0 for none.
+    pub no_quorum_from: u64,
+}
+
+#[derive(Clone)]
+pub struct Cluster(Arc<Mutex<Inner>>);
+
+struct Inner {
+    store: KvStore,
+    index: u64,
+    faults: Faults,
+    /// Requests to write that came in, retries included.
+    writes: u64,
+    /// Most that were being answered at once.
+    most: u64,
+    now: u64,
+}
+
+impl Cluster {
+    pub fn new(faults: Faults) -> Self {
+        let store = KvStore::in_memory();
+        let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0 };
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// A client with a deadline long enough for any machine.
+    pub fn client(&self) -> Store {
+        self.patient_client(Duration::from_secs(60))
+    }
+
+    pub fn patient_client(&self, deadline: Duration) -> Store {
+        let endpoints = vec![ADDRESSES[0].to_owned(), ADDRESSES[1].to_owned()];
+        Store::new(Arc::new(self.clone()), endpoints, deadline)
+    }
+
+    pub fn writes(&self) -> u64 {
+        self.inner().writes
+    }
+
+    pub fn most_at_once(&self) -> u64 {
+        self.inner().most
+    }
+
+    pub fn set_faults(&self, faults: Faults) {
+        self.inner().faults = faults;
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no test panics while it holds the lock")
+    }
+
+    async fn write(&self, command: Bytes) -> Result<Reply, CallError> {
+        let (number, faults) = {
+            let mut inner = self.inner();
+            inner.writes += 1;
+            inner.now += 1;
+            inner.most = inner.most.max(inner.now);
+            (inner.writes, inner.faults)
+        };
+        if faults.reorder {
+            for _ in 0..number * 7 % 11 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let mut inner = self.inner();
+        inner.now -= 1;
+        if faults.no_quorum || (faults.no_quorum_from != 0 && number >= faults.no_quorum_from) {
+            return Ok(Err(KvError::Unavailable("no quorum: 1 of 3".into())));
+        }
+        inner.index += 1;
+        let id = LogId::new(inner.index, 1);
+        let run = Run::new(vec![Entry { id, payload: Payload::Command(command) }]);
+        let replies = inner.store.apply(&run.expect("one entry is a run"));
+        if faults.lose_reply_every != 0 && number.is_multiple_of(faults.lose_reply_every) {
+            return Err(CallError::Lost("connection lost".into()));
+        }
+        Ok(Ok(ReplyBody::Write(replies[0].clone())))
+    }
+
+    async fn answer(&self, node: u64, request: Bytes) -> Result<Bytes, CallError> {
+        let request = wire::decode_request(&request).expect("the client encodes well");
+        let reply = match request.body {
+            RequestBody::Write(command) => self.write(command).await?,
+            RequestBody::Read { range, .. } => {
+                let answer = self.inner().store.query(&codec::encode(&Query::Range(range)));
+                let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
+                answer.map(ReplyBody::Range)
+            }
+            RequestBody::Status => Ok(ReplyBody::Status(Box::new(self.status(node)))),
+            RequestBody::TransferLeadership { .. } => Ok(ReplyBody::Transferred),
+        };
+        Ok(wire::encode_reply(&reply))
+    }
+
+    fn status(&self, node: u64) -> NodeStatus {
+        let summary = self.inner().store.summary();
+        let leader = node == 1;
+        let member = |id: u64, address: &str| MemberStatus {
+            id: NodeId(id),
+            address: address.into(),
+            voter: true,
+            heard_ms: Some(if id == node { 0 } else { 12 }),
+            match_index: leader.then_some(summary.last_applied),
+            flow: (leader && id != 1).then(|| "replicate".into()),
+        };
+        NodeStatus {
+            cluster: ClusterId(42),
+            id: NodeId(node),
+            incarnation: Incarnation(7),
+            version: "0.1.0".into(),
+            role: if leader { "leader" } else { "follower" }.into(),
+            term: Term(1),
+            leader: Some(NodeId(1)),
+            commit_index: summary.last_applied,
+            last_applied: summary.last_applied,
+            last_log: LogId { term: Term(1), index: Index(summary.last_applied.0) },
+            log_bytes: 0,
+            revision: summary.revision,
+            keys: summary.keys,
+            state_hash: summary.state_hash,
+            members: (1..).zip(ADDRESSES).map(|(id, address)| member(id, address)).collect(),
+        }
+    }
+}
+
+impl Connector for Cluster {
+    fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>> {
+        let node = (1..).zip(&ADDRESSES[..2]).find(|(_, known)| **known == address);
+        let channel = node.map(|(node, _)| Node { cluster: self.clone(), node });
+        Box::pin(async move {
+            let channel = channel.ok_or_else(|| CallError::NotSent("connection refused".into()))?;
+            Ok(Arc::new(channel) as Arc<dyn Channel>)
+        })
+    }
+}
+
+struct Node {
+    cluster: Cluster,
+    node: u64,
+}
+
+impl Channel for Node {
+    fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
+        let (cluster, node) = (self.cluster.clone(), self.node);
+        Box::pin(async move { cluster.answer(node, request).await })
+    }
+}
+
+/// Runs a verb and returns what it printed and how it ended.
+pub fn printed(
+    format: Format,
+    verb: impl AsyncFnOnce(&mut Output<'_>) -> Result<(), Failure>,
+) -> (String, Result<(), Failure>) {
+    let mut bytes = Vec::new();
+    let mut output = Output::new(format, &mut bytes);
+    let outcome = block_on(verb(&mut output));
+    output.finish().expect("a Vec takes everything");
+    drop(output);
+    (String::from_utf8(bytes).expect("output is text"), outcome)
+}
+
+/// Runs a future on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be had").block_on(future)
+}
+
+/// Parses a command line and gives the arguments of its verb.
+#[macro_export]
+macro_rules! parse {
+    ($verb:ident, $($word:expr),* $(,)?) => {{
+        use clap::Parser;
+        let cli = raft_cli::args::Cli::try_parse_from(["raft", $($word),*]);
+        match cli.expect("the command line is right").verb {
+            raft_cli::args::Verb::$verb(args) => args,
+            other => panic!("another verb: {other:?}"),
+        }
+    }};
+}

@@ -1,0 +1,80 @@
+//! Tables and JSON as golden strings.
+
+use raft_cli::output::bench::{Latency, Measurement, histogram, text};
+use raft_cli::output::{Format, Output, printable, status};
+use raft_core::types::NodeId;
+
+#[test]
+fn bytes_that_are_no_text_are_escaped() {
+    assert_eq!(printable(b"a\x00b"), "a\\x00b");
+    assert_eq!(printable(b"\xff\xfe ok"), "\\xff\\xfe ok");
+    assert_eq!(printable("gr\u{fc}n\\\t\u{85}".as_bytes()), "gr\u{fc}n\\\\\\t\\xc2\\x85");
+}
+
+#[test]
+fn a_member_that_is_not_there_is_shown_with_the_reason() {
+    let row = status::Row {
+        address: "h:1".into(),
+        id: Some(NodeId(3)),
+        status: Err("no answer within 1.0 s".into()),
+        progress: None,
+    };
+    let text = status::text(std::slice::from_ref(&row));
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1].starts_with("n3    h:1      unreachable"), "{text}");
+    assert_eq!(lines[2], "n3 at h:1: no answer within 1.0 s");
+    let json = serde_json::to_string(&status::RowJson::of(&row)).expect("JSON");
+    let golden = r#"{"address":"h:1","id":3,"reachable":false,"error":"no answer within 1.0 s"}"#;
+    assert_eq!(json, golden);
+}
+
+#[test]
+fn measurements() {
+    let mut nanoseconds = histogram();
+    for microseconds in 1..=1000 {
+        nanoseconds.record(microseconds * 1000).expect("in range");
+    }
+    nanoseconds.record(2_500_000_000).expect("in range");
+    let measured = Measurement {
+        workload: "put",
+        clients: 64,
+        connections: 3,
+        value_size: 256,
+        seconds: 10.0,
+        operations: 1001,
+        errors: 1,
+        per_second: 100.1,
+        latency_us: Latency::of(&nanoseconds),
+        first_error: Some("no quorum".into()),
+    };
+    assert_eq!(
+        text(std::slice::from_ref(&measured)),
+        "WORKLOAD  CLIENTS  OPS/S     P50     P90     P99   P99.9     MAX  ERRORS\n\
+         put            64    100  501 us  901 us  991 us  1.00 ms  2.50 s       1\n\
+         first error with 64 clients: no quorum\n"
+    );
+    let json = serde_json::to_value(&measured).expect("JSON");
+    assert_eq!(json["clients"], 64);
+    assert!(json["latency_us"]["p99"].as_f64().expect("a number") > 980.0);
+}
+
+#[test]
+fn json_is_one_line() {
+    let mut bytes = Vec::new();
+    let mut output = Output::new(Format::Json, &mut bytes);
+    output.print(&serde_json::json!({ "a": "x\ny" }), || unreachable!()).expect("printed");
+    output.finish().expect("flushed");
+    drop(output);
+    assert_eq!(bytes, b"{\"a\":\"x\\ny\"}\n");
+}
+
+#[test]
+fn a_reader_that_left_ends_it_quietly() {
+    let (reader, writer) = std::io::pipe().expect("a pipe can be had");
+    drop(reader);
+    let mut output = Output::new(Format::Table, writer);
+    let failure = output.raw(b"lost").expect_err("nobody reads");
+    assert_eq!(failure.kind.exit_code(), 0);
+    assert_eq!(failure.line(Format::Table), None);
+}
