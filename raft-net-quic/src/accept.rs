@@ -1,0 +1,330 @@
+//! Accepting connections: who may come in, and what is read from them.
+//!
+//! Everything that arrives is taken for hostile until its certificate and hello are checked. A
+//! remote end that breaks the protocol loses its connection, is counted and logged, and nothing
+//! else happens.
+
+use crate::error::{ProtocolError, close, describe};
+use crate::frame::{self, Frame, FrameReader, Hello, NOBODY, Purpose};
+use crate::peer::SMALL_FRAME;
+use crate::request::{self, InFlight};
+use crate::shared::Shared;
+use crate::{snapshot, tls};
+use bytes::BytesMut;
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use raft_core::codec::decode_envelope;
+use raft_core::transport::Caller;
+use raft_core::types::{Identity, NodeId};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Accepts until the endpoint is closed.
+pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
+    let limits = shared.limits();
+    let handshakes_max = limits.handshakes_max.max(1);
+    let handshakes = Arc::new(Semaphore::new(handshakes_max));
+    let clients = Arc::new(Semaphore::new(limits.clients_max));
+    while let Some(incoming) = endpoint.accept().await {
+        let crowded = handshakes.available_permits() <= handshakes_max / 2;
+        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
+            // Fails only for validated addresses.
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+            shared.refused(incoming.remote_address(), "too many handshakes under way");
+            incoming.refuse();
+            continue;
+        };
+        tokio::spawn(serve(Arc::clone(&shared), incoming, permit, Arc::clone(&clients)));
+    }
+}
+
+/// A refusal: the close code and the text that goes with it.
+struct Refusal(u32, String);
+
+impl From<ProtocolError> for Refusal {
+    fn from(error: ProtocolError) -> Self {
+        Self(error.code(), error.to_string())
+    }
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    handshake: OwnedSemaphorePermit,
+    clients: Arc<Semaphore>,
+) {
+    let remote = incoming.remote_address();
+    let Ok(connecting) = incoming.accept() else { return };
+    let connection = match timeout(shared.limits().hello_timeout, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return shared.refused(remote, &describe(&error)),
+        Err(_) => return shared.refused(remote, "no handshake in time"),
+    };
+    let greeted = match timeout(shared.limits().hello_timeout, greet(&shared, &connection)).await {
+        Ok(greeted) => greeted,
+        Err(_) => Err(Refusal(close::TIMEOUT, "no hello in time".into())),
+    };
+    let (hello, mut reader, mut send) = match greeted {
+        Ok(greeted) => greeted,
+        Err(refusal) => return refuse(&shared, &connection, &refusal),
+    };
+    drop(handshake);
+    let result = match hello.purpose {
+        Purpose::Messages | Purpose::Snapshots => {
+            serve_peer(&shared, &connection, hello, reader, &mut send).await
+        }
+        Purpose::Client => {
+            let Ok(_permit) = clients.try_acquire_owned() else {
+                let refusal = Refusal(close::CROWDED, "too many clients are connected".into());
+                return refuse(&shared, &connection, &refusal);
+            };
+            match welcome(&shared, hello.purpose, &mut send).await {
+                Ok(()) => serve_client(&shared, &connection, &mut reader, &mut send).await,
+                Err(error) => Err(error),
+            }
+        }
+    };
+    match result {
+        Err(ProtocolError::Lost(reason)) => tracing::debug!(%remote, reason, "connection ended"),
+        Err(error) => {
+            shared.counters.violations();
+            let reason = error.to_string();
+            tracing::warn!(%remote, node = %hello.identity.node, reason, "connection dropped");
+            connection.close(VarInt::from_u32(error.code()), reason.as_bytes());
+        }
+        Ok(()) => {}
+    }
+}
+
+fn refuse(shared: &Shared, connection: &Connection, refusal: &Refusal) {
+    let Refusal(code, reason) = refusal;
+    shared.refused(connection.remote_address(), reason);
+    connection.close(VarInt::from_u32(*code), reason.as_bytes());
+}
+
+/// Reads the hello and checks it against certificate, ALPN and this node's own identity.
+async fn greet(
+    shared: &Shared,
+    connection: &Connection,
+) -> Result<(Hello, FrameReader, SendStream), Refusal> {
+    let is_peer = match tls::protocol(connection).as_deref() {
+        Some(tls::ALPN_PEER) => true,
+        Some(tls::ALPN_CLIENT) => false,
+        _ => return Err(Refusal(close::PROTOCOL, "unknown protocol".into())),
+    };
+    let presented = tls::presented(connection);
+    if is_peer && presented.is_none() {
+        return Err(Refusal(close::CERTIFICATE, "a node must present a certificate".into()));
+    }
+    let (send, recv) = connection.accept_bi().await.map_err(ProtocolError::from)?;
+    let mut reader = FrameReader::new(recv, SMALL_FRAME);
+    let frame = reader.next().await?.ok_or(ProtocolError::Truncated)?;
+    let hello = Hello::decode(frame)?;
+    if is_peer == (hello.purpose == Purpose::Client) {
+        return Err(Refusal(close::PROTOCOL, "the hello does not fit the protocol".into()));
+    }
+    if is_peer {
+        let chain = presented.unwrap_or_default();
+        let me = shared.identity.borrow().ok_or_else(|| {
+            Refusal(close::NOT_READY, "the node is starting and serves no group yet".into())
+        })?;
+        check_peer(me, hello, &chain)?;
+    }
+    Ok((hello, reader, send))
+}
+
+fn check_peer(
+    me: Identity,
+    hello: Hello,
+    chain: &[rustls::pki_types::CertificateDer<'static>],
+) -> Result<(), Refusal> {
+    let Hello { identity: peer, to, .. } = hello;
+    if !tls::belongs_to(chain, peer.node) {
+        let name = tls::server_name(peer.node);
+        let text = format!("the certificate of {} does not carry the name {name}", peer.node);
+        return Err(Refusal(close::CERTIFICATE, text));
+    }
+    if peer.cluster != me.cluster {
+        let text = format!(
+            "{} belongs to cluster {}, {} to cluster {}",
+            me.node, me.cluster, peer.node, peer.cluster
+        );
+        return Err(Refusal(close::CLUSTER, text));
+    }
+    if to != me.node || peer.node == me.node {
+        let text = format!("{} dialled {to} and reached {}", peer.node, me.node);
+        return Err(Refusal(close::NODE, text));
+    }
+    Ok(())
+}
+
+async fn welcome(
+    shared: &Shared,
+    purpose: Purpose,
+    send: &mut SendStream,
+) -> Result<(), ProtocolError> {
+    let identity = shared.identity.borrow().unwrap_or(NOBODY);
+    let mut frame = BytesMut::new();
+    Hello { purpose, identity, to: NodeId(0) }.encode(&mut frame);
+    Ok(send.write_all(&frame).await?)
+}
+
+async fn serve_peer(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    hello: Hello,
+    reader: FrameReader,
+    send: &mut SendStream,
+) -> Result<(), ProtocolError> {
+    let peer = hello.identity.node;
+    let mut identity = shared.identity.subscribe();
+    shared.accepted(hello.purpose, hello.identity, connection);
+    let served = tokio::select! {
+        result = serve_streams(shared, connection, hello, reader, send) => result,
+        _ = identity.wait_for(|me| me.is_none_or(|me| me.cluster != hello.identity.cluster)) => {
+            Err(ProtocolError::Lost("this node's identity changed".into()))
+        }
+    };
+    shared.left(hello.purpose, peer, connection);
+    served
+}
+
+/// Reads every stream of a peer until the connection is gone or one stream breaks the protocol.
+async fn serve_streams(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    hello: Hello,
+    reader: FrameReader,
+    send: &mut SendStream,
+) -> Result<(), ProtocolError> {
+    welcome(shared, hello.purpose, send).await?;
+    let peer = hello.identity.node;
+    let in_flight = InFlight::new(shared.limits());
+    let mut streams: JoinSet<Result<(), ProtocolError>> = JoinSet::new();
+    if hello.purpose == Purpose::Messages {
+        streams.spawn(read_messages(Arc::clone(shared), hello, reader));
+    }
+    loop {
+        tokio::select! {
+            stream = connection.accept_uni() => {
+                streams.spawn(serve_uni(Arc::clone(shared), hello, stream?));
+            }
+            stream = connection.accept_bi() => {
+                let (send, recv) = stream?;
+                let shared = Arc::clone(shared);
+                if hello.purpose == Purpose::Snapshots {
+                    streams.spawn(snapshot::receive(shared, peer, recv, send));
+                } else {
+                    let connection = connection.clone();
+                    let in_flight = in_flight.clone();
+                    streams.spawn(async move {
+                        serve_requests(&shared, &connection, peer, &in_flight, recv, send).await
+                    });
+                }
+            }
+            Some(ended) = streams.join_next() => match ended {
+                Ok(result) => result?,
+                Err(_) => return Err(ProtocolError::Lost("a stream's task ended".into())),
+            },
+        }
+    }
+}
+
+/// The first frame of a stream, which says what it is for.
+async fn opened(shared: &Shared, reader: &mut FrameReader) -> Result<u8, ProtocolError> {
+    let first = timeout(shared.limits().hello_timeout, reader.next()).await;
+    match first.map_err(|_| ProtocolError::Malformed("stream: it does not begin"))?? {
+        Some(Frame { kind: frame::OPEN, body }) if body.len() == 1 => Ok(body[0]),
+        Some(Frame { kind, .. }) => Err(ProtocolError::Kind(kind)),
+        None => Err(ProtocolError::Truncated),
+    }
+}
+
+async fn serve_uni(
+    shared: Arc<Shared>,
+    hello: Hello,
+    recv: RecvStream,
+) -> Result<(), ProtocolError> {
+    let mut reader = FrameReader::new(recv, SMALL_FRAME);
+    let purpose = opened(&shared, &mut reader).await?;
+    if purpose != frame::STREAM_BULK || hello.purpose != Purpose::Messages {
+        return Err(ProtocolError::Malformed("stream purpose"));
+    }
+    read_messages(shared, hello, reader).await
+}
+
+async fn serve_requests(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    peer: NodeId,
+    in_flight: &InFlight,
+    recv: RecvStream,
+    mut send: SendStream,
+) -> Result<(), ProtocolError> {
+    let mut reader = FrameReader::new(recv, SMALL_FRAME);
+    if opened(shared, &mut reader).await? != frame::STREAM_REQUESTS {
+        return Err(ProtocolError::Malformed("stream purpose"));
+    }
+    let caller = Caller::Node(peer);
+    request::answer(shared, connection, caller, in_flight, &mut reader, &mut send).await
+}
+
+/// Delivers the messages of one stream, straight from the read.
+async fn read_messages(
+    shared: Arc<Shared>,
+    hello: Hello,
+    mut reader: FrameReader,
+) -> Result<(), ProtocolError> {
+    reader.limit(shared.limits().message_bytes_max);
+    let peer = hello.identity.node;
+    loop {
+        // Looked up once per batch: almost always all messages are of one group.
+        let mut inbox = None;
+        while let Some(Frame { kind, body }) = reader.pop() {
+            if kind != frame::MESSAGE {
+                return Err(ProtocolError::Kind(kind));
+            }
+            let decoded = decode_envelope(&body);
+            let (group, envelope) = decoded.map_err(|_| ProtocolError::Malformed("message"))?;
+            let me = shared.identity.borrow().map(|me| me.node);
+            if envelope.from != peer || Some(envelope.to) != me {
+                let Some(me) = me else { return Ok(()) };
+                let text =
+                    format!("{peer} sent {me} a message from {} to {}", envelope.from, envelope.to);
+                return Err(ProtocolError::Forged(text));
+            }
+            if inbox.as_ref().is_none_or(|(known, _)| *known != group) {
+                inbox = shared.inbox(group).map(|inbox| (group, inbox));
+            }
+            if let Some((_, inbox)) = &inbox {
+                shared.counters.messages_received();
+                inbox.receive(envelope);
+            }
+        }
+        if !reader.fill().await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Answers a client until it leaves. The stream of the hello carries the requests.
+async fn serve_client(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    reader: &mut FrameReader,
+    send: &mut SendStream,
+) -> Result<(), ProtocolError> {
+    let in_flight = InFlight::new(shared.limits());
+    let caller = Caller::Client;
+    tokio::select! {
+        result = request::answer(shared, connection, caller, &in_flight, reader, send) => {
+            result?;
+            Err(connection.closed().await.into())
+        }
+        error = connection.closed() => Err(error.into()),
+    }
+}

@@ -1,0 +1,207 @@
+//! The public face: binds the socket, starts the tasks, hands everything on.
+//!
+//! Nothing here waits, except closing.
+
+use crate::accept;
+use crate::config::QuicConfig;
+use crate::error::BindError;
+use crate::peer::Link;
+use crate::request::not_sent;
+use crate::shared::{Counters, Shared};
+use crate::{snapshot, tls};
+use bytes::Bytes;
+use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime};
+use raft_core::raft::Envelope;
+use raft_core::state_machine::Snapshot;
+use raft_core::transport::{BoxFuture, CallError, Inbox, Peers, Service, Transport};
+use raft_core::types::{GroupId, Identity, Incarnation, NodeId, Term};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// One UDP port that carries a node's messages, snapshots and requests, for all its groups.
+///
+/// A handle, cheap to clone. When the last clone is dropped everything is closed; [`close`] also
+/// waits until the port is free.
+///
+/// [`close`]: Self::close
+#[derive(Clone)]
+pub struct QuicTransport {
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    socket: Weak<dyn AsyncUdpSocket>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.shut_down();
+    }
+}
+
+impl QuicTransport {
+    /// Binds the port and starts to accept. Must be called inside a tokio runtime with timers and
+    /// I/O, on which all tasks of the transport will run; a `current_thread` one of its own costs
+    /// about half of a multi-threaded one.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind(config: QuicConfig) -> Result<Self, BindError> {
+        let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        let limits = config.limits.within_frames();
+        let server = tls::server(&config.credentials, config.require_client_certificate, &limits)?;
+        let peer_config = tls::peer(&config.credentials, &limits)?;
+        snapshot::prepare(&config.snapshot_dir).map_err(|source| BindError::SnapshotDir {
+            path: config.snapshot_dir.clone(),
+            source,
+        })?;
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(config.listen),
+            _ => BindError::Socket { address: config.listen, source },
+        };
+        let socket = bind_socket(config.listen).map_err(failed)?;
+        let local_addr = socket.local_addr().map_err(failed)?;
+        let tokio = Arc::new(TokioRuntime);
+        let socket = tokio.wrap_udp_socket(socket).map_err(failed)?;
+        let weak = Arc::downgrade(&socket);
+        let settings = tls::endpoint(&config.credentials.key);
+        let endpoint = Endpoint::new_with_abstract_socket(settings, Some(server), socket, tokio)
+            .map_err(failed)?;
+        let shared = Shared::new(
+            limits,
+            runtime,
+            config.snapshot_dir.clone(),
+            peer_config,
+            endpoint.clone(),
+        );
+        let shared = Arc::new(shared);
+        shared.runtime.spawn(accept::accept(Arc::clone(&shared), endpoint));
+        Ok(Self { owner: Arc::new(Owner { shared, local_addr, socket: weak }) })
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.owner.local_addr
+    }
+
+    /// Answers requests for `group`, of clients and of other nodes, with `service`, from now on.
+    /// It is called on the transport's runtime. When a connection is lost, calls that came over it
+    /// are dropped where they are.
+    pub fn serve(&self, group: GroupId, service: Arc<dyn Service>) {
+        self.owner.shared.set_service(group, service);
+    }
+
+    /// The life of a peer as it said when it connected to this node; `None` while it is not
+    /// connected.
+    pub fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        self.owner.shared.incarnation(node)
+    }
+
+    /// Follows whether this node's connection to a peer stands; `None` if the peer is not known.
+    /// It ends when the peer is known no more.
+    pub fn link(&self, node: NodeId) -> Option<watch::Receiver<Link>> {
+        self.owner.shared.peer(node).map(|peer| peer.link())
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.owner.shared.counters.read()
+    }
+
+    /// Closes all connections, tells the other ends, and waits until the port is free (5 s at
+    /// most: other ends that are gone are not waited for longer). Calls fail from now on, messages
+    /// are dropped.
+    pub async fn close(&self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let closed = async {
+            if let Some(endpoint) = self.owner.shared.shut_down() {
+                endpoint.wait_idle().await;
+            }
+            // The endpoint's own task drops the socket some time after that, and tells nobody.
+            while self.owner.socket.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, closed).await.is_err() {
+            tracing::warn!(address = %self.owner.local_addr, "the port is not free yet");
+        }
+    }
+}
+
+impl fmt::Debug for QuicTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicTransport")
+            .field("local_addr", &self.owner.local_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport for QuicTransport {
+    fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
+        self.owner.shared.open(group, identity, inbox);
+    }
+
+    fn set_peers(&self, group: GroupId, peers: Vec<(NodeId, String)>) {
+        self.owner.shared.set_peers(group, peers);
+    }
+
+    fn send(&self, group: GroupId, envelope: Envelope) {
+        let shared = &self.owner.shared;
+        match shared.peer(envelope.to) {
+            Some(peer) if peer.send(group, envelope) => shared.counters.messages_sent(),
+            _ => shared.counters.messages_dropped(),
+        }
+    }
+
+    fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot) {
+        let shared = Arc::clone(&self.owner.shared);
+        self.owner.shared.runtime.spawn(snapshot::send(shared, group, to, term, snapshot));
+    }
+}
+
+impl Peers for QuicTransport {
+    fn call(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        request: Bytes,
+    ) -> BoxFuture<Result<Bytes, CallError>> {
+        match self.owner.shared.peer(to) {
+            Some(peer) => peer.call(group, request),
+            None => not_sent(format!("{to} is not known here")),
+        }
+    }
+}
+
+/// A UDP socket with buffers that a burst does not overrun.
+pub(crate) fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        // Serves IPv4 too where the system can.
+        let _ = socket.set_only_v6(false);
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // The system caps what it grants; less works, and loses packets sooner.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    let (receive, send) = (socket.recv_buffer_size()?, socket.send_buffer_size()?);
+    if receive.min(send) < BUFFER_BYTES {
+        tracing::info!(
+            receive,
+            send,
+            wanted = BUFFER_BYTES,
+            "small UDP buffers: raise net.core.rmem_max and net.core.wmem_max for bulk"
+        );
+    }
+    Ok(socket.into())
+}

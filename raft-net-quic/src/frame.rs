@@ -1,0 +1,262 @@
+//! Frames: how bytes on a stream become messages, requests and replies, and back.
+//!
+//! Owns the byte layout given in the crate's documentation. Never allocates for bytes that have
+//! not arrived, and never copies a payload once it is in the receive buffer.
+
+use crate::error::ProtocolError;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quinn::RecvStream;
+use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId};
+
+/// Version of the frame layout; both ends of a connection must have the same.
+pub(crate) const VERSION: u16 = 1;
+
+/// Bytes of a frame before its body: length and kind.
+pub(crate) const HEADER: usize = 5;
+
+/// First frame of a connection, both ways.
+pub(crate) const HELLO: u8 = 1;
+/// First frame of every further stream of a peer connection: what the stream is for.
+pub(crate) const OPEN: u8 = 2;
+/// One Raft message.
+pub(crate) const MESSAGE: u8 = 3;
+/// One request.
+pub(crate) const REQUEST: u8 = 4;
+/// The reply to a request.
+pub(crate) const REPLY: u8 = 5;
+/// Why a request has no reply.
+pub(crate) const FAILURE: u8 = 6;
+/// Head of a snapshot.
+pub(crate) const SNAPSHOT: u8 = 7;
+/// A part of a snapshot's bytes.
+pub(crate) const CHUNK: u8 = 8;
+/// End of a snapshot: length and checksum.
+pub(crate) const END: u8 = 9;
+/// The snapshot arrived whole and was handed over.
+pub(crate) const RECEIVED: u8 = 10;
+
+/// Body of [`OPEN`]: the stream carries appends.
+pub(crate) const STREAM_BULK: u8 = 1;
+/// Body of [`OPEN`]: the stream carries forwarded requests.
+pub(crate) const STREAM_REQUESTS: u8 = 2;
+
+/// What a connection is for, said in its [`HELLO`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Purpose {
+    /// Raft messages and forwarded requests of a peer.
+    Messages,
+    /// Snapshots of a peer.
+    Snapshots,
+    /// Requests of a client.
+    Client,
+}
+
+/// The body of [`HELLO`]. A client, and a node that serves no group yet, leave the identity 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Hello {
+    pub(crate) purpose: Purpose,
+    pub(crate) identity: Identity,
+    /// Whom the sender believes to talk to; 0 if it does not care.
+    pub(crate) to: NodeId,
+}
+
+pub(crate) const NOBODY: Identity =
+    Identity { cluster: ClusterId(0), node: NodeId(0), incarnation: Incarnation(0) };
+
+impl Hello {
+    const BYTES: usize = 2 + 2 + 1 + 4 * 8;
+
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
+        put(out, HELLO, |out| {
+            out.put_u16_le(VERSION);
+            out.put_u16_le(raft_core::codec::VERSION);
+            out.put_u8(match self.purpose {
+                Purpose::Messages => 0,
+                Purpose::Snapshots => 1,
+                Purpose::Client => 2,
+            });
+            out.put_u64_le(self.identity.cluster.0);
+            out.put_u64_le(self.identity.node.0);
+            out.put_u64_le(self.to.0);
+            out.put_u64_le(self.identity.incarnation.0);
+        });
+    }
+
+    /// Reads a hello, versions first, so that any later layout is told by its version.
+    pub(crate) fn decode(frame: Frame) -> Result<Self, ProtocolError> {
+        let Frame { kind, mut body } = frame;
+        if kind != HELLO || body.len() < 4 {
+            return Err(ProtocolError::Malformed("hello"));
+        }
+        let theirs = (body.get_u16_le(), body.get_u16_le());
+        let ours = (VERSION, raft_core::codec::VERSION);
+        if theirs != ours {
+            return Err(ProtocolError::Version { ours, theirs });
+        }
+        if body.len() != Self::BYTES - 4 {
+            return Err(ProtocolError::Malformed("hello"));
+        }
+        let purpose = match body.get_u8() {
+            0 => Purpose::Messages,
+            1 => Purpose::Snapshots,
+            2 => Purpose::Client,
+            _ => return Err(ProtocolError::Malformed("hello")),
+        };
+        let cluster = ClusterId(body.get_u64_le());
+        let node = NodeId(body.get_u64_le());
+        let to = NodeId(body.get_u64_le());
+        let incarnation = Incarnation(body.get_u64_le());
+        Ok(Self { purpose, identity: Identity { cluster, node, incarnation }, to })
+    }
+}
+
+/// One frame as it arrived. The body shares the receive buffer.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) body: Bytes,
+}
+
+/// Appends a frame of `kind` whose body `write` appends. Returns the bytes of the body.
+pub(crate) fn put(out: &mut BytesMut, kind: u8, write: impl FnOnce(&mut BytesMut)) -> usize {
+    let start = out.len();
+    out.put_u32_le(0);
+    out.put_u8(kind);
+    write(out);
+    let body = out.len() - start - HEADER;
+    let length = u32::try_from(body + 1).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    body
+}
+
+/// Appends the head of a part of a snapshot whose `length` bytes are written after it.
+pub(crate) fn put_chunk_head(out: &mut BytesMut, length: usize) {
+    let length = u32::try_from(1 + length).unwrap_or(u32::MAX);
+    out.put_u32_le(length);
+    out.put_u8(CHUNK);
+}
+
+/// Appends a request.
+pub(crate) fn put_request(out: &mut BytesMut, id: u64, group: GroupId, request: &[u8]) {
+    put(out, REQUEST, |out| {
+        out.put_u64_le(id);
+        out.put_u64_le(group.0);
+        out.put_slice(request);
+    });
+}
+
+/// Appends a reply.
+pub(crate) fn put_reply(out: &mut BytesMut, id: u64, reply: &[u8]) {
+    put(out, REPLY, |out| {
+        out.put_u64_le(id);
+        out.put_slice(reply);
+    });
+}
+
+/// Appends the head of a reply whose `length` bytes are written after it.
+pub(crate) fn put_reply_head(out: &mut BytesMut, id: u64, length: usize) {
+    let length = u32::try_from(1 + 8 + length).unwrap_or(u32::MAX);
+    out.put_u32_le(length);
+    out.put_u8(REPLY);
+    out.put_u64_le(id);
+}
+
+/// Appends why request `id` has no reply, and whether it may have run.
+pub(crate) fn put_failure(out: &mut BytesMut, id: u64, may_have_run: bool, text: &str) {
+    put(out, FAILURE, |out| {
+        out.put_u64_le(id);
+        out.put_u8(u8::from(may_have_run));
+        out.put_slice(text.as_bytes());
+    });
+}
+
+/// Chunks taken from the stream in one go: at a packet each, about 90 KiB.
+const CHUNKS: usize = 64;
+
+/// Cuts a stream into frames.
+///
+/// What arrives in one go is copied once, out of the datagrams, into a buffer of just that size;
+/// frames are slices of it. A payload that is kept thereby pins what arrived together with it, not
+/// more.
+pub(crate) struct FrameReader {
+    recv: RecvStream,
+    body_bytes_max: usize,
+    /// Whole frames, not yet taken.
+    ready: Bytes,
+    /// The beginning of a frame whose rest has not arrived.
+    partial: BytesMut,
+}
+
+impl FrameReader {
+    /// Reads frames of at most `body_bytes_max` bytes of body.
+    pub(crate) fn new(recv: RecvStream, body_bytes_max: usize) -> Self {
+        Self { recv, body_bytes_max, ready: Bytes::new(), partial: BytesMut::new() }
+    }
+
+    /// Changes the limit, once it is known what the stream is for.
+    pub(crate) const fn limit(&mut self, body_bytes_max: usize) {
+        self.body_bytes_max = body_bytes_max;
+    }
+
+    /// The next frame if it is here already.
+    pub(crate) fn pop(&mut self) -> Option<Frame> {
+        if self.ready.is_empty() {
+            return None;
+        }
+        let length = self.ready.get_u32_le() as usize;
+        let mut body = self.ready.split_to(length);
+        let kind = body.get_u8();
+        Some(Frame { kind, body })
+    }
+
+    /// Waits until a frame is here. False at the end of the stream. Can be cancelled.
+    pub(crate) async fn fill(&mut self) -> Result<bool, ProtocolError> {
+        while self.ready.is_empty() {
+            let mut chunks = [const { Bytes::new() }; CHUNKS];
+            let Some(count) = self.recv.read_chunks(&mut chunks).await? else {
+                let clean = self.partial.is_empty();
+                return if clean { Ok(false) } else { Err(ProtocolError::Truncated) };
+            };
+            let chunks = &chunks[..count];
+            if self.partial.is_empty() {
+                self.partial = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+            }
+            for chunk in chunks {
+                self.partial.extend_from_slice(chunk);
+            }
+            let whole = whole_frames(&self.partial, self.body_bytes_max)?;
+            if whole > 0 {
+                let rest = BytesMut::from(&self.partial[whole..]);
+                let mut buffer = std::mem::replace(&mut self.partial, rest);
+                buffer.truncate(whole);
+                self.ready = buffer.freeze();
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next frame, or `None` at the end of the stream. Can be cancelled.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ProtocolError> {
+        if self.ready.is_empty() && !self.fill().await? {
+            return Ok(None);
+        }
+        Ok(self.pop())
+    }
+}
+
+/// Bytes of the whole frames at the front of `buffer`. Lengths are checked as soon as they are
+/// here.
+fn whole_frames(buffer: &[u8], body_bytes_max: usize) -> Result<usize, ProtocolError> {
+    let mut whole = 0;
+    while let Some(prefix) = buffer[whole..].first_chunk::<4>() {
+        let length = u32::from_le_bytes(*prefix) as usize;
+        if length == 0 || length - 1 > body_bytes_max {
+            return Err(ProtocolError::Length { length, most: body_bytes_max + 1 });
+        }
+        if buffer.len() - whole - 4 < length {
+            break;
+        }
+        whole += 4 + length;
+    }
+    Ok(whole)
+}

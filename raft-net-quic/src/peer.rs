@@ -1,0 +1,340 @@
+//! One peer: keeps one outgoing connection to it, with a stream per purpose.
+//!
+//! Messages are sent only on connections this side dialled. A peer that cannot be reached costs
+//! one small packet every now and then, and one log line per change of the reason.
+
+use crate::config::Limits;
+use crate::error::{ProtocolError, describe, printable};
+use crate::frame::{self, FrameReader, Hello, Purpose};
+use crate::queue::Queue;
+use crate::request::{Calls, not_sent};
+use crate::shared::Shared;
+use crate::tls;
+use bytes::{BufMut, Bytes, BytesMut};
+use quinn::{Connection, Endpoint, SendStream};
+use raft_core::raft::Envelope;
+use raft_core::transport::{BoxFuture, CallError};
+use raft_core::types::{GroupId, Identity, NodeId};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// Bytes a hello or another control frame of the transport itself may have.
+pub(crate) const SMALL_FRAME: usize = 4096;
+
+pub(crate) struct Peer {
+    node: NodeId,
+    /// Where it is; `None` ends its task.
+    address: watch::Sender<Option<String>>,
+    /// Votes, heartbeats and whatever else must not wait behind entries.
+    control: Queue,
+    bulk: Queue,
+    link: watch::Sender<Link>,
+    /// Of the connection, while there is one.
+    calls: Mutex<Option<Arc<Calls>>>,
+    /// The peer has connected to this node, so it lives.
+    pub(crate) heard: Notify,
+}
+
+/// Whether this node's own connection to a peer stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It does.
+    Connected,
+    /// It does not; tries go on.
+    Unreachable {
+        /// Since when.
+        since: std::time::Instant,
+        /// Why the last try failed, in one line.
+        reason: String,
+    },
+}
+
+impl Peer {
+    pub(crate) fn new(node: NodeId, address: String, limits: &Limits) -> Self {
+        let reason = "not connected yet".into();
+        Self {
+            node,
+            address: watch::Sender::new(Some(address)),
+            control: Queue::new(limits),
+            bulk: Queue::new(limits),
+            link: watch::Sender::new(Link::Unreachable {
+                since: std::time::Instant::now(),
+                reason,
+            }),
+            calls: Mutex::new(None),
+            heard: Notify::new(),
+        }
+    }
+
+    pub(crate) fn set_address(&self, address: Option<String>) {
+        self.address.send_if_modified(|current| {
+            let changed = *current != address;
+            *current = address;
+            changed
+        });
+    }
+
+    pub(crate) fn address(&self) -> Option<String> {
+        self.address.borrow().clone()
+    }
+
+    /// Queues a message. False if it was dropped.
+    pub(crate) fn send(&self, group: GroupId, envelope: Envelope) -> bool {
+        let queue = if envelope.message.is_bulk() { &self.bulk } else { &self.control };
+        queue.push(group, envelope)
+    }
+
+    pub(crate) fn call(
+        &self,
+        group: GroupId,
+        request: Bytes,
+    ) -> BoxFuture<Result<Bytes, CallError>> {
+        if let Some(calls) = &*self.calls() {
+            return calls.call(group, request);
+        }
+        let reason = match &*self.link.borrow() {
+            Link::Unreachable { since, reason } => {
+                format!("unreachable for {:.1} s: {reason}", since.elapsed().as_secs_f64())
+            }
+            Link::Connected => "just connected".into(),
+        };
+        let address = self.address().unwrap_or_default();
+        not_sent(format!("{} at {address} {reason}", self.node))
+    }
+
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    fn connected(&self, calls: Arc<Calls>) {
+        *self.calls() = Some(calls);
+        self.control.set_open(true);
+        self.bulk.set_open(true);
+        self.link.send_replace(Link::Connected);
+    }
+
+    /// Drops what waits; calls end. Returns whether the reason is news.
+    fn disconnected(&self, reason: &str) -> bool {
+        self.control.set_open(false);
+        self.bulk.set_open(false);
+        let calls = self.calls().take();
+        if let Some(calls) = calls {
+            calls.close(reason);
+        }
+        self.link.send_if_modified(|link| {
+            let since = match link {
+                Link::Unreachable { reason: known, .. } if known == reason => return false,
+                Link::Unreachable { since, .. } => *since,
+                Link::Connected => std::time::Instant::now(),
+            };
+            *link = Link::Unreachable { since, reason: reason.into() };
+            true
+        })
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Option<Arc<Calls>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connects to `peer` and stays connected until it has no address any more.
+pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let mut address = peer.address.subscribe();
+    let mut identity = shared.identity.subscribe();
+    let mut pause = shared.limits().backoff_min;
+    loop {
+        let Some(target) = address.borrow_and_update().clone() else { break };
+        let me = identity.borrow_and_update().filter(|me| me.node != peer.node);
+        let begin = Instant::now();
+        let (reason, at_once) = tokio::select! {
+            reason = session(&shared, &peer, me, &target) => (reason, false),
+            _ = address.changed() => ("its address changed".into(), true),
+            _ = identity.changed() => ("this node's identity changed".into(), true),
+        };
+        let was_connected = *peer.link.borrow() == Link::Connected;
+        if peer.disconnected(&reason) && !at_once {
+            tracing::warn!(peer = %peer.node, address = target, reason, "peer unreachable");
+        }
+        if at_once || (was_connected && begin.elapsed() >= shared.limits().backoff_max) {
+            pause = shared.limits().backoff_min;
+        }
+        if at_once {
+            continue;
+        }
+        // Half to all of the pause, so that nodes do not try in step; a try that itself took long
+        // is followed by the next at once.
+        let jittered = pause / 2 + (pause / 2).mul_f64(tls::random() as f64 / u64::MAX as f64);
+        tokio::select! {
+            () = tokio::time::sleep_until(begin + jittered) => {
+                pause = (pause * 2).min(shared.limits().backoff_max);
+            }
+            () = peer.heard.notified() => {}
+            _ = address.changed() => {
+                pause = shared.limits().backoff_min;
+            }
+        }
+    }
+    peer.disconnected("it is no member any more");
+}
+
+/// One connection from dial to loss; returns why it is lost.
+async fn session(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    me: Option<Identity>,
+    address: &str,
+) -> String {
+    // A node does not connect before a group is opened, nor ever to itself.
+    let Some(me) = me else { return std::future::pending().await };
+    let dialled = match dial(shared, peer.node, address, me, Purpose::Messages).await {
+        Ok(dialled) => dialled,
+        Err(reason) => return reason,
+    };
+    let Dialled { connection, send, remote } = dialled;
+    let mut streams = match open_streams(shared, peer, &connection, send).await {
+        Ok(streams) => streams,
+        Err(error) => return error.to_string(),
+    };
+    tracing::info!(
+        peer = %peer.node, address, incarnation = %remote.identity.incarnation, "peer connected"
+    );
+    tokio::select! {
+        error = connection.closed() => describe(&error),
+        ended = streams.join_next() => match connection.close_reason() {
+            Some(error) => describe(&error),
+            None => match ended {
+                Some(Ok(reason)) => reason,
+                _ => "a stream ended".into(),
+            },
+        }
+    }
+}
+
+async fn open_streams(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    mut control: SendStream,
+) -> Result<JoinSet<String>, ProtocolError> {
+    let calls = Calls::new(shared.limits());
+    let mut bulk = connection.open_uni().await?;
+    let (mut requests, replies) = connection.open_bi().await?;
+    // Strict: whatever a higher stream has to send goes first. Fails only on closed streams.
+    let _ = control.set_priority(2);
+    let _ = requests.set_priority(1);
+    bulk.write_all(&open_frame(frame::STREAM_BULK)).await?;
+    requests.write_all(&open_frame(frame::STREAM_REQUESTS)).await?;
+    let mut streams = JoinSet::new();
+    let writer = Arc::clone(peer);
+    streams.spawn(async move { outcome(writer.control.write(&mut control).await) });
+    let writer = Arc::clone(peer);
+    streams.spawn(async move { outcome(writer.bulk.write(&mut bulk).await) });
+    let writer = Arc::clone(&calls);
+    streams.spawn(async move { outcome(writer.write(&mut requests).await) });
+    let reader = Arc::clone(&calls);
+    streams.spawn(async move { outcome(reader.read(&mut FrameReader::new(replies, 0)).await) });
+    let reader = Arc::clone(&calls);
+    let large = connection.clone();
+    streams.spawn(async move { reader.read_large(&large).await.to_string() });
+    peer.connected(calls);
+    Ok(streams)
+}
+
+fn outcome(result: Result<(), ProtocolError>) -> String {
+    result.err().map_or_else(|| "a stream ended".into(), |error| error.to_string())
+}
+
+fn open_frame(purpose: u8) -> BytesMut {
+    let mut frame = BytesMut::new();
+    frame::put(&mut frame, frame::OPEN, |out| out.put_u8(purpose));
+    frame
+}
+
+/// A connection on which both ends have said who they are.
+pub(crate) struct Dialled {
+    pub(crate) connection: Connection,
+    /// The rest of the stream that carried the hello.
+    pub(crate) send: SendStream,
+    pub(crate) remote: Hello,
+}
+
+/// Connects to a node as a node. The error is one line that does not repeat who and where.
+pub(crate) async fn dial(
+    shared: &Shared,
+    node: NodeId,
+    address: &str,
+    me: Identity,
+    purpose: Purpose,
+) -> Result<Dialled, String> {
+    let endpoint = shared.endpoint().ok_or("this node is stopping")?;
+    let config = &shared.peer_config;
+    let limit = shared.limits().dial_timeout;
+    let name = tls::server_name(node);
+    let hello = Hello { purpose, identity: me, to: node };
+    let ipv6 = endpoint.local_addr().is_ok_and(|address| address.is_ipv6());
+    let mut reason = String::from("its name has no IPv4 address, and this node listens on one");
+    for address in resolve(address).await?.into_iter().filter(|to| ipv6 || to.is_ipv4()) {
+        let greeted = connect(&endpoint, config.clone(), address, &name, hello);
+        match timeout(limit, greeted).await {
+            Err(_) => reason = no_answer(limit),
+            Ok(Err(error)) => reason = error,
+            Ok(Ok((connection, send, _, remote))) => {
+                let theirs = remote.identity;
+                if theirs.cluster == me.cluster && theirs.node == node {
+                    return Ok(Dialled { connection, send, remote });
+                }
+                reason = format!(
+                    "it is node {} of cluster {}, not {node} of {}",
+                    theirs.node, theirs.cluster, me.cluster
+                );
+            }
+        }
+    }
+    Err(reason)
+}
+
+pub(crate) fn no_answer(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs_f64())
+}
+
+/// The addresses a `host:port` stands for; at least one.
+pub(crate) async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
+    let found = tokio::net::lookup_host(address).await;
+    let found: Vec<_> = found.map_err(|error| format!("cannot resolve it: {error}"))?.collect();
+    if found.is_empty() { Err("its name has no address".into()) } else { Ok(found) }
+}
+
+/// Connects and exchanges hellos, for peers and clients.
+pub(crate) async fn connect(
+    endpoint: &Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    name: &str,
+    hello: Hello,
+) -> Result<(Connection, SendStream, FrameReader, Hello), String> {
+    let connecting = endpoint.connect_with(config, address, name);
+    let connecting = connecting.map_err(|error| printable(error.to_string().as_bytes()))?;
+    let connection = connecting.await.map_err(|error| describe(&error))?;
+    let greeting = async {
+        let (mut send, recv) = connection.open_bi().await?;
+        let mut frame = BytesMut::new();
+        hello.encode(&mut frame);
+        send.write_all(&frame).await?;
+        let mut reader = FrameReader::new(recv, SMALL_FRAME);
+        let frame = reader.next().await?.ok_or(ProtocolError::Truncated)?;
+        Ok::<_, ProtocolError>((send, reader, Hello::decode(frame)?))
+    };
+    let greeting = greeting.await;
+    match greeting {
+        Ok((send, reader, remote)) => Ok((connection, send, reader, remote)),
+        // A stream that broke says less than the reason the other end closed with.
+        Err(error) => match connection.close_reason() {
+            Some(closed) => Err(describe(&closed)),
+            None => Err(error.to_string()),
+        },
+    }
+}

@@ -1,0 +1,125 @@
+//! A bounded queue of Raft messages in front of one stream to one peer.
+//!
+//! Open only while the peer is connected. What does not fit is dropped: Raft sends again. It never
+//! blocks who sends.
+
+use crate::config::Limits;
+use crate::error::ProtocolError;
+use crate::frame;
+use bytes::BytesMut;
+use quinn::SendStream;
+use raft_core::raft::{Envelope, Message};
+use raft_core::types::GroupId;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes after which a buffer is written before more is encoded.
+const WRITE_BYTES: usize = 1024 * 1024;
+
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    wake: Notify,
+    messages_max: usize,
+    bytes_max: usize,
+    message_bytes_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    messages: VecDeque<(GroupId, Envelope)>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            messages_max: limits.queue_messages_max,
+            bytes_max: limits.queue_bytes_max,
+            message_bytes_max: limits.message_bytes_max,
+        }
+    }
+
+    /// Starts or stops taking messages; what waits is dropped.
+    pub(crate) fn set_open(&self, open: bool) {
+        *self.lock() = State { open, ..State::default() };
+    }
+
+    /// Queues a message. False if it was dropped. An empty queue takes one of any size.
+    pub(crate) fn push(&self, group: GroupId, envelope: Envelope) -> bool {
+        let size = size(&envelope);
+        let mut state = self.lock();
+        let full = state.messages.len() >= self.messages_max
+            || (state.bytes + size > self.bytes_max && !state.messages.is_empty());
+        if !state.open || full {
+            return false;
+        }
+        state.bytes += size;
+        state.messages.push_back((group, envelope));
+        let first = state.messages.len() == 1;
+        drop(state);
+        if first {
+            self.wake.notify_one();
+        }
+        true
+    }
+
+    /// Writes what is queued, for ever: everything that waits goes out in one write.
+    pub(crate) async fn write(&self, send: &mut SendStream) -> Result<(), ProtocolError> {
+        loop {
+            let mut messages = self.take();
+            if messages.is_empty() {
+                self.wake.notified().await;
+                continue;
+            }
+            while !messages.is_empty() {
+                let buffer = self.encode(&mut messages);
+                send.write_chunk(buffer.freeze()).await?;
+            }
+        }
+    }
+
+    fn take(&self) -> VecDeque<(GroupId, Envelope)> {
+        let mut state = self.lock();
+        state.bytes = 0;
+        std::mem::take(&mut state.messages)
+    }
+
+    fn encode(&self, messages: &mut VecDeque<(GroupId, Envelope)>) -> BytesMut {
+        let mut buffer = BytesMut::new();
+        while buffer.len() < WRITE_BYTES
+            && let Some((group, envelope)) = messages.pop_front()
+        {
+            let start = buffer.len();
+            let body = frame::put(&mut buffer, frame::MESSAGE, |out| {
+                raft_core::codec::encode_envelope(group, &envelope, out);
+            });
+            if body > self.message_bytes_max {
+                buffer.truncate(start);
+                tracing::error!(
+                    to = %envelope.to, bytes = body, most = self.message_bytes_max,
+                    "message too large, dropped: the peer cannot catch up"
+                );
+            }
+        }
+        buffer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn size(envelope: &Envelope) -> usize {
+    const OTHERS: usize = 128;
+    match &envelope.message {
+        Message::AppendEntries(append) => {
+            OTHERS + append.entries.as_ref().map_or(0, raft_core::types::Run::size)
+        }
+        Message::InstallSnapshot { meta } => OTHERS + meta.membership.size(),
+        _ => OTHERS,
+    }
+}

@@ -1,0 +1,290 @@
+//! What all tasks of a transport share: who this node is, its groups, its peers, its counters.
+//!
+//! Locks are held for a lookup, never across a wait.
+
+use crate::config::Limits;
+use crate::error::close;
+use crate::frame::Purpose;
+use crate::peer::{self, Peer};
+use quinn::{Connection, Endpoint, VarInt};
+use raft_core::transport::{Inbox, Service};
+use raft_core::types::{GroupId, Identity, Incarnation, NodeId};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) struct Shared {
+    limits: Limits,
+    pub(crate) runtime: Handle,
+    pub(crate) snapshot_dir: PathBuf,
+    pub(crate) peer_config: quinn::ClientConfig,
+    /// `None` once closed, so that the socket can go.
+    endpoint: Mutex<Option<Endpoint>>,
+    /// Who this node is; `None` until a group is opened.
+    pub(crate) identity: watch::Sender<Option<Identity>>,
+    tables: Mutex<Tables>,
+    pub(crate) counters: Recorder,
+    pub(crate) snapshots_in: Arc<Semaphore>,
+    pub(crate) snapshots_out: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Tables {
+    inboxes: HashMap<GroupId, Arc<dyn Inbox>>,
+    services: HashMap<GroupId, Arc<dyn Service>>,
+    addresses: HashMap<GroupId, BTreeMap<NodeId, String>>,
+    peers: HashMap<NodeId, Arc<Peer>>,
+    /// Those of `peers` that nobody named: they connected, and are known as long as they do.
+    learned: HashSet<NodeId>,
+    /// The connection last accepted from each peer, with the peer's incarnation.
+    accepted: HashMap<(NodeId, Purpose), (Connection, Incarnation)>,
+    /// Snapshots on their way out.
+    sending: HashSet<(GroupId, NodeId)>,
+    /// What was last told about a remote address that was refused.
+    refusals: HashMap<SocketAddr, String>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        limits: Limits,
+        runtime: Handle,
+        snapshot_dir: PathBuf,
+        peer_config: quinn::ClientConfig,
+        endpoint: Endpoint,
+    ) -> Self {
+        Self {
+            runtime,
+            snapshot_dir,
+            peer_config,
+            endpoint: Mutex::new(Some(endpoint)),
+            identity: watch::Sender::new(None),
+            tables: Mutex::default(),
+            counters: Recorder::default(),
+            snapshots_in: Arc::new(Semaphore::new(limits.snapshots_in_max)),
+            snapshots_out: Arc::new(Semaphore::new(limits.snapshots_out_max)),
+            limits,
+        }
+    }
+
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The endpoint, unless closed.
+    pub(crate) fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Closes every connection and ends every task; returns the endpoint to whoever is first.
+    pub(crate) fn shut_down(&self) -> Option<Endpoint> {
+        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(endpoint) = &endpoint {
+            endpoint.close(VarInt::from_u32(close::DONE), b"the node is stopping");
+        }
+        let mut tables = self.tables();
+        for peer in tables.peers.values() {
+            peer.set_address(None);
+        }
+        *tables = Tables::default();
+        endpoint
+    }
+
+    pub(crate) fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
+        self.tables().inboxes.insert(group, inbox);
+        self.identity.send_if_modified(|current| {
+            let changed = *current != Some(identity);
+            if changed && let Some(earlier) = current {
+                tracing::warn!(
+                    %group, ?identity, ?earlier,
+                    "the node's identity changes; all its groups connect anew under it"
+                );
+            }
+            *current = Some(identity);
+            changed
+        });
+    }
+
+    pub(crate) fn set_service(&self, group: GroupId, service: Arc<dyn Service>) {
+        self.tables().services.insert(group, service);
+    }
+
+    pub(crate) fn service(&self, group: GroupId) -> Option<Arc<dyn Service>> {
+        self.tables().services.get(&group).cloned()
+    }
+
+    pub(crate) fn inbox(&self, group: GroupId) -> Option<Arc<dyn Inbox>> {
+        self.tables().inboxes.get(&group).cloned()
+    }
+
+    pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.tables().peers.get(&node).cloned()
+    }
+
+    /// Replaces the peers of one group: connects to new ones, and away from those that are in no
+    /// group any more.
+    pub(crate) fn set_peers(self: &Arc<Self>, group: GroupId, peers: Vec<(NodeId, String)>) {
+        if self.endpoint().is_none() {
+            return;
+        }
+        let mut tables = self.tables();
+        tables.addresses.insert(group, peers.into_iter().collect());
+        let Tables { addresses, peers, learned, .. } = &mut *tables;
+        let wanted: BTreeMap<&NodeId, &String> = addresses.values().flatten().collect();
+        for (node, address) in &wanted {
+            learned.remove(node);
+            match peers.get(node) {
+                Some(peer) => peer.set_address(Some((*address).clone())),
+                None => self.add_peer(peers, **node, (*address).clone()),
+            }
+        }
+        peers.retain(|node, peer| {
+            let keep = wanted.contains_key(node) || learned.contains(node);
+            if !keep {
+                peer.set_address(None);
+            }
+            keep
+        });
+    }
+
+    fn add_peer(
+        self: &Arc<Self>,
+        peers: &mut HashMap<NodeId, Arc<Peer>>,
+        node: NodeId,
+        address: String,
+    ) {
+        let peer = Arc::new(Peer::new(node, address, &self.limits));
+        peers.insert(node, Arc::clone(&peer));
+        self.runtime.spawn(peer::keep_connected(Arc::clone(self), peer));
+    }
+
+    /// Notes a connection accepted from a peer, which replaces an earlier one. A peer that nobody
+    /// named yet (this node joins, and the membership has not reached it) is answered at the
+    /// address it connected from: nodes dial from the port they listen on.
+    pub(crate) fn accepted(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        peer: Identity,
+        connection: &Connection,
+    ) {
+        let mut tables = self.tables();
+        tables.refusals.remove(&connection.remote_address());
+        let entry = (connection.clone(), peer.incarnation);
+        let earlier = tables.accepted.insert((peer.node, purpose), entry);
+        if purpose == Purpose::Messages {
+            match tables.peers.get(&peer.node) {
+                Some(known) => known.heard.notify_waiters(),
+                None if self.endpoint().is_some() => {
+                    let address = connection.remote_address().to_string();
+                    tables.learned.insert(peer.node);
+                    self.add_peer(&mut tables.peers, peer.node, address);
+                }
+                None => {}
+            }
+        }
+        drop(tables);
+        if let Some((earlier, _)) = earlier {
+            earlier.close(VarInt::from_u32(close::REPLACED), b"the same node connected anew");
+        }
+    }
+
+    /// Forgets an accepted connection that is gone.
+    pub(crate) fn left(&self, purpose: Purpose, node: NodeId, connection: &Connection) {
+        let mut tables = self.tables();
+        let current = tables.accepted.get(&(node, purpose));
+        if current.is_none_or(|(current, _)| current.stable_id() != connection.stable_id()) {
+            return;
+        }
+        tables.accepted.remove(&(node, purpose));
+        if purpose == Purpose::Messages
+            && tables.learned.remove(&node)
+            && let Some(peer) = tables.peers.remove(&node)
+        {
+            peer.set_address(None);
+        }
+    }
+
+    /// The life of a peer that is connected to this node.
+    pub(crate) fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
+        let tables = self.tables();
+        tables.accepted.get(&(node, Purpose::Messages)).map(|(_, incarnation)| *incarnation)
+    }
+
+    /// Marks a snapshot as being sent. False if one is on its way already.
+    pub(crate) fn begin_snapshot(&self, group: GroupId, to: NodeId) -> bool {
+        self.tables().sending.insert((group, to))
+    }
+
+    pub(crate) fn end_snapshot(&self, group: GroupId, to: NodeId) {
+        self.tables().sending.remove(&(group, to));
+    }
+
+    /// Counts a refusal, and logs it unless it is what was last said about the same address.
+    pub(crate) fn refused(&self, remote: SocketAddr, reason: &str) {
+        const REMEMBERED: usize = 256;
+        self.counters.refusals();
+        let mut tables = self.tables();
+        if tables.refusals.get(&remote).is_some_and(|last| last == reason) {
+            return;
+        }
+        if tables.refusals.len() >= REMEMBERED {
+            tables.refusals.clear();
+        }
+        tables.refusals.insert(remote, reason.into());
+        drop(tables);
+        tracing::warn!(%remote, reason, "connection refused");
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Declares counters, how they are raised, and their public copy.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What a transport has done since it was bound.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Default)]
+        pub(crate) struct Recorder {
+            $($name: AtomicU64,)*
+        }
+
+        impl Recorder {
+            $(pub(crate) fn $name(&self) {
+                self.$name.fetch_add(1, Ordering::Relaxed);
+            })*
+
+            pub(crate) fn read(&self) -> Counters {
+                Counters { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages queued for a connected peer.
+    messages_sent,
+    /// Messages dropped: the peer is not connected, or its queue is full.
+    messages_dropped,
+    /// Messages delivered to an inbox.
+    messages_received,
+    /// Requests taken from peers and clients.
+    requests,
+    /// Connections refused, for whatever reason.
+    refusals,
+    /// Connections dropped because of what arrived on them.
+    violations,
+    /// Snapshots handed over whole to a peer.
+    snapshots_sent,
+    /// Snapshots received whole.
+    snapshots_received,
+}

@@ -1,0 +1,270 @@
+//! Remote ends that do not follow the protocol, speaking it by hand.
+
+use crate::kit::{Authority, CLUSTER, Event, GROUP, TestNode, connect, echo, heartbeat};
+use bytes::{BufMut, Bytes, BytesMut};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use raft_core::codec;
+use raft_core::raft::Envelope;
+use raft_core::types::{GroupId, NodeId, SnapshotMeta, Term};
+use raft_net_quic::{ALPN_CLIENT, ALPN_PEER, Credentials, server_name};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+/// A frame by the book.
+fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut frame = (body.len() as u32 + 1).to_le_bytes().to_vec();
+    frame.push(kind);
+    frame.extend_from_slice(body);
+    frame
+}
+
+fn hello(purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    body.put_u16_le(1);
+    body.put_u16_le(codec::VERSION);
+    body.put_u8(purpose);
+    for number in [cluster, node, to, 77] {
+        body.put_u64_le(number);
+    }
+    frame(1, &body)
+}
+
+/// Connects as node 9, or as a client, and says nothing yet.
+async fn dial(authority: &Authority, node: &TestNode, alpn: &[u8]) -> Connection {
+    let Credentials { ca, chain, key } = authority.node(9);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca[0].clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let tls = QuicClientConfig::try_from(tls).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let name = server_name(node.id);
+    let address = node.address.parse().unwrap();
+    endpoint.connect_with(config, address, &name).unwrap().await.unwrap()
+}
+
+/// Connects as node 9 and exchanges hellos.
+async fn join(
+    authority: &Authority,
+    node: &TestNode,
+    purpose: u8,
+) -> (Connection, SendStream, RecvStream) {
+    let connection = dial(authority, node, ALPN_PEER).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&hello(purpose, CLUSTER.0, 9, node.id.0)).await.unwrap();
+    let mut reply = [0; 42];
+    recv.read_exact(&mut reply).await.unwrap();
+    assert_eq!(reply[..], hello_of(node)[..]);
+    (connection, send, recv)
+}
+
+/// What `node` answers to [`join`]; its incarnation is its id.
+fn hello_of(node: &TestNode) -> Vec<u8> {
+    let mut expected = hello(0, CLUSTER.0, node.id.0, 0);
+    let at = expected.len() - 8;
+    expected[at..].copy_from_slice(&node.id.0.to_le_bytes());
+    expected
+}
+
+async fn closed(connection: &Connection) -> (u64, String) {
+    match connection.closed().await {
+        ConnectionError::ApplicationClosed(closed) => {
+            let reason = String::from_utf8(closed.reason.to_vec()).unwrap();
+            (closed.error_code.into_inner(), reason)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// Whether clients are still served.
+async fn works(authority: &Authority, node: &TestNode) {
+    node.transport.serve(GROUP, echo());
+    let channel = connect(authority, node).await;
+    assert_eq!(channel.call(Bytes::from_static(b"ping")).await.unwrap()[..], *b"ping");
+}
+
+#[tokio::test]
+async fn garbage_datagrams_are_ignored() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for length in 0..1400_usize {
+        let garbage: Vec<u8> = (0..length).map(|i| (i * 7 + length * 13) as u8).collect();
+        socket.send_to(&garbage, &node.address).unwrap();
+        // Let it be received, or the kernel drops it for us.
+        tokio::task::yield_now().await;
+    }
+    works(&authority, &node).await;
+}
+
+#[tokio::test]
+async fn streams_left_half_open_change_nothing() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let (connection, _send, _recv) = join(&authority, &node, 0).await;
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        let mut uni = connection.open_uni().await.unwrap();
+        uni.write_all(&[9, 0]).await.unwrap();
+        let (mut bi, recv) = connection.open_bi().await.unwrap();
+        bi.write_all(&[9]).await.unwrap();
+        streams.push((uni, bi, recv));
+    }
+    works(&authority, &node).await;
+}
+
+#[tokio::test]
+async fn who_says_no_hello_is_dropped() {
+    let authority = Authority::new();
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.limits.hello_timeout = std::time::Duration::from_millis(200);
+    });
+    for alpn in [ALPN_PEER, ALPN_CLIENT] {
+        let silent = dial(&authority, &node, alpn).await;
+        assert_eq!(closed(&silent).await, (9, "no hello in time".into()));
+    }
+    let (connection, _send, _recv) = join(&authority, &node, 0).await;
+    let mut slow = connection.open_uni().await.unwrap();
+    slow.write_all(&[2]).await.unwrap();
+    assert_eq!(closed(&connection).await, (7, "malformed stream: it does not begin".into()));
+    works(&authority, &node).await;
+}
+
+#[tokio::test]
+async fn bad_hellos_are_refused() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let mut newer = hello(0, CLUSTER.0, 9, 1);
+    newer[5] = 2;
+    let version = "protocol version 2.1 met version 1.1: run the same release on all nodes";
+    let cases: [(&[u8], Vec<u8>, u64, &str); 7] = [
+        (ALPN_PEER, newer, 2, version),
+        (ALPN_PEER, frame(1, &[1]), 7, "malformed hello"),
+        (ALPN_PEER, frame(1, &[1, 0, 1, 0, 0]), 7, "malformed hello"),
+        (ALPN_PEER, hello(5, CLUSTER.0, 9, 1), 7, "malformed hello"),
+        (ALPN_PEER, hello(2, CLUSTER.0, 9, 1), 7, "the hello does not fit the protocol"),
+        (ALPN_CLIENT, hello(0, CLUSTER.0, 9, 1), 7, "the hello does not fit the protocol"),
+        (
+            ALPN_PEER,
+            hello(0, CLUSTER.0, 8, 1),
+            5,
+            "the certificate of n8 does not carry the name n8.node.raft.internal",
+        ),
+    ];
+    for (alpn, bytes, code, text) in cases {
+        let connection = dial(&authority, &node, alpn).await;
+        let (mut send, _recv) = connection.open_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        assert_eq!(closed(&connection).await, (code, text.into()));
+    }
+    works(&authority, &node).await;
+}
+
+#[tokio::test]
+async fn bad_frames_cost_the_connection() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let mut oversized = u32::MAX.to_le_bytes().to_vec();
+    oversized.push(3);
+    let most = 32 * 1024 * 1024 + 1;
+    let too_large = format!("frame of {} bytes where {most} are the most", u32::MAX);
+    let cases = [
+        (oversized, too_large),
+        (vec![0; 4], format!("frame of 0 bytes where {most} are the most")),
+        (frame(99, b"?"), "unexpected frame kind 99".into()),
+        (frame(4, &[0; 20]), "unexpected frame kind 4".into()),
+        (frame(3, &[0xff; 40]), "malformed message".into()),
+        (message(8, 1), "n9 sent n1 a message from n8 to n1".into()),
+        (message(9, 2), "n9 sent n1 a message from n9 to n2".into()),
+    ];
+    let count = cases.len() as u64;
+    for (bytes, text) in cases {
+        let (connection, mut send, _recv) = join(&authority, &node, 0).await;
+        send.write_all(&bytes).await.unwrap();
+        assert_eq!(closed(&connection).await, (7, text));
+    }
+    assert_eq!(node.transport.counters().violations, count);
+
+    // What is well-formed is delivered, however it is cut.
+    let (_connection, mut send, _recv) = join(&authority, &node, 0).await;
+    for byte in message(9, 1) {
+        send.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.message().await.from, NodeId(9));
+    works(&authority, &node).await;
+}
+
+fn message(from: u64, to: u64) -> Vec<u8> {
+    let envelope =
+        Envelope { from: NodeId(from), to: NodeId(to), term: Term(1), message: heartbeat(1) };
+    let mut body = BytesMut::new();
+    codec::encode_envelope(GROUP, &envelope, &mut body);
+    frame(3, &body)
+}
+
+#[tokio::test]
+async fn bad_requests_cost_the_connection() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    for (bytes, text) in
+        [(frame(4, &[0; 15]), "malformed request"), (frame(3, &[0; 20]), "unexpected frame kind 3")]
+    {
+        let connection = dial(&authority, &node, ALPN_CLIENT).await;
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&hello(2, 0, 0, 0)).await.unwrap();
+        recv.read_exact(&mut [0; 42]).await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        assert_eq!(closed(&connection).await, (7, text.into()));
+    }
+    works(&authority, &node).await;
+}
+
+#[tokio::test]
+async fn a_damaged_or_cut_snapshot_is_refused_and_leaves_no_file() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let mut head = BytesMut::new();
+    head.put_u64_le(GROUP.0);
+    head.put_u64_le(5);
+    codec::put(&SnapshotMeta::default(), &mut head);
+    let mut wrong_group = BytesMut::from(&head[..]);
+    wrong_group[..8].copy_from_slice(&GroupId(3).0.to_le_bytes());
+    let head = frame(7, &head);
+    let chunk = frame(8, &[5; 1000]);
+    let mut end = BytesMut::new();
+    end.put_u64_le(1000);
+    end.put_u128_le(1);
+    let end = frame(9, &end);
+    let cases = [
+        ([&head[..], &chunk, &end].concat(), "malformed snapshot: length or checksum differ"),
+        ([&head[..], &chunk].concat(), "stream ended within a frame"),
+        ([&head[..], &chunk, &chunk[..100]].concat(), "stream ended within a frame"),
+        (frame(7, &wrong_group), "the group is not open there"),
+    ];
+    for (bytes, text) in cases {
+        let connection = dial(&authority, &node, ALPN_PEER).await;
+        let (mut control, mut welcome) = connection.open_bi().await.unwrap();
+        control.write_all(&hello(1, CLUSTER.0, 9, 1)).await.unwrap();
+        welcome.read_exact(&mut [0; 42]).await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        send.finish().unwrap();
+        let reply = recv.read_to_end(1000).await.unwrap();
+        assert_eq!(reply[4], 6);
+        assert_eq!(String::from_utf8_lossy(&reply[14..]), text);
+        assert_eq!(node.files(), 0);
+    }
+    // None was delivered: the first event is the message.
+    let (_connection, mut send, _recv) = join(&authority, &node, 0).await;
+    send.write_all(&message(9, 1)).await.unwrap();
+    assert!(matches!(node.event().await, Event::Message(_)));
+}

@@ -1,0 +1,8 @@
+//! The transport over real sockets on loopback, with certificates made for each test.
+
+mod hostile;
+mod kit;
+mod messages;
+mod requests;
+mod security;
+mod snapshots;

@@ -1,0 +1,191 @@
+//! Who is refused, and in which words.
+
+use crate::kit::{Authority, CLUSTER, GROUP, TestNode, connect, echo};
+use bytes::Bytes;
+use raft_core::transport::{Connector, Transport};
+use raft_core::types::{ClusterId, NodeId};
+use raft_net_quic::{
+    ANY_NODE, BindError, ClientCredentials, ConnectorConfig, Credentials, QuicConnector,
+    QuicTransport, server_name,
+};
+use std::path::Path;
+
+async fn connect_error(connector: &QuicConnector, node: &TestNode) -> String {
+    let error = connector.connect(&node.address).await.err().expect("refused");
+    let text = error.to_string();
+    text.strip_prefix(&format!("{}: ", node.address)).expect("tells the address").to_owned()
+}
+
+#[tokio::test]
+async fn a_node_of_a_foreign_cluster_is_refused() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let foreign = TestNode::start_with(authority.node(2), 2, ClusterId(0xf0), 0, |_| ());
+    foreign.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
+    let text = "n1 belongs to cluster 00000000000000c1, n2 to cluster 00000000000000f0";
+    foreign.fails(NodeId(1), text).await;
+    assert!(node.transport.counters().refusals > 0);
+    assert!(node.transport.link(NodeId(2)).is_none());
+}
+
+#[tokio::test]
+async fn a_node_of_another_authority_is_refused() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let other = TestNode::start(&Authority::new(), 2);
+    other.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
+    other.fails(NodeId(1), "its certificate is not signed by a trusted authority").await;
+
+    // Trusts the right authority, but is not signed by it.
+    let mut credentials = Authority::new().node(3);
+    credentials.ca = authority.node(3).ca;
+    let stranger = TestNode::start_with(credentials, 3, CLUSTER, 0, |_| ());
+    stranger.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
+    stranger.fails(NodeId(1), "it does not trust the authority that signed").await;
+}
+
+#[tokio::test]
+async fn a_node_with_the_certificate_of_another_is_refused() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let liar = TestNode::start_with(authority.node(3), 2, CLUSTER, 0, |_| ());
+    liar.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
+    let text = "the certificate of n2 does not carry the name n2.node.raft.internal";
+    liar.fails(NodeId(1), text).await;
+
+    // Nor is it believed when it is dialled.
+    node.transport.set_peers(GROUP, vec![(NodeId(2), liar.address.clone())]);
+    node.fails(NodeId(2), "not valid for name \"n2.node.raft.internal\"").await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_does_not_make_a_node() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let (cert, key) = authority.issue(&["somebody".into()]);
+    let credentials =
+        Credentials::from_pem(authority.pem.as_bytes(), cert.as_bytes(), key.as_bytes()).unwrap();
+    let client = TestNode::start_with(credentials, 2, CLUSTER, 0, |_| ());
+    client.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
+    client.fails(NodeId(1), "the certificate of n2 does not carry the name").await;
+}
+
+#[tokio::test]
+async fn a_node_reached_at_the_wrong_address_is_told_apart() {
+    let authority = Authority::new();
+    // One certificate for both ids, so that only the hello can tell.
+    let names = [server_name(NodeId(1)), server_name(NodeId(3)), ANY_NODE.into()];
+    let (cert, key) = authority.issue(&names);
+    let credentials =
+        Credentials::from_pem(authority.pem.as_bytes(), cert.as_bytes(), key.as_bytes()).unwrap();
+    let node = TestNode::start_with(credentials, 1, CLUSTER, 0, |_| ());
+    let dialler = TestNode::start(&authority, 2);
+    dialler.transport.set_peers(GROUP, vec![(NodeId(3), node.address.clone())]);
+    dialler.fails(NodeId(3), "n2 dialled n3 and reached n1").await;
+}
+
+#[tokio::test]
+async fn a_client_that_trusts_another_authority_is_told() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let text = connect_error(&Authority::new().connector(), &node).await;
+    assert_eq!(text, "its certificate is not signed by a trusted authority");
+}
+
+#[tokio::test]
+async fn clients_need_a_certificate_where_it_is_required() {
+    let authority = Authority::new();
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.require_client_certificate = true;
+    });
+    node.transport.serve(GROUP, echo());
+    assert_eq!(connect_error(&authority.connector(), &node).await, "it demands a certificate");
+
+    let with = |(cert, key): (String, String)| {
+        let identity = Some((cert.as_bytes(), key.as_bytes()));
+        let credentials = ClientCredentials::from_pem(authority.pem.as_bytes(), identity);
+        QuicConnector::new(credentials.unwrap(), ConnectorConfig::default()).unwrap()
+    };
+    let stranger = with(Authority::new().issue(&["client".into()]));
+    let text = connect_error(&stranger, &node).await;
+    assert_eq!(text, "it does not trust the authority that signed our certificate");
+
+    let channel = with(authority.issue(&["client".into()])).connect(&node.address).await.unwrap();
+    assert_eq!(channel.call(Bytes::from_static(b"x")).await.unwrap()[..], *b"x");
+}
+
+#[tokio::test]
+async fn too_many_clients_are_refused() {
+    let authority = Authority::new();
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.limits.clients_max = 1;
+    });
+    node.transport.serve(GROUP, echo());
+    let first = connect(&authority, &node).await;
+    let text = connect_error(&authority.connector(), &node).await;
+    assert_eq!(text, "too many clients are connected");
+    assert!(first.call(Bytes::new()).await.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_there_and_no_such_host_are_told() {
+    let config = ConnectorConfig {
+        connect_timeout: std::time::Duration::from_millis(50),
+        ..ConnectorConfig::default()
+    };
+    let connector = QuicConnector::new(Authority::new().client(), config).unwrap();
+    let error = connector.connect("127.0.0.1:9").await.err().unwrap();
+    assert_eq!(error.to_string(), "127.0.0.1:9: no answer within 0.05 s");
+    let error = connector.connect("nowhere.invalid:1").await.err().unwrap();
+    assert!(error.to_string().starts_with("nowhere.invalid:1: cannot resolve it"), "{error}");
+}
+
+#[tokio::test]
+async fn a_busy_port_is_told_and_closing_frees_it() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let channel = connect(&authority, &node).await;
+    let port = node.transport.local_addr().port();
+    let (config, _directory) = TestNode::config(authority.node(1), port);
+    let error = QuicTransport::bind(config.clone()).unwrap_err();
+    assert!(matches!(error, BindError::InUse(_)));
+    assert_eq!(error.to_string(), format!("UDP port 127.0.0.1:{port} is in use"));
+    node.transport.close().await;
+    QuicTransport::bind(config).unwrap();
+    drop(channel);
+}
+
+#[tokio::test]
+async fn bad_credentials_name_the_file() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (cert, key) = authority.issue(&["x".into()]);
+    let ca = file("ca.pem", &authority.pem);
+    let cert = file("node.pem", &cert);
+    let key = file("node.key", &key);
+    let told = |ca: &Path, cert: &Path, key: &Path| {
+        Credentials::from_files(ca, cert, key).unwrap_err().to_string()
+    };
+    let missing = directory.path().join("missing.pem");
+    assert!(told(&missing, &cert, &key).starts_with(&format!("cannot read {}", missing.display())));
+    let text = told(&ca, &key, &key);
+    assert_eq!(text, format!("{} holds no certificate", key.display()));
+    let text = told(&ca, &cert, &ca);
+    assert_eq!(text, format!("{} holds no private key", ca.display()));
+    let broken = file("broken.pem", "-----BEGIN CERTIFICATE-----\n!!\n");
+    assert!(
+        told(&ca, &broken, &key).starts_with(&format!("{} is not valid PEM", broken.display()))
+    );
+
+    let (_, other) = authority.issue(&["x".into()]);
+    let other = file("other.key", &other);
+    let (config, _directory) =
+        TestNode::config(Credentials::from_files(&ca, &cert, &other).unwrap(), 0);
+    let error = QuicTransport::bind(config).unwrap_err().to_string();
+    assert!(error.starts_with("the certificates cannot be used"), "{error}");
+}
