@@ -2,10 +2,15 @@
 //! This file takes the command line to the verb that does it, and its outcome to the exit code.
 
 pub mod args;
+pub mod cert;
 pub mod client;
+pub mod demo;
 pub mod failure;
+pub mod inspect;
+pub mod logging;
 pub mod output;
 pub mod records;
+pub mod serve;
 pub mod transaction;
 pub mod verbs;
 
@@ -138,9 +143,10 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
             verbs::bench::run(stores, args, output).await
         }),
         Verb::Completion(args) => verbs::completion::run(args, output),
-        Verb::Demo(_) | Verb::Serve(_) | Verb::Cert(_) | Verb::Inspect(_) => {
-            Err(Failure::usage("this verb is not part of this build"))
-        }
+        Verb::Demo(args) => demo::run(args, output),
+        Verb::Serve(args) => serve::run(args, output),
+        Verb::Cert(args) => cert::run(args, output),
+        Verb::Inspect(args) => inspect::run(args, output),
     }
 }
 

@@ -21,21 +21,21 @@ pub struct Demo {
     /// Keep data, certificates and logs in this directory instead of a temporary one.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
-    pub nodes: u8,
-    /// The first node's port; the others take the next ones. Free ports if left out.
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<u16>,
+    /// How many nodes; 3 if left out, or what DIR was made with.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: Option<u8>,
+    /// The first node's port; the others take the next ones. Free ports if left out, or those
+    /// that DIR was made with.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub base_port: Option<u16>,
     /// Play the tour on the cluster and exit: 0 if the story was true.
     #[arg(long)]
     pub tour: bool,
     /// Lines of the file that the tour loads.
     #[arg(long, value_name = "N", default_value_t = 100_000, requires = "tour")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
     pub lines: u64,
     /// What the nodes log, each to its own file in the directory.
     #[arg(long, value_name = "FILTER", env = "RAFT_LOG", default_value = "info")]
-    pub log: String,
+    pub log_level: String,
 }

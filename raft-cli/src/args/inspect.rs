@@ -6,10 +6,11 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   raft inspect log n1
-  raft inspect log n1 --from 1000 --limit 20
-  raft -o json inspect log n1 | jq 'select(.index == 1042)'
+  raft inspect log n1 --tail 20
+  raft -o json inspect log n1 | jq '.records[]? | select(.index == 1042)'
 
-The directory is only read; stop its node first.";
+The directory is only read; stop its node first. Exit code 6, naming the first bad row, if a node
+would not start on the log.";
 
 /// Look into a node's data directory.
 #[derive(Args, Clone, Debug)]
@@ -23,7 +24,8 @@ pub struct Inspect {
 /// What `raft inspect` looks at.
 #[derive(Subcommand, Clone, Debug)]
 pub enum InspectWhat {
-    /// Print the log: identity, hard state, entries; check every checksum.
+    /// Print the log row by row, then what it comes to: identity, term and vote, first and last
+    /// entry. Every checksum is checked.
     Log(InspectLog),
 }
 
@@ -33,10 +35,13 @@ pub struct InspectLog {
     /// A node's data directory.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// First index to print.
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    /// First row to print.
+    #[arg(long, value_name = "ROW", default_value_t = 0)]
     pub from: u64,
-    /// Most entries to print; 0 for all.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub limit: u64,
+    /// Most rows to print; 0 prints only what they come to.
+    #[arg(long, value_name = "N", conflicts_with = "tail")]
+    pub limit: Option<u64>,
+    /// Print only the last rows.
+    #[arg(long, value_name = "N")]
+    pub tail: Option<u64>,
 }

@@ -1,47 +1,59 @@
 //! Arguments of `raft serve`.
 
 use super::values;
-use clap::Args;
+use clap::{ArgAction, ArgGroup, Args};
 use raft_core::types::{ClusterId, NodeId};
 use std::path::PathBuf;
 use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  The first of three nodes; start the other two the same way with their own --id:
-    raft serve --id 1 --data-dir n1 --listen 10.0.0.1:2380 --cluster 2a \\
-      --members 1=10.0.0.1:2380,2=10.0.0.2:2380,3=10.0.0.3:2380 \\
-      --ca ca.pem --cert n1.pem --key n1-key.pem
+  The first of three nodes; start the other two alike with their own --id and files:
+    raft serve --id 1 --data-dir n1 --ca ca.pem --cert n1.pem --key n1-key.pem \\
+      --cluster n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380
 
-  Again after a stop: what was bound at the first start must match, or is left out:
-    raft serve --data-dir n1 --ca ca.pem --cert n1.pem --key n1-key.pem
+  A cluster of one:
+    raft serve --id 1 --data-dir n1 --ca ca.pem --cert n1.pem --key n1-key.pem --single
 
-SIGTERM and Ctrl-C stop the node cleanly; a leader hands leadership over first.";
+The same command starts a node the first time and every other time. When it serves, it prints one
+line on stdout: `n1 listening on 10.0.0.1:2380`. SIGTERM and Ctrl-C stop it cleanly; a leader
+hands leadership over first.
+
+Exit codes: 0 stopped as asked; 2 usage, configuration or certificates; 6 data damaged, in use
+or of another node, or the disk failed; 7 address in use or not of this machine; 70 internal.";
 
 /// Run one node.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("formation").required(true).args(["cluster", "single"]))]
 pub struct Serve {
     /// The node's directory: log, checkpoint and identity; made if missing.
     #[arg(long, value_name = "DIR", env = "RAFT_DATA_DIR")]
     pub data_dir: PathBuf,
-    /// The node's id within the cluster, from 1; may be left out once the directory has one.
+    /// The node's id within the cluster, from 1.
     #[arg(long, value_name = "N", value_parser = values::node)]
-    pub id: Option<NodeId>,
-    /// Where to listen (UDP), for peers and clients.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2380")]
-    pub listen: String,
-    /// The address others reach this node at; the one in --members if left out.
-    #[arg(long, value_name = "HOST:PORT")]
+    pub id: NodeId,
+    /// Where to listen (UDP), for peers and clients; the advertised address if left out.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
+    pub listen: Option<String>,
+    /// The address others reach this node at; the one in --cluster if left out.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub advertise: Option<String>,
-    /// The members the cluster starts with, this node included.
-    #[arg(long, value_name = "N=HOST:PORT,...", value_delimiter = ',')]
+    /// The members the cluster starts with, this node included; the same on all of them.
+    #[arg(long, value_name = "nN=HOST:PORT,...", value_delimiter = ',')]
     #[arg(value_parser = values::member)]
-    pub members: Vec<(NodeId, String)>,
-    /// The cluster's id, hexadecimal, the same on all its nodes.
+    pub cluster: Vec<(NodeId, String)>,
+    /// This node alone is the cluster.
+    #[arg(long)]
+    pub single: bool,
+    /// The cluster's id, hexadecimal; derived from --cluster and --cluster-token if left out.
+    /// Nodes of different clusters refuse each other.
     #[arg(long, value_name = "HEX", value_parser = values::cluster)]
-    pub cluster: Option<ClusterId>,
-    /// Certificate (PEM) of the authority that every node and client must be certified by.
+    pub cluster_id: Option<ClusterId>,
+    /// Any text; tells clusters apart that have, or once had, the same members.
+    #[arg(long, value_name = "TEXT", default_value = "raft", conflicts_with = "cluster_id")]
+    pub cluster_token: String,
+    /// Certificate (PEM) of the authority that every node must be certified by.
     #[arg(long, value_name = "FILE", env = "RAFT_CA")]
     pub ca: PathBuf,
     /// This node's certificate (PEM).
@@ -50,17 +62,26 @@ pub struct Serve {
     /// The private key of --cert (PEM).
     #[arg(long, value_name = "FILE", env = "RAFT_KEY")]
     pub key: PathBuf,
-    /// Length of a tick: every timeout of the node is a whole number of ticks.
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = values::duration)]
-    pub tick: Duration,
-    /// How often a leader tells its followers that it lives.
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = values::duration)]
-    pub heartbeat: Duration,
+    /// Whether clients must show a certificate of the authority, too.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    pub client_cert_auth: bool,
+    /// How often a leader tells its followers that it lives; a multiple of 10ms.
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = values::duration)]
+    pub heartbeat_interval: Duration,
     /// Silence of a leader after which a follower stands for election: at least this long, at
-    /// most twice as long.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration)]
+    /// most twice as long. Five heartbeats or more.
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::duration)]
     pub election_timeout: Duration,
-    /// What to log to stderr, as in `info` or `raft_core=debug,info`.
-    #[arg(long, value_name = "FILTER", env = "RAFT_LOG", default_value = "info")]
-    pub log: String,
+    /// Bytes of applied entries after which the state is written to the checkpoint and the log
+    /// shortened.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
+    #[arg(value_parser = clap::value_parser!(u64).range(4096..=1 << 40))]
+    pub checkpoint_bytes: u64,
+    /// What to log to stderr, as in `info` or `raft_core=debug,info`; RUST_LOG if left out, and
+    /// `info` without that.
+    #[arg(long, value_name = "FILTER", env = "RAFT_LOG")]
+    pub log_level: Option<String>,
+    /// Stop as on SIGTERM when standard input ends: a child that must not outlive its parent.
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
 }

@@ -1,7 +1,10 @@
-//! Tests of the command line, with a cluster of one in memory where one is needed.
+//! Tests of the binary `raft` and its library. Verbs are tested with a cluster of one in memory,
+//! everything about processes with real ones on loopback.
 
 mod arguments;
 mod bench;
+mod cert;
+mod cluster;
 mod failures;
 mod fake;
 mod import;

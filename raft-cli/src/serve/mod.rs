@@ -1,0 +1,213 @@
+//! `raft serve`: one node. Puts log, state machine, transport and service together on one
+//! current-thread runtime, says when it serves, and stops it in order.
+//!
+//! Nothing here retries: whatever fails at the start or stops the node later ends the process with
+//! the cause in one line, and harms no data.
+
+mod credentials;
+pub mod plan;
+pub(crate) mod stop;
+
+use crate::args::serve::Serve;
+use crate::failure::{Failure, Kind};
+use crate::logging;
+use crate::output::Output;
+use plan::{Plan, TICK};
+use raft_core::log_store::StorageError;
+use raft_core::node::{Node, NodeConfig, StartError, StopCause};
+use raft_core::raft::RoleName;
+use raft_core::transport::Peers;
+use raft_core::types::{GroupId, Incarnation, NodeId};
+use raft_kv::service::{KvService, ServiceConfig};
+use raft_kv::store::KvStore;
+use raft_net_quic::{BindError, QuicConfig, QuicTransport};
+use raft_storage_redb::RedbLog;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use stop::StopRequests;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+/// The one group of a process.
+const GROUP: GroupId = GroupId(0);
+/// The state machine's checkpoint.
+const CHECKPOINT_FILE: &str = "kv.redb";
+/// Incoming snapshots.
+const SNAPSHOT_DIR: &str = "incoming";
+
+/// Runs a node until it is asked to stop, or fails.
+///
+/// # Errors
+/// Of kind `Usage` for arguments or certificates that make no sense, `Local` if the data or the
+/// address cannot be used, or the disk failed later.
+pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
+    let plan = Plan::of(args)?;
+    logging::start(args.log_level.as_deref()).map_err(Failure::usage)?;
+    // One thread for the raft loop, its sockets and its clients: with few cores a scheduler between
+    // them costs more than Raft itself. Disk and state machine have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("cannot start a runtime", &error))?;
+    runtime.block_on(async {
+        let mut stop = StopRequests::listen(args.exit_with_parent)?;
+        let running = Running::start(args, &plan).await?;
+        running.announce(output);
+        running.until_stopped(&plan, &mut stop).await
+    })
+}
+
+/// A node and what it stands on.
+struct Running {
+    id: NodeId,
+    address: SocketAddr,
+    node: Node,
+    transport: Arc<QuicTransport>,
+}
+
+/// The line a node prints when it serves, as JSON.
+#[derive(Serialize)]
+struct Ready {
+    event: &'static str,
+    id: u64,
+    address: String,
+}
+
+impl Running {
+    async fn start(args: &Serve, plan: &Plan) -> Result<Self, Failure> {
+        let credentials = credentials::load(args)?;
+        let listen = resolve(&plan.listen).await?;
+        let dir = &plan.data_dir;
+        std::fs::create_dir_all(dir)
+            .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
+        // The log first: it holds the lock on the directory.
+        let log = RedbLog::open(dir).map_err(|error| storage(dir, &error))?;
+        let machine =
+            KvStore::open(&dir.join(CHECKPOINT_FILE)).map_err(|error| storage(dir, &error))?;
+        let quic = QuicConfig {
+            require_client_certificate: args.client_cert_auth,
+            ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
+        };
+        let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
+        let config = NodeConfig {
+            raft: plan.raft.clone(),
+            group: GROUP,
+            cluster: plan.cluster,
+            incarnation: Incarnation(random()?),
+            seed: random()?,
+            bootstrap: plan.bootstrap.clone(),
+            tick: TICK,
+            requests_max: REQUESTS_MAX,
+            checkpoint_bytes: plan.checkpoint_bytes,
+        };
+        let node = Node::start(config, log, machine, transport.clone())
+            .map_err(|error| starting(dir, &error))?;
+        let peers: Arc<dyn Peers> = transport.clone();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        transport.serve(GROUP, KvService::new(ServiceConfig {
+            election_timeout: plan.election_timeout_max(),
+            ..ServiceConfig::new(node.clone(), GROUP, peers, version)
+        }));
+        Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
+    }
+
+    fn announce(&self, output: &mut Output<'_>) {
+        let (id, address) = (self.id, self.address);
+        let status = self.node.status();
+        let identity = status.identity;
+        info!(%id, %address, cluster = %identity.cluster, incarnation = %identity.incarnation, "serving");
+        let ready = Ready { event: "ready", id: id.0, address: address.to_string() };
+        // Whoever does not read it does not need it: a node serves without its parent's ear.
+        let _ = output.print(&ready, || format!("{id} listening on {address}"));
+        let _ = output.finish();
+    }
+
+    /// Serves until asked to stop, then stops in order; or until the node stops by itself.
+    async fn until_stopped(&self, plan: &Plan, stop: &mut StopRequests) -> Result<(), Failure> {
+        let cause = tokio::select! {
+            cause = self.node.stopped() => cause,
+            request = stop.next() => {
+                info!("{request}: stopping");
+                tokio::select! {
+                    () = self.hand_over(plan) => {}
+                    // Asked twice: whoever asks is in a hurry.
+                    _ = stop.next() => {}
+                }
+                self.node.shutdown().await
+            }
+        };
+        match cause {
+            StopCause::Shutdown => {
+                self.transport.close().await;
+                info!("stopped");
+                Ok(())
+            }
+            // Answers on their way are given up: what matters is that somebody restarts us.
+            cause => {
+                error!("stopped by itself: {cause}");
+                Err(Failure::new(Kind::Local, format!("{} stopped: {cause}", self.id)))
+            }
+        }
+    }
+
+    /// If this node leads others, has one of them lead, so that they need not wait for an election
+    /// timeout. Bounded: without success the election will do.
+    async fn hand_over(&self, plan: &Plan) {
+        let status = self.node.status();
+        if status.role != RoleName::Leader || status.membership.voter_count() < 2 {
+            return;
+        }
+        let bound = plan.election_timeout_max();
+        match timeout(bound, self.node.transfer_leadership(None)).await {
+            Ok(Ok(leader)) => info!(%leader, "leadership handed over"),
+            Ok(Err(error)) => warn!("leadership not handed over: {error}"),
+            Err(_) => warn!("leadership not handed over within {} ms", bound.as_millis()),
+        }
+    }
+}
+
+/// Most requests waiting for an answer; the rest is refused as `overloaded`.
+const REQUESTS_MAX: usize = 16 * 1024;
+
+async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    let mut found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| Failure::local(format!("cannot resolve {address}"), &error))?;
+    found.next().ok_or_else(|| Failure::usage(format!("{address} stands for no address")))
+}
+
+fn random() -> Result<u64, Failure> {
+    getrandom::u64().map_err(|error| Failure::local("cannot draw a random number", &error.into()))
+}
+
+fn binding(error: &BindError) -> Failure {
+    match error {
+        BindError::Credentials(_) => Failure::usage(error),
+        BindError::InUse(_) => Failure::new(Kind::Local, error)
+            .advice("stop what listens there, or choose another address"),
+        _ => Failure::new(Kind::Local, error),
+    }
+}
+
+fn starting(dir: &Path, error: &StartError) -> Failure {
+    match error {
+        StartError::Log(error) => storage(dir, error),
+        StartError::WrongIdentity { .. } => {
+            Failure::usage(format!("{}: {error}", dir.display())).advice(
+                "start it with the --id, --cluster and --cluster-token of its first start",
+            )
+        }
+        StartError::Config(_) | StartError::NoMembership => Failure::usage(error),
+        _ => Failure::new(Kind::Local, error),
+    }
+}
+
+fn storage(dir: &Path, error: &StorageError) -> Failure {
+    let failure = Failure::new(Kind::Local, format!("{}: {error}", dir.display()));
+    match error {
+        StorageError::InUse(_) => failure.advice("one process at a time may use it"),
+        _ => failure,
+    }
+}

@@ -1,0 +1,128 @@
+//! What the arguments of `raft serve` amount to: checked values, and the reason when they make no
+//! sense. Touches neither disk nor network.
+
+use crate::args::serve::Serve;
+use crate::failure::Failure;
+use raft_core::raft::Config;
+use raft_core::types::{ClusterId, Member, Membership, NodeId};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Length of a tick. Timeouts are whole numbers of ticks; shorter ones cost wake-ups and buy
+/// nothing, as a disk's flush takes about as long.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// A node as it is to be run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The core's configuration.
+    pub raft: Config,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The initial members; ignored once the log has some.
+    pub bootstrap: Membership,
+    /// Where to listen.
+    pub listen: String,
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// Applied bytes between checkpoints.
+    pub checkpoint_bytes: usize,
+}
+
+impl Plan {
+    /// Checks the arguments against each other.
+    ///
+    /// # Errors
+    /// Of kind `Usage`: the first that makes no sense.
+    pub fn of(args: &Serve) -> Result<Self, Failure> {
+        let members = members(args)?;
+        let listen = args.listen.as_ref().unwrap_or(&members[&args.id]).clone();
+        if port(&listen) == Some(0) {
+            return usage("port 0 cannot be reached by others; choose one for --listen");
+        }
+        let cluster = args.cluster_id.unwrap_or_else(|| cluster_id(&args.cluster_token, &members));
+        let member = |(id, address)| (id, Member { address, incarnation: None, promote: false });
+        let election_ticks = ticks("--election-timeout", args.election_timeout)?;
+        let raft = Config {
+            id: args.id,
+            heartbeat_ticks: ticks("--heartbeat-interval", args.heartbeat_interval)?,
+            election_ticks_min: election_ticks,
+            election_ticks_max: election_ticks.saturating_mul(2),
+            ..Config::default()
+        };
+        if raft.election_ticks_min / 5 < raft.heartbeat_ticks {
+            return usage("--election-timeout must be at least five times --heartbeat-interval");
+        }
+        raft.validate().map_err(|error| Failure::usage(error))?;
+        Ok(Self {
+            raft,
+            cluster,
+            bootstrap: Membership::of_voters(members.into_iter().map(member).collect()),
+            listen,
+            data_dir: args.data_dir.clone(),
+            checkpoint_bytes: usize::try_from(args.checkpoint_bytes).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// How long an election takes at most, if nothing goes wrong.
+    pub fn election_timeout_max(&self) -> Duration {
+        TICK.saturating_mul(self.raft.election_ticks_max)
+    }
+}
+
+/// The initial members, this node among them under its advertised address.
+fn members(args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
+    let mut members = BTreeMap::new();
+    if args.single {
+        let Some(address) = args.advertise.as_ref().or(args.listen.as_ref()) else {
+            return usage("--single needs --listen or --advertise");
+        };
+        members.insert(args.id, address.clone());
+        return Ok(members);
+    }
+    for (id, address) in &args.cluster {
+        if port(address) == Some(0) {
+            return usage(format!("--cluster: {id}={address}: port 0 cannot be reached"));
+        }
+        if members.insert(*id, address.clone()).is_some() {
+            return usage(format!("--cluster names {id} twice"));
+        }
+    }
+    let Some(own) = members.get(&args.id) else {
+        return usage(format!("--cluster does not name this node, {}", args.id));
+    };
+    match &args.advertise {
+        Some(advertised) if advertised != own => {
+            usage(format!("--advertise is {advertised}, but --cluster says {}={own}", args.id))
+        }
+        _ => Ok(members),
+    }
+}
+
+/// The id of a cluster that was given none: the same on every node that is given the same token and
+/// members, whatever their order. Must never change: data directories are bound to it.
+fn cluster_id(token: &str, members: &BTreeMap<NodeId, String>) -> ClusterId {
+    let mut text = format!("{token}\n");
+    for (id, address) in members {
+        text.push_str(&format!("{id}={address}\n"));
+    }
+    ClusterId(xxh3_64(text.as_bytes()))
+}
+
+fn ticks(option: &str, duration: Duration) -> Result<u32, Failure> {
+    let (tick, wanted) = (TICK.as_nanos(), duration.as_nanos());
+    match u32::try_from(wanted / tick) {
+        Ok(ticks) if wanted.is_multiple_of(tick) && ticks > 0 && ticks <= 360_000 => Ok(ticks),
+        _ => usage(format!("{option} must be a multiple of 10ms and at most 1h")),
+    }
+}
+
+fn port(address: &str) -> Option<u16> {
+    address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+}
+
+fn usage<T>(text: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::usage(text.into()))
+}

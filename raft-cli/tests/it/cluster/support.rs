@@ -1,0 +1,161 @@
+//! A cluster for one test: processes on loopback, a temporary folder, a client. Waits are for
+//! events; their bounds are guards against a test that hangs and assert nothing about speed.
+
+use bytes::Bytes;
+use raft_cli::args::connection::ClientFile;
+use raft_cli::demo::{Cluster, Folder, Observer};
+use raft_core::transport::{Channel, Connector};
+use raft_core::types::NodeId;
+use raft_kv::api::{Consistency, Keys, Range, Reply, Request, RequestBody};
+use raft_kv::client::Client;
+use raft_kv::wire;
+use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// Guard for every wait.
+pub(crate) const GUARD: Duration = Duration::from_secs(90);
+
+/// Whether slow tests are to run in full.
+pub(crate) fn slow() -> bool {
+    std::env::var("RUN_SLOW_TESTS").is_ok_and(|value| value == "1")
+}
+
+/// The binary under test.
+pub(crate) fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_raft"))
+}
+
+/// A cluster whose processes end with the test, however it ends.
+pub(crate) struct TestCluster {
+    pub(crate) processes: Cluster,
+    pub(crate) observer: Observer,
+    // Dropped last: the processes write into it.
+    _dir: TempDir,
+}
+
+impl TestCluster {
+    /// A cluster of `nodes` whose processes are not started yet.
+    pub(crate) fn new(nodes: u8) -> Self {
+        let dir = TempDir::new().unwrap();
+        let folder = Folder::open_or_make(dir.path(), Some(nodes), None).unwrap();
+        let observer = Observer::new(&folder).unwrap();
+        let processes = Cluster::new(folder, binary(), "info");
+        Self { processes, observer, _dir: dir }
+    }
+
+    /// Starts three nodes and waits until one leads.
+    pub(crate) async fn start() -> Self {
+        let mut cluster = Self::new(3);
+        cluster.processes.start_all().await.unwrap();
+        cluster.leader().await;
+        cluster
+    }
+
+    pub(crate) async fn leader(&self) -> NodeId {
+        self.observer.leader(GUARD).await.unwrap().id
+    }
+
+    /// The other nodes.
+    pub(crate) fn others(&self, than: NodeId) -> Vec<NodeId> {
+        self.processes.folder().ids().filter(|id| *id != than).collect()
+    }
+
+    /// A client with time to live through an election.
+    pub(crate) fn client(&self) -> Client {
+        self.observer.client().with_deadline(GUARD)
+    }
+
+    pub(crate) async fn put(&self, key: &str, value: &str) {
+        self.client().put(key.to_owned(), value.to_owned()).await.unwrap();
+    }
+
+    /// A linearizable read of one key.
+    pub(crate) async fn value(&self, key: &str) -> Option<Bytes> {
+        self.client().get_one(key.to_owned()).await.unwrap().map(|pair| pair.value)
+    }
+
+    /// A connection to one node and no other.
+    pub(crate) async fn channel(&self, id: NodeId) -> Arc<dyn Channel> {
+        let address = self.processes.folder().address(id);
+        connector(self.processes.folder().dir()).connect(address).await.unwrap()
+    }
+
+    /// Everything a node has logged.
+    pub(crate) fn log_of(&self, id: NodeId) -> String {
+        std::fs::read_to_string(self.processes.folder().log_file(id)).unwrap()
+    }
+
+    /// Runs a node of this cluster that is expected to fail, with changed arguments.
+    pub(crate) async fn serve_fails(&self, id: NodeId, changes: &[(&str, &str)]) -> Failed {
+        let mut args = self.processes.folder().serve_args(id);
+        for (option, value) in changes {
+            match args.iter().position(|arg| arg == option) {
+                Some(position) => args[position + 1] = (*value).to_owned(),
+                None => args.extend([(*option).to_owned(), (*value).to_owned()]),
+            }
+        }
+        run(&args).await
+    }
+}
+
+impl Drop for TestCluster {
+    /// Shows what the nodes logged if the test failed: their folder goes with the test.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for id in self.processes.folder().ids() {
+            let log = std::fs::read_to_string(self.processes.folder().log_file(id));
+            let log = log.unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+            eprintln!("--- the last lines of {id}'s log:\n{tail}");
+        }
+    }
+}
+
+/// How a process failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) code: i32,
+    /// The line that says `error: `.
+    pub(crate) error: String,
+}
+
+/// Runs the binary to its end; it must fail with an exit code and one line that says why.
+pub(crate) async fn run(args: &[String]) -> Failed {
+    let mut command = Command::new(binary());
+    let command = command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(GUARD, command.output()).await;
+    let Output { status, stderr, .. } = ended.expect("it must end").unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "one line says what is wrong: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    Failed { code: status.code().expect("not ended by a signal"), error: errors[0].to_owned() }
+}
+
+/// Connects with the client certificate in `dir`.
+pub(crate) fn connector(dir: &Path) -> QuicConnector {
+    let file = ClientFile::read(dir).unwrap();
+    let credentials =
+        ClientCredentials::from_files(&file.ca, Some((&file.cert, &file.key))).unwrap();
+    QuicConnector::new(credentials, ConnectorConfig::default()).unwrap()
+}
+
+/// Sends a request over one connection, as a client that knows no other node.
+pub(crate) async fn ask(channel: Arc<dyn Channel>, deadline: Duration, body: RequestBody) -> Reply {
+    let deadline_ms = deadline.as_millis().try_into().unwrap();
+    let request = wire::encode_request(&Request { deadline_ms, body });
+    wire::decode_reply(&channel.call(request).await.unwrap()).unwrap()
+}
+
+/// A linearizable read of one key, for [`ask`].
+pub(crate) fn read(key: &'static str, consistency: Consistency) -> RequestBody {
+    RequestBody::Read { range: Range::of(Keys::One(Bytes::from(key))), consistency }
+}
