@@ -298,7 +298,9 @@ impl Run {
         for _ in 0..RECOVERY_TICKS_MAX {
             self.calm_turn();
             self.everyone(Cluster::tick);
-            if last.is_none() && let Some(leader) = self.cluster.leader() {
+            if last.is_none()
+                && let Some(leader) = self.cluster.leader()
+            {
                 let results = self.cluster.propose(leader, &[Bytes::from_static(b"last")]);
                 last = results.first().and_then(|result| result.ok());
             }
