@@ -2,14 +2,15 @@
 //!
 //! It checks as strictly as opening does, but shows everything up to the first bad row.
 
+use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, engine};
 use crate::overlay::Overlay;
 use crate::record::Record;
 use crate::replay::Verifier;
 use crate::side_file::{Acknowledged, SideFile};
-use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, TABLE, unreadable};
+use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, unreadable};
 use raft_core::log_store::StorageError;
-use redb::{Builder, Database, Range, ReadableDatabase, TableError};
+use redb::{Range, ReadableDatabase, TableError};
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -40,7 +41,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
 #[derive(Debug)]
 pub struct Inspection {
     // Declared before the lock, so dropped before it.
-    database: Database,
+    database: OpenDatabase,
     path: PathBuf,
     acknowledged: Option<Acknowledged>,
     damage: Option<StorageError>,
@@ -121,7 +122,14 @@ impl Iterator for Rows {
         }
         let path = self.path.clone();
         let next = contain(&path, "reading it", || self.read_next()).transpose();
-        self.ended = !matches!(next, Some(Ok(_)));
+        if !matches!(next, Some(Ok(_))) {
+            self.ended = true;
+            // After a caught panic, letting go may panic as well.
+            let _ = contain(&path, "closing it", || {
+                self.range = None;
+                Ok(())
+            });
+        }
         next
     }
 }
@@ -148,17 +156,11 @@ impl fmt::Display for Row {
     }
 }
 
-fn open(path: &Path, check: bool) -> Result<Database, StorageError> {
-    contain(path, "opening it", || {
-        let overlay = File::open(path)
-            .and_then(Overlay::new)
-            .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
-        Builder::new()
-            .set_cache_size(16 << 20)
-            .set_check_integrity_on_open(check)
-            .create_with_backend(overlay)
-            .map_err(|error| engine(path, "opening", error))
-    })
+fn open(path: &Path, check: bool) -> Result<OpenDatabase, StorageError> {
+    let overlay = File::open(path)
+        .and_then(Overlay::new)
+        .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
+    OpenDatabase::open(path, overlay, check)
 }
 
 /// Keeps nodes out, but not others who look. There is no lock file where no node ever was.

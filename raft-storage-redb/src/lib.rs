@@ -119,6 +119,7 @@
 //! | purge step | every 512 KiB or 2,048 rows, at most 3 bytes looked at per byte appended |
 //! | memory | 16 bytes per live entry and per row, 16 MiB redb cache, 4 MiB buffer |
 
+mod database;
 mod error;
 mod index;
 mod inspect;

@@ -3,6 +3,7 @@
 //! It owns the lock, the side file and the database, in the order in which they must be let go. It
 //! never retries: the first failure closes it for good.
 
+use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, corrupt, engine};
 use crate::index::{Group, LiveIndex};
 use crate::purge::{self, CarryError, Pace, PurgePoint};
@@ -14,9 +15,7 @@ use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, Loaded, LogOp};
 use raft_core::types::GroupId;
 use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -28,17 +27,11 @@ pub const ACK_FILE: &str = "log.ack";
 /// File name of the lock.
 pub const LOCK_FILE: &str = "log.lock";
 
-/// The one table: sequence number to row.
-pub(crate) const TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("raft_log");
-
-/// redb's page cache. The log is written at one end and read at start; more would not help.
-const CACHE_BYTES: usize = 16 << 20;
-
 /// The durable log of all groups of a process, in one directory. See the [crate] documentation.
 #[derive(Debug)]
 pub struct RedbLog {
     // Declared before the lock: dropped, and so closed, before another process may open it.
-    database: Database,
+    database: OpenDatabase,
     side_file: SideFile,
     path: PathBuf,
     index: LiveIndex,
@@ -117,15 +110,9 @@ impl RedbLog {
     fn start(dir: &Path, lock: File, backend: impl StorageBackend) -> Result<Self, StorageError> {
         let path = dir.join(LOG_FILE);
         let (side_file, acknowledged) = pair(dir, &path, &backend)?;
-        let (database, replayed) = contain(&path, "opening it", || {
-            let database = Builder::new()
-                .set_cache_size(CACHE_BYTES)
-                .set_check_integrity_on_open(true)
-                .create_with_backend(backend)
-                .map_err(|error| engine(&path, "opening", error))?;
-            let replayed = replay(&database, &path, acknowledged, None)?;
-            Ok((database, replayed))
-        })?;
+        let database = OpenDatabase::open(&path, backend, true)?;
+        let replayed =
+            contain(&path, "reading it", || replay(&database, &path, acknowledged, None))?;
         let Replayed { index, groups, tail } = replayed;
         Ok(Self {
             database,
@@ -343,10 +330,8 @@ fn create(dir: &Path, path: &Path) -> Result<(), StorageError> {
         .truncate(true)
         .open(&partial)
         .map_err(failed)?;
-    let made = FileBackend::new(file).and_then(|backend| {
-        Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?.close()
-    });
-    made.map_err(|error| engine(&partial, "making", error))?;
+    let backend = FileBackend::new(file).map_err(|error| engine(&partial, "making", error))?;
+    OpenDatabase::open(&partial, backend, false)?.close()?;
     File::open(&partial).and_then(|file| file.sync_all()).map_err(failed)?;
     fs::rename(&partial, path).map_err(failed)?;
     sync_dir(dir)

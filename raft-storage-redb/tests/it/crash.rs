@@ -1,6 +1,6 @@
 //! Wherever the power goes, the log holds what was acknowledged.
 
-use crate::disk::{self, Disk, Event, Loss, Operation};
+use crate::disk::{self, Disk, Event, Loss, Operation, PANIC};
 use crate::support::{Model, Rng, append, hard_state, run};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_storage_redb::{ACK_FILE, RedbLog};
@@ -181,4 +181,26 @@ fn reopens_to_either(dir: &Path, disk: Disk, model: &Model, second: &[raft_core:
     if model.difference(&mut log).is_some() {
         after.check(&mut log);
     }
+}
+
+#[test]
+fn a_panic_of_the_engine_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let mut log = RedbLog::with_backend(dir.path(), disk.clone()).unwrap();
+    disk.fail(Operation::Write, PANIC);
+    let error = log.write(&[hard_state(0, 1, 1)]).unwrap_err();
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
+    assert!(error.to_string().contains("Write is to panic"), "{error}");
+    disk.heal();
+    assert!(log.write(&[hard_state(0, 1, 1)]).is_err());
+    drop(log);
+    drop(RedbLog::with_backend(dir.path(), disk).unwrap());
+
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    drop(RedbLog::with_backend(dir.path(), disk.clone()).unwrap());
+    disk.fail(Operation::Write, PANIC);
+    let error = RedbLog::with_backend(dir.path(), disk).unwrap_err();
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
 }

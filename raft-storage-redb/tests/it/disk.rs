@@ -22,10 +22,14 @@ struct State {
 /// What can fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Operation {
+    Read,
     Write,
     Grow,
     Sync,
 }
+
+/// Stands for a panic in place of an error.
+pub(crate) const PANIC: io::ErrorKind = io::ErrorKind::Unsupported;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -43,6 +47,11 @@ impl Disk {
 
     pub(crate) fn recording() -> Self {
         Self(Arc::new(Mutex::new(State { trace: Some(Vec::new()), ..State::default() })))
+    }
+
+    /// What is on it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().bytes.clone()
     }
 
     pub(crate) fn acknowledged(&self, writes: usize) {
@@ -74,7 +83,9 @@ impl Disk {
     }
 
     fn check(&self, operation: Operation) -> io::Result<()> {
-        match self.0.lock().unwrap().fail {
+        let fail = self.0.lock().unwrap().fail;
+        match fail {
+            Some((fails, PANIC)) if fails == operation => panic!("{operation:?} is to panic"),
             Some((fails, kind)) if fails == operation => Err(kind.into()),
             _ => Ok(()),
         }
@@ -87,6 +98,7 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.check(Operation::Read)?;
         let state = self.0.lock().unwrap();
         let bytes = state.bytes.get(offset as usize..offset as usize + out.len());
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);

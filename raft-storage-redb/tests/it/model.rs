@@ -1,5 +1,6 @@
 //! Random histories against the model.
 
+use crate::disk::Disk;
 use crate::support::{Action, Model};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,9 +11,9 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         1 => Just(Action::Identity),
         4 => (0..4_u64).prop_map(|vote| Action::HardState { vote }),
-        12 => (0..6_u64, 0..20_u64, 0..40_000_usize)
+        12 => (0..6_u64, 0..20_u64, 0..4000_usize)
             .prop_map(|(back, count, size)| Action::Append { back, count, size }),
-        2 => (0..6_u64, 1..2_u64, 0..1_000_000_usize)
+        2 => (0..6_u64, 0..2_u64, 0..150_000_usize)
             .prop_map(|(back, count, size)| Action::Append { back, count, size }),
         5 => (0..30_u64).prop_map(|kept| Action::Compact { kept }),
         1 => (1..5_u64).prop_map(|beyond| Action::CompactBeyond { beyond }),
@@ -29,7 +30,9 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut model = Model::default();
-        let mut log = RedbLog::open(dir.path()).unwrap();
+        let disk = Disk::default();
+        let open = || RedbLog::with_backend(dir.path(), disk.clone()).unwrap();
+        let mut log = open();
         for ((actions, reopen), term) in writes.into_iter().zip(1..) {
             let ops: Vec<_> = actions
                 .into_iter()
@@ -42,13 +45,13 @@ proptest! {
             log.write(&ops).unwrap();
             if reopen {
                 drop(log);
-                log = RedbLog::open(dir.path()).unwrap();
+                log = open();
                 prop_assert_eq!(model.difference(&mut log), None);
             }
         }
         prop_assert_eq!(model.difference(&mut log), None);
         drop(log);
-        log = RedbLog::open(dir.path()).unwrap();
+        log = open();
         prop_assert_eq!(model.difference(&mut log), None);
     }
 }
