@@ -1,4 +1,149 @@
-//! Raft over QUIC.
+//! Raft over QUIC: a node's messages, snapshots and requests, and its clients', on one UDP port.
+//!
+//! [`QuicTransport`] implements `Transport` and `Peers` of `raft-core`, [`QuicConnector`] its
+//! `Connector`. Nothing else of the workspace is known here: what a request means is the business
+//! of the `Service` that answers it, what a message means that of the `Inbox`.
+//!
+//! # Why QUIC
+//!
+//! Votes and heartbeats must not wait behind entries, nor entries behind a snapshot, nor any of
+//! them behind one lost packet of another; connections must be encrypted and both ends proven; and
+//! a node should be one port. Streams, TLS 1.3 and connection ids give just that. The price is CPU
+//! per byte, so everything is batched: a stream lives as long as its connection, all that waits for
+//! it is encoded into one buffer and written in one go, and payloads are slices of the receive
+//! buffer.
+//!
+//! # Example
+//!
+//! ```
+//! use bytes::Bytes;
+//! use raft_core::transport::{BoxFuture, Caller, Connector, Service};
+//! use raft_core::types::GroupId;
+//! use raft_net_quic::{
+//!     ANY_NODE, ClientCredentials, ConnectorConfig, Credentials, QuicConfig, QuicConnector,
+//!     QuicTransport, server_name,
+//! };
+//! use raft_core::types::NodeId;
+//! use std::sync::Arc;
+//!
+//! struct Shout;
+//!
+//! impl Service for Shout {
+//!     fn call(&self, _caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+//!         Box::pin(async move { request.to_ascii_uppercase().into() })
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A certificate that is its own authority; a cluster has one that signs for all nodes.
+//! let names = [server_name(NodeId(1)), ANY_NODE.to_owned()];
+//! let made = rcgen::generate_simple_self_signed(names)?;
+//! let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+//! let credentials = Credentials::from_pem(cert.as_bytes(), cert.as_bytes(), key.as_bytes())?;
+//!
+//! let directory = tempfile::tempdir()?;
+//! let listen = "127.0.0.1:0".parse()?;
+//! let node = QuicTransport::bind(QuicConfig::new(listen, credentials, directory.path().into()))?;
+//! node.serve(GroupId(0), Arc::new(Shout));
+//!
+//! let trusted = ClientCredentials::from_pem(cert.as_bytes(), None)?;
+//! let connector = QuicConnector::new(trusted, ConnectorConfig::default())?;
+//! let channel = connector.connect(&node.local_addr().to_string()).await?;
+//! assert_eq!(channel.call(Bytes::from_static(b"hello")).await?, "HELLO");
+//! node.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Who may talk to whom
+//!
+//! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`]) from clients
+//! ([`ALPN_CLIENT`]). Every node has a certificate of the cluster's authority with two DNS names:
+//! [`server_name`] of its id and [`ANY_NODE`].
+//!
+//! - A node that dials node 3 demands the name of node 3; the node that accepts demands the name
+//!   of the node that the hello claims to come from. A client's certificate makes no node.
+//! - A client demands [`ANY_NODE`], as it knows addresses, not ids; whether it must present a
+//!   certificate itself is configured.
+//! - The hello carries protocol version, cluster, ids and incarnation. What does not match is
+//!   refused with a text that says so, which the dialling side reports.
+//!
+//! # Connections and streams
+//!
+//! Each node dials its own connection to each peer and sends messages only there. On it:
+//!
+//! | stream | opened by | priority | carries |
+//! |---|---|---|---|
+//! | control, bidirectional | dialler, first | 2 | hello both ways, messages without entries |
+//! | requests, bidirectional | dialler | 1 | forwarded requests, and back replies |
+//! | bulk, unidirectional | dialler | 0 | appends |
+//! | reply, unidirectional | acceptor | -1 | one reply above 256 KiB |
+//!
+//! Priorities are strict, and no stream can fill the connection's send window alone. Snapshots go
+//! over a connection of their own, one bidirectional stream each, paced. A client's connection has
+//! one bidirectional stream for hello, requests and replies, and one for each large reply.
+//!
+//! A node that nobody introduced (it joins, and the membership has not reached it yet) answers
+//! a peer at the address the peer dialled from: nodes dial from the port they listen on. A node
+//! that restarts answers packets of its earlier life with a stateless reset, so its peers need no
+//! timeout to learn of it.
+//!
+//! # Wire format
+//!
+//! Every stream is a sequence of frames. Integers are little-endian.
+//!
+//! ```text
+//! frame     length u32 (of what follows) | kind u8 | body
+//!
+//! kind  name      body
+//!    1  HELLO     version u16 = 1 | codec version u16 | purpose u8 | cluster u64 | node u64 |
+//!                 to u64 | incarnation u64
+//!                 purpose: 0 messages, 1 snapshots, 2 client. First frame of a connection's first
+//!                 stream; answered with the other end's. A client sends 0 for all ids; `to` is 0
+//!                 in the answer.
+//!    2  OPEN      purpose u8: 1 bulk, 2 requests. First frame of a peer's further streams.
+//!    3  MESSAGE   an envelope with its group (raft_core::codec)
+//!    4  REQUEST   id u64 | group u64 | request
+//!    5  REPLY     id u64 | reply
+//!    6  FAILURE   id u64 | may have run u8 | text. Instead of REPLY; for a snapshot, id is 0.
+//!    7  SNAPSHOT  group u64 | term u64 | meta (raft_core::codec). First frame of its stream.
+//!    8  CHUNK     1 to 131 072 bytes of the snapshot
+//!    9  END       length u64 | XXH3-128 of all bytes u128
+//!   10  RECEIVED  empty: the snapshot arrived whole and was handed over
+//! ```
+//!
+//! Connections are closed with an application code and a text: 0 done, 1 replaced by a newer
+//! connection of the same node, 2 version, 3 cluster, 4 not the node that was meant, 5 certificate,
+//! 6 not ready, 7 malformed or unexpected frames, 8 too many clients, 9 no hello in time.
+//!
+//! A change to any of this is a new `version`; both are told when versions differ.
+//!
+//! # Limits
+//!
+//! Everything a remote end can make grow has a bound ([`Limits`]):
+//!
+//! | what | default | beyond it |
+//! |---|---|---|
+//! | message | 32 MiB | connection dropped |
+//! | messages waiting per peer and stream | 4096, 16 MiB | dropped; Raft sends again |
+//! | request | 16 MiB | not sent; from outside: connection dropped |
+//! | reply | 256 MiB | the caller is told |
+//! | calls waiting per connection | 65 536, 64 MiB unsent | not sent |
+//! | requests running per connection | 4096, 64 MiB | the connection is not read |
+//! | unread bytes per stream, per connection | 2 MiB, 8 MiB | the sender waits |
+//! | streams per connection | 64 each way and sort | the sender waits |
+//! | client connections | 4096 | refused |
+//! | handshakes under way | 512 | refused; addresses must prove themselves from 256 on |
+//! | hello, first frame of a stream | 5 s | connection dropped |
+//! | silence | 5 s, keep-alives each second | connection gone |
+//! | tries to connect | every 50 ms to 2 s, with jitter | |
+//! | snapshots coming in | 2, each 64 GiB | refused |
+//! | snapshots going out | 4, one per peer and group, each 100 MB/s | reported as not sent |
+//! | a snapshot without progress | 30 s | given up |
+//!
+//! Lengths are checked before anything is allocated, and memory grows only with what has arrived.
+
 mod accept;
 mod config;
 mod connector;

@@ -4,14 +4,14 @@
 //! one small packet every now and then, and one log line per change of the reason.
 
 use crate::config::Limits;
-use crate::error::{ProtocolError, describe, printable};
+use crate::error::{ProtocolError, close, describe, printable};
 use crate::frame::{self, FrameReader, Hello, Purpose};
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
 use crate::shared::Shared;
 use crate::tls;
 use bytes::{BufMut, Bytes, BytesMut};
-use quinn::{Connection, Endpoint, SendStream};
+use quinn::{Connection, Endpoint, SendStream, VarInt};
 use raft_core::raft::Envelope;
 use raft_core::transport::{BoxFuture, CallError};
 use raft_core::types::{GroupId, Identity, NodeId};
@@ -202,16 +202,20 @@ async fn session(
     tracing::info!(
         peer = %peer.node, address, incarnation = %remote.identity.incarnation, "peer connected"
     );
-    tokio::select! {
-        error = connection.closed() => describe(&error),
-        ended = streams.join_next() => match connection.close_reason() {
-            Some(error) => describe(&error),
-            None => match ended {
-                Some(Ok(reason)) => reason,
-                _ => "a stream ended".into(),
-            },
-        }
+    let ended = tokio::select! {
+        error = connection.closed() => return describe(&error),
+        ended = streams.join_next() => ended,
+    };
+    if let Some(error) = connection.close_reason() {
+        return describe(&error);
     }
+    let reason = match ended {
+        Some(Ok(reason)) => reason,
+        _ => "a stream ended".into(),
+    };
+    shared.counters.violations();
+    connection.close(VarInt::from_u32(close::PROTOCOL), reason.as_bytes());
+    reason
 }
 
 async fn open_streams(

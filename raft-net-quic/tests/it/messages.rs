@@ -8,6 +8,7 @@ use raft_core::raft::{AppendOutcome, Message, ReadRequestId};
 use raft_core::transport::Transport;
 use raft_core::types::{GroupId, Index, LogId, NodeId, Payload, SnapshotMeta};
 use raft_net_quic::Link;
+use std::time::Duration;
 
 fn one_of_each() -> Vec<Message> {
     let request = ReadRequestId { nonce: 3, seq: 4 };
@@ -129,6 +130,55 @@ async fn a_peer_that_restarts_on_its_port_is_reached_again() {
     nodes[0].connected(NodeId(2)).await;
     nodes[0].send(NodeId(2), heartbeat(1));
     assert_eq!(nodes[1].message().await.message, heartbeat(1));
+}
+
+#[test]
+fn a_peer_that_dies_without_a_word_is_noticed_as_soon_as_it_is_back() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let authority = Authority::new();
+    let credentials = authority.node(2);
+    let (first, second) = (runtime(), runtime());
+    // No timeout will tell.
+    let node = first.block_on(async {
+        TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+            config.limits.idle_timeout = Duration::from_secs(100_000);
+        })
+    });
+    let start = |port| {
+        TestNode::start_with(credentials.clone(), 2, CLUSTER, port, |config| {
+            config.limits.idle_timeout = Duration::from_secs(100_000);
+        })
+    };
+    let peer = second.block_on(async { start(0) });
+    let address = peer.address.clone();
+    let port = peer.transport.local_addr().port();
+    first.block_on(async { node.transport.set_peers(GROUP, vec![(NodeId(2), address)]) });
+    let serving = std::thread::spawn(move || {
+        second.block_on(peer.message());
+        second.shutdown_background();
+        peer
+    });
+    first.block_on(async {
+        node.connected(NodeId(2)).await;
+        node.send(NodeId(2), heartbeat(1));
+    });
+    while !serving.is_finished() {
+        first.block_on(tokio::task::yield_now());
+    }
+    drop(serving.join());
+    first.block_on(async {
+        assert_eq!(node.link(NodeId(2), |_| true).await, Link::Connected);
+        let peer = start(port);
+        // Sent into the void; the answer is that the connection is gone.
+        node.send(NodeId(2), heartbeat(2));
+        node.fails(NodeId(2), "it restarted").await;
+        node.connected(NodeId(2)).await;
+        node.send(NodeId(2), heartbeat(3));
+        assert_eq!(peer.message().await.message, heartbeat(3));
+    });
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Requests and replies, of clients and of nodes.
 
-use crate::kit::{Authority, GROUP, Serve, TestNode, cluster, connect, echo};
+use crate::kit::{Authority, CLUSTER, GROUP, Serve, TestNode, cluster, connect, echo};
 use bytes::Bytes;
 use raft_core::transport::{CallError, Caller, Peers, Transport};
 use raft_core::types::NodeId;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -20,7 +21,7 @@ async fn ten_thousand_calls_at_once_are_all_answered_right() {
     node.transport.serve(
         GROUP,
         Arc::new(Serve(|_, request: Bytes| async move {
-            if request[0] % 3 == 0 {
+            if request[0].is_multiple_of(3) {
                 tokio::task::yield_now().await;
             }
             let number = u32::from_le_bytes(request[..].try_into().unwrap());
@@ -101,7 +102,7 @@ async fn a_slow_request_does_not_hold_up_others() {
 async fn requests_in_flight_are_bounded_and_the_rest_wait() {
     let authority = Authority::new();
     let credentials = authority.node(1);
-    let node = TestNode::start_with(credentials, 1, crate::kit::CLUSTER, 0, |config| {
+    let node = TestNode::start_with(credentials, 1, CLUSTER, 0, |config| {
         config.limits.requests_in_flight_max = 8;
     });
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
@@ -213,7 +214,9 @@ async fn nodes_forward_over_the_connection_they_keep() {
 #[tokio::test]
 async fn forwarding_to_an_unreachable_node_fails_at_once() {
     let authority = Authority::new();
-    let node = TestNode::start(&authority, 1);
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.limits.dial_timeout = Duration::from_millis(100);
+    });
     let error = node.transport.call(GROUP, NodeId(2), request(1)).await.unwrap_err();
     assert_eq!(error, CallError::NotSent("n2 is not known here".into()));
     node.transport.set_peers(GROUP, vec![(NodeId(2), "127.0.0.1:9".into())]);
@@ -221,6 +224,6 @@ async fn forwarding_to_an_unreachable_node_fails_at_once() {
     let error = node.transport.call(GROUP, NodeId(2), request(1)).await.unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("n2 at 127.0.0.1:9 unreachable for "), "{text}");
-    assert!(text.ends_with(" s: no answer within 2 s"), "{text}");
+    assert!(text.ends_with(" s: no answer within 0.1 s"), "{text}");
     assert!(matches!(error, CallError::NotSent(_)));
 }
