@@ -1,4 +1,4 @@
-//! Client sessions: each request of a session runs once, however often it comes (thesis 6.3).
+//! Client sessions: each request of a session runs once, however often it comes (thesis §6.3).
 //!
 //! Sessions are part of the replicated state: everything here follows from the log alone. A reply
 //! is kept until its client says that it has it, so that a repeated request gets the same answer.

@@ -6,6 +6,7 @@ use raft_core::state_machine::StateMachine;
 use raft_core::types::{LogId, Payload, SnapshotMeta};
 use raft_kv::api::*;
 use raft_kv::store::KvStore;
+use redb::{Database, ReadableTable, TableDefinition};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -187,4 +188,80 @@ fn an_interrupted_restore_is_cleared_away() {
     fs::write(&beside, b"half a snapshot").unwrap();
     assert_eq!(KvStore::open(&path).unwrap().summary(), summary);
     assert!(!beside.exists());
+}
+
+const CHANGES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("changes");
+const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+
+/// What opening says after `tamper` has changed rows behind the store's back, with every row left
+/// intact in itself.
+fn tampered(path: &Path, tamper: impl FnOnce(&redb::WriteTransaction)) -> String {
+    let database = Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    tamper(&transaction);
+    transaction.commit().unwrap();
+    drop(database);
+    match KvStore::open(path) {
+        Err(StorageError::Corrupt(text)) => text,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was opened"),
+    }
+}
+
+#[test]
+fn a_missing_row_is_noticed() {
+    let (_directory, path) = scratch();
+    filled(&path);
+    let text = tampered(&path, |transaction| {
+        drop(transaction.open_table(CHANGES).unwrap().remove((12, 0)).unwrap().unwrap());
+    });
+    assert!(text.contains("30 changes where 40 were written"), "{text}");
+
+    let (_directory, path) = scratch();
+    filled(&path);
+    let text = tampered(&path, |transaction| {
+        drop(transaction.open_table(SESSIONS).unwrap().remove(1).unwrap().unwrap());
+    });
+    assert!(text.contains("0 sessions where 1 were written"), "{text}");
+}
+
+#[test]
+fn a_row_in_another_place_is_noticed() {
+    let (_directory, path) = scratch();
+    filled(&path);
+    let text = tampered(&path, |transaction| {
+        let mut table = transaction.open_table(CHANGES).unwrap();
+        let row = table.remove((32, 0)).unwrap().unwrap().value().to_vec();
+        table.insert((33, 0), &row[..]).unwrap();
+    });
+    assert!(text.contains("in another's place"), "{text}");
+}
+
+#[test]
+fn an_old_row_put_back_is_noticed() {
+    let (_directory, path) = scratch();
+    let mut fed = Fed::at(&path);
+    let session = fed.open_session();
+    let request = |seq| Some(RequestId { session, seq, unanswered_from: 1 });
+    let mut rows = Vec::new();
+    for seq in 1..=2 {
+        fed.command(request(seq), Action::Op(put_bytes("a", "1".into()))).unwrap();
+        fed.checkpoint();
+        let Fed { store, log } = fed;
+        drop(store);
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let table = transaction.open_table(SESSIONS).unwrap();
+        rows.push(table.get(session.0).unwrap().unwrap().value().to_vec());
+        drop(table);
+        transaction.abort().unwrap();
+        drop(database);
+        fed = Fed { store: KvStore::open(&path).unwrap(), log };
+    }
+    drop(fed);
+    assert_ne!(rows[0], rows[1]);
+    let text = tampered(&path, |transaction| {
+        transaction.open_table(SESSIONS).unwrap().insert(session.0, &rows[0][..]).unwrap();
+    });
+    assert!(text.contains("rows were exchanged"), "{text}");
 }

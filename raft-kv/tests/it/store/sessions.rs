@@ -133,19 +133,26 @@ fn a_read_is_run_again() {
 
 #[test]
 fn the_session_used_least_recently_goes_first() {
-    let mut fed = Fed::in_memory();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut fed = Fed::at(&path);
     let first = fed.open_session();
     let second = fed.open_session();
     for _ in 2..SESSIONS_MAX {
         fed.open_session();
     }
+    fed.checkpoint();
     assert!(fed.command(id(first, 1, 1), set("1")).is_ok());
     let newest = fed.open_session();
     assert!(fed.command(id(first, 2, 1), set("1")).is_ok(), "it was used last");
     let refused = fed.command(id(second, 1, 1), set("1"));
     assert_eq!(refused, Err(KvError::SessionUnknown(second)));
     assert!(fed.command(id(newest, 1, 1), set("1")).is_ok());
-    assert_eq!(replayed(&fed.log).summary(), fed.store.summary());
+    fed.checkpoint();
+    let fed = fed.crash(&path);
+    let fresh = replayed(&fed.log);
+    assert_eq!(fed.store.summary(), fresh.summary());
+    assert!(contents(&restored(&fed.store).unwrap()) == contents(&fresh), "dropped for good");
 }
 
 #[test]

@@ -190,3 +190,27 @@ fn version_1_is_read_and_written() {
     let summary = (store.summary().revision, store.summary().keys);
     assert_eq!(summary, (Revision(7), 3));
 }
+
+#[test]
+fn a_stream_with_a_frame_left_out_is_refused() {
+    let mut fed = Fed::in_memory();
+    filled(&mut fed);
+    let (meta, bytes) = bytes_of(fed.store.snapshot().unwrap());
+    // Magic and version, then frames of kind, length and payload.
+    let mut frames = Vec::new();
+    let mut at = 10;
+    while bytes[at] != 0 {
+        let length = u32::from_le_bytes(bytes[at + 1..at + 5].try_into().unwrap()) as usize;
+        frames.push(at..at + 5 + length);
+        at += 5 + length;
+    }
+    assert_eq!(frames.len(), 3, "header, changes, session");
+    for (frame, expected) in [(1, "0 changes where 6"), (2, "0 sessions where 1")] {
+        let mut shorter = bytes[..at + 1].to_vec();
+        shorter.drain(frames[frame].clone());
+        let checksum = xxhash_rust::xxh3::xxh3_64(&shorter);
+        shorter.extend_from_slice(&checksum.to_le_bytes());
+        let error = KvStore::in_memory().restore(snapshot_of(&meta, &shorter)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
