@@ -25,7 +25,7 @@ use replica::Replica;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 /// What a [`KvService`] serves, and how.
@@ -256,15 +256,17 @@ impl<N: Replica> Door<N> {
 async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
     // The node tells of changes; looking now and then covers one told just before the wait.
     const LOOK: Duration = Duration::from_millis(100);
+    // It may also say so with every tick; more often than this nothing is looked at.
+    const REST: Duration = Duration::from_millis(5);
     loop {
+        let leader = node.status().leader;
+        known.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+        let news = timeout(LOOK, node.status_changed());
         tokio::select! {
             () = known.closed() => return,
             _ = node.stopped() => return,
-            () = node.status_changed() => {}
-            () = sleep(LOOK) => {}
+            _ = news => sleep(REST).await,
         }
-        let leader = node.status().leader;
-        known.send_if_modified(|known| std::mem::replace(known, leader) != leader);
     }
 }
 
