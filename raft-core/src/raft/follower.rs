@@ -91,7 +91,7 @@ fn take_entries(state: &mut State, run: &Run) -> bool {
         return false;
     }
     let Some(missing) = state.log.missing(run) else { return true };
-    if state.must_compact_before(&missing) {
+    if state.must_flush_before(&missing) {
         // Unacknowledged: the leader sends again once there is room.
         return false;
     }

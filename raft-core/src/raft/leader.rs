@@ -63,7 +63,7 @@ impl Leader {
             return Err(Refusal::TooLarge { size: command.len(), limit });
         }
         let size = Entry::OVERHEAD + command.len();
-        let full = state.log.bytes() + size > state.config.log_bytes_max
+        let full = !state.make_room(size)
             || self.uncommitted_bytes + size > state.config.uncommitted_bytes_max;
         // A leader that hands over takes nothing new, or the target would never catch up.
         if full || self.transfer.is_some() {

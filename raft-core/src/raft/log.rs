@@ -224,25 +224,30 @@ impl Log {
         runs.map_while(|run| run.slice(from, to)).collect()
     }
 
+    /// Whether compaction to `limit` would drop anything and keep `trailing_bytes`.
+    pub(super) fn can_compact(&self, limit: Index, trailing_bytes: usize) -> bool {
+        limit > self.start.last.index && self.bytes > trailing_bytes
+    }
+
     /// Where the log may be compacted to: at most `limit`, keeping `trailing_bytes` behind it.
     pub(super) fn compaction_point(
         &self,
         limit: Index,
         trailing_bytes: usize,
     ) -> Option<SnapshotMeta> {
-        let mut kept = 0;
-        for run in self.runs.iter().rev() {
-            for entry in run.entries().iter().rev() {
-                kept += entry.size();
-                if kept > trailing_bytes {
-                    let last = self.id_at(entry.id.index.min(limit))?;
-                    let membership = self.membership_at(last.index).clone();
-                    return (last.index > self.start.last.index)
-                        .then_some(SnapshotMeta { last, membership });
-                }
-            }
+        if !self.can_compact(limit, trailing_bytes) {
+            return None;
         }
-        None
+        let mut kept = self.bytes;
+        let droppable = |entry: &&Entry| {
+            let drop = entry.id.index <= limit && kept > trailing_bytes;
+            kept -= entry.size();
+            drop
+        };
+        // From the front, so that it costs no more than what it drops.
+        let last = self.runs.iter().flat_map(Run::entries).take_while(droppable).last()?.id;
+        let membership = self.membership_at(last.index).clone();
+        Some(SnapshotMeta { last, membership })
     }
 
     /// Drops the entries up to `meta.last`, which becomes the boundary.

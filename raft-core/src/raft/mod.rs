@@ -322,17 +322,14 @@ impl Raft {
     /// a snapshot, and not past a snapshot under way unless the log grows too large.
     fn on_flushed(&mut self, flushed: &SnapshotMeta) -> Next {
         let state = &mut self.state;
-        let mut limit = flushed.last.index.min(state.handed_index());
-        if let Role::Leader(leader) = &self.role
-            && state.log.bytes() <= state.config.log_bytes_max / 2
-        {
-            limit = leader.snapshot_floor().map_or(limit, |floor| limit.min(floor));
-        }
-        let trailing = state.config.log_trailing_bytes;
-        if let Some(meta) = state.log.compaction_point(limit, trailing) {
-            state.log.compact(meta.clone());
-            state.persist.compact(meta);
-        }
+        state.note_flushed(flushed.last.index);
+        let floor = match &self.role {
+            Role::Leader(leader) if state.log.bytes() <= state.config.log_bytes_max / 2 => {
+                leader.snapshot_floor()
+            }
+            _ => None,
+        };
+        state.compact(floor.unwrap_or(Index(u64::MAX)));
         Next::Stay
     }
 

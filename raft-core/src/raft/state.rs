@@ -22,6 +22,8 @@ pub(super) struct State {
     commit_index: Index,
     /// Entries up to here were handed to the state machine. Invariant: <= `commit_index`.
     handed_index: Index,
+    /// The state machine is durable up to here. Invariant: <= `handed_index`.
+    flushed_index: Index,
     /// A snapshot the state machine is being replaced by; appends are dropped meanwhile.
     pub(super) restoring: Option<SnapshotMeta>,
     /// Ticks since the start.
@@ -47,6 +49,7 @@ impl State {
             persist: Persistence::new(log.last().index),
             commit_index: log.start().index,
             handed_index: log.start().index,
+            flushed_index: log.start().index,
             config,
             hard_state,
             leader: None,
@@ -193,16 +196,40 @@ impl State {
         self.persist.append(run);
     }
 
-    /// Whether the log is full, and compacting what was applied would make room for `run`. What it
-    /// would not help must be taken: after a restart nobody may know what is committed, and a log
-    /// full of such entries could otherwise never take the entry that commits them. What comes then
-    /// is bounded by the log of the leader.
-    pub(super) fn must_compact_before(&self, run: &Run) -> bool {
-        let Config { log_bytes_max, log_trailing_bytes, .. } = self.config;
+    /// Notes how far the state machine is durable.
+    pub(super) fn note_flushed(&mut self, index: Index) {
+        self.flushed_index = self.flushed_index.max(index.min(self.handed_index));
+    }
+
+    /// Drops the entries the state machine has on disk, but for the margin that spares slow
+    /// followers a snapshot; none above `limit`.
+    pub(super) fn compact(&mut self, limit: Index) {
+        let limit = limit.min(self.flushed_index);
+        let trailing = self.config.log_trailing_bytes;
+        if let Some(meta) = self.log.compaction_point(limit, trailing) {
+            self.log.compact(meta.clone());
+            self.persist.compact(meta);
+        }
+    }
+
+    /// Whether the log has room for `bytes` more, after compacting if need be.
+    pub(super) fn make_room(&mut self, bytes: usize) -> bool {
+        if self.log.bytes() + bytes > self.config.log_bytes_max {
+            self.compact(Index(u64::MAX));
+        }
+        self.log.bytes() + bytes <= self.config.log_bytes_max
+    }
+
+    /// Whether `run` has to wait until the state machine is flushed. It must not if that would
+    /// make no room: after a restart nobody may know what is committed, and a log full of such
+    /// entries could otherwise never take the entry that commits them. What it takes then is
+    /// bounded by the leader's log. Nor if it replaces entries.
+    pub(super) fn must_flush_before(&mut self, run: &Run) -> bool {
         let extends = run.first().index > self.log.last().index;
+        let trailing = self.config.log_trailing_bytes;
         extends
-            && self.log.bytes() + run.size() > log_bytes_max
-            && self.log.compaction_point(self.handed_index, log_trailing_bytes).is_some()
+            && !self.make_room(run.size())
+            && self.log.can_compact(self.handed_index, trailing)
     }
 
     /// Hands the state machine over to a snapshot.
@@ -218,12 +245,14 @@ impl State {
         self.persist.reset(meta);
         self.commit_index = last.index;
         self.handed_index = last.index;
+        self.flushed_index = last.index;
     }
 
     /// Starts with a state machine that has applied up to `index` of this log.
     pub(super) fn resume_at(&mut self, index: Index) {
         self.commit_index = self.commit_index.max(index);
         self.handed_index = self.commit_index;
+        self.flushed_index = self.commit_index;
     }
 
     /// Moves what this state has to do into `output`.

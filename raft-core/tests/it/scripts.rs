@@ -43,9 +43,51 @@ macro_rules! scripts {
 }
 
 scripts! {
+    append_ack_is_durable
+    append_conflict_back_off
+    append_late_and_doubled
+    append_message_limit
+    append_pipeline
+    append_replaced_after_its_write
+    append_stale_suffix_not_committed
+    append_truncate
+    append_window
+    commit_figure_8
+    commit_leader_disk
+    commit_needs_quorum
+    compaction_trailing
+    election_check_quorum
+    election_crash_before_vote_is_durable
+    election_higher_term_deposes
+    election_leader_stickiness
+    election_one_vote_a_term
+    election_pre_vote_isolated
+    election_request_waits_for_own_vote
     election_restarted_leader
     election_restoring_node_votes
     election_simple
+    election_single_node
+    election_split_vote
+    election_up_to_date
+    heartbeat_overtakes
+    overload_compacts_without_flush
+    overload_follower
     overload_full_log_takes_noop
     overload_inherited_entries
+    overload_refused_at_the_door
+    read_follower
+    read_leader
+    read_old_ack_not_counted
+    read_retry_has_new_id
+    read_stale_leader
+    read_waits_for_own_term
+    restart_recovers
+    snapshot_crash_before_reset
+    snapshot_failed
+    snapshot_keeps_suffix
+    snapshot_lagging_follower
+    snapshot_stale_and_doubled
+    transfer
+    transfer_catches_up_first
+    transfer_times_out
 }
