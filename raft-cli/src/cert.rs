@@ -73,9 +73,7 @@ pub fn run(args: &Cert, output: &mut Output<'_>) -> Result<(), Failure> {
         CertKind::Node(node) => make_node(&node.dir, node.id, &node.hosts, node.force),
         CertKind::Client(client) => make_client(&client.dir, &client.name, client.force),
     }?;
-    output.print(&files, || {
-        format!("{}\n{}\n", files.certificate.display(), files.key.display())
-    })
+    output.print(&files, || format!("{}\n{}\n", files.certificate.display(), files.key.display()))
 }
 
 /// Makes an authority in `dir`, which is made too if it is missing: valid for ten years.
@@ -86,7 +84,11 @@ pub fn run(args: &Cert, output: &mut Output<'_>) -> Result<(), Failure> {
 pub fn make_authority(dir: &Path, force: bool) -> Result<Files, Failure> {
     fs::create_dir_all(dir).map_err(|source| io_error("create", dir, &source))?;
     let files = Files::of(dir, AUTHORITY);
-    let mut params = params("raft certificate authority", AUTHORITY_DAYS);
+    // A name of its own, or a certificate of another authority would look like a forged one.
+    let number = getrandom::u32()
+        .map_err(|error| Failure::local("cannot draw a random number", &error.into()))?;
+    let name = format!("raft certificate authority {number:08x}");
+    let mut params = params(&name, AUTHORITY_DAYS);
     // Signs leaves only: no authority below it.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -101,12 +103,7 @@ pub fn make_authority(dir: &Path, force: bool) -> Result<Files, Failure> {
 /// # Errors
 /// Of kind `Usage` for a name that cannot be used, `Local` if a file is there already, cannot be
 /// written, or the authority is missing or damaged.
-pub fn make_node(
-    dir: &Path,
-    id: NodeId,
-    hosts: &[String],
-    force: bool,
-) -> Result<Files, Failure> {
+pub fn make_node(dir: &Path, id: NodeId, hosts: &[String], force: bool) -> Result<Files, Failure> {
     let issuer = load_authority(dir)?;
     let mut params = params(&id.to_string(), LEAF_DAYS);
     params.subject_alt_names = vec![
@@ -174,10 +171,8 @@ fn load_authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, Failure> {
         Failure::new(Kind::Local, format!("{}: {error}", file.display()))
     };
     let certificate = read(&files.certificate)?;
-    let key = KeyPair::from_pem(&read(&files.key)?)
-        .map_err(|error| unusable(&files.key, error))?;
-    Issuer::from_ca_cert_pem(&certificate, key)
-        .map_err(|error| unusable(&files.certificate, error))
+    let key = KeyPair::from_pem(&read(&files.key)?).map_err(|error| unusable(&files.key, error))?;
+    Issuer::from_ca_cert_pem(&certificate, key).map_err(|error| unusable(&files.certificate, error))
 }
 
 fn params(common_name: &str, days: u64) -> CertificateParams {

@@ -175,8 +175,7 @@ impl Summary {
     }
 
     fn print(&self, inspection: &Inspection, output: &mut Output<'_>) -> Result<(), Failure> {
-        let groups: Vec<Value> =
-            self.groups.iter().map(|(id, group)| group.json(*id)).collect();
+        let groups: Vec<Value> = self.groups.iter().map(|(id, group)| group.json(*id)).collect();
         let json = json!({ "summary": {
             "rows": self.rows,
             "bytes": self.bytes,

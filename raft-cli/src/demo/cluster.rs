@@ -116,7 +116,8 @@ impl Cluster {
 
     /// Waits for the line a node prints when it serves.
     async fn wait_until_ready(&mut self, id: NodeId) -> Result<(), Failure> {
-        let Some(stdout) = self.children.get_mut(&id).and_then(|node| node.child.stdout.take()) else {
+        let Some(stdout) = self.children.get_mut(&id).and_then(|node| node.child.stdout.take())
+        else {
             return Ok(());
         };
         let mut line = String::new();
@@ -189,9 +190,10 @@ impl Cluster {
         for id in self.children.keys() {
             self.signal(*id, Signal::SIGTERM);
         }
-        let stops = self.children.iter_mut().map(|(id, node)| async {
-            (*id, stop_or_kill(&mut node.child).await)
-        });
+        let stops = self
+            .children
+            .iter_mut()
+            .map(|(id, node)| async { (*id, stop_or_kill(&mut node.child).await) });
         let stopped = join_all(stops).await;
         self.children.clear();
         let failed = |(id, status): (NodeId, Option<ExitStatus>)| {
@@ -203,9 +205,10 @@ impl Cluster {
     /// Waits until some node's process ends; for ever if none runs.
     pub async fn next_exit(&mut self) -> (NodeId, ExitStatus) {
         loop {
-            let waits = self.children.iter_mut().map(|(id, node)| {
-                Box::pin(async { (*id, node.child.wait().await) })
-            });
+            let waits = self
+                .children
+                .iter_mut()
+                .map(|(id, node)| Box::pin(async { (*id, node.child.wait().await) }));
             let waits: Vec<_> = waits.collect();
             if waits.is_empty() {
                 return std::future::pending().await;

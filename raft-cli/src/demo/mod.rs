@@ -80,11 +80,7 @@ async fn run_in(args: &Demo, dir: &Path, output: &mut Output<'_>) -> Result<(), 
     result.and(stopped)
 }
 
-async fn play(
-    args: &Demo,
-    cluster: &mut Cluster,
-    output: &mut Output<'_>,
-) -> Result<(), Failure> {
+async fn play(args: &Demo, cluster: &mut Cluster, output: &mut Output<'_>) -> Result<(), Failure> {
     cluster.start_all().await?;
     let observer = Observer::new(cluster.folder())?;
     observer.leader(LEADER_MAX).await?;

@@ -144,20 +144,15 @@ impl Observer {
     ///
     /// # Errors
     /// As [`Observer::until`].
-    pub async fn new_leader(
-        &self,
-        most: Duration,
-        after: Option<Term>,
-    ) -> Result<Leader, Failure> {
+    pub async fn new_leader(&self, most: Duration, after: Option<Term>) -> Result<Leader, Failure> {
         let majority = self.members.len() / 2 + 1;
         self.until("leader", most, |statuses| {
             let answers: Vec<&NodeStatus> =
                 statuses.iter().filter_map(|(_, status)| status.as_ref().ok()).collect();
             let leads = |node: &&&NodeStatus| node.leader == Some(node.id);
             let leader = answers.iter().filter(leads).max_by_key(|node| node.term)?;
-            let follows = |node: &&&NodeStatus| {
-                node.term == leader.term && node.leader == Some(leader.id)
-            };
+            let follows =
+                |node: &&&NodeStatus| node.term == leader.term && node.leader == Some(leader.id);
             let agree = answers.iter().filter(follows).count() >= majority;
             let is_new = after.is_none_or(|after| leader.term > after);
             (agree && is_new).then_some(Leader { id: leader.id, term: leader.term })

@@ -189,7 +189,10 @@ impl Load {
 
     /// A value that no other line has, so that a mix-up is noticed.
     fn value(&self, line: u64) -> String {
-        format!("value {:016x} of line {line}", (self.run ^ line).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        format!(
+            "value {:016x} of line {line}",
+            (self.run ^ line).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        )
     }
 
     /// Runs `raft import` as anybody would.

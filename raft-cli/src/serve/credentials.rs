@@ -67,15 +67,15 @@ fn check_chain(
         .map_err(|error| unusable(&error))?;
     for name in [server_name(args.id), ANY_NODE.to_owned()] {
         let server = ServerName::try_from(name.clone()).map_err(|error| unusable(&error))?;
-        verifier.verify_server_cert(leaf, between, &server, &[], now).map_err(|error| {
-            match error {
+        verifier.verify_server_cert(leaf, between, &server, &[], now).map_err(
+            |error| match error {
                 Error::InvalidCertificate(
                     CertificateError::NotValidForName
                     | CertificateError::NotValidForNameContext { .. },
                 ) => not_ours(args.id, &cert, &name),
                 error => refused(error),
-            }
-        })?;
+            },
+        )?;
     }
     Ok(())
 }

@@ -106,10 +106,13 @@ impl Running {
             .map_err(|error| starting(dir, &error))?;
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        transport.serve(GROUP, KvService::new(ServiceConfig {
-            election_timeout: plan.election_timeout_max(),
-            ..ServiceConfig::new(node.clone(), GROUP, peers, version)
-        }));
+        transport.serve(
+            GROUP,
+            KvService::new(ServiceConfig {
+                election_timeout: plan.election_timeout_max(),
+                ..ServiceConfig::new(node.clone(), GROUP, peers, version)
+            }),
+        );
         Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
     }
 
@@ -194,11 +197,8 @@ fn binding(error: &BindError) -> Failure {
 fn starting(dir: &Path, error: &StartError) -> Failure {
     match error {
         StartError::Log(error) => storage(dir, error),
-        StartError::WrongIdentity { .. } => {
-            Failure::usage(format!("{}: {error}", dir.display())).advice(
-                "start it with the --id, --cluster and --cluster-token of its first start",
-            )
-        }
+        StartError::WrongIdentity { .. } => Failure::usage(format!("{}: {error}", dir.display()))
+            .advice("start it with the --id, --cluster and --cluster-token of its first start"),
         StartError::Config(_) | StartError::NoMembership => Failure::usage(error),
         _ => Failure::new(Kind::Local, error),
     }

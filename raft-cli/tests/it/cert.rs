@@ -3,13 +3,13 @@
 use raft_cli::cert::{Files, make_authority, make_client, make_node};
 use raft_cli::failure::Kind;
 use raft_core::types::NodeId;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
