@@ -44,13 +44,11 @@ pub fn main(line: Vec<OsString>) -> ExitCode {
     let format = cli.output;
     let mut output = Output::stdout(format);
     let outcome = run(cli, &mut output);
-    match outcome.and(output.finish()) {
+    // Results printed before a failure belong in front of it.
+    let finished = output.finish();
+    match outcome.and(finished) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Results printed before the failure belong in front of it.
-            let _ = output.finish();
-            fail(&failure, format)
-        }
+        Err(failure) => fail(&failure, format),
     }
 }
 

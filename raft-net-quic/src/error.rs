@@ -181,7 +181,8 @@ const fn alert(code: u64) -> Option<u8> {
 /// The remote end refused us.
 fn refused_by_remote(alert: u8) -> String {
     match alert {
-        48 => "it does not trust the authority that signed our certificate".into(),
+        // 51: it trusts an authority of the same name, with another key.
+        48 | 51 => "it does not trust the authority that signed our certificate".into(),
         116 => "it demands a certificate".into(),
         45 => "it says that our certificate has expired".into(),
         42..=46 => "it refused our certificate".into(),
@@ -194,7 +195,10 @@ fn refused_by_remote(alert: u8) -> String {
 fn refused_here(reason: &str) -> String {
     let reason = reason.strip_prefix("invalid peer certificate: ").unwrap_or(reason);
     match reason {
-        "UnknownIssuer" => "its certificate is not signed by a trusted authority".into(),
+        // BadSignature: a trusted authority has the same name, but another key.
+        "UnknownIssuer" | "BadSignature" => {
+            "its certificate is not signed by a trusted authority".into()
+        }
         "Expired" => "its certificate has expired".into(),
         "peer sent no certificates" => "it presented no certificate".into(),
         other => format!("its certificate is refused: {other}"),

@@ -24,7 +24,7 @@ pub struct Export {
     #[arg(value_name = "FILE", default_value = "-")]
     pub file: PathBuf,
     /// The format; told from the file's name if left out, JSON lines on stdout.
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[arg(long, value_name = "jsonl|tsv", value_enum, hide_possible_values = true)]
     pub format: Option<Format>,
     /// Only keys that begin with this.
     #[arg(short, long, value_name = "PREFIX", default_value = "")]

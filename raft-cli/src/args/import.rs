@@ -16,8 +16,7 @@ TSV, a key, a tab, a value:   user/1<TAB>Ann
   with \t \n \r \\ and \xNN for the bytes that need it
 Empty lines are skipped. Of several lines with one key the last wins, as in the file.
 
-Stops at the first bad line, names it, and writes none after it that was not on its way. The
-lines before it are written. Writing a line again is harmless, so a lost answer is retried."#;
+Stops at the first bad line and names it: the lines before it are written, none after it is."#;
 
 /// Load keys and values from JSON lines or TSV.
 #[derive(Args, Clone, Debug)]
@@ -27,7 +26,7 @@ pub struct Import {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The file's format; told from its name if left out.
-    #[arg(long, value_name = "FORMAT", value_enum)]
+    #[arg(long, value_name = "jsonl|tsv", value_enum, hide_possible_values = true)]
     pub format: Option<Format>,
     /// How many lines may be on their way at once.
     #[arg(long, value_name = "N", default_value_t = 256)]

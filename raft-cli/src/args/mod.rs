@@ -47,7 +47,8 @@ Errors are one line on stderr; with `-o json`, one JSON object.";
 #[command(name = "raft", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
     /// How to print results: tables for people, JSON for programs.
-    #[arg(short, long, value_name = "FORMAT", global = true, value_enum, default_value_t)]
+    #[arg(short, long, value_name = "table|json", global = true)]
+    #[arg(value_enum, default_value_t, hide_possible_values = true)]
     pub output: Format,
     /// How to reach a cluster; may stand after the verb as well.
     #[command(flatten)]
@@ -59,7 +60,6 @@ pub struct Cli {
 
 /// The verbs.
 #[derive(Subcommand, Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one value of it per process")]
 pub enum Verb {
     /// Run a whole cluster on this machine.
     Demo(demo::Demo),

@@ -63,7 +63,7 @@ pub fn text(reply: &TxnReply) -> String {
             OpReply::Put { .. } => "put\n".to_owned(),
             OpReply::Delete { deleted, .. } => format!("deleted {deleted}\n"),
             OpReply::Range(range) if range.kvs.is_empty() => "no keys\n".to_owned(),
-            OpReply::Range(range) => format!("\n{}", pairs::table(&range.kvs, false)),
+            OpReply::Range(range) => format!("get\n{}", pairs::table(&range.kvs, false)),
         };
         text.push_str(&format!("{}: {line}", number + 1));
     }

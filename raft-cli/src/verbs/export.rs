@@ -3,6 +3,7 @@
 
 use super::pages::Pages;
 use super::progress::Progress;
+use super::temporary_beside;
 use crate::args::export::Export;
 use crate::client::Store;
 use crate::failure::{Failure, Kind};
@@ -12,7 +13,6 @@ use raft_kv::api::{Consistency, Keys, Range, RangeReply, Revision};
 use serde_json::json;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use tempfile::NamedTempFile;
 
 /// Writes keys and values to a file or stdout.
 ///
@@ -35,8 +35,12 @@ pub async fn run(store: &Store, args: &Export, output: &mut Output<'_>) -> Resul
     let failed = |error: std::io::Error| {
         Failure::local(format!("cannot write {}", args.file.display()), &error)
     };
-    let folder = args.file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let file = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    // Renaming over a device would replace it.
+    if args.file.metadata().is_ok_and(|meta| !meta.is_file()) {
+        return Err(Failure::usage(format!("{} is not a file", args.file.display()))
+            .advice("give another name, or `-` for stdout"));
+    }
+    let file = temporary_beside(&args.file).map_err(failed)?;
     let mut writer = BufWriter::new(file);
     let write = |lines: &[u8]| writer.write_all(lines).map_err(failed);
     let (revision, keys) = pages(store, range, format, write).await?;

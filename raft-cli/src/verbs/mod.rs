@@ -21,9 +21,11 @@ use crate::failure::Failure;
 use bytes::Bytes;
 use raft_kv::api::VALUE_BYTES_MAX;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// A value from the command line; `-` stands for stdin, whose bytes are taken as they are.
 fn read_value(text: &OsStr, escaped: Escaped) -> Result<Bytes, Failure> {
@@ -42,6 +44,15 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let file = File::open(path);
     let file = file.map_err(|error| Failure::local(format!("cannot read {name}"), &error))?;
     read_up_to(file, limit, &name)
+}
+
+/// A file in the folder of `path`, to be renamed to it when it is complete; removed if dropped
+/// before. Readable for those for whom a new file would be.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    let readable = Permissions::from_mode(0o666);
+    tempfile::Builder::new().permissions(readable).tempfile_in(folder)
 }
 
 /// Everything there is to read; more than `limit` bytes are refused, not cut off.

@@ -32,7 +32,10 @@ pub fn rows(answers: Vec<Answer>) -> Vec<Row> {
             Ok(status) => members.iter().find(|member| member.id == status.id),
             Err(_) => members.iter().find(|member| member.address == address),
         };
-        let id = status.as_ref().ok().map(|status| status.id).or(member.map(|member| member.id));
+        let id = match &status {
+            Ok(status) => Some(status.id),
+            Err(_) => member.map(|member| member.id),
+        };
         // Two addresses may lead to one node: it is shown once.
         if id.is_some() && rows.iter().any(|row| row.id == id && row.status.is_ok()) {
             continue;

@@ -17,23 +17,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The addresses of the cluster's nodes. The last is not there.
-pub const ADDRESSES: [&str; 3] = ["n1:1", "n2:2", "n3:3"];
+pub(crate) const ADDRESSES: [&str; 3] = ["n1:1", "n2:2", "n3:3"];
 
 /// What goes wrong.
 #[derive(Clone, Copy, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Every so many writes, the reply is lost after the write ran. 0 for never.
-    pub lose_reply_every: u64,
+    pub(crate) lose_reply_every: u64,
     /// Writes run in another order than they came.
-    pub reorder: bool,
+    pub(crate) reorder: bool,
     /// Every write is answered with "no quorum".
-    pub no_quorum: bool,
+    pub(crate) no_quorum: bool,
     /// Writes from this one on are answered with "no quorum". 0 for none.
-    pub no_quorum_from: u64,
+    pub(crate) no_quorum_from: u64,
 }
 
 #[derive(Clone)]
-pub struct Cluster(Arc<Mutex<Inner>>);
+pub(crate) struct Cluster(Arc<Mutex<Inner>>);
 
 struct Inner {
     store: KvStore,
@@ -47,31 +47,31 @@ struct Inner {
 }
 
 impl Cluster {
-    pub fn new(faults: Faults) -> Self {
+    pub(crate) fn new(faults: Faults) -> Self {
         let store = KvStore::in_memory();
         let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0 };
         Self(Arc::new(Mutex::new(inner)))
     }
 
     /// A client with a deadline long enough for any machine.
-    pub fn client(&self) -> Store {
+    pub(crate) fn client(&self) -> Store {
         self.patient_client(Duration::from_secs(60))
     }
 
-    pub fn patient_client(&self, deadline: Duration) -> Store {
+    pub(crate) fn patient_client(&self, deadline: Duration) -> Store {
         let endpoints = vec![ADDRESSES[0].to_owned(), ADDRESSES[1].to_owned()];
         Store::new(Arc::new(self.clone()), endpoints, deadline)
     }
 
-    pub fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.inner().writes
     }
 
-    pub fn most_at_once(&self) -> u64 {
+    pub(crate) fn most_at_once(&self) -> u64 {
         self.inner().most
     }
 
-    pub fn set_faults(&self, faults: Faults) {
+    pub(crate) fn set_faults(&self, faults: Faults) {
         self.inner().faults = faults;
     }
 
@@ -177,7 +177,7 @@ impl Channel for Node {
 }
 
 /// Runs a verb and returns what it printed and how it ended.
-pub fn printed(
+pub(crate) fn printed(
     format: Format,
     verb: impl AsyncFnOnce(&mut Output<'_>) -> Result<(), Failure>,
 ) -> (String, Result<(), Failure>) {
@@ -190,7 +190,7 @@ pub fn printed(
 }
 
 /// Runs a future on this thread.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be had").block_on(future)
 }

@@ -50,7 +50,7 @@ fn measurements() {
     };
     assert_eq!(
         text(std::slice::from_ref(&measured)),
-        "WORKLOAD  CLIENTS  OPS/S     P50     P90     P99   P99.9     MAX  ERRORS\n\
+        "WORKLOAD  CLIENTS  OPS/S     P50     P90     P99    P99.9     MAX  ERRORS\n\
          put            64    100  501 us  901 us  991 us  1.00 ms  2.50 s       1\n\
          first error with 64 clients: no quorum\n"
     );

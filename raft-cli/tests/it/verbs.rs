@@ -142,7 +142,8 @@ fn a_transaction_from_a_file() {
     let name = file.path().to_str().expect("text").to_owned();
     assert_eq!(
         json(&cluster, &["txn", &name]),
-        "{\"succeeded\":true,\"revision\":2,\"replies\":[{\"put\":{}},{\"delete\":{\"deleted\":0}}]}\n"
+        "{\"succeeded\":true,\"revision\":2,\
+         \"replies\":[{\"put\":{}},{\"delete\":{\"deleted\":0}}]}\n"
     );
     let (text, outcome) = run(&cluster, Format::Table, &["txn", &name]);
     assert_eq!(outcome.expect_err("not met").kind, Kind::No);

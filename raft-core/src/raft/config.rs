@@ -1,6 +1,6 @@
 //! The core's configuration: all durations in ticks, all limits in bytes or counts.
 
-use crate::types::NodeId;
+use crate::types::{Entry, NodeId};
 
 /// Configuration of [`Raft`](super::Raft). `Default` gives every value but `id`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -73,8 +73,12 @@ impl Config {
         if self.in_flight_max == 0 || self.message_bytes_max == 0 {
             return refuse("in_flight_max and message_bytes_max must be at least 1");
         }
-        if self.log_trailing_bytes >= self.log_bytes_max {
-            return refuse("log_trailing_bytes must be below log_bytes_max");
+        let largest = self.command_bytes_max.saturating_add(Entry::OVERHEAD);
+        if self.uncommitted_bytes_max < largest {
+            return refuse("uncommitted_bytes_max must have room for the largest command");
+        }
+        if self.log_bytes_max.saturating_sub(self.log_trailing_bytes) < largest {
+            return refuse("log_bytes_max must exceed log_trailing_bytes by the largest command");
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ impl Follower {
             return Next::Stay;
         }
         state.reset_election_timer();
-        if !state.is_voter() || state.restoring.is_some() {
+        if !state.may_campaign() {
             // Not to be elected; but the leader is not to be believed alive either.
             return Next::Follower { term: state.term(), leader: None };
         }
@@ -70,7 +70,7 @@ impl Follower {
 
     /// The leader asks this caught-up follower to take over at once (thesis §3.10).
     pub(super) fn on_timeout_now(&self, state: &State) -> Next {
-        if !state.is_voter() || state.restoring.is_some() {
+        if !state.may_campaign() {
             return Next::Stay;
         }
         Next::Candidate { pre_vote: false, transfer: true }
@@ -91,7 +91,7 @@ fn take_entries(state: &mut State, run: &Run) -> bool {
         return false;
     }
     let Some(missing) = state.log.missing(run) else { return true };
-    if state.log.bytes() + missing.size() > state.config.log_bytes_max {
+    if state.must_compact_before(&missing) {
         // Unacknowledged: the leader sends again once there is room.
         return false;
     }

@@ -2,7 +2,7 @@
 //! simulator and the model checker call these; they are cheap enough for any test.
 
 use super::{Raft, Role};
-use crate::types::{LogId, NodeId};
+use crate::types::{Index, LogId, NodeId};
 
 /// What must hold of one node at any time.
 ///
@@ -61,16 +61,31 @@ pub fn check_change(before: &Raft, after: &Raft) {
     }
 }
 
+/// For checkers that watch a whole cluster.
 impl Raft {
-    /// The log as ids, from its boundary on: for tests that compare logs.
-    pub fn log_ids(&self) -> Vec<LogId> {
-        let log = &self.state.log;
-        let indexes = log.start().index.0..=log.last().index.0;
-        indexes.filter_map(|index| log.id_at(crate::types::Index(index))).collect()
-    }
-
     /// The node this is.
     pub const fn id(&self) -> NodeId {
         self.state.id()
+    }
+
+    /// The entry the log starts after.
+    pub const fn log_start(&self) -> LogId {
+        self.state.log.start()
+    }
+
+    /// The last entry, or the boundary.
+    pub const fn last_log(&self) -> LogId {
+        self.state.log.last()
+    }
+
+    /// The id of the entry at `index`, if it is known; also of the boundary.
+    pub fn log_id_at(&self, index: Index) -> Option<LogId> {
+        self.state.log.id_at(index)
+    }
+
+    /// The log as ids, from its boundary on.
+    pub fn log_ids(&self) -> Vec<LogId> {
+        let indexes = self.log_start().index.0..=self.last_log().index.0;
+        indexes.filter_map(|index| self.log_id_at(Index(index))).collect()
     }
 }

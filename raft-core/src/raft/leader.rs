@@ -45,7 +45,7 @@ impl Leader {
             first_index: next,
             since: state.now,
             heartbeat_due: state.now,
-            uncommitted_bytes: 0,
+            uncommitted_bytes: state.log.bytes_after(state.commit_index()),
             confirmations: Confirmations::default(),
             transfer: None,
         };
@@ -175,8 +175,7 @@ impl Leader {
             return;
         }
         let newly = state.log.slice(state.commit_index().next(), index);
-        let bytes: usize = newly.iter().map(|run| run.size()).sum();
-        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
+        self.uncommitted_bytes -= newly.iter().map(|run| run.size()).sum::<usize>();
         state.commit(index);
     }
 

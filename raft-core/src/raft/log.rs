@@ -52,6 +52,11 @@ impl Log {
         self.bytes
     }
 
+    /// Bytes of the sealed entries above `index`.
+    pub(super) fn bytes_after(&self, index: Index) -> usize {
+        self.slice(index.next(), self.last.index).iter().map(Run::size).sum()
+    }
+
     /// The configuration in force: the latest in the log, committed or not (§6).
     pub(super) fn membership(&self) -> &Membership {
         &self.memberships.last().expect("the boundary has one").1

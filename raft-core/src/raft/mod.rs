@@ -12,6 +12,7 @@ mod io;
 mod leader;
 mod log;
 mod message;
+mod notation;
 mod persist;
 mod progress;
 mod read;
@@ -189,9 +190,9 @@ impl Raft {
     }
 
     /// Campaigns at once, without waiting for the election timer: for tests and tools that count no
-    /// ticks. Does nothing on a leader or a node without a vote.
+    /// ticks. Does nothing on a leader or a node that may not be elected.
     pub fn campaign(&mut self) {
-        if self.state.is_voter() && !matches!(self.role, Role::Leader(_)) {
+        if self.state.may_campaign() && !matches!(self.role, Role::Leader(_)) {
             self.enter(Next::Candidate { pre_vote: true, transfer: false });
         }
     }
@@ -272,7 +273,7 @@ impl Raft {
         if known.is_none() || !matches!(self.role, Role::Follower(_)) {
             self.enter(Next::Follower { term, leader: Some(leader) });
         }
-        self.state.reset_election_timer();
+        self.state.note_leader();
     }
 
     fn dispatch(&mut self, from: NodeId, message: Message) -> Next {
@@ -306,7 +307,8 @@ impl Raft {
     }
 
     fn on_restored(&mut self, meta: SnapshotMeta) -> Next {
-        if self.state.restoring.take().is_some_and(|expected| expected == meta) {
+        if self.state.restoring.as_ref() == Some(&meta) {
+            self.state.restoring = None;
             self.state.reset_log(meta);
             let leader = self.state.leader;
             if let Role::Follower(follower) = &self.role {

@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) now: u64,
     /// When each peer was last heard of, in ticks since the start.
     heard: BTreeMap<NodeId, u64>,
+    /// When `leader` was last heard leading.
+    leader_heard_at: u64,
     /// When the election timer of a follower or candidate runs out.
     pub(super) election_due: u64,
     pub(super) reads: Reads,
@@ -52,6 +54,7 @@ impl State {
             restoring: None,
             now: 0,
             heard: BTreeMap::new(),
+            leader_heard_at: 0,
             election_due: 0,
             reads,
             rng,
@@ -130,9 +133,10 @@ impl State {
         Message::AppendEntriesResponse { outcome, read_seq: 0 }
     }
 
-    /// Whether this node counts toward a quorum, and so may campaign.
-    pub(super) fn is_voter(&self) -> bool {
-        self.log.membership().is_voter(self.id())
+    /// Whether this node may be elected: it counts toward a quorum, and its log is not about to be
+    /// replaced by a snapshot's.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.log.membership().is_voter(self.id()) && self.restoring.is_none()
     }
 
     /// The other members, voters and learners.
@@ -152,11 +156,17 @@ impl State {
         self.heard.get(&node).copied()
     }
 
-    /// Whether a leader was heard within the shortest election timeout: then nobody else is to be
-    /// elected (thesis §4.2.3).
+    /// Notes that the leader leads: nobody need campaign for a while.
+    pub(super) fn note_leader(&mut self) {
+        self.leader_heard_at = self.now;
+        self.reset_election_timer();
+    }
+
+    /// Whether a leader was heard leading within the shortest election timeout: then nobody else is
+    /// to be elected (thesis §4.2.3).
     pub(super) fn hears_leader(&self) -> bool {
-        let heard = self.leader.and_then(|leader| self.heard_at(leader));
-        heard.is_some_and(|at| self.now < at + u64::from(self.config.election_ticks_min))
+        let until = self.leader_heard_at + u64::from(self.config.election_ticks_min);
+        self.leader.is_some() && self.now < until
     }
 
     /// Starts the election timer anew with a random length (§5.2).
@@ -181,6 +191,18 @@ impl State {
         );
         self.log.append(run.clone());
         self.persist.append(run);
+    }
+
+    /// Whether the log is full, and compacting what was applied would make room for `run`. What it
+    /// would not help must be taken: after a restart nobody may know what is committed, and a log
+    /// full of such entries could otherwise never take the entry that commits them. What comes then
+    /// is bounded by the log of the leader.
+    pub(super) fn must_compact_before(&self, run: &Run) -> bool {
+        let Config { log_bytes_max, log_trailing_bytes, .. } = self.config;
+        let extends = run.first().index > self.log.last().index;
+        extends
+            && self.log.bytes() + run.size() > log_bytes_max
+            && self.log.compaction_point(self.handed_index, log_trailing_bytes).is_some()
     }
 
     /// Hands the state machine over to a snapshot.

@@ -16,9 +16,11 @@ pub(super) struct VoteRequest {
 impl State {
     /// Whether the request is to be turned down before its term is even looked at: a leader is
     /// alive, and it did not ask for this election itself (thesis §4.2.3). Otherwise a node that
-    /// cannot hear the leader would depose it again and again.
+    /// cannot hear the leader would depose it again and again. A leader that asks for votes has
+    /// ceased to lead: it was restarted.
     pub(super) fn is_disruptive(&self, request: VoteRequest, leads: bool) -> bool {
-        !request.transfer && (leads || self.hears_leader())
+        let leader_asks = self.leader == Some(request.from);
+        !request.transfer && !leader_asks && (leads || self.hears_leader())
     }
 
     /// Grants or refuses, and says so. The answer to a real vote leaves once the vote is durable.
@@ -28,7 +30,8 @@ impl State {
         let up_to_date = last_log >= self.log.last();
         // A pre-vote is for the next term, in which nobody has voted yet.
         let free = pre_vote || self.vote().is_none_or(|vote| vote == from);
-        let granted = up_to_date && free && self.restoring.is_none();
+        // A node that restores a snapshot votes: it has acknowledged nothing of what it restores.
+        let granted = up_to_date && free;
         if granted && !pre_vote {
             self.set_hard_state(self.term(), Some(from));
             // Whoever has just voted gives the candidate time to win.

@@ -1,3 +1,5 @@
-//! The integration tests of the crate.
+//! Tests of the core from outside.
 
 mod node;
+mod random;
+mod scripts;

@@ -55,6 +55,7 @@
 
 mod checkpoint;
 mod format;
+mod key;
 mod mvcc;
 mod record;
 mod run;

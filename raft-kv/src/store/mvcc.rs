@@ -2,8 +2,9 @@
 //!
 //! It knows no log, no session and no disk, and checks no limits: whoever calls has validated. A
 //! change takes one allocation for the record - shared with the list that the next checkpoint will
-//! write - and, for a key never seen before, one for the key.
+//! write - and, for a long key never seen before, one for the key.
 
+use super::key::Key;
 use super::record::{Header, Record};
 use crate::api::{KeyValue, Keys, Range, RangeReply, Revision};
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ const REVISION_EMPTY: u64 = 1;
 
 /// The keys with all their versions.
 pub(super) struct Mvcc {
-    keys: BTreeMap<Box<[u8]>, History>,
+    keys: BTreeMap<Key, History>,
     /// Keys that exist, those of `keys` less the deleted ones.
     live: u64,
     log: ChangeLog,
@@ -121,7 +122,7 @@ impl Mvcc {
         for (key, history) in self.keys.range_mut::<[u8], _>(bounds) {
             if history.alive {
                 each(&history.latest);
-                history.advance(self.log.push_deletion(key));
+                history.advance(self.log.push_deletion(key.as_bytes()));
                 deleted += 1;
             }
         }

@@ -3,12 +3,12 @@
 //! written, and never name one that is not.
 
 use crate::failure::Failure;
+use crate::verbs::temporary_beside;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Lines written, of a file whose lines are acknowledged in any order.
 pub struct Ledger {
@@ -127,9 +127,8 @@ impl Resume {
     pub fn store(&self, lines: u64) -> Result<(), Failure> {
         let text = ResumeText { source: self.source.clone(), lines };
         let text = serde_json::to_string(&text).expect("a string and a number are JSON");
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let store = || {
-            let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+            let mut file = temporary_beside(&self.path)?;
             writeln!(file, "{text}")?;
             file.as_file().sync_data()?;
             file.persist(&self.path).map_err(|error| error.error)?;

@@ -167,7 +167,7 @@ impl Writer {
             }
         }
         let failed = self.failed.take().map(|(_, failure)| failure);
-        failed.or(self.stop.take()).map_or(Ok(()), Err)
+        failed.or_else(|| self.stop.take()).map_or(Ok(()), Err)
     }
 
     const fn failed(&self) -> bool {

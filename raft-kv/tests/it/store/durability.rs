@@ -136,7 +136,7 @@ fn a_flipped_byte_is_noticed_or_did_not_matter() {
     let damaged = directory.path().join("damaged.redb");
     let mut refused = 0;
     let mut named = 0;
-    for offset in (0..bytes.len()).step_by(bytes.len() / 300) {
+    for offset in (0..bytes.len()).step_by(bytes.len() / 150) {
         let mut copy = bytes.clone();
         copy[offset] ^= 0x10;
         fs::write(&damaged, copy).unwrap();
@@ -148,7 +148,7 @@ fn a_flipped_byte_is_noticed_or_did_not_matter() {
             }
         }
     }
-    assert!(refused > 10 && named > 5, "{refused} refused, {named} naming the revision");
+    assert!(refused > 5 && named > 2, "{refused} refused, {named} naming the revision");
 }
 
 #[test]

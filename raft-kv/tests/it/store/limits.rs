@@ -81,7 +81,7 @@ fn duplicate_keys() {
     let range = Keys::Range { start: "a".into(), end: Some("c".into()) };
     refused(&mut fed, txn(vec![put("b", "1"), put("b", "2")]), duplicate);
     refused(&mut fed, txn(vec![put("b", "1"), delete(one("b"))]), duplicate);
-    refused(&mut fed, txn(vec![delete(range.clone()), put("b", "1")]), duplicate);
+    refused(&mut fed, txn(vec![delete(range), put("b", "1")]), duplicate);
     refused(&mut fed, txn(vec![delete(Keys::all()), put("b", "1")]), duplicate);
     let fine = Txn {
         success: vec![put("b", "1"), put("c", "1"), delete(Keys::prefix("a"))],

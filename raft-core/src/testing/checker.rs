@@ -1,0 +1,191 @@
+//! What must hold of a whole cluster: the properties of the paper's figure 3, and that nobody is
+//! told what is not durable.
+//!
+//! It stands outside: it sees what nodes send, write, commit and apply, and keeps its own record of
+//! it for ever. It never changes anything. Every method panics, with the values, when a property
+//! is broken; that is its only purpose.
+
+use crate::raft::{AppendOutcome, Envelope, Loaded, Message, Raft};
+use crate::types::{Index, LogId, Membership, NodeId, Payload, Run, Term};
+use std::collections::BTreeMap;
+
+/// The record of a cluster's life so far.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    membership: Membership,
+    leaders: BTreeMap<Term, NodeId>,
+    ballots: BTreeMap<(Term, NodeId), NodeId>,
+    /// Every entry ever appended anywhere, with its predecessor.
+    entries: BTreeMap<LogId, (LogId, Payload)>,
+    /// Entry `index` is at `index - 1`.
+    committed: Vec<Committed>,
+    /// Digest of the state machine after entry `index`, at `index - 1`.
+    states: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Committed {
+    id: LogId,
+    /// The term of the leader that committed it.
+    by: Term,
+}
+
+impl Checker {
+    /// A record of a cluster in which nothing has happened. `membership` stays in force.
+    pub const fn new(membership: Membership) -> Self {
+        Self {
+            membership,
+            leaders: BTreeMap::new(),
+            ballots: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            committed: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+
+    /// How far the cluster has committed.
+    pub const fn committed(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// The entry committed at `index`, if one is.
+    pub fn committed_id(&self, index: Index) -> Option<LogId> {
+        let position = (index.0 as usize).checked_sub(1)?;
+        self.committed.get(position).map(|committed| committed.id)
+    }
+
+    /// Log Matching (figure 3): an id never names two entries, nor two predecessors. By induction,
+    /// equal ids then mean equal prefixes.
+    pub fn on_append(&mut self, prev: LogId, run: &Run) {
+        let mut prev = prev;
+        for entry in run.entries() {
+            assert!(entry.id.index == prev.index.next(), "{} after {prev}", entry.id);
+            let (known_prev, known) =
+                self.entries.entry(entry.id).or_insert_with(|| (prev, entry.payload.clone()));
+            assert!(*known_prev == prev, "{} follows both {known_prev} and {prev}", entry.id);
+            assert!(
+                *known == entry.payload,
+                "{} names both {known} and {}",
+                entry.id,
+                entry.payload
+            );
+            prev = entry.id;
+        }
+    }
+
+    /// Election Safety and Leader Completeness (figure 3) of a node that leads.
+    pub fn on_leader(&mut self, raft: &Raft) {
+        let (id, term) = (raft.id(), raft.term());
+        if let Some(known) = self.leaders.insert(term, id) {
+            assert!(known == id, "both {known} and {id} lead in term {term}");
+            return;
+        }
+        for committed in self.committed.iter().filter(|committed| committed.by < term) {
+            let index = committed.id.index;
+            let own = raft.log_id_at(index);
+            assert!(
+                index < raft.log_start().index || own == Some(committed.id),
+                "{id} leads term {term} without {}, which term {} committed; it has {own:?}",
+                committed.id,
+                committed.by
+            );
+        }
+    }
+
+    /// State Machine Safety (figure 3) of a node that has committed beyond `from`; whether it is
+    /// the first to do so.
+    pub fn on_commit(&mut self, raft: &Raft, from: Index) -> bool {
+        let known = self.committed();
+        for index in from.0 + 1..=raft.commit_index().0 {
+            let id = raft.log_id_at(Index(index));
+            match (self.committed.get(index as usize - 1), id) {
+                // Compacted, or covered by a snapshot.
+                (Some(_), None) => {}
+                (Some(committed), Some(id)) => assert!(
+                    committed.id == id,
+                    "{} commits {id} where {} was committed",
+                    raft.id(),
+                    committed.id
+                ),
+                (None, Some(id)) => self.committed.push(Committed { id, by: raft.term() }),
+                (None, None) => panic!("{} commits {index}, which nobody has", raft.id()),
+            }
+        }
+        self.committed() > known
+    }
+
+    /// What is committed is on the disks of a quorum, now and for ever.
+    pub fn on_disk_change<'a>(&self, disk_of: impl Fn(NodeId) -> &'a Loaded) {
+        let Some(Committed { id, .. }) = self.committed.last() else { return };
+        // One entry stands for all before it: logs match.
+        let durable = self.membership.is_quorum(|node| holds(disk_of(node), *id));
+        assert!(durable, "committed {id} is not on the disks of a quorum");
+    }
+
+    /// The durability rule: a message leaves only once the sender's disk holds what it promises.
+    pub fn on_send(&mut self, envelope: &Envelope, disk: &Loaded) {
+        let Envelope { from, to, term, .. } = *envelope;
+        let durable = disk.hard_state;
+        assert!(durable.term >= term, "{envelope}: the disk of {from} is in term {}", durable.term);
+        // In a later term the node has lived on; what it promised was on disk before that.
+        let lived_on = durable.term > term;
+        match envelope.message {
+            Message::RequestVote { pre_vote: false, .. } => self.on_ballot(term, from, from),
+            Message::RequestVoteResponse { granted: true, pre_vote: false } => {
+                let vote = durable.vote;
+                assert!(lived_on || vote == Some(to), "{envelope}: {from} has voted {vote:?}");
+                self.on_ballot(term, from, to);
+            }
+            Message::AppendEntriesResponse { outcome: AppendOutcome::Matched(index), .. } => {
+                let last = disk.last_index();
+                assert!(lived_on || last >= index, "{envelope}: the disk of {from} ends at {last}");
+            }
+            Message::AppendEntries(_) | Message::InstallSnapshot { .. } => {
+                let leader = self.leaders.get(&term);
+                assert!(leader == Some(&from), "{envelope}: the leader of the term is {leader:?}");
+            }
+            _ => {}
+        }
+    }
+
+    /// One vote a term (§5.2), across restarts.
+    fn on_ballot(&mut self, term: Term, voter: NodeId, candidate: NodeId) {
+        let known = *self.ballots.entry((term, voter)).or_insert(candidate);
+        assert!(known == candidate, "{voter} votes for {known} and {candidate} in term {term}");
+    }
+
+    /// Term and vote on a disk: the term never falls, the vote stays within a term.
+    pub fn on_hard_state(&self, node: NodeId, before: &Loaded, after: &Loaded) {
+        let (old, new) = (before.hard_state, after.hard_state);
+        assert!(new.term >= old.term, "{node}: durable term falls, {} to {}", old.term, new.term);
+        let kept = new.term > old.term || old.vote.is_none() || new.vote == old.vote;
+        assert!(kept, "{node}: durable vote changes in term {}", new.term);
+    }
+
+    /// Every state machine goes through the same states: `digest` is that after `id`.
+    pub fn on_apply(&mut self, node: NodeId, id: LogId, digest: u64) {
+        let position = id.index.0 as usize - 1;
+        let committed = self.committed.get(position).map(|committed| committed.id);
+        assert!(committed == Some(id), "{node} applies {id}, committed is {committed:?}");
+        match self.states.get(position) {
+            Some(known) => assert!(*known == digest, "{node}: another state after {id}"),
+            None => {
+                assert!(self.states.len() == position, "{node} applies {id} too early");
+                self.states.push(digest);
+            }
+        }
+    }
+
+    /// Linearizable reads (thesis §6.4): a read sees what was committed when it began.
+    pub fn on_read(&self, node: NodeId, began: Index, answered: Index) {
+        assert!(answered >= began, "{node}: a read begun at {began} is answered at {answered}");
+        let committed = self.committed();
+        assert!(answered <= committed, "{node}: a read at {answered} beyond commit {committed}");
+    }
+}
+
+/// Whether a disk holds the committed entry `id`, itself or in a snapshot.
+fn holds(disk: &Loaded, id: LogId) -> bool {
+    let term = || disk.entries.iter().rev().find_map(|run| run.term_at(id.index));
+    disk.snapshot.last.index >= id.index || term() == Some(id.term)
+}

@@ -1,0 +1,361 @@
+//! A cluster in one thread: cores, a pool of messages, disks that complete when told to, and state
+//! machines that keep a digest.
+//!
+//! It decides nothing: its driver says which message arrives, which write completes, who crashes.
+//! A crash keeps what was written and nothing else. After every step the invariants of the node and
+//! of the cluster are checked; a broken one panics.
+
+use super::checker::Checker;
+use super::server::{Server, initial};
+use crate::raft::{
+    Apply, Config, Envelope, Input, Loaded, Message, Output, Raft, Refusal, TransferRefusal, Write,
+    check, check_change,
+};
+use crate::types::{Index, LogId, Membership, NodeId, Run, SnapshotMeta, WriteSeq};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Display, Write as _};
+
+/// Nodes, the messages between them, and everything that was observed.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    servers: BTreeMap<NodeId, Server>,
+    /// Messages under way, oldest first.
+    pool: Vec<Envelope>,
+    /// Links that carry nothing, by sender and receiver.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Digests of the snapshots that were ever sent.
+    snapshots: BTreeMap<LogId, u64>,
+    checker: Checker,
+    trace: Option<String>,
+}
+
+impl Cluster {
+    /// Voters `n1` to `n<nodes>` in term 0 with empty logs, alive and connected. `config` is
+    /// theirs but for the id; `seed` decides every random choice. With `traced`, what happens is
+    /// written down for [`Cluster::take_trace`].
+    ///
+    /// # Panics
+    /// If `config` makes no sense.
+    pub fn new(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
+        let membership = initial(nodes);
+        let new = |id| (id, Server::new(Config { id, ..config.clone() }, &membership, seed));
+        Self {
+            servers: (1..=nodes).map(NodeId).map(new).collect(),
+            pool: Vec::new(),
+            cut: BTreeSet::new(),
+            snapshots: BTreeMap::new(),
+            checker: Checker::new(membership),
+            trace: traced.then(String::new),
+        }
+    }
+
+    /// The nodes, by id.
+    pub const fn servers(&self) -> &BTreeMap<NodeId, Server> {
+        &self.servers
+    }
+
+    /// The server `id`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn server(&self, id: NodeId) -> &Server {
+        self.servers.get(&id).unwrap_or_else(|| panic!("there is no {id}"))
+    }
+
+    fn server_mut(&mut self, id: NodeId) -> &mut Server {
+        self.servers.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"))
+    }
+
+    /// Messages under way, oldest first.
+    pub fn pool(&self) -> &[Envelope] {
+        &self.pool
+    }
+
+    /// What was observed.
+    pub const fn checker(&self) -> &Checker {
+        &self.checker
+    }
+
+    /// What happened since the last call, a line per event.
+    pub fn take_trace(&mut self) -> String {
+        self.trace.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A tick of the clock of `id`.
+    pub fn tick(&mut self, id: NodeId) {
+        self.act(id, |raft| raft.step(Input::Tick));
+    }
+
+    /// `id` campaigns at once.
+    pub fn campaign(&mut self, id: NodeId) {
+        self.act(id, Raft::campaign);
+    }
+
+    /// Proposes commands on `id` within one turn; one result for each.
+    pub fn propose(&mut self, id: NodeId, commands: &[Bytes]) -> Vec<Result<LogId, Refusal>> {
+        let propose = |raft: &mut Raft| commands.iter().map(|x| raft.propose(x.clone())).collect();
+        self.act(id, propose).unwrap_or_default()
+    }
+
+    /// Asks `id` for a linearizable read.
+    pub fn read(&mut self, id: NodeId) {
+        let began = self.checker.committed();
+        let server = self.server_mut(id);
+        let Some(raft) = &mut server.raft else { return };
+        let read = raft.read();
+        server.reads.insert(read, began);
+        let term = raft.term();
+        self.note(format_args!("{id}@{term} read {read}"));
+        self.act(id, |_| {});
+    }
+
+    /// Asks `id` to hand leadership over.
+    pub fn transfer(
+        &mut self,
+        id: NodeId,
+        to: Option<NodeId>,
+    ) -> Option<Result<NodeId, TransferRefusal>> {
+        self.act(id, |raft| raft.transfer_leadership(to))
+    }
+
+    /// The message at `position` of the pool arrives, or is lost if its link is cut or its receiver
+    /// down.
+    pub fn deliver(&mut self, position: usize) {
+        let envelope = self.pool.remove(position);
+        let (from, to) = (envelope.from, envelope.to);
+        let reaches = self.servers.get(&to).is_some_and(|server| server.raft.is_some());
+        if !reaches || self.cut.contains(&(from, to)) {
+            return self.note(format_args!("{envelope} (lost)"));
+        }
+        self.act(to, |raft| raft.step(Input::Message(envelope)));
+    }
+
+    /// The message at `position` of the pool is lost.
+    pub fn drop_message(&mut self, position: usize) {
+        let envelope = self.pool.remove(position);
+        self.note(format_args!("{envelope} (lost)"));
+    }
+
+    /// The message at `position` of the pool arrives twice: a copy goes to the end.
+    pub fn duplicate(&mut self, position: usize) {
+        let envelope = self.pool[position].clone();
+        self.note(format_args!("{envelope} (doubled)"));
+        self.pool.push(envelope);
+    }
+
+    /// Puts a message into the pool that nobody sent.
+    pub fn inject(&mut self, envelope: Envelope) {
+        self.pool.push(envelope);
+    }
+
+    /// Nothing sent by `from` reaches `to` any more.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Every link works again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// The disk of `id` completes its writes up to `until`, or all of them, and reports the last.
+    pub fn persist(&mut self, id: NodeId, until: Option<WriteSeq>) {
+        let until = until.unwrap_or(WriteSeq(u64::MAX));
+        let Some(seq) = self.write_through(id, until) else { return };
+        let term = self.server(id).raft.as_ref().map_or(0, |raft| raft.term().0);
+        self.note(format_args!("{id}@{term} persisted {seq}"));
+        self.act(id, |raft| raft.step(Input::Persisted(seq)));
+    }
+
+    /// `id` stops. Of its unreported writes, those up to `kept` reached the disk.
+    pub fn crash(&mut self, id: NodeId, kept: Option<WriteSeq>) {
+        self.write_through(id, kept.unwrap_or(WriteSeq(0)));
+        self.server_mut(id).crash();
+        self.note(format_args!("{id} crash"));
+    }
+
+    fn write_through(&mut self, id: NodeId, until: WriteSeq) -> Option<WriteSeq> {
+        let server = self.server_mut(id);
+        let before = server.disk.clone();
+        let last = server.write_through(until);
+        let server = &self.servers[&id];
+        self.checker.on_hard_state(id, &before, &server.disk);
+        self.checker.on_disk_change(|node| &self.servers[&node].disk);
+        last
+    }
+
+    /// `id` starts again from its disk and its state machine.
+    pub fn restart(&mut self, id: NodeId) {
+        let server = self.server_mut(id);
+        if server.raft.is_some() {
+            return;
+        }
+        server.start();
+        self.note(format_args!("{id} restart"));
+        self.act(id, |_| {});
+    }
+
+    /// Replaces the disk of `id`, which must be down, by one that holds `disk`.
+    pub fn replace_disk(&mut self, id: NodeId, disk: Loaded) {
+        let mut prev = disk.snapshot.last;
+        for run in &disk.entries {
+            self.checker.on_append(prev, run);
+            prev = run.last();
+        }
+        self.server_mut(id).disk = disk;
+    }
+
+    /// The state machine of `id` makes everything applied durable, and says so.
+    pub fn flush(&mut self, id: NodeId) {
+        let Some(meta) = self.server_mut(id).machine.flush() else { return };
+        self.note(format_args!("{id} flushed {meta}"));
+        self.act(id, |raft| raft.step(Input::Flushed(meta)));
+    }
+
+    /// `from` sends the snapshot its core asked for, or fails to; whether it was asked at all.
+    pub fn send_snapshot(&mut self, from: NodeId, to: NodeId, ok: bool) -> bool {
+        let server = self.server_mut(from);
+        let Some(term) = server.asked.remove(&to) else { return false };
+        let (meta, digest) = server.machine.durable();
+        if ok {
+            self.snapshots.insert(meta.last, digest);
+            let message = Message::InstallSnapshot { meta: meta.clone() };
+            let envelope = Envelope { from, to, term, message };
+            self.note(format_args!("{envelope}"));
+            self.pool.push(envelope);
+        }
+        self.act(from, |raft| raft.step(Input::SnapshotSent { to, meta, ok }));
+        true
+    }
+
+    /// The state machine of `id` finishes the restore it was asked for, durably.
+    pub fn restore(&mut self, id: NodeId) {
+        let server = self.servers.get_mut(&id).expect("the caller knows the node");
+        let Some(meta) = server.restoring.take() else { return };
+        let digest = self.snapshots[&meta.last];
+        server.machine.restore(meta.clone(), digest);
+        self.note(format_args!("{id} restored {meta}"));
+        self.act(id, |raft| raft.step(Input::Restored(meta)));
+    }
+
+    /// Lets `step` work on the core of `id`, if it is up, and carries out what comes of it.
+    fn act<T>(&mut self, id: NodeId, step: impl FnOnce(&mut Raft) -> T) -> Option<T> {
+        let raft = self.server_mut(id).raft.as_mut()?;
+        let before = raft.clone();
+        let result = step(raft);
+        let output = raft.take_output();
+        let after = raft.clone();
+        check(&after);
+        check_change(&before, &after);
+        if self.trace.is_some() {
+            self.note_role(&before, &after);
+        }
+        if after.is_leader() {
+            self.checker.on_leader(&after);
+        }
+        self.carry_out(&before, &after, output);
+        Some(result)
+    }
+
+    fn carry_out(&mut self, before: &Raft, after: &Raft, output: Output) {
+        let (id, term) = (after.id(), after.term());
+        if let Some(write) = output.write {
+            self.take_write(before, after, write);
+        }
+        for envelope in output.messages {
+            self.note(format_args!("{envelope}"));
+            self.checker.on_send(&envelope, &self.servers[&id].disk);
+            self.pool.push(envelope);
+        }
+        if after.commit_index() > before.commit_index() {
+            self.note(format_args!("{id}@{term} commit {}", after.commit_index()));
+            if self.checker.on_commit(after, before.commit_index()) {
+                self.checker.on_disk_change(|node| &self.servers[&node].disk);
+            }
+        }
+        for apply in output.apply {
+            match apply {
+                Apply::Entries(run) => self.apply(after, &run),
+                Apply::Restore(meta) => self.start_restore(after, meta),
+            }
+        }
+        for (read, index) in output.reads {
+            self.note(format_args!("{id}@{term} read {read} index={index}"));
+            let began = self.server_mut(id).reads.remove(&read).expect("a read that was asked for");
+            self.checker.on_read(id, began, index);
+        }
+        for to in output.send_snapshot {
+            self.note(format_args!("{id}@{term} snapshot for {to}"));
+            self.server_mut(id).asked.insert(to, term);
+        }
+    }
+
+    fn take_write(&mut self, before: &Raft, after: &Raft, write: Write) {
+        let (id, term) = (after.id(), after.term());
+        let mut last = before.last_log();
+        for run in super::server::appended(&write) {
+            let first = run.first();
+            let prev = after.log_id_at(first.index.previous());
+            self.checker.on_append(prev.unwrap_or(LogId::ZERO), run);
+            if first.index <= last.index {
+                self.note(format_args!("{id}@{term} truncate from {}", first.index));
+            }
+            for entry in run.entries() {
+                self.note(format_args!("{id}@{term} append {entry}"));
+            }
+            last = run.last();
+        }
+        self.note(format_args!("{id}@{term} write {write}"));
+        self.server_mut(id).writes.push_back(write);
+    }
+
+    fn apply(&mut self, raft: &Raft, run: &Run) {
+        let (id, term) = (raft.id(), raft.term());
+        for entry in run.entries() {
+            self.note(format_args!("{id}@{term} apply {entry}"));
+            let digest = self.server_mut(id).machine.apply(entry);
+            self.checker.on_apply(id, entry.id, digest);
+        }
+    }
+
+    fn start_restore(&mut self, raft: &Raft, meta: SnapshotMeta) {
+        let (id, term) = (raft.id(), raft.term());
+        self.note(format_args!("{id}@{term} restore {meta}"));
+        let replaced = self.server_mut(id).restoring.replace(meta);
+        assert!(replaced.is_none(), "{id} restores two snapshots at once");
+    }
+
+    fn note_role(&mut self, before: &Raft, after: &Raft) {
+        let (old, new) = (before.status(), after.status());
+        if (old.role, old.term, old.leader) == (new.role, new.term, new.leader) {
+            return;
+        }
+        let leader = new.leader.filter(|leader| *leader != new.id);
+        let leader = leader.map(|leader| format!(" of {leader}")).unwrap_or_default();
+        self.note(format_args!("{}@{} {}{leader}", new.id, new.term, new.role));
+    }
+
+    fn note(&mut self, line: impl Display) {
+        if let Some(trace) = &mut self.trace {
+            writeln!(trace, "{line}").expect("a string takes everything");
+        }
+    }
+
+    /// The leader of the highest term among the live nodes.
+    pub fn leader(&self) -> Option<NodeId> {
+        let rafts = self.servers.values().filter_map(|server| server.raft.as_ref());
+        rafts.filter(|raft| raft.is_leader()).max_by_key(|raft| raft.term()).map(Raft::id)
+    }
+
+    /// The membership, which stays as it is.
+    pub fn membership(&self) -> Membership {
+        initial(self.servers.len() as u64)
+    }
+
+    /// The lowest index applied by all live nodes and the highest applied by any.
+    pub fn applied(&self) -> (Index, Index) {
+        let applied = self.servers.values().map(|server| server.machine.applied().last.index);
+        (applied.clone().min().unwrap_or_default(), applied.max().unwrap_or_default())
+    }
+}

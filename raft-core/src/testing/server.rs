@@ -1,0 +1,188 @@
+//! One node of a [`Cluster`](super::Cluster): a core, its disk, its state machine.
+//!
+//! A model of what a driver keeps for a node. It holds no protocol of its own.
+
+use crate::raft::{Config, Loaded, LogOp, Raft, Write};
+use crate::types::{
+    Entry, Index, Member, Membership, NodeId, Payload, ReadId, Run, SnapshotMeta, Term, WriteSeq,
+};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
+
+/// A core with its disk and its state machine.
+#[derive(Clone, Debug)]
+pub struct Server {
+    config: Config,
+    seed: u64,
+    starts: u64,
+    /// `None` while it is down.
+    pub(super) raft: Option<Raft>,
+    /// What the disk holds.
+    pub(super) disk: Loaded,
+    /// What it has been asked to write.
+    pub(super) writes: VecDeque<Write>,
+    pub(super) machine: Machine,
+    /// The snapshot the state machine was asked to restore.
+    pub(super) restoring: Option<SnapshotMeta>,
+    /// Peers the core asked a snapshot for, and the term it led in.
+    pub(super) asked: BTreeMap<NodeId, Term>,
+    /// Reads without an answer, and how far the cluster had committed when they began.
+    pub(super) reads: BTreeMap<ReadId, Index>,
+}
+
+impl Server {
+    pub(super) fn new(config: Config, membership: &Membership, seed: u64) -> Self {
+        let snapshot = SnapshotMeta { membership: membership.clone(), ..SnapshotMeta::default() };
+        let mut server = Self {
+            config,
+            seed,
+            starts: 0,
+            raft: None,
+            disk: Loaded { snapshot: snapshot.clone(), ..Loaded::default() },
+            writes: VecDeque::new(),
+            machine: Machine::new(snapshot),
+            restoring: None,
+            asked: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        };
+        server.start();
+        server
+    }
+
+    /// The core; `None` while the node is down.
+    pub const fn raft(&self) -> Option<&Raft> {
+        self.raft.as_ref()
+    }
+
+    /// What the disk holds.
+    pub const fn disk(&self) -> &Loaded {
+        &self.disk
+    }
+
+    /// Writes asked for and not complete, oldest first.
+    pub const fn writes(&self) -> &VecDeque<Write> {
+        &self.writes
+    }
+
+    /// The state machine.
+    pub const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The snapshot the state machine is busy restoring.
+    pub const fn restoring(&self) -> Option<&SnapshotMeta> {
+        self.restoring.as_ref()
+    }
+
+    /// Peers the core asked a snapshot for that was not sent yet.
+    pub fn asked(&self) -> impl Iterator<Item = NodeId> {
+        self.asked.keys().copied()
+    }
+
+    /// How many reads wait for their index.
+    pub fn reads(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// Moves the writes up to `until` to the disk; the number of the last.
+    pub(super) fn write_through(&mut self, until: WriteSeq) -> Option<WriteSeq> {
+        let mut last = None;
+        while self.writes.front().is_some_and(|write| write.seq <= until) {
+            let Some(write) = self.writes.pop_front() else { break };
+            for op in &write.ops {
+                self.disk.apply(op).expect("the core writes what continues its log");
+            }
+            last = Some(write.seq);
+        }
+        last
+    }
+
+    /// Forgets all that is not durable.
+    pub(super) fn crash(&mut self) {
+        self.raft = None;
+        self.writes.clear();
+        self.restoring = None;
+        self.asked.clear();
+        self.reads.clear();
+        self.machine.crash();
+    }
+
+    pub(super) fn start(&mut self) {
+        self.starts += 1;
+        // Another seed for every start, and the same one whenever the run is repeated.
+        let seed = self.seed ^ (self.config.id.0 << 48) ^ (self.starts << 32);
+        let applied = self.machine.applied().clone();
+        let raft = Raft::new(self.config.clone(), self.disk.clone(), applied, seed);
+        self.raft = Some(raft.expect("a node starts from what it wrote"));
+    }
+}
+
+/// A state machine that is the digest of everything applied.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    applied: SnapshotMeta,
+    digest: u64,
+    durable: (SnapshotMeta, u64),
+}
+
+impl Machine {
+    fn new(applied: SnapshotMeta) -> Self {
+        Self { durable: (applied.clone(), 0), applied, digest: 0 }
+    }
+
+    /// What was applied.
+    pub const fn applied(&self) -> &SnapshotMeta {
+        &self.applied
+    }
+
+    /// What would survive a crash, and its digest.
+    pub(super) fn durable(&self) -> (SnapshotMeta, u64) {
+        self.durable.clone()
+    }
+
+    pub(super) fn apply(&mut self, entry: &Entry) -> u64 {
+        let expected = self.applied.last.index.next();
+        assert!(entry.id.index == expected, "{} is applied where {expected} is due", entry.id);
+        let mut hasher = DefaultHasher::new();
+        (self.digest, entry).hash(&mut hasher);
+        self.digest = hasher.finish();
+        self.applied.last = entry.id;
+        if let Payload::Membership(membership) = &entry.payload {
+            self.applied.membership = membership.clone();
+        }
+        self.digest
+    }
+
+    /// Makes what was applied durable; `None` if it is.
+    pub(super) fn flush(&mut self) -> Option<SnapshotMeta> {
+        if self.durable.0 == self.applied {
+            return None;
+        }
+        self.durable = (self.applied.clone(), self.digest);
+        Some(self.applied.clone())
+    }
+
+    pub(super) fn restore(&mut self, meta: SnapshotMeta, digest: u64) {
+        self.applied = meta;
+        self.digest = digest;
+        self.durable = (self.applied.clone(), digest);
+    }
+
+    fn crash(&mut self) {
+        (self.applied, self.digest) = self.durable.clone();
+    }
+}
+
+/// The runs of entries a write appends.
+pub(super) fn appended(write: &Write) -> impl Iterator<Item = &Run> {
+    write.ops.iter().filter_map(|op| match op {
+        LogOp::Append(run) => Some(run),
+        _ => None,
+    })
+}
+
+/// Voters `n1` to `n<nodes>`.
+pub(super) fn initial(nodes: u64) -> Membership {
+    Membership::of_voters((1..=nodes).map(|id| (NodeId(id), Member::default())).collect())
+}
