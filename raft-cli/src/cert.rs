@@ -84,7 +84,11 @@ pub fn run(args: &Cert, output: &mut Output<'_>) -> Result<(), Failure> {
 pub fn make_authority(dir: &Path, force: bool) -> Result<Files, Failure> {
     fs::create_dir_all(dir).map_err(|source| io_error("create", dir, &source))?;
     let files = Files::of(dir, AUTHORITY);
-    let mut params = params("raft certificate authority", AUTHORITY_DAYS);
+    // A name of its own, or a certificate of another authority would look like a forged one.
+    let number = getrandom::u32()
+        .map_err(|error| Failure::local("cannot draw a random number", &error.into()))?;
+    let name = format!("raft certificate authority {number:08x}");
+    let mut params = params(&name, AUTHORITY_DAYS);
     // Signs leaves only: no authority below it.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -19,12 +19,12 @@ The same command starts a node the first time and every other time. When it serv
 line on stdout: `n1 listening on 10.0.0.1:2380`. SIGTERM and Ctrl-C stop it cleanly; a leader
 hands leadership over first.
 
-Exit codes: 0 stopped as asked; 2 usage, configuration or certificates; 6 data damaged, in use
-or of another node, or the disk failed; 7 address in use or not of this machine; 70 internal.";
+Exit codes: 0 stopped as asked; 2 the command line, the certificates or the identity of the data are
+wrong; 6 the data is damaged or in use, the port is in use, or the disk failed.";
 
 /// Run one node.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_override_self = true)]
 #[command(group = ArgGroup::new("formation").required(true).args(["cluster", "single"]))]
 pub struct Serve {
     /// The node's directory: log, checkpoint and identity; made if missing.

@@ -52,7 +52,8 @@ pub fn run(args: &Demo, output: &mut Output<'_>) -> Result<(), Failure> {
     }
     let path = temporary.path().display().to_string();
     let removed = temporary.close();
-    result.and(removed.map_err(|error| Failure::local(format!("cannot remove {path}"), &error)))
+    let removed = removed.map_err(|error| Failure::local(format!("cannot remove {path}"), &error));
+    result.and(removed)
 }
 
 fn temporary_dir() -> Result<TempDir, Failure> {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// # Errors
 /// Of kind `Usage`, naming the file that does not fit.
 pub(crate) fn load(args: &Serve) -> Result<Credentials, Failure> {
-    let credentials = Credentials::from_files(&args.ca, &args.cert, &args.key)
-        .map_err(|error| Failure::usage(error))?;
+    let credentials =
+        Credentials::from_files(&args.ca, &args.cert, &args.key).map_err(Failure::usage)?;
     let provider = Arc::new(ring::default_provider());
     let (cert, key) = (args.cert.display(), args.key.display());
     CertifiedKey::from_der(credentials.chain.clone(), credentials.key.clone_key(), &provider)

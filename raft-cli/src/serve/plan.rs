@@ -38,7 +38,7 @@ impl Plan {
     /// Of kind `Usage`: the first that makes no sense.
     pub fn of(args: &Serve) -> Result<Self, Failure> {
         let members = members(args)?;
-        let listen = args.listen.as_ref().unwrap_or(&members[&args.id]).clone();
+        let listen = args.listen.clone().unwrap_or_else(|| members[&args.id].clone());
         if port(&listen) == Some(0) {
             return usage("port 0 cannot be reached by others; choose one for --listen");
         }
@@ -55,7 +55,7 @@ impl Plan {
         if raft.election_ticks_min / 5 < raft.heartbeat_ticks {
             return usage("--election-timeout must be at least five times --heartbeat-interval");
         }
-        raft.validate().map_err(|error| Failure::usage(error))?;
+        raft.validate().map_err(Failure::usage)?;
         Ok(Self {
             raft,
             cluster,

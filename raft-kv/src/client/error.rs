@@ -56,6 +56,9 @@ pub enum Cause {
     /// A node could not be reached, or the connection to it broke.
     #[error(transparent)]
     Call(CallError),
+    /// No connection was made in time.
+    #[error("no connection in time")]
+    NoConnection,
     /// A node did not answer.
     #[error("no answer within {:.1} s", .0.as_secs_f64())]
     Silent(Duration),
@@ -76,9 +79,14 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// What the node itself says explains more than that another one cannot be reached.
-    pub(super) const fn explains(&self) -> bool {
-        matches!(self.cause, Cause::Node(_))
+    /// How much it explains: what a node says is more than that one cannot be reached, and either
+    /// is more than that time ran out.
+    pub(super) const fn weight(&self) -> u8 {
+        match self.cause {
+            Cause::Node(_) => 2,
+            Cause::NoConnection => 0,
+            _ => 1,
+        }
     }
 
     fn reason(&self) -> String {

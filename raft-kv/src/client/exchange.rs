@@ -82,7 +82,7 @@ impl Shared {
             {
                 self.connect(id, address);
             }
-            if failed.trouble.explains() || !explanation.as_ref().is_some_and(Trouble::explains) {
+            if explanation.as_ref().map_or(0, Trouble::weight) <= failed.trouble.weight() {
                 self.note_trouble(&failed.trouble);
                 explanation = Some(failed.trouble);
             }
@@ -154,8 +154,7 @@ impl Shared {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let cause = Cause::Call(CallError::NotSent("no connection in time".into()));
-                return Err(Trouble { address: connecting, cause });
+                return Err(Trouble { address: connecting, cause: Cause::NoConnection });
             }
             widen = timeout(left.min(STAGGER), changed).await.is_err();
         }
@@ -210,7 +209,9 @@ fn verdict(cause: &Cause) -> Verdict {
     let (in_doubt, pause, fault) = match cause {
         Cause::Node(KvError::Overloaded) => (false, true, None),
         Cause::Node(error) => (error.may_have_run(), true, Some(Fault::Unable)),
-        Cause::Call(CallError::NotSent(_)) => (false, false, Some(Fault::Broken)),
+        Cause::Call(CallError::NotSent(_)) | Cause::NoConnection => {
+            (false, false, Some(Fault::Broken))
+        }
         Cause::WindowFull(_) => (false, true, None),
         Cause::Call(_) | Cause::Silent(_) | Cause::Answer(_) => (true, false, Some(Fault::Broken)),
     };

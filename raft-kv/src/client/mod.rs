@@ -23,7 +23,7 @@ use crate::api::{
 };
 use crate::wire::{self, WireError};
 use bytes::Bytes;
-use directory::Directory;
+use directory::{Directory, Fault};
 use error::{Trouble, gave_up};
 use exchange::Exchange;
 use raft_core::transport::{Channel, Connector};
@@ -462,13 +462,20 @@ impl Shared {
     }
 
     async fn ask_status(&self, endpoint: &str, until: Instant) -> Result<NodeStatus, Cause> {
-        let channel: Arc<dyn Channel> = match self.directory.connected(endpoint) {
-            Some(node) => node.channel,
+        let known = self.directory.connected(endpoint);
+        let channel: Arc<dyn Channel> = match &known {
+            Some(node) => Arc::clone(&node.channel),
             None => self.connector.connect(endpoint).await.map_err(Cause::Call)?,
         };
         let deadline_ms = millis(until.saturating_duration_since(Instant::now()));
         let request = Request { deadline_ms, body: RequestBody::Status };
-        let reply = channel.call(wire::encode_request(&request)).await.map_err(Cause::Call)?;
+        let reply = channel.call(wire::encode_request(&request)).await.map_err(|error| {
+            if let Some(node) = &known {
+                // Or the broken connection would be asked again for ever.
+                self.directory.failed(node, Fault::Broken);
+            }
+            Cause::Call(error)
+        })?;
         match wire::decode_reply(&reply).map_err(Cause::Answer)? {
             Ok(ReplyBody::Status(status)) => {
                 if self.directory.addresses().iter().any(|known| &**known == endpoint) {

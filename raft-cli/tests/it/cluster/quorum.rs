@@ -4,6 +4,9 @@ use super::support::{GUARD, TestCluster};
 use raft_kv::api::{Consistency, Keys, Range};
 use std::time::Duration;
 
+/// Longer than it takes a node to be sure that it hears nobody.
+const DEADLINE: Duration = Duration::from_secs(6);
+
 /// One of three is left: writes and linearizable reads say why they fail, whoever is left; a
 /// serializable read is answered. With a second node all go on.
 #[tokio::test]
@@ -19,7 +22,7 @@ async fn a_minority_says_that_it_is_one() {
         cluster.processes.kill(*id).await;
     }
 
-    let client = cluster.client().with_deadline(Duration::from_secs(4));
+    let client = cluster.fresh_client().with_deadline(DEADLINE);
     let write = client.put("key", "other").await.unwrap_err();
     assert!(write.to_string().contains("no quorum: 1 of 3"), "{write}");
     let key = Range::of(Keys::One("key".into()));
@@ -43,7 +46,7 @@ async fn a_leader_without_followers_says_that_it_has_none() {
     for id in cluster.others(leader) {
         cluster.processes.kill(id).await;
     }
-    let client = cluster.client().with_deadline(Duration::from_secs(4));
+    let client = cluster.fresh_client().with_deadline(DEADLINE);
     let write = client.put("key", "other").await.unwrap_err();
     assert!(write.to_string().contains("no quorum: 1 of 3"), "{write}");
     let read = client.get_one("key").await.unwrap_err();

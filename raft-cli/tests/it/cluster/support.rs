@@ -70,6 +70,11 @@ impl TestCluster {
         self.observer.client().with_deadline(GUARD)
     }
 
+    /// A client that has no connections yet.
+    pub(crate) fn fresh_client(&self) -> Client {
+        Observer::new(self.processes.folder()).unwrap().client().clone()
+    }
+
     pub(crate) async fn put(&self, key: &str, value: &str) {
         self.client().put(key.to_owned(), value.to_owned()).await.unwrap();
     }

@@ -70,7 +70,7 @@ async fn a_client_of_another_authority_is_refused() {
     let other = TestCluster::new(3);
     let endpoints = cluster.processes.folder().address(NodeId(1));
     let dir = other.processes.folder().dir().display().to_string();
-    let args = ["--dir", &dir, "--endpoints", endpoints, "--deadline", "2s", "put", "key", "value"];
+    let args = ["--dir", &dir, "--endpoints", endpoints, "--deadline", "3s", "put", "key", "value"];
     let failed = run(&args.map(str::to_owned)).await;
     assert_eq!(failed.code, 4, "{failed:?}");
     assert!(failed.error.contains("certificate"), "{failed:?}");
