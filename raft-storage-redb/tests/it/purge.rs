@@ -162,3 +162,35 @@ fn a_carried_entry_can_be_dropped() {
     test.churn(0, 4 * MIB);
     test.reopen();
 }
+
+#[test]
+fn the_later_of_two_records_in_a_row_is_carried() {
+    let mut test = Test::new();
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    test.write(&[
+        hard_state(1, 1, 1),
+        append(1, run(1, 5, 1, 10)),
+        append(1, run(2, 3, 2, 20)),
+        hard_state(1, 2, 0),
+        reset(2, 5, 1),
+        append(2, run(6, 6, 1, 1)),
+        reset(2, 9, 2),
+        append(2, run(10, 11, 2, 1)),
+    ]);
+    test.churn(0, 4 * MIB);
+    assert!(test.log.usage().first_row > 150);
+    test.reopen();
+}
+
+#[test]
+fn a_record_that_spans_rows_is_purged_as_a_whole() {
+    let mut test = Test::new();
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    test.write(&[append(1, run(1, 9, 1, 700_000))]);
+    test.write(&[compact(1, 8, 1)]);
+    for _ in 0..14 {
+        test.churn(0, MIB / 2);
+        test.reopen();
+    }
+    assert!(test.log.usage().first_row > 100);
+}
