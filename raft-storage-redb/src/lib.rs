@@ -1,8 +1,8 @@
 //! The durable log of a Raft node: [`LogStore`](raft_core::log_store::LogStore) on
 //! [redb](https://docs.rs/redb).
 //!
-//! One directory holds the log of all groups of a process. [`RedbLog::write`] returns once its
-//! operations survive a power loss, with one flush for the whole batch. [`RedbLog::load`] gives
+//! One directory holds the log of all groups of a process. [`write`](RedbLog) returns once its
+//! operations survive a power loss, with one flush for the whole batch. [`load`](RedbLog) gives
 //! back exactly what was written, or refuses: a log of which anything acknowledged may be missing
 //! or altered is never silently shortened, because a node that forgets its vote or an entry it
 //! confirmed can cost the cluster a committed write.
@@ -72,7 +72,7 @@
 //!
 //! | kind | says | replay |
 //! |---|---|---|
-//! | 1 | sequence number (varint) and checksum (varint) of the last purged row | the first row left names it |
+//! | 1 | sequence number and checksum of the last purged row | the first row left names it |
 //! | 2 | identity | replaces it |
 //! | 3 | term and vote | replaces them |
 //! | 4 | an entry: term, index, payload | drops every entry at or above it, then adds it |
