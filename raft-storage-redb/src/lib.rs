@@ -1,7 +1,8 @@
-//! The durable log of a Raft node: [`raft_core::log_store::LogStore`] on [redb](https://docs.rs/redb).
+//! The durable log of a Raft node: [`LogStore`](raft_core::log_store::LogStore) on
+//! [redb](https://docs.rs/redb).
 //!
-//! One directory holds the log of all groups of a process. [`RedbLog::write`] returns once its
-//! operations survive a power loss, with one flush for the whole batch. [`RedbLog::load`] gives
+//! One directory holds the log of all groups of a process. [`write`](RedbLog) returns once its
+//! operations survive a power loss, with one flush for the whole batch. [`load`](RedbLog) gives
 //! back exactly what was written, or refuses: a log of which anything acknowledged may be missing
 //! or altered is never silently shortened, because a node that forgets its vote or an entry it
 //! confirmed can cost the cluster a committed write.
@@ -60,7 +61,7 @@
 //! | row bytes | content |
 //! |---|---|
 //! | 0 | format version, 1; it covers `raft_core::codec::VERSION` too |
-//! | 1 | flags: 1 = continues the record of the row before, 2 = the record goes on in the next row |
+//! | 1 | flags: 1 = continues the last record of the row before, 2 = goes on in the next row |
 //! | 2..4 | number of records that begin in this row |
 //! | 4..8 | checksum of the row before; 0 in row 1 |
 //! | 8..12 | checksum: CRC-32C of the sequence number (8 bytes), of bytes 0..8, and of the body |
@@ -71,7 +72,7 @@
 //!
 //! | kind | says | replay |
 //! |---|---|---|
-//! | 1 | sequence number (varint) and checksum (varint) of the last purged row | the first row left must be chained to it |
+//! | 1 | sequence number and checksum of the last purged row | the first row left names it |
 //! | 2 | identity | replaces it |
 //! | 3 | term and vote | replaces them |
 //! | 4 | an entry: term, index, payload | drops every entry at or above it, then adds it |
@@ -114,9 +115,9 @@
 //! | row of a commit up to 16 KiB | 16,320 bytes |
 //! | row of a larger commit, and of carried records | 65,400 bytes |
 //! | one record | 4 GiB; the core's message size is far below |
-//! | rows in the table | about 1 MiB more than twice what lives in them, once the purge has caught up |
+//! | bytes of all rows | twice what lives in them and 1 MiB, once the purge has caught up |
 //! | the file | about twice the largest size the table had; it does not shrink |
-//! | purge step | every 512 KiB or 2,048 rows, at most 3 bytes looked at per byte appended |
+//! | purge step | after 512 KiB or 2,048 rows; looks at 3 bytes per byte appended, at most |
 //! | memory | 16 bytes per live entry and per row, 16 MiB redb cache, 4 MiB buffer |
 
 mod database;

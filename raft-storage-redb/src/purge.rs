@@ -26,7 +26,7 @@ const PACE: u64 = 3;
 const SLACK_BYTES: u64 = 1 << 20;
 
 /// When the next step is due.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pace {
     bytes: u64,
     rows: u64,
@@ -46,6 +46,14 @@ pub(crate) enum CarryError {
     Row(#[from] RowError),
     #[error(transparent)]
     Engine(#[from] redb::StorageError),
+}
+
+impl Default for Pace {
+    /// A step is due at once: a process that is restarted again and again before it has written
+    /// much must purge too.
+    fn default() -> Self {
+        Self { bytes: STEP_BYTES, rows: 0 }
+    }
 }
 
 impl Pace {
@@ -71,7 +79,7 @@ pub(crate) fn step(
 ) -> Result<Option<PurgePoint>, CarryError> {
     let mut bytes_left = (PACE * pace.bytes).cast_signed();
     let mut rows_left = DROPPED_ROWS_MAX.cast_signed();
-    *pace = Pace::default();
+    *pace = Pace { bytes: 0, rows: 0 };
     let mut point = None;
     while bytes_left > 0 && rows_left > 0 && index.rows.first() < batch.first() {
         let oldest = index.rows.first();

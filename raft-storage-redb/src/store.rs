@@ -18,7 +18,8 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// File name of the database.
 pub const LOG_FILE: &str = "log.redb";
@@ -33,7 +34,7 @@ pub struct RedbLog {
     // Declared before the lock: dropped, and so closed, before another process may open it.
     database: OpenDatabase,
     side_file: SideFile,
-    path: PathBuf,
+    path: Arc<Path>,
     index: LiveIndex,
     /// Groups as they were at open, until they are loaded or written.
     loaded: BTreeMap<GroupId, Loaded>,
@@ -117,7 +118,7 @@ impl RedbLog {
         Ok(Self {
             database,
             side_file,
-            path,
+            path: path.into(),
             index,
             loaded: groups,
             tail,
@@ -201,7 +202,7 @@ impl LogStore for RedbLog {
         if ops.is_empty() {
             return Ok(());
         }
-        let path = self.path.clone();
+        let path = Arc::clone(&self.path);
         let written = contain(&path, "writing it", || self.commit(ops));
         if let Err(error) = &written {
             self.failed = Some(error.to_string());

@@ -21,8 +21,12 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn holds_what_the_model_holds(

@@ -162,3 +162,40 @@ fn a_carried_entry_can_be_dropped() {
     test.churn(0, 4 * MIB);
     test.reopen();
 }
+
+#[test]
+fn the_later_of_two_records_in_a_row_is_carried() {
+    let mut test = Test::new();
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    test.write(&[
+        hard_state(1, 1, 1),
+        append(1, run(1, 5, 1, 10)),
+        append(1, run(2, 3, 2, 20)),
+        hard_state(1, 2, 0),
+        reset(2, 5, 1),
+        append(2, run(6, 6, 1, 1)),
+        reset(2, 9, 2),
+        append(2, run(10, 11, 2, 1)),
+    ]);
+    test.churn(0, 4 * MIB);
+    assert!(test.log.usage().first_row > 150);
+    test.reopen();
+}
+
+#[test]
+fn a_record_that_spans_rows_is_purged_as_a_whole() {
+    let mut test = Test::new();
+    test.write(&[append(0, run(1, 1, 1, 10))]);
+    test.write(&[append(1, run(1, 9, 1, 700_000))]);
+    // A step is due after every opening, and the first ones end among the rows of these entries.
+    test.reopen();
+    test.write(&[compact(1, 8, 1)]);
+    let first_row = test.log.usage().first_row;
+    assert!(first_row > 10 && first_row < 80, "{first_row}");
+    test.reopen();
+    for _ in 0..20 {
+        test.churn(0, MIB / 4);
+        test.reopen();
+    }
+    assert!(test.log.usage().first_row > 100, "{:?}", test.log.usage());
+}
