@@ -20,7 +20,7 @@
 //!
 //! | table | key | body |
 //! |---|---|---|
-//! | `changes` | (revision `u64`, sub `u32`) of the first change | changes, each `length u32, record` |
+//! | `changes` | (revision `u64`, sub `u32`) of the first change | each: `length u32, record` |
 //! | `sessions` | session id `u64` | id `u64`, then postcard `Session` |
 //! | `meta` | `"checkpoint"` | version `u16`, then postcard `Meta` |
 //!
