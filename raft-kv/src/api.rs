@@ -28,7 +28,7 @@ pub const RANGE_BYTES_MAX: usize = 1024 * 1024;
 pub const PREVIOUS_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes a pair counts besides key and value wherever replies are limited: at least its encoding.
 pub const PAIR_OVERHEAD_BYTES: usize = 48;
-/// No encoded reply is longer, in bytes: ranges, one long pair, previous pairs and what frames them.
+/// No encoded reply is longer, in bytes: ranges, one long pair, previous pairs, what frames them.
 pub const REPLY_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// Most requests one session may have unanswered.
 pub const SESSION_WINDOW_MAX: u64 = 16 * 1024;

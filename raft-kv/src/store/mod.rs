@@ -1,15 +1,16 @@
 //! The state machine of the store: etcd's data model in memory, checkpointed to one redb file.
 //!
-//! This module owns the replicated state and its two formats on disk and wire. It is deterministic -
-//! no clock, no randomness, no hash-map order - and knows neither network nor Raft's log: entries
-//! come in through `raft_core::state_machine::StateMachine`. [`KvStore`] is all there is to use.
+//! This module owns the replicated state and its two formats on disk and wire. It is
+//! deterministic - no clock, no randomness, no hash-map order - and knows neither network nor
+//! Raft's log: entries come in through `raft_core::state_machine::StateMachine`. [`KvStore`] is
+//! all there is to use.
 //!
 //! # In memory
 //!
 //! A B-tree from key to the versions of that key, the newest inline. Each version is one immutable
 //! record in one allocation: header, key and value as they are written to disk. What a command
-//! brings is copied once, so no receive buffer is kept alive by a small value in it. The state hash,
-//! the checkpoint and the snapshot all take the same bytes.
+//! brings is copied out of its frame, so no receive buffer is kept alive by a small value in it.
+//! The state hash, the checkpoint and the snapshot all take the same bytes.
 //!
 //! # Checkpoint file, version 1
 //!
@@ -19,7 +20,7 @@
 //!
 //! | table | key | body |
 //! |---|---|---|
-//! | `changes` | (revision `u64`, sub `u32`) of the first change | changes, each `length u32, record` |
+//! | `changes` | (revision `u64`, sub `u32`) of the first change | each: `length u32, record` |
 //! | `sessions` | session id `u64` | id `u64`, then postcard `Session` |
 //! | `meta` | `"checkpoint"` | version `u16`, then postcard `Meta` |
 //!
