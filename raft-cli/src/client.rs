@@ -91,9 +91,15 @@ impl Store {
     pub async fn statuses(&self) -> Vec<Answer> {
         let answers = self.client.statuses().await.into_iter();
         answers
-            .map(|answer| Answer {
-                address: answer.endpoint,
-                status: answer.status.map_err(|error| failure(error).message),
+            .map(|answer| {
+                let why = |error| {
+                    let message = failure(error).message;
+                    // The table names the address already.
+                    let prefix = format!("{}: ", answer.endpoint);
+                    message.strip_prefix(&prefix).unwrap_or(&message).to_owned()
+                };
+                let status = answer.status.map_err(why);
+                Answer { address: answer.endpoint, status }
             })
             .collect()
     }
@@ -114,12 +120,20 @@ pub fn failure(error: ClientError) -> Failure {
             Failure::new(Kind::Refused, error).advice("give an earlier --rev")
         }
         ClientError::Refused(error) => Failure::new(Kind::Refused, error),
-        ClientError::NotDone { reason, .. } => Failure::new(Kind::Unavailable, reason)
+        ClientError::NotDone { reason, .. } => Failure::new(Kind::Unavailable, once(&reason))
             .advice("nothing was changed: try again, or look at `raft status`"),
         error if error.may_have_run() => {
             Failure::new(Kind::Unknown, error).advice("read before you write again")
         }
         error => Failure::new(Kind::Unavailable, error),
+    }
+}
+
+/// `address: address: why` with the address once: both the client and its connector name it.
+fn once(reason: &str) -> &str {
+    match reason.split_once(": ") {
+        Some((first, rest)) if rest.starts_with(&format!("{first}: ")) => rest,
+        _ => reason,
     }
 }
 

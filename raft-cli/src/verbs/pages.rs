@@ -3,7 +3,7 @@
 use crate::client::Store;
 use crate::failure::{Failure, Kind};
 use bytes::{BufMut, Bytes, BytesMut};
-use raft_kv::api::{Consistency, Keys, Range, RangeReply, Revision};
+use raft_kv::api::{Consistency, Keys, Range, RangeReply};
 
 /// What of a range is still to be read.
 pub struct Pages {
@@ -52,7 +52,7 @@ fn following(range: &Range, reply: &RangeReply) -> Result<Option<Range>, Failure
         keys: Keys::Range { start: after(&last.key), end },
         limit: range.limit.saturating_sub(read),
         // Every page must show the store as the first did.
-        revision: Some(range.revision.unwrap_or(Revision(reply.revision.0))),
+        revision: Some(range.revision.unwrap_or(reply.revision)),
         ..*range
     }))
 }

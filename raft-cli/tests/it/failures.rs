@@ -34,6 +34,8 @@ fn codes_are_as_documented() {
 fn what_the_client_knows_decides_the_code() {
     let not_done = ClientError::NotDone { reason: "h:1: no quorum".into(), source: None };
     assert_eq!(client::failure(not_done).kind, Kind::Unavailable);
+    let twice = ClientError::NotDone { reason: "h:1: h:1: refused".into(), source: None };
+    assert_eq!(client::failure(twice).message, "h:1: refused");
     let unknown = ClientError::Unknown { reason: "h:1: lost".into(), source: None };
     assert_eq!(client::failure(unknown).kind, Kind::Unknown);
     let future = KvError::FutureRevision { requested: Revision(9), current: Revision(3) };

@@ -9,7 +9,8 @@ use raft_core::state_machine::StateMachine;
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector};
 use raft_core::types::{ClusterId, Entry, Incarnation, Index, LogId, NodeId, Payload, Run, Term};
 use raft_kv::api::{
-    KvError, MemberStatus, NodeStatus, Query, RangeAnswer, Reply, ReplyBody, RequestBody,
+    Action, Command, KvError, MemberStatus, NodeStatus, Op, Query, RangeAnswer, Reply, ReplyBody,
+    RequestBody,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -30,6 +31,8 @@ pub(crate) struct Faults {
     pub(crate) no_quorum: bool,
     /// Writes from this one on are answered with "no quorum". 0 for none.
     pub(crate) no_quorum_from: u64,
+    /// Before every read, somebody else adds a key: `zz/1`, `zz/2` and so on.
+    pub(crate) write_before_reads: bool,
 }
 
 #[derive(Clone)]
@@ -44,12 +47,13 @@ struct Inner {
     /// Most that were being answered at once.
     most: u64,
     now: u64,
+    reads: u64,
 }
 
 impl Cluster {
     pub(crate) fn new(faults: Faults) -> Self {
         let store = KvStore::in_memory();
-        let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0 };
+        let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0, reads: 0 };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -97,14 +101,11 @@ impl Cluster {
         if faults.no_quorum || (faults.no_quorum_from != 0 && number >= faults.no_quorum_from) {
             return Ok(Err(KvError::Unavailable("no quorum: 1 of 3".into())));
         }
-        inner.index += 1;
-        let id = LogId::new(inner.index, 1);
-        let run = Run::new(vec![Entry { id, payload: Payload::Command(command) }]);
-        let replies = inner.store.apply(&run.expect("one entry is a run"));
+        let reply = inner.apply(command);
         if faults.lose_reply_every != 0 && number.is_multiple_of(faults.lose_reply_every) {
             return Err(CallError::Lost("connection lost".into()));
         }
-        Ok(Ok(ReplyBody::Write(replies[0].clone())))
+        Ok(Ok(ReplyBody::Write(reply)))
     }
 
     async fn answer(&self, node: u64, request: Bytes) -> Result<Bytes, CallError> {
@@ -112,7 +113,9 @@ impl Cluster {
         let reply = match request.body {
             RequestBody::Write(command) => self.write(command).await?,
             RequestBody::Read { range, .. } => {
-                let answer = self.inner().store.query(&codec::encode(&Query::Range(range)));
+                let mut inner = self.inner();
+                inner.before_read();
+                let answer = inner.store.query(&codec::encode(&Query::Range(range)));
                 let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
                 answer.map(ReplyBody::Range)
             }
@@ -149,6 +152,24 @@ impl Cluster {
             keys: summary.keys,
             state_hash: summary.state_hash,
             members: (1..).zip(ADDRESSES).map(|(id, address)| member(id, address)).collect(),
+        }
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        self.index += 1;
+        let id = LogId::new(self.index, 1);
+        let run = Run::new(vec![Entry { id, payload: Payload::Command(command) }]);
+        self.store.apply(&run.expect("one entry is a run")).swap_remove(0)
+    }
+
+    fn before_read(&mut self) {
+        if self.faults.write_before_reads {
+            self.reads += 1;
+            let key = format!("zz/{}", self.reads).into();
+            let action = Action::Op(Op::Put { key, value: Bytes::new(), prev_kv: false });
+            self.apply(wire::encode(&Command { request: None, action }));
         }
     }
 }

@@ -194,6 +194,11 @@ fn an_export_is_one_revision_in_many_pages_and_reads_back_in() {
     import(&other, &args).1.expect("imported");
     assert_eq!(exported(&other), lines);
 
+    // What others write meanwhile is not in it: only what was there at the first page.
+    cluster.set_faults(Faults { write_before_reads: true, ..Faults::default() });
+    assert_eq!(exported(&cluster), format!("{lines}zz/1\t\n"));
+    cluster.set_faults(Faults::default());
+
     let args = parse!(Export, "export", name, "--prefix", "k0000", "--rev", "6");
     let (text, outcome) = export(&cluster, &args);
     outcome.expect("exported");
