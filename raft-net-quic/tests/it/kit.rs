@@ -146,6 +146,15 @@ impl TestNode {
         self.link(peer, |link| *link == Link::Connected).await;
     }
 
+    /// Waits until `peer` was refused, or refused this node, in words that contain `text`.
+    pub(crate) async fn refused(&self, peer: NodeId, text: &str) {
+        let link = self.link(peer, |link| match link {
+            Link::Unreachable { reason, .. } => reason.contains(text),
+            Link::Connected => true,
+        });
+        assert!(link.await != Link::Connected, "{peer} is connected");
+    }
+
     /// Waits until a try failed for a reason that contains `text`.
     pub(crate) async fn fails(&self, peer: NodeId, text: &str) {
         let said = |link: &Link| match link {

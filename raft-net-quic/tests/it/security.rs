@@ -23,7 +23,7 @@ async fn a_node_of_a_foreign_cluster_is_refused() {
     let foreign = TestNode::start_with(authority.node(2), 2, ClusterId(0xf0), 0, |_| ());
     foreign.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
     let text = "n1 belongs to cluster 00000000000000c1, n2 to cluster 00000000000000f0";
-    foreign.fails(NodeId(1), text).await;
+    foreign.refused(NodeId(1), text).await;
     assert!(node.transport.counters().refusals > 0);
     assert!(node.transport.link(NodeId(2)).is_none());
 }
@@ -34,14 +34,14 @@ async fn a_node_of_another_authority_is_refused() {
     let node = TestNode::start(&authority, 1);
     let other = TestNode::start(&Authority::new(), 2);
     other.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
-    other.fails(NodeId(1), "its certificate is not signed by a trusted authority").await;
+    other.refused(NodeId(1), "its certificate is not signed by a trusted authority").await;
 
     // Trusts the right authority, but is not signed by it.
     let mut credentials = Authority::new().node(3);
     credentials.ca = authority.node(3).ca;
     let stranger = TestNode::start_with(credentials, 3, CLUSTER, 0, |_| ());
     stranger.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
-    stranger.fails(NodeId(1), "it does not trust the authority that signed").await;
+    stranger.refused(NodeId(1), "it does not trust the authority that signed").await;
 }
 
 #[tokio::test]
@@ -51,11 +51,11 @@ async fn a_node_with_the_certificate_of_another_is_refused() {
     let liar = TestNode::start_with(authority.node(3), 2, CLUSTER, 0, |_| ());
     liar.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
     let text = "the certificate of n2 does not carry the name n2.node.raft.internal";
-    liar.fails(NodeId(1), text).await;
+    liar.refused(NodeId(1), text).await;
 
     // Nor is it believed when it is dialled.
     node.transport.set_peers(GROUP, vec![(NodeId(2), liar.address.clone())]);
-    node.fails(NodeId(2), "not valid for name \"n2.node.raft.internal\"").await;
+    node.refused(NodeId(2), "not valid for name \"n2.node.raft.internal\"").await;
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_client_certificate_does_not_make_a_node() {
         Credentials::from_pem(authority.pem.as_bytes(), cert.as_bytes(), key.as_bytes()).unwrap();
     let client = TestNode::start_with(credentials, 2, CLUSTER, 0, |_| ());
     client.transport.set_peers(GROUP, vec![(NodeId(1), node.address.clone())]);
-    client.fails(NodeId(1), "the certificate of n2 does not carry the name").await;
+    client.refused(NodeId(1), "the certificate of n2 does not carry the name").await;
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_node_reached_at_the_wrong_address_is_told_apart() {
     let node = TestNode::start_with(credentials, 1, CLUSTER, 0, |_| ());
     let dialler = TestNode::start(&authority, 2);
     dialler.transport.set_peers(GROUP, vec![(NodeId(3), node.address.clone())]);
-    dialler.fails(NodeId(3), "n2 dialled n3 and reached n1").await;
+    dialler.refused(NodeId(3), "n2 dialled n3 and reached n1").await;
 }
 
 #[tokio::test]
