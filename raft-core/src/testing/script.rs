@@ -113,11 +113,7 @@ fn new_cluster(arguments: &mut Arguments) -> Result<Cluster, String> {
     Ok(cluster)
 }
 
-fn request(
-    cluster: &mut Cluster,
-    verb: &str,
-    arguments: &mut Arguments,
-) -> Result<String, String> {
+fn request(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Result<String, String> {
     let mut printed = String::new();
     if verb == "tick" {
         let nodes = arguments.nodes_or_all(cluster, 1)?;

@@ -1,4 +1,6 @@
 //! Tests of the core from outside.
 
+mod codec;
 mod random;
 mod scripts;
+mod tidy;
