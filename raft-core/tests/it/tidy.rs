@@ -103,11 +103,11 @@ fn function_lines(lines: &[&str]) -> usize {
     if !is_function || words.ends_with('}') || words.ends_with(';') {
         return 0;
     }
-    let ends = |line: &&str| {
+    let ends = |line: &str| {
         let at_level = line.strip_prefix(indent).is_some_and(|rest| rest.starts_with(['}', ')']));
         at_level && line.ends_with(['}', ';'])
     };
-    lines.iter().position(|line| ends(&line)).map_or(lines.len(), |end| end + 1)
+    lines.iter().position(|line| ends(line)).map_or(lines.len(), |end| end + 1)
 }
 
 #[test]
