@@ -1,8 +1,8 @@
 //! Linearizable reads on any node (thesis §6.4).
 //!
 //! Reads that arrive in one turn share a batch. The leader notes its commit index, has a quorum
-//! confirm that it still leads, and answers; a follower asks the leader for that index. A batch that
-//! cannot be served yet waits; nothing here ever fails. Deadlines are the driver's.
+//! confirm that it still leads, and answers; a follower asks the leader for that index. A batch
+//! that cannot be served yet waits; nothing here ever fails. Deadlines are the driver's.
 
 use super::message::{Message, ReadRequestId};
 use super::state::State;

@@ -227,9 +227,7 @@ impl State {
     pub(super) fn must_flush_before(&mut self, run: &Run) -> bool {
         let extends = run.first().index > self.log.last().index;
         let trailing = self.config.log_trailing_bytes;
-        extends
-            && !self.make_room(run.size())
-            && self.log.can_compact(self.handed_index, trailing)
+        extends && !self.make_room(run.size()) && self.log.can_compact(self.handed_index, trailing)
     }
 
     /// Hands the state machine over to a snapshot.

@@ -6,7 +6,7 @@
 //! is broken; that is its only purpose.
 
 use crate::raft::{AppendOutcome, Envelope, Loaded, Message, Raft};
-use crate::types::{Index, LogId, Membership, NodeId, Payload, Run, Term};
+use crate::types::{HardState, Index, LogId, Membership, NodeId, Payload, Run, Term};
 use std::collections::BTreeMap;
 
 /// The record of a cluster's life so far.
@@ -155,8 +155,7 @@ impl Checker {
     }
 
     /// Term and vote on a disk: the term never falls, the vote stays within a term.
-    pub fn on_hard_state(&self, node: NodeId, before: &Loaded, after: &Loaded) {
-        let (old, new) = (before.hard_state, after.hard_state);
+    pub fn on_hard_state(&self, node: NodeId, old: HardState, new: HardState) {
         assert!(new.term >= old.term, "{node}: durable term falls, {} to {}", old.term, new.term);
         let kept = new.term > old.term || old.vote.is_none() || new.vote == old.vote;
         assert!(kept, "{node}: durable vote changes in term {}", new.term);

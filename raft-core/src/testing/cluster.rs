@@ -177,10 +177,9 @@ impl Cluster {
 
     fn write_through(&mut self, id: NodeId, until: WriteSeq) -> Option<WriteSeq> {
         let server = self.server_mut(id);
-        let before = server.disk.clone();
+        let before = server.disk.hard_state;
         let last = server.write_through(until);
-        let server = &self.servers[&id];
-        self.checker.on_hard_state(id, &before, &server.disk);
+        self.checker.on_hard_state(id, before, self.servers[&id].disk.hard_state);
         self.checker.on_disk_change(|node| &self.servers[&node].disk);
         last
     }
@@ -241,20 +240,20 @@ impl Cluster {
 
     /// Lets `step` work on the core of `id`, if it is up, and carries out what comes of it.
     fn act<T>(&mut self, id: NodeId, step: impl FnOnce(&mut Raft) -> T) -> Option<T> {
-        let raft = self.server_mut(id).raft.as_mut()?;
+        let mut raft = self.server_mut(id).raft.take()?;
         let before = raft.clone();
-        let result = step(raft);
+        let result = step(&mut raft);
         let output = raft.take_output();
-        let after = raft.clone();
-        check(&after);
-        check_change(&before, &after);
+        check(&raft);
+        check_change(&before, &raft);
         if self.trace.is_some() {
-            self.note_role(&before, &after);
+            self.note_role(&before, &raft);
         }
-        if after.is_leader() {
-            self.checker.on_leader(&after);
+        if raft.is_leader() {
+            self.checker.on_leader(&raft);
         }
-        self.carry_out(&before, &after, output);
+        self.carry_out(&before, &raft, output);
+        self.server_mut(id).raft = Some(raft);
         Some(result)
     }
 

@@ -19,10 +19,43 @@ pub struct Member {
 ///
 /// Voter sets are small sorted vectors: faster at this size than maps, and deterministic.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Membership {
     voters: Vec<NodeId>,
     outgoing: Vec<NodeId>,
     members: BTreeMap<NodeId, Member>,
+}
+
+/// A [`Membership`] as it stands in bytes, from a disk or a peer.
+#[derive(Deserialize)]
+struct Unchecked {
+    voters: Vec<NodeId>,
+    outgoing: Vec<NodeId>,
+    members: BTreeMap<NodeId, Member>,
+}
+
+/// Bytes that are no membership.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("membership: {0}")]
+pub struct InvalidMembership(&'static str);
+
+impl TryFrom<Unchecked> for Membership {
+    type Error = InvalidMembership;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, InvalidMembership> {
+        let Unchecked { voters, outgoing, members } = unchecked;
+        // Quorums are counted and voters looked up on the strength of this order.
+        if !voters.is_sorted_by(|a, b| a < b) || !outgoing.is_sorted_by(|a, b| a < b) {
+            return Err(InvalidMembership("voters out of order"));
+        }
+        if !voters.iter().chain(&outgoing).all(|voter| members.contains_key(voter)) {
+            return Err(InvalidMembership("a voter that is no member"));
+        }
+        if members.contains_key(&NodeId(0)) {
+            return Err(InvalidMembership("node 0"));
+        }
+        Ok(Self { voters, outgoing, members })
+    }
 }
 
 impl Membership {

@@ -6,18 +6,18 @@ mod entry;
 mod membership;
 
 pub use entry::{Entry, Payload, Run};
-pub use membership::{Member, Membership};
+pub use membership::{InvalidMembership, Member, Membership};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Declares a `u64` newtype with the derives every identifier has.
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $format:literal) => {
-        $(#[$doc])*
+    ($(#[$attribute:meta])* $name:ident, $format:literal) => {
         #[derive(
             Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
         )]
+        $(#[$attribute])*
         pub struct $name(pub u64);
 
         impl fmt::Display for $name {
@@ -41,11 +41,13 @@ id!(
 );
 id!(
     /// An election epoch: at most one leader each (§5.1). 0 is the term before the first election.
+    #[serde(try_from = "u64")]
     Term,
     "{}"
 );
 id!(
     /// A position in the log, counted from 1; 0 is the place before the first entry.
+    #[serde(try_from = "u64")]
     Index,
     "{}"
 );
@@ -76,6 +78,31 @@ id!(
     ReadId,
     "r{}"
 );
+
+/// A term or index read from bytes lies so high that no cluster can have got there: counting on
+/// from it might overflow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("beyond 2^62")]
+pub struct OutOfRange;
+
+/// Largest term or index accepted from bytes.
+const COUNT_MAX: u64 = 1 << 62;
+
+impl TryFrom<u64> for Term {
+    type Error = OutOfRange;
+
+    fn try_from(term: u64) -> Result<Self, OutOfRange> {
+        if term <= COUNT_MAX { Ok(Self(term)) } else { Err(OutOfRange) }
+    }
+}
+
+impl TryFrom<u64> for Index {
+    type Error = OutOfRange;
+
+    fn try_from(index: u64) -> Result<Self, OutOfRange> {
+        if index <= COUNT_MAX { Ok(Self(index)) } else { Err(OutOfRange) }
+    }
+}
 
 impl Term {
     /// The next term. Panics when 2^64 elections have been held.

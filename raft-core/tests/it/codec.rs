@@ -1,0 +1,430 @@
+//! The bytes of messages and log operations: they come back as they were, a change of the format
+//! shows, and whatever arrives neither panics nor allocates more than it paid for.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use raft_core::codec::{
+    CodecError, decode_envelope, decode_op, encode_envelope, encode_op, put, take,
+};
+use raft_core::raft::{
+    AppendEntries, AppendOutcome, Config, Envelope, Input, Loaded, LogOp, Message, Raft,
+    ReadRequestId,
+};
+use raft_core::types::{
+    ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, LogId, Member, Membership,
+    NodeId, Payload, Run, SnapshotMeta, Term,
+};
+
+/// The largest term or index that is accepted.
+const COUNT_MAX: u64 = 1 << 62;
+
+fn envelope(message: Message) -> Envelope {
+    Envelope { from: NodeId(1), to: NodeId(2), term: Term(300), message }
+}
+
+fn encoded(envelope: &Envelope) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_envelope(GroupId(7), envelope, &mut out);
+    out.freeze()
+}
+
+fn encoded_op(op: &LogOp) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_op(op, &mut out);
+    out.freeze()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn membership() -> Membership {
+    let member = |id: u64| {
+        let address = format!("h{id}:1");
+        (NodeId(id), Member { address, incarnation: Some(Incarnation(id)), promote: false })
+    };
+    Membership::of_voters((1..=2).map(member).collect())
+}
+
+fn run() -> Run {
+    let payloads = [
+        Payload::Noop,
+        Payload::Command(Bytes::from_static(b"x")),
+        Payload::Membership(membership()),
+    ];
+    let entries = payloads
+        .into_iter()
+        .zip(5..)
+        .map(|(payload, index)| Entry { id: LogId::new(index, 300), payload });
+    Run::new(entries.collect()).expect("there are entries")
+}
+
+fn messages() -> Vec<(Message, &'static str)> {
+    let request = ReadRequestId { nonce: 9, seq: 3 };
+    let meta = SnapshotMeta { last: LogId::new(5, 2), membership: membership() };
+    let append = AppendEntries {
+        prev_log: LogId::new(4, 299),
+        entries: Some(run()),
+        leader_commit: Index(3),
+        read_seq: 1,
+    };
+    let conflict = AppendOutcome::Conflict { refused: Index(8), hint: LogId::new(6, 2) };
+    vec![
+        (
+            Message::RequestVote { last_log: LogId::new(4, 2), pre_vote: true, transfer: false },
+            "070102ac020002040100",
+        ),
+        (Message::RequestVoteResponse { granted: true, pre_vote: false }, "070102ac02010100"),
+        (
+            Message::AppendEntries(append),
+            "070102ac0202ab0204030301ac020500ac0206010178ac020702\
+             0201020002010468313a31010100020468323a31010200",
+        ),
+        (
+            Message::AppendEntriesResponse {
+                outcome: AppendOutcome::Matched(Index(200)),
+                read_seq: 1,
+            },
+            "070102ac020300c80101",
+        ),
+        (
+            Message::AppendEntriesResponse { outcome: conflict, read_seq: 0 },
+            "070102ac02030108020600",
+        ),
+        (
+            Message::InstallSnapshot { meta },
+            "070102ac020402050201020002010468313a31010100020468323a31010200",
+        ),
+        (Message::TimeoutNow, "070102ac0205"),
+        (Message::ReadIndex { request }, "070102ac02060903"),
+        (Message::ReadIndexResponse { request, index: Index(5) }, "070102ac0207090305"),
+    ]
+}
+
+fn ops() -> Vec<(LogOp, &'static str)> {
+    let identity =
+        Identity { cluster: ClusterId(1), node: NodeId(2), incarnation: Incarnation(300) };
+    let hard_state = HardState { term: Term(300), vote: Some(NodeId(1)) };
+    let meta = SnapshotMeta { last: LogId::new(5, 2), membership: membership() };
+    vec![
+        (LogOp::Identity(identity), "000102ac02"),
+        (LogOp::HardState(hard_state), "01ac020101"),
+        (
+            LogOp::Append(run()),
+            "0203ac020500ac0206010178ac0207020201020002010468313a31010100020468323a31010200",
+        ),
+        (LogOp::Compact(meta.clone()), "0302050201020002010468313a31010100020468323a31010200"),
+        (LogOp::Reset(meta), "0402050201020002010468313a31010100020468323a31010200"),
+    ]
+}
+
+/// A different hex means a different format: raise `codec::VERSION`, and keep reading the old one.
+#[test]
+fn the_bytes_of_version_1() {
+    assert_eq!(raft_core::codec::VERSION, 1);
+    for (message, expected) in messages() {
+        let envelope = envelope(message);
+        assert_eq!(hex(&encoded(&envelope)), expected, "{envelope}");
+    }
+    for (op, expected) in ops() {
+        assert_eq!(hex(&encoded_op(&op)), expected, "{op}");
+    }
+}
+
+#[test]
+fn every_part_of_a_message_is_malformed() {
+    for (message, _) in messages() {
+        let whole = encoded(&envelope(message));
+        for len in 0..whole.len() {
+            assert!(decode_envelope(&whole.slice(..len)).is_err());
+        }
+        let mut longer = BytesMut::from(&whole[..]);
+        longer.extend_from_slice(b"!!");
+        assert_eq!(decode_envelope(&longer.freeze()), Err(CodecError::Trailing(2)));
+    }
+    for (op, _) in ops() {
+        let whole = encoded_op(&op);
+        for len in 0..whole.len() {
+            let part = whole.slice(..len);
+            assert!(decode_op(&part, &mut &part[..]).is_err());
+        }
+    }
+}
+
+/// A count of entries that were not sent must not be believed, or four bytes could ask for
+/// gigabytes.
+#[test]
+fn announced_entries_must_be_there() {
+    let append = AppendEntries {
+        prev_log: LogId::ZERO,
+        entries: None,
+        leader_commit: Index(0),
+        read_seq: 0,
+    };
+    let whole = encoded(&envelope(Message::AppendEntries(append)));
+    let mut frame = whole.to_vec();
+    let count = frame.len() - 3;
+    assert_eq!(frame[count], 0);
+    frame.splice(count..=count, [0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert_eq!(decode_envelope(&frame.into()), Err(CodecError::Malformed));
+}
+
+#[test]
+fn entries_must_be_consecutive() {
+    let entry = |index, term| Entry { id: LogId::new(index, term), payload: Payload::Noop };
+    let frame = |prev_log: LogId, entries: &[Entry]| {
+        // Entry by entry: a run of these cannot be made.
+        let run = Run::new(vec![entry(1, 1)]);
+        let append = AppendEntries { prev_log, entries: run, leader_commit: Index(0), read_seq: 0 };
+        let mut out = BytesMut::new();
+        encode_envelope(GroupId(0), &envelope(Message::AppendEntries(append)), &mut out);
+        out.truncate(out.len() - 3);
+        let count = out.len() - 3;
+        assert_eq!(out[count], 1);
+        out[count] = u8::try_from(entries.len()).unwrap();
+        for entry in entries {
+            raft_core::codec::encode_entry(entry, &mut out);
+        }
+        out.freeze()
+    };
+    let decoded = |prev, entries: &[Entry]| decode_envelope(&frame(prev, entries)).map(|_| ());
+    let prev = LogId::new(4, 2);
+    assert_eq!(decoded(prev, &[entry(5, 2), entry(6, 3)]), Ok(()));
+    let refused = Err(CodecError::NotConsecutive);
+    assert_eq!(decoded(prev, &[entry(6, 2)]), refused, "a gap after prev_log");
+    assert_eq!(decoded(prev, &[entry(5, 1)]), refused, "the term falls after prev_log");
+    assert_eq!(decoded(prev, &[entry(5, 2), entry(7, 2)]), refused, "a gap");
+    assert_eq!(decoded(prev, &[entry(5, 3), entry(6, 2)]), refused, "the term falls");
+}
+
+#[test]
+fn terms_and_indexes_beyond_all_reach_are_malformed() {
+    for (count, good) in [(COUNT_MAX, true), (COUNT_MAX + 1, false), (u64::MAX, false)] {
+        let mut out = BytesMut::new();
+        put(&count, &mut out);
+        assert_eq!(take::<Term>(&mut &out[..]).is_ok(), good);
+        assert_eq!(take::<Index>(&mut &out[..]).is_ok(), good);
+    }
+}
+
+#[test]
+fn memberships_are_checked() {
+    type Raw = (Vec<NodeId>, Vec<NodeId>, Vec<(NodeId, Member)>);
+    let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+    let decoded = |voters: &[u64], outgoing: &[u64], members: &[u64]| {
+        let members = ids(members).into_iter().map(|id| (id, Member::default())).collect();
+        let raw: Raw = (ids(voters), ids(outgoing), members);
+        let mut out = BytesMut::new();
+        put(&raw, &mut out);
+        take::<Membership>(&mut &out[..]).map(|_| ())
+    };
+    assert_eq!(decoded(&[], &[], &[]), Ok(()));
+    assert_eq!(decoded(&[1, 3], &[1, 2], &[1, 2, 3, 4]), Ok(()));
+    let refused = Err(CodecError::Malformed);
+    assert_eq!(decoded(&[3, 1], &[], &[1, 3]), refused, "unsorted");
+    assert_eq!(decoded(&[1, 1], &[], &[1]), refused, "twice the same");
+    assert_eq!(decoded(&[1], &[2, 1], &[1, 2]), refused, "outgoing unsorted");
+    assert_eq!(decoded(&[1, 2], &[], &[1]), refused, "a voter that is no member");
+    assert_eq!(decoded(&[1], &[2], &[1]), refused, "an outgoing voter that is no member");
+    assert_eq!(decoded(&[0], &[], &[0]), refused, "node 0");
+}
+
+/// The largest values that pass the codec leave the core room to count on.
+#[test]
+fn the_largest_terms_and_indexes_do_not_overflow_the_core() {
+    let last = LogId::new(COUNT_MAX, COUNT_MAX);
+    let largest = Index(COUNT_MAX);
+    let request = ReadRequestId { nonce: u64::MAX, seq: u64::MAX };
+    let meta = SnapshotMeta { last, membership: membership() };
+    let append = |prev_log| AppendEntries {
+        prev_log,
+        entries: None,
+        leader_commit: largest,
+        read_seq: u64::MAX,
+    };
+    let outcomes =
+        [AppendOutcome::Matched(largest), AppendOutcome::Conflict { refused: largest, hint: last }];
+    let mut messages = vec![
+        Message::RequestVote { last_log: last, pre_vote: false, transfer: true },
+        Message::RequestVote { last_log: last, pre_vote: true, transfer: false },
+        Message::AppendEntries(append(last)),
+        Message::AppendEntries(append(LogId::ZERO)),
+        Message::InstallSnapshot { meta: meta.clone() },
+        Message::TimeoutNow,
+        Message::ReadIndex { request },
+        Message::ReadIndexResponse { request, index: largest },
+    ];
+    for outcome in outcomes {
+        messages.push(Message::AppendEntriesResponse { outcome, read_seq: u64::MAX });
+    }
+    for message in messages {
+        for term in [Term(1), Term(COUNT_MAX)] {
+            let mut raft = leader();
+            let message = message.clone();
+            raft.step(Input::Message(Envelope { from: NodeId(2), to: NodeId(1), term, message }));
+            raft.step(Input::Restored(meta.clone()));
+            for _ in 0..300 {
+                raft.step(Input::Tick);
+                persist(&mut raft);
+            }
+            raft_core::raft::check(&raft);
+        }
+    }
+}
+
+/// `n1` of two, which leads term 2.
+fn leader() -> Raft {
+    let meta = SnapshotMeta { last: LogId::ZERO, membership: membership() };
+    let mut loaded = Loaded { snapshot: meta.clone(), ..Loaded::default() };
+    loaded.hard_state.term = Term(1);
+    let config = Config { id: NodeId(1), ..Config::default() };
+    let mut raft = Raft::new(config, loaded, meta, 1).expect("a good configuration");
+    raft.campaign();
+    for (term, pre_vote) in [(Term(1), true), (Term(2), false)] {
+        let message = Message::RequestVoteResponse { granted: true, pre_vote };
+        raft.step(Input::Message(Envelope { from: NodeId(2), to: NodeId(1), term, message }));
+        persist(&mut raft);
+    }
+    assert!(raft.is_leader());
+    raft
+}
+
+fn persist(raft: &mut Raft) {
+    if let Some(write) = raft.take_output().write {
+        raft.step(Input::Persisted(write.seq));
+    }
+}
+
+fn any_log_id() -> impl Strategy<Value = LogId> {
+    (0..=COUNT_MAX, 0..=COUNT_MAX).prop_map(|(index, term)| LogId::new(index, term))
+}
+
+fn any_membership() -> impl Strategy<Value = Membership> {
+    let member =
+        (".{0,20}", any::<Option<u64>>(), any::<bool>()).prop_map(|(address, life, promote)| {
+            Member { address, incarnation: life.map(Incarnation), promote }
+        });
+    prop::collection::btree_map((1..u64::MAX).prop_map(NodeId), member, 0..5)
+        .prop_map(Membership::of_voters)
+}
+
+fn any_meta() -> impl Strategy<Value = SnapshotMeta> {
+    (any_log_id(), any_membership())
+        .prop_map(|(last, membership)| SnapshotMeta { last, membership })
+}
+
+fn any_payload() -> impl Strategy<Value = Payload> {
+    prop_oneof![
+        Just(Payload::Noop),
+        prop::collection::vec(any::<u8>(), 0..200).prop_map(|x| Payload::Command(x.into())),
+        any_membership().prop_map(Payload::Membership),
+    ]
+}
+
+/// Entries that follow `index@term`, each term at or above the one before.
+fn any_run() -> impl Strategy<Value = (LogId, Run)> {
+    let entries = prop::collection::vec((0..3_u64, any_payload()), 1..20);
+    (0..COUNT_MAX / 2, 0..COUNT_MAX / 2, entries).prop_map(|(index, term, entries)| {
+        let mut last = LogId::new(index, term);
+        let follow = |(rise, payload)| {
+            last = LogId::new(last.index.0 + 1, last.term.0 + rise);
+            Entry { id: last, payload }
+        };
+        let run = Run::new(entries.into_iter().map(follow).collect());
+        (LogId::new(index, term), run.expect("at least one entry"))
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let request = || any::<(u64, u64)>().prop_map(|(nonce, seq)| ReadRequestId { nonce, seq });
+    let index = || (0..=COUNT_MAX).prop_map(Index);
+    let outcome = prop_oneof![
+        index().prop_map(AppendOutcome::Matched),
+        (index(), any_log_id())
+            .prop_map(|(refused, hint)| AppendOutcome::Conflict { refused, hint }),
+    ];
+    prop_oneof![
+        (any_log_id(), any::<bool>(), any::<bool>()).prop_map(|(last_log, pre_vote, transfer)| {
+            Message::RequestVote { last_log, pre_vote, transfer }
+        }),
+        any::<(bool, bool)>()
+            .prop_map(|(granted, pre_vote)| { Message::RequestVoteResponse { granted, pre_vote } }),
+        (any_run(), any::<bool>(), index(), any::<u64>()).prop_map(
+            |((prev_log, run), empty, leader_commit, read_seq)| {
+                let entries = Some(run).filter(|_| !empty);
+                Message::AppendEntries(AppendEntries { prev_log, entries, leader_commit, read_seq })
+            }
+        ),
+        (outcome, any::<u64>()).prop_map(|(outcome, read_seq)| {
+            Message::AppendEntriesResponse { outcome, read_seq }
+        }),
+        any_meta().prop_map(|meta| Message::InstallSnapshot { meta }),
+        Just(Message::TimeoutNow),
+        request().prop_map(|request| Message::ReadIndex { request }),
+        (request(), index())
+            .prop_map(|(request, index)| Message::ReadIndexResponse { request, index }),
+    ]
+}
+
+fn any_op() -> impl Strategy<Value = LogOp> {
+    prop_oneof![
+        any::<(u64, u64, u64)>().prop_map(|(cluster, node, life)| {
+            let (cluster, node) = (ClusterId(cluster), NodeId(node));
+            LogOp::Identity(Identity { cluster, node, incarnation: Incarnation(life) })
+        }),
+        (0..=COUNT_MAX, any::<Option<u64>>()).prop_map(|(term, vote)| {
+            LogOp::HardState(HardState { term: Term(term), vote: vote.map(NodeId) })
+        }),
+        any_run().prop_map(|(_, run)| LogOp::Append(run)),
+        any_meta().prop_map(LogOp::Compact),
+        any_meta().prop_map(LogOp::Reset),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn messages_come_back(
+        group in any::<u64>(),
+        from in any::<u64>(),
+        to in any::<u64>(),
+        term in 0..=COUNT_MAX,
+        message in any_message(),
+    ) {
+        let envelope = Envelope { from: NodeId(from), to: NodeId(to), term: Term(term), message };
+        let mut out = BytesMut::new();
+        encode_envelope(GroupId(group), &envelope, &mut out);
+        prop_assert_eq!(decode_envelope(&out.freeze()), Ok((GroupId(group), envelope)));
+    }
+
+    #[test]
+    fn operations_come_back(op in any_op(), rest in prop::collection::vec(any::<u8>(), 0..9)) {
+        let mut out = BytesMut::new();
+        encode_op(&op, &mut out);
+        out.extend_from_slice(&rest);
+        let frame = out.freeze();
+        let mut left = &frame[..];
+        prop_assert_eq!(decode_op(&frame, &mut left), Ok(op));
+        prop_assert_eq!(left, &rest[..]);
+    }
+
+    #[test]
+    fn garbage_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let frame = Bytes::from(bytes);
+        let _ = decode_envelope(&frame);
+        let _ = decode_op(&frame, &mut &frame[..]);
+    }
+
+    /// Nearly right is worse than garbage: it gets further.
+    #[test]
+    fn flipped_bytes_do_not_panic(
+        message in any_message(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = encoded(&envelope(message)).to_vec();
+        for (position, byte) in flips {
+            let position = position.index(bytes.len());
+            bytes[position] = byte;
+        }
+        let _ = decode_envelope(&bytes.into());
+    }
+}
