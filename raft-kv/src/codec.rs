@@ -6,7 +6,7 @@
 
 use crate::api::{KvError, TXN_OPS_MAX, VERSION};
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::marker::PhantomData;
@@ -32,20 +32,47 @@ pub fn encode_into<T: Serialize>(value: &T, out: &mut BytesMut) {
 /// Reads one value, which must be all of `bytes`.
 ///
 /// # Errors
-/// [`KvError::Malformed`] if the version is unknown or `bytes` is not exactly one such value.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, KvError> {
-    let Some((&version, mut rest)) = bytes.split_first() else {
-        return Err(KvError::Malformed("empty".into()));
-    };
-    if version != VERSION {
-        return Err(KvError::Malformed(format!("version {version}, this is {VERSION}")));
+/// See [`WireError`].
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+    let mut rest = versioned(bytes)?;
+    let value = raft_core::codec::take(&mut rest)?;
+    if rest.is_empty() { Ok(value) } else { Err(WireError::Malformed) }
+}
+
+/// What follows the version.
+///
+/// # Errors
+/// If there is none, or another one.
+pub(crate) const fn versioned(bytes: &[u8]) -> Result<&[u8], WireError> {
+    match bytes {
+        [VERSION, rest @ ..] => Ok(rest),
+        [version, ..] => Err(WireError::Version(*version)),
+        [] => Err(WireError::Malformed),
     }
-    let value =
-        raft_core::codec::take(&mut rest).map_err(|error| KvError::Malformed(error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(KvError::Malformed(format!("{} bytes left over", rest.len())));
+}
+
+/// Why bytes could not be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// Another version than [`VERSION`].
+    #[error("version {0}, where version {VERSION} is spoken")]
+    Version(u8),
+    /// The bytes end early, go on too long, or hold a value out of its range.
+    #[error("malformed bytes")]
+    Malformed,
+}
+
+impl From<raft_core::codec::CodecError> for WireError {
+    fn from(_: raft_core::codec::CodecError) -> Self {
+        Self::Malformed
     }
-    Ok(value)
+}
+
+impl From<WireError> for KvError {
+    fn from(error: WireError) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
 /// Reads a list of at most [`LIST_MAX`] elements.

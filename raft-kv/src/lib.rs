@@ -43,8 +43,6 @@
 //! # }
 //! ```
 pub mod api;
-#[cfg(any(feature = "client", feature = "service"))]
-mod check;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;

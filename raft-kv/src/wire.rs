@@ -1,4 +1,4 @@
-//! The bytes of requests, replies, commands and queries: [`VERSION`], then postcard.
+//! The bytes of requests and replies where they are more than plain values of `codec`.
 //!
 //! Large parts are not decoded where they only pass through: a command is sliced out of its
 //! request, a reply out of its frame, a deadline is exchanged in front of a request that is
@@ -11,46 +11,10 @@ use crate::api::{
     Consistency, KvError, NodeStatus, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
     VERSION,
 };
+use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{BufMut, Bytes, BytesMut};
-use raft_core::codec;
 use raft_core::types::NodeId;
 use serde::{Deserialize, Serialize};
-
-/// Why bytes could not be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum WireError {
-    /// Another version than [`VERSION`].
-    #[error("version {0}, where version {VERSION} is spoken")]
-    Version(u8),
-    /// The bytes end early, go on too long, or hold a value out of its range.
-    #[error("malformed bytes")]
-    Malformed,
-}
-
-impl From<codec::CodecError> for WireError {
-    fn from(_: codec::CodecError) -> Self {
-        Self::Malformed
-    }
-}
-
-/// The bytes of `value`: a [`Command`](crate::api::Command), its
-/// [`CommandReply`](crate::api::CommandReply), a [`Query`](crate::api::Query) or its answer.
-pub fn encode<T: Serialize>(value: &T) -> Bytes {
-    let mut out = BytesMut::with_capacity(64);
-    encode_into(value, &mut out);
-    out.freeze()
-}
-
-/// The value that [`encode`] made `bytes` of.
-///
-/// # Errors
-/// See [`WireError`].
-pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
-    let mut rest = versioned(bytes)?;
-    let value = codec::take(&mut rest)?;
-    if rest.is_empty() { Ok(value) } else { Err(WireError::Malformed) }
-}
 
 /// The bytes of a request.
 pub fn encode_request(request: &Request) -> Bytes {
@@ -124,24 +88,6 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
         WireReplyBody::Status(status) => ReplyBody::Status(status),
         WireReplyBody::Transferred => ReplyBody::Transferred,
     }))
-}
-
-/// Appends the bytes of `value` to `out`.
-pub(crate) fn encode_into<T: Serialize>(value: &T, out: &mut BytesMut) {
-    out.put_u8(VERSION);
-    codec::put(value, out);
-}
-
-/// What follows the version.
-///
-/// # Errors
-/// If there is none, or another one.
-pub(crate) const fn versioned(bytes: &[u8]) -> Result<&[u8], WireError> {
-    match bytes {
-        [VERSION, rest @ ..] => Ok(rest),
-        [version, ..] => Err(WireError::Version(*version)),
-        [] => Err(WireError::Malformed),
-    }
 }
 
 /// [`Request`] with its command borrowed.

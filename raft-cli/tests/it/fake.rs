@@ -169,7 +169,7 @@ impl Inner {
             self.reads += 1;
             let key = format!("zz/{}", self.reads).into();
             let action = Action::Op(Op::Put { key, value: Bytes::new(), prev_kv: false });
-            self.apply(wire::encode(&Command { request: None, action }));
+            self.apply(codec::encode(&Command { request: None, action }));
         }
     }
 }

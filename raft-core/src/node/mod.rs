@@ -182,8 +182,11 @@ impl Node {
     /// Waits until the status is published anew: at once on a change of role, term or leader, else
     /// with the next tick. Returns at once if the node has stopped.
     pub async fn status_changed(&self) {
+        let mut status = self.status.clone();
+        // A clone has seen only what was there when the node started.
+        status.mark_unchanged();
         // An error means that the node has stopped: nothing more will change.
-        let _ = self.status.clone().changed().await;
+        let _ = status.changed().await;
     }
 
     /// Stops the node: what is queued for the disk is written, open requests are answered

@@ -1,7 +1,7 @@
 //! What a client's call may end with, if not with an answer.
 
 use crate::api::KvError;
-use crate::wire::WireError;
+use crate::codec::WireError;
 use raft_core::transport::CallError;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Requests to write, encoded in one go.
 
 use crate::api::{Action, RequestId, VERSION};
-use crate::wire::encode_into;
+use crate::codec::encode_into;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 

@@ -21,7 +21,8 @@ use crate::api::{
     Op, OpReply, Operator, REQUEST_BYTES_MAX, Range, RangeReply, ReplyBody, Request, RequestBody,
     Revision, SESSION_WINDOW_MAX, Target, Txn, TxnReply,
 };
-use crate::wire::{self, WireError};
+use crate::codec::{self, WireError};
+use crate::wire;
 use bytes::Bytes;
 use directory::{Directory, Fault};
 use error::{Trouble, gave_up};
@@ -496,7 +497,7 @@ fn millis(time: Duration) -> u32 {
 
 fn command_reply(body: &ReplyBody) -> Result<CommandReply, WireError> {
     let ReplyBody::Write(reply) = body else { return Err(WireError::Malformed) };
-    wire::decode(reply)
+    codec::decode(reply)
 }
 
 /// A reply of another kind than the request: the node speaks nonsense.
@@ -518,5 +519,5 @@ fn size_of(action: &Action) -> usize {
 fn over_limit(action: &Action, size: usize) -> KvError {
     let (what, size, limit) = ("request".into(), size as u64, REQUEST_BYTES_MAX as u64);
     let altogether = KvError::TooLarge { what, size, limit };
-    crate::check::validate(action).err().unwrap_or(altogether)
+    crate::store::validate(action).err().unwrap_or(altogether)
 }

@@ -3,16 +3,15 @@
 use super::replica::Replica;
 use super::{Clock, Door, not_understood};
 use crate::api::{MemberStatus, NodeStatus, Query, Reply, ReplyBody, Summary};
-use crate::wire;
+use crate::codec;
 use raft_core::node::{ReadMode, Status};
-use raft_core::raft::RoleName;
 use raft_core::types::{Member, NodeId};
 
 impl<N: Replica> Door<N> {
     /// Describes this node: the store in it as applied, and the cluster as it sees it.
     pub(super) async fn describe(&self, clock: Clock) -> Reply {
         let answer = self.query(&Query::Summary, ReadMode::Local, clock).await?;
-        let summary: Summary = wire::decode(&answer).map_err(|error| not_understood(&error))?;
+        let summary: Summary = codec::decode(&answer).map_err(|error| not_understood(&error))?;
         let status = node_status(&self.node.status(), summary, self.version.clone());
         Ok(ReplyBody::Status(Box::new(status)))
     }
@@ -24,7 +23,7 @@ fn node_status(status: &Status, summary: Summary, version: String) -> NodeStatus
         id: status.identity.node,
         incarnation: status.identity.incarnation,
         version,
-        role: role_name(status.role).into(),
+        role: status.role.to_string(),
         term: status.term,
         leader: status.leader,
         // Applied entries are committed, whichever of the two was looked at first.
@@ -57,13 +56,4 @@ fn members(status: &Status) -> Vec<MemberStatus> {
         }
     };
     membership.members().iter().map(describe).collect()
-}
-
-const fn role_name(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Follower => "follower",
-        RoleName::PreCandidate => "pre-candidate",
-        RoleName::Candidate => "candidate",
-        RoleName::Leader => "leader",
-    }
 }

@@ -1,7 +1,7 @@
 //! What passes through a node, and the little that the node must know of it.
 
 use crate::api::{RequestId, VERSION};
-use crate::wire::{WireError, versioned};
+use crate::codec::{WireError, versioned};
 use bytes::{BufMut, Bytes, BytesMut};
 use raft_core::codec;
 use serde::Deserialize;

@@ -15,7 +15,8 @@ mod write;
 use crate::api::{
     Consistency, KvError, Query, REQUEST_BYTES_MAX, Range, Reply, ReplyBody, RequestBody,
 };
-use crate::wire::{self, WireError};
+use crate::codec::{self, WireError};
+use crate::wire;
 use bytes::Bytes;
 use cause::cause;
 use raft_core::node::{Node, QueryError, ReadMode, TransferError};
@@ -190,7 +191,7 @@ impl<N: Replica> Door<N> {
     }
 
     async fn query(&self, query: &Query, mode: ReadMode, clock: Clock) -> Result<Bytes, KvError> {
-        match timeout_at(clock.answer_by, self.node.query(wire::encode(query), mode)).await {
+        match timeout_at(clock.answer_by, self.node.query(codec::encode(query), mode)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),
             Ok(Err(error)) => Err(KvError::Unavailable(error.to_string())),

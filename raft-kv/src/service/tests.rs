@@ -9,12 +9,12 @@ use crate::api::{
     RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision, SessionId, Summary,
 };
 use crate::client::frame::encode_write;
-use crate::wire;
+use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::{
-    PeerStatus, ProposeError, Proposed, QueryError, ReadMode, RoleName, Status, StopCause,
-    TransferError,
+    PeerStatus, ProposeError, Proposed, QueryError, ReadMode, Status, StopCause, TransferError,
 };
+use raft_core::raft::RoleName;
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers};
 use raft_core::types::{
     ClusterId, GroupId, Identity, Incarnation, Index, LogId, Member, Membership, NodeId, Term,
@@ -48,11 +48,11 @@ impl Replica for FakeNode {
     }
 
     async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
-        match wire::decode(&query).unwrap() {
-            Query::Range(range) if range.limit == 1 => Ok(wire::encode(&future_revision())),
-            Query::Range(_) if mode == ReadMode::Local => Ok(wire::encode(&found())),
+        match codec::decode(&query).unwrap() {
+            Query::Range(range) if range.limit == 1 => Ok(codec::encode(&future_revision())),
+            Query::Range(_) if mode == ReadMode::Local => Ok(codec::encode(&found())),
             Query::Range(_) => std::future::pending().await,
-            Query::Summary => Ok(wire::encode(&Summary {
+            Query::Summary => Ok(codec::encode(&Summary {
                 revision: Revision(7),
                 keys: 3,
                 state_hash: 9,
@@ -191,7 +191,7 @@ fn put(named: bool) -> Bytes {
 
 fn done() -> Bytes {
     let reply = OpReply::Put { prev_kv: None };
-    wire::encode(&Ok::<_, KvError>(ActionReply::Op { revision: Revision(3), reply }))
+    codec::encode(&Ok::<_, KvError>(ActionReply::Op { revision: Revision(3), reply }))
 }
 
 fn written() -> Reply {
@@ -199,7 +199,7 @@ fn written() -> Reply {
 }
 
 fn session_gone() -> Bytes {
-    wire::encode(&Err::<ActionReply, _>(KvError::SessionUnknown(SessionId(1))))
+    codec::encode(&Err::<ActionReply, _>(KvError::SessionUnknown(SessionId(1))))
 }
 
 fn found() -> Result<RangeReply, KvError> {

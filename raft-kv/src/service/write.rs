@@ -9,7 +9,7 @@ use super::frame::{self, CommandHead};
 use super::replica::Replica;
 use super::{Clock, Door, too_large};
 use crate::api::{CommandReply, KvError, ReplyBody};
-use crate::wire;
+use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::ProposeError;
 use raft_core::transport::{CallError, Caller};
@@ -225,7 +225,7 @@ fn settle(reply: Bytes, progress: &Progress) -> Bytes {
         return reply;
     }
     let Ok(Ok(ReplyBody::Write(inner))) = wire::decode_reply(&reply) else { return reply };
-    match wire::decode::<CommandReply>(&inner) {
+    match codec::decode::<CommandReply>(&inner) {
         Ok(Err(error @ KvError::SessionUnknown(_))) => {
             wire::encode_reply(&Err(KvError::Unknown(format!("sent again: {error}"))))
         }
@@ -236,6 +236,6 @@ fn settle(reply: Bytes, progress: &Progress) -> Bytes {
 /// What the state machine would refuse is refused here, before it costs a log entry.
 fn check(command: &Bytes) -> Result<(), KvError> {
     let command: crate::api::Command =
-        wire::decode(command).map_err(|error| KvError::Malformed(format!("command: {error}")))?;
-    crate::check::validate(&command.action)
+        codec::decode(command).map_err(|error| KvError::Malformed(format!("command: {error}")))?;
+    crate::store::validate(&command.action)
 }

@@ -142,7 +142,7 @@ impl StateMachine for KvStore {
         match codec::decode(query) {
             Ok(Query::Range(range)) => codec::encode(&run::read(&self.state.mvcc, &range)),
             Ok(Query::Summary) => codec::encode(&self.summary()),
-            Err(error) => codec::encode(&RangeAnswer::Err(error)),
+            Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }
 

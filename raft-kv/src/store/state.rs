@@ -153,7 +153,7 @@ fn decode(bytes: &[u8]) -> Result<Command, KvError> {
         let (size, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
         return Err(KvError::TooLarge { what: "request".into(), size, limit });
     }
-    codec::decode(bytes)
+    Ok(codec::decode(bytes)?)
 }
 
 fn encode(reply: &CommandReply, out: &mut BytesMut) -> Bytes {

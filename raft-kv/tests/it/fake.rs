@@ -8,7 +8,7 @@ use raft_kv::api::{
     Op, OpReply, Range, RangeReply, Reply, ReplyBody, RequestBody, RequestId, Revision,
     SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
 };
-use raft_kv::wire;
+use raft_kv::{codec, wire};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -153,7 +153,7 @@ impl FakeNode {
     fn is_first(&self, request: &Bytes) -> bool {
         let request = wire::decode_request(request).unwrap();
         let RequestBody::Write(command) = request.body else { return false };
-        let command: Command = wire::decode(&command).unwrap();
+        let command: Command = codec::decode(&command).unwrap();
         let name = command.request.map(|request| (request.session.0, request.seq));
         name.is_some_and(|name| self.cluster.with(|state| state.lost.insert(name)))
     }
@@ -176,8 +176,8 @@ impl FakeNode {
         }
         self.cluster.with(|state| match body {
             RequestBody::Write(command) => {
-                let reply = state.apply(wire::decode(&command).unwrap());
-                Ok(ReplyBody::Write(wire::encode(&reply)))
+                let reply = state.apply(codec::decode(&command).unwrap());
+                Ok(ReplyBody::Write(codec::encode(&reply)))
             }
             RequestBody::Read { range, .. } => Ok(ReplyBody::Range(state.read(&range))),
             RequestBody::Status => Ok(ReplyBody::Status(Box::new(state.status(self.node)))),

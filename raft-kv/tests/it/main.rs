@@ -1,6 +1,7 @@
 //! The crate's integration tests.
 
 mod client;
+mod cluster;
 mod fake;
 mod store;
 mod wire;

@@ -7,9 +7,8 @@ use raft_kv::api::{
     Op, OpReply, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision,
     SessionId, VERSION,
 };
-use raft_kv::wire::{
-    WireError, decode, decode_reply, decode_request, encode, encode_reply, encode_request,
-};
+use raft_kv::codec::{WireError, decode, encode};
+use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
 
 fn command() -> Command {
     let request = RequestId { session: SessionId(9), seq: 300, unanswered_from: 290 };

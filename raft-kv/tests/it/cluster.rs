@@ -1,0 +1,179 @@
+//! Whole clusters in one process: client, service, store and consensus over memory.
+
+use bytes::Bytes;
+use raft_core::log_store::MemoryLog;
+use raft_core::node::{Node, NodeConfig};
+use raft_core::raft::Config;
+use raft_core::transport::{
+    BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
+};
+use raft_core::types::{ClusterId, GroupId, Member, Membership, NodeId};
+use raft_kv::api::{Consistency, Keys, Range, Revision};
+use raft_kv::client::{Client, ClientError, ClientOptions};
+use raft_kv::service::{KvService, ServiceConfig};
+use raft_kv::store::KvStore;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+const GROUP: GroupId = GroupId(0);
+
+/// Nodes with the addresses `n1`, `n2` and so on.
+struct Cluster {
+    network: MemoryNetwork,
+    nodes: BTreeMap<NodeId, Node>,
+    doors: Arc<Doors>,
+}
+
+/// The services that clients can reach.
+#[derive(Default)]
+struct Doors(Mutex<BTreeMap<String, Arc<dyn Service>>>);
+
+impl Cluster {
+    fn start(count: u64) -> Self {
+        let network = MemoryNetwork::new();
+        let ids = (1..=count).map(NodeId);
+        let member = |id: NodeId| Member { address: id.to_string(), ..Member::default() };
+        let bootstrap = Membership::of_voters(ids.clone().map(|id| (id, member(id))).collect());
+        let (mut nodes, doors) = (BTreeMap::new(), Arc::<Doors>::default());
+        for id in ids {
+            let config = NodeConfig {
+                raft: Config { id, ..Config::default() },
+                cluster: ClusterId(7),
+                seed: id.0,
+                bootstrap: bootstrap.clone(),
+                ..NodeConfig::default()
+            };
+            let transport = network.transport(id);
+            let node =
+                Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone())
+                    .unwrap();
+            let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
+            let service = KvService::new(config);
+            network.serve(GROUP, id, service.clone());
+            doors.0.lock().unwrap().insert(id.to_string(), service);
+            nodes.insert(id, node);
+        }
+        Self { network, nodes, doors }
+    }
+
+    fn client(&self, endpoint: NodeId) -> Client {
+        let connector = Arc::clone(&self.doors) as Arc<dyn Connector>;
+        Client::new(connector, ClientOptions::new([endpoint.to_string()]))
+    }
+
+    async fn leader(&self) -> NodeId {
+        loop {
+            for node in self.nodes.values() {
+                if let Some(leader) = node.status().leader {
+                    return leader;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn other(&self, than: NodeId) -> NodeId {
+        self.nodes.keys().copied().find(|id| *id != than).unwrap()
+    }
+
+    /// Cuts a node off from its peers; clients still reach it.
+    fn isolate(&self, id: NodeId) {
+        self.network.isolate(id, true);
+    }
+
+    /// Cuts a node off from everybody.
+    fn kill(&self, id: NodeId) {
+        self.network.isolate(id, true);
+        self.doors.0.lock().unwrap().remove(&id.to_string());
+    }
+}
+
+impl Connector for Doors {
+    fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>> {
+        let found = self.0.lock().unwrap().get(address).cloned();
+        let channel = found.map(|service| Arc::new(Door(service)) as Arc<dyn Channel>);
+        let result = channel.ok_or_else(|| CallError::NotSent("connection refused".into()));
+        Box::pin(async move { result })
+    }
+}
+
+struct Door(Arc<dyn Service>);
+
+impl Channel for Door {
+    fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
+        let reply = self.0.call(Caller::Client, request);
+        Box::pin(async move { Ok(reply.await) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_takes_any_request() {
+    let cluster = Cluster::start(3);
+    for id in cluster.nodes.keys() {
+        let client = cluster.client(*id);
+        let key = id.to_string();
+        let put = client.put(key.clone(), "1").await.unwrap();
+        let found = client.get_one(key.clone()).await.unwrap().unwrap();
+        assert_eq!(found.mod_revision, put.revision);
+        assert!(client.compare_and_swap(key.clone(), put.revision, "2").await.unwrap().swapped);
+        assert!(!client.compare_and_swap(key, put.revision, "3").await.unwrap().swapped);
+    }
+    let client = cluster.client(NodeId(1));
+    let all = client.get(Range::of(Keys::all()), Consistency::Linearizable).await.unwrap();
+    assert_eq!((all.count, all.revision), (3, Revision(7)));
+    let statuses = client.statuses().await;
+    assert_eq!(statuses.iter().filter(|one| one.status.is_ok()).count(), 3);
+    let leader = cluster.leader().await;
+    let to = cluster.other(leader);
+    client.transfer_leadership(Some(to)).await.unwrap();
+    assert_eq!(client.status(&to.to_string()).await.unwrap().role, "leader");
+    assert!(client.transfer_leadership(Some(NodeId(9))).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_writes_survive_the_loss_of_the_leader_exactly_once() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    let client = cluster.client(cluster.other(leader));
+    client.put("first", "").await.unwrap();
+    let mut writes = JoinSet::new();
+    for writer in 0..100 {
+        let client = client.clone();
+        writes.spawn(async move {
+            let mut revisions = Vec::new();
+            for number in 0..50 {
+                let put = client.put(format!("{writer}/{number}"), "value").await;
+                revisions.push(put.unwrap().revision);
+            }
+            revisions
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.kill(leader);
+    let revisions: Vec<_> = writes.join_all().await.concat();
+    let distinct: BTreeSet<_> = revisions.iter().collect();
+    assert_eq!(distinct.len(), 5000);
+    let all = client.get(Range::of(Keys::all()), Consistency::Linearizable).await.unwrap();
+    assert_eq!((all.count, all.revision), (5001, Revision(5002)), "a write ran twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_quorum_says_so() {
+    let cluster = Cluster::start(3);
+    let client = cluster.client(NodeId(1)).with_deadline(Duration::from_secs(4));
+    client.put("a", "1").await.unwrap();
+    // From here on node 1 has applied it.
+    client.get_one("a").await.unwrap();
+    for id in cluster.nodes.keys() {
+        if *id == NodeId(1) { cluster.isolate(*id) } else { cluster.kill(*id) }
+    }
+    let write = client.put("a", "2").await.unwrap_err();
+    assert!(write.to_string().contains("no quorum: 1 of 3, n2 "), "{write}");
+    let read = client.get_one("a").await.unwrap_err();
+    assert!(matches!(read, ClientError::NotDone { .. }), "{read:?}");
+    assert!(read.to_string().contains("no quorum: 1 of 3, n2 "), "{read}");
+    let range = Range::of(Keys::One("a".into()));
+    assert_eq!(client.get(range, Consistency::Serializable).await.unwrap().count, 1);
+}
