@@ -125,7 +125,7 @@ async fn streams_left_half_open_change_nothing() {
 async fn who_says_no_hello_is_dropped() {
     let authority = Authority::new();
     let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
-        config.limits.hello_timeout = std::time::Duration::from_millis(200);
+        config.limits.hello_timeout = std::time::Duration::from_millis(500);
     });
     for alpn in [ALPN_PEER, ALPN_CLIENT] {
         let silent = dial(&authority, &node, alpn).await;
