@@ -9,10 +9,9 @@ mod tests;
 
 use crate::api::{
     Consistency, KvError, NodeStatus, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
-    VERSION,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use raft_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +54,7 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
 /// If `frame` does not begin like a request.
 pub(crate) fn with_deadline(frame: &Bytes, deadline_ms: u32) -> Result<Bytes, WireError> {
     let mut rest = versioned(frame)?;
-    let _: u32 = codec::take(&mut rest)?;
+    let _: u32 = raft_core::codec::take(&mut rest)?;
     let mut out = BytesMut::with_capacity(rest.len() + 6);
     encode_into(&deadline_ms, &mut out);
     out.extend_from_slice(rest);

@@ -54,8 +54,7 @@ fn config(id: u64, count: u64) -> NodeConfig {
 impl Cluster {
     fn start(count: u64) -> Self {
         let network = MemoryNetwork::new();
-        let logs = vec![SharedLog::default(); 0];
-        let mut cluster = Self { network, logs, nodes: Vec::new() };
+        let mut cluster = Self { network, logs: Vec::new(), nodes: Vec::new() };
         for id in 1..=count {
             cluster.logs.push(SharedLog::default());
             let node = cluster.start_node(config(id, count), Journal::new());

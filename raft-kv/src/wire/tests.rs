@@ -1,7 +1,7 @@
 //! The forms that only this crate uses.
 
 use super::*;
-use crate::api::{Action, Command, Op, RequestId, SessionId};
+use crate::api::{Action, Command, Op, RequestId, SessionId, VERSION};
 use crate::client::frame::encode_write;
 use crate::service::frame::{CommandHead, is_ok, range_reply};
 
