@@ -5,7 +5,7 @@ use raft_kv::api::{Consistency, Keys, Range};
 use raft_kv::client::Client;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -46,6 +46,32 @@ async fn no_acknowledged_write_is_lost_when_all_are_killed() {
         assert!(lost.is_empty(), "cycle {cycle}: lost {lost:?}");
     }
     cluster.observer.converged(GUARD).await.unwrap();
+}
+
+/// The leader dies under load, ten times: writes are possible again within two seconds, in the
+/// median, at default settings. Asserted on an idle machine only, with RUN_SLOW_TESTS=1.
+#[tokio::test]
+async fn writes_are_soon_possible_after_the_leader_died() {
+    if !slow() {
+        return;
+    }
+    let mut cluster = TestCluster::start().await;
+    let mut pauses = Vec::new();
+    for round in 0..10 {
+        let load = Load::start(&cluster.client(), round);
+        load.until_acknowledged(200).await;
+        let leader = cluster.leader().await;
+        cluster.processes.kill(leader).await;
+        let killed = Instant::now();
+        cluster.put("probe", "value").await;
+        pauses.push(killed.elapsed());
+        load.stop().await;
+        cluster.processes.start(leader).await.unwrap();
+        cluster.observer.converged(GUARD).await.unwrap();
+    }
+    pauses.sort();
+    println!("until the next write: {pauses:.2?}");
+    assert!(pauses[5] < Duration::from_secs(2), "{pauses:.2?}");
 }
 
 /// All nodes stopped cleanly, one after the other, start again with everything.

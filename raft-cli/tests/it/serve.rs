@@ -1,0 +1,88 @@
+//! What the arguments of `raft serve` come to.
+
+use clap::Parser;
+use raft_cli::args::{Cli, Verb};
+use raft_cli::failure::Kind;
+use raft_cli::serve::plan::Plan;
+use raft_core::types::{ClusterId, NodeId};
+
+const MEMBERS: &str = "n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380";
+
+fn plan(id: &str, more: &[&str]) -> Result<Plan, String> {
+    let files = ["--ca", "ca.pem", "--cert", "n.pem", "--key", "n-key.pem"];
+    let line = ["raft", "serve", "--data-dir", "d", "--id", id].into_iter().chain(files);
+    let cli = Cli::try_parse_from(line.chain(more.iter().copied()));
+    let cli = cli.map_err(|error| error.to_string())?;
+    let Verb::Serve(args) = cli.verb else { panic!("not serve") };
+    Plan::of(&args).map_err(|failure| {
+        assert_eq!(failure.kind, Kind::Usage);
+        failure.to_string()
+    })
+}
+
+#[test]
+fn a_member_listens_where_the_list_says() {
+    let plan = plan("2", &["--cluster", MEMBERS]).unwrap();
+    assert_eq!(plan.listen, "10.0.0.2:2380");
+    assert_eq!(plan.bootstrap.voters(), [NodeId(1), NodeId(2), NodeId(3)]);
+    assert_eq!(plan.bootstrap.members()[&NodeId(3)].address, "10.0.0.3:2380");
+    assert_eq!(plan.raft.id, NodeId(2));
+    let behind = ["--cluster", MEMBERS, "--listen", "0.0.0.0:2380"];
+    assert_eq!(self::plan("2", &behind).unwrap().listen, "0.0.0.0:2380");
+}
+
+/// The id is derived from token and members alone, the same in every version: data is bound to it.
+#[test]
+fn the_cluster_id_never_changes() {
+    let id = |more: &[&str]| plan("1", more).unwrap().cluster;
+    let pinned = ClusterId(PINNED);
+    assert_eq!(id(&["--cluster", MEMBERS]), pinned);
+    let reordered = "n3=10.0.0.3:2380,n1=10.0.0.1:2380,n2=10.0.0.2:2380";
+    assert_eq!(id(&["--cluster", reordered]), pinned);
+    assert_eq!(plan("2", &["--cluster", MEMBERS]).unwrap().cluster, pinned);
+    assert_ne!(id(&["--cluster", MEMBERS, "--cluster-token", "other"]), pinned);
+    assert_ne!(id(&["--cluster", &MEMBERS.replace("10.0.0.3", "10.0.0.4")]), pinned);
+    assert_eq!(id(&["--cluster", MEMBERS, "--cluster-id", "2a"]), ClusterId(42));
+}
+
+const PINNED: u64 = 0x8ab9_3df4_556d_a4fe;
+
+#[test]
+fn times_become_ticks() {
+    let plan = plan("1", &["--cluster", MEMBERS]).unwrap();
+    let default = raft_core::raft::Config::default();
+    assert_eq!(plan.raft.heartbeat_ticks, default.heartbeat_ticks);
+    assert_eq!(plan.raft.election_ticks_min, default.election_ticks_min);
+    assert_eq!(plan.raft.election_ticks_max, default.election_ticks_max);
+    let slow = ["--heartbeat-interval", "200ms", "--election-timeout", "2s"];
+    let slow = self::plan("1", &[&["--cluster", MEMBERS][..], &slow].concat()).unwrap();
+    assert_eq!((slow.raft.heartbeat_ticks, slow.raft.election_ticks_min), (20, 200));
+    assert_eq!(slow.raft.election_ticks_max, 400);
+}
+
+#[test]
+fn a_cluster_of_one_needs_an_address() {
+    let plan = plan("7", &["--single", "--listen", "127.0.0.1:2380"]).unwrap();
+    assert_eq!(plan.bootstrap.voters(), [NodeId(7)]);
+    let refused = self::plan("7", &["--single"]).unwrap_err();
+    assert!(refused.contains("--listen"), "{refused}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_reason() {
+    let wrong: [(&str, &[&str], &str); 9] = [
+        ("4", &["--cluster", MEMBERS], "does not name this node, n4"),
+        ("1", &["--cluster", "n1=a:1,n1=b:1"], "names n1 twice"),
+        ("1", &["--cluster", "n1=a:1,n2=b:0"], "port 0"),
+        ("1", &["--cluster", "n1"], "N=HOST:PORT"),
+        ("1", &["--cluster", MEMBERS, "--advertise", "10.0.0.9:2380"], "--cluster says"),
+        ("1", &["--cluster", MEMBERS, "--single"], "cannot be used with"),
+        ("1", &["--cluster", MEMBERS, "--heartbeat-interval", "15ms"], "multiple of 10ms"),
+        ("1", &["--cluster", MEMBERS, "--election-timeout", "100ms"], "five times"),
+        ("1", &[], "required"),
+    ];
+    for (id, more, says) in wrong {
+        let refused = plan(id, more).unwrap_err();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+}
