@@ -5,7 +5,7 @@
 //! seed always fails the same way.
 
 use bytes::Bytes;
-use raft_core::raft::Config;
+use raft_core::raft::{Config, Envelope};
 use raft_core::testing::Cluster;
 use raft_core::types::{LogId, NodeId, WriteSeq};
 use std::ops::Range;
@@ -104,6 +104,7 @@ enum Event {
     Restart,
     Cut,
     Isolate,
+    Pause,
     Heal,
     Transfer,
     Flush,
@@ -123,7 +124,7 @@ const ALWAYS: [(Event, u64); 8] = [
     (Event::Snapshot, 30),
     (Event::Restore, 30),
 ];
-const SOMETIMES: [(Event, u64); 11] = [
+const SOMETIMES: [(Event, u64); 12] = [
     (Event::Reorder, 400),
     (Event::Drop, 80),
     (Event::Duplicate, 60),
@@ -132,6 +133,7 @@ const SOMETIMES: [(Event, u64); 11] = [
     (Event::Crash, 12),
     (Event::Cut, 12),
     (Event::Isolate, 8),
+    (Event::Pause, 8),
     (Event::Transfer, 10),
     (Event::Flush, 40),
     (Event::Campaign, 4),
@@ -143,6 +145,9 @@ struct Run {
     nodes: u64,
     weights: Vec<(Event, u64)>,
     proposed: u64,
+    /// A node that stands still: its clock, its disk and what was sent to it wait. Clients do not
+    /// know, and still ask it.
+    paused: Option<NodeId>,
     seen: Seen,
 }
 
@@ -169,7 +174,8 @@ impl Run {
             }
         }
         let cluster = Cluster::new(nodes, &config, seed, traced);
-        Self { cluster, random, nodes, weights, proposed: 0, seen: Seen::default() }
+        let seen = Seen::default();
+        Self { cluster, random, nodes, weights, proposed: 0, paused: None, seen }
     }
 
     fn go(&mut self) {
@@ -192,8 +198,16 @@ impl Run {
         let id = NodeId(1 + self.random.below(self.nodes));
         match event {
             Event::Deliver | Event::Reorder | Event::Drop | Event::Duplicate => self.network(event),
+            Event::Tick | Event::Persist if self.paused == Some(id) => {}
             Event::Tick => self.cluster.tick(id),
-            Event::TickAll => self.everyone(Cluster::tick),
+            Event::TickAll => {
+                let paused = self.paused;
+                self.everyone(|cluster, id| {
+                    if paused != Some(id) {
+                        cluster.tick(id);
+                    }
+                });
+            }
             Event::Persist => {
                 let until = self.some_write(id);
                 self.cluster.persist(id, until);
@@ -206,6 +220,7 @@ impl Run {
                 self.cluster.crash(id, kept);
             }
             Event::Restart => self.cluster.restart(id),
+            Event::Pause => self.paused = self.cluster.leader().or(Some(id)),
             Event::Cut | Event::Isolate | Event::Heal => self.links(event, id),
             Event::Transfer => {
                 let moved = self.cluster.transfer(id, None);
@@ -227,8 +242,13 @@ impl Run {
             return;
         }
         let any = self.random.position(len);
+        let waits = |envelope: &Envelope| self.paused == Some(envelope.to);
         match event {
-            Event::Deliver => self.cluster.deliver(0),
+            Event::Deliver => {
+                let first = self.cluster.pool().iter().position(|envelope| !waits(envelope));
+                first.into_iter().for_each(|first| self.cluster.deliver(first));
+            }
+            Event::Reorder if waits(&self.cluster.pool()[any]) => {}
             Event::Reorder => self.cluster.deliver(any),
             Event::Duplicate if len < 200 => self.cluster.duplicate(any),
             _ => self.cluster.drop_message(any),
@@ -260,7 +280,10 @@ impl Run {
     fn links(&mut self, event: Event, id: NodeId) {
         let other = NodeId(1 + self.random.below(self.nodes));
         match event {
-            Event::Heal => self.cluster.heal(),
+            Event::Heal => {
+                self.paused = None;
+                self.cluster.heal();
+            }
             Event::Cut => self.cluster.cut(id, other),
             _ => {
                 for other in (1..=self.nodes).map(NodeId).filter(|other| *other != id) {

@@ -48,6 +48,7 @@ scripts! {
     append_late_and_doubled
     append_message_limit
     append_pipeline
+    append_prev_below_boundary
     append_replaced_after_its_write
     append_stale_suffix_not_committed
     append_truncate
