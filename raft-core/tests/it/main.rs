@@ -1,6 +1,7 @@
 //! Tests of the core from outside.
 
 mod codec;
+mod mechanisms;
 mod node;
 mod random;
 mod scripts;
