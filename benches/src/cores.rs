@@ -1,4 +1,4 @@
-//! Shared set-up of the benches: clusters of cores without I/O.
+//! Clusters of cores without I/O, on one thread.
 
 use bytes::Bytes;
 use raft_core::raft::{Config, Input, Loaded, Raft};
