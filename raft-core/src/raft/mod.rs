@@ -2,7 +2,7 @@
 //!
 //! Events go in by [`Raft::step`], requests by named methods that answer at once, work comes out by
 //! [`Raft::take_output`]. Nothing in here waits or fails. `receive` applies the rules common to all
-//! roles, once; the role files hold what is theirs; [`Raft::enter`] alone changes role.
+//! roles, once; the role files hold what is theirs; `Raft::enter` alone changes role.
 
 mod candidate;
 mod config;
