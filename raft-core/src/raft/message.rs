@@ -105,6 +105,22 @@ pub struct ReadRequestId {
     pub seq: u64,
 }
 
+impl Envelope {
+    /// Whether nothing it tells of is newer than its sender's term. A late snapshot may break this:
+    /// asked for by a leader, and made after it was deposed.
+    pub(super) fn is_consistent(&self) -> bool {
+        let newest = match &self.message {
+            Message::RequestVote { last_log, .. } => last_log.term,
+            Message::AppendEntries(append) => {
+                append.entries.as_ref().map_or(append.prev_log, Run::last).term
+            }
+            Message::InstallSnapshot { meta } => meta.last.term,
+            _ => return true,
+        };
+        newest <= self.term
+    }
+}
+
 impl Message {
     /// Whether the message carries entries. Transports send the others ahead, on a stream of their
     /// own, so that votes and heartbeats never wait behind bulk.

@@ -231,7 +231,7 @@ impl Raft {
     /// Applies the rules common to all roles, in this order, then asks the role.
     fn receive(&mut self, envelope: Envelope) -> Next {
         let Envelope { from, to, term, .. } = envelope;
-        if to != self.state.id() || from == self.state.id() {
+        if to != self.state.id() || from == self.state.id() || !envelope.is_consistent() {
             return Next::Stay;
         }
         self.state.note_heard(from);

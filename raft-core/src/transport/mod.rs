@@ -1,8 +1,8 @@
 //! Moving messages, snapshots and requests between processes: the traits.
 //!
 //! Two facilities. [`Transport`] and [`Inbox`] carry Raft's messages, which may be lost.
-//! [`Channel`], [`Connector`], [`Peers`] and [`Service`] carry requests and replies: clients use them, and nodes
-//! forward with them.
+//! [`Channel`], [`Connector`], [`Peers`] and [`Service`] carry requests and replies: clients use
+//! them, and nodes forward with them.
 
 mod memory;
 

@@ -18,6 +18,9 @@ const EVENTS: usize = 2000;
 /// a lost snapshot.
 const RECOVERY_TICKS_MAX: usize = 600;
 
+/// So many runs and more must between them have seen every kind of event.
+const SEEDS_TELLING: usize = 50;
+
 #[test]
 fn any_order_of_events_keeps_the_invariants() {
     let mut seen = Seen::default();
@@ -33,13 +36,17 @@ fn any_order_of_events_keeps_the_invariants() {
         }
         seen.add(&run.seen);
     }
-    // A kind of event that never happens tests nothing.
     println!("{seen:?}");
+    if seeds().count() < SEEDS_TELLING {
+        return;
+    }
+    // A kind of event that never happens tests nothing.
     let Seen { commits, crashes, restores, reads, transfers, refusals } = seen;
     let rarest = [commits, crashes, restores, reads, transfers, refusals].into_iter().min();
     assert!(rarest > Some(0), "not every kind of event happened: {seen:?}");
 }
 
+/// The seeds to run: those asked for, or a first few.
 fn seeds() -> Range<u64> {
     let Ok(text) = std::env::var("SIM_SEEDS") else { return 0..100 };
     let (from, to) = text.split_once("..").expect("SIM_SEEDS=A..B");

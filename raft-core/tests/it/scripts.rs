@@ -87,6 +87,7 @@ scripts! {
     snapshot_failed
     snapshot_keeps_suffix
     snapshot_lagging_follower
+    snapshot_of_a_deposed_leader
     snapshot_stale_and_doubled
     transfer
     transfer_catches_up_first
