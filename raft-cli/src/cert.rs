@@ -200,7 +200,8 @@ fn dns_name(name: &str) -> Result<SanType, Failure> {
     Ok(SanType::DnsName(name.try_into().map_err(unmade)?))
 }
 
-/// A client's name becomes a file name: plain characters, and none that a node or the authority has.
+/// A client's name becomes a file name: plain characters, and none that a node or the authority
+/// has.
 fn check_client_name(name: &str) -> Result<(), Failure> {
     let bad = |why| Err(Failure::usage(format!("client name {name:?}: {why}")));
     if name.is_empty() || name.len() > 64 {

@@ -3,8 +3,8 @@
 //!
 //! * [`raft`] is the core: no clock, no randomness, no socket, no disk, no thread, no runtime. It
 //!   takes events and returns work. Everything that must be right is in there.
-//! * [`log_store`], [`state_machine`] and [`transport`] hold the three traits a node is put together
-//!   from, each with an implementation in memory.
+//! * [`log_store`], [`state_machine`] and [`transport`] hold the three traits a node is put
+//!   together from, each with an implementation in memory.
 //! * `node` (feature `tokio`, on by default) runs a core over them: [`Node::start`] is all a user
 //!   needs to call.
 //! * [`codec`] turns messages and log operations into bytes, for wire and disk alike.
@@ -43,7 +43,8 @@
 //! # }
 //! # #[cfg(feature = "tokio")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! #     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(example::run())
+//! #     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! #     runtime.block_on(example::run())
 //! # }
 //! # #[cfg(not(feature = "tokio"))]
 //! # fn main() {}
@@ -80,13 +81,18 @@
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | one command | 2 MiB | [`Config::command_bytes_max`](raft::Config::command_bytes_max) |
-//! | entries in memory | 256 MiB | [`Config::log_bytes_max`](raft::Config::log_bytes_max) |
-//! | uncommitted entries of a leader | 64 MiB | [`Config::uncommitted_bytes_max`](raft::Config::uncommitted_bytes_max) |
-//! | one append message | 256 KiB, or one entry | [`Config::message_bytes_max`](raft::Config::message_bytes_max) |
-//! | appends in flight to a follower | 64 | [`Config::in_flight_max`](raft::Config::in_flight_max) |
+//! | one command | 2 MiB | [`Config::command_bytes_max`] |
+//! | entries in memory | 256 MiB | [`Config::log_bytes_max`] |
+//! | uncommitted entries of a leader | 64 MiB | [`Config::uncommitted_bytes_max`] |
+//! | one append message | 256 KiB, or one entry | [`Config::message_bytes_max`] |
+//! | appends in flight to a follower | 64 | [`Config::in_flight_max`] |
 //! | requests that wait | 16 384 | [`NodeConfig::requests_max`](node::NodeConfig::requests_max) |
 //!
+//! [`Config::command_bytes_max`]: raft::Config::command_bytes_max
+//! [`Config::in_flight_max`]: raft::Config::in_flight_max
+//! [`Config::log_bytes_max`]: raft::Config::log_bytes_max
+//! [`Config::message_bytes_max`]: raft::Config::message_bytes_max
+//! [`Config::uncommitted_bytes_max`]: raft::Config::uncommitted_bytes_max
 //! [`Node::start`]: node::Node::start
 //! [`Node::propose`]: node::Node::propose
 

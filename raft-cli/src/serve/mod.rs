@@ -120,7 +120,8 @@ impl Running {
         let (id, address) = (self.id, self.address);
         let status = self.node.status();
         let identity = status.identity;
-        info!(%id, %address, cluster = %identity.cluster, incarnation = %identity.incarnation, "serving");
+        let (cluster, incarnation) = (identity.cluster, identity.incarnation);
+        info!(%id, %address, %cluster, %incarnation, "serving");
         let ready = Ready { event: "ready", id: id.0, address: address.to_string() };
         // Whoever does not read it does not need it: a node serves without its parent's ear.
         let _ = output.print(&ready, || format!("{id} listening on {address}"));

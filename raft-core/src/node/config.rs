@@ -4,8 +4,8 @@ use crate::raft::Config;
 use crate::types::{ClusterId, GroupId, Incarnation, Membership};
 use std::time::Duration;
 
-/// How to run a node. `Default` gives every value but the raft id, the cluster, the incarnation, the
-/// seed and the members.
+/// How to run a node. `Default` gives every value but the raft id, the cluster, the incarnation,
+/// the seed and the members.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// The core's own configuration, with the node's id.

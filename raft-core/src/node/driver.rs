@@ -208,7 +208,8 @@ impl Driver {
     }
 
     fn on_snapshot(&mut self, from: NodeId, term: Term, snapshot: Snapshot) {
-        tracing::info!(node = %self.identity.node, %from, at = %snapshot.meta.last, "snapshot arrived");
+        let at = snapshot.meta.last;
+        tracing::info!(node = %self.identity.node, %from, %at, "snapshot arrived");
         let message = Message::InstallSnapshot { meta: snapshot.meta.clone() };
         self.incoming.push(snapshot);
         let to = self.identity.node;
@@ -220,7 +221,8 @@ impl Driver {
             let meta = SnapshotMeta::default();
             return self.raft.step(Input::SnapshotSent { to, meta, ok: false });
         };
-        tracing::info!(node = %self.identity.node, %to, at = %snapshot.meta.last, "sending a snapshot");
+        let at = snapshot.meta.last;
+        tracing::info!(node = %self.identity.node, %to, %at, "sending a snapshot");
         self.transport.send_snapshot(self.config.group, to, self.raft.term(), snapshot);
     }
 

@@ -57,8 +57,8 @@ pub(super) enum Completion {
     Panicked(&'static str),
 }
 
-/// An answer on its way from the applier to whoever asked: handed over in batches, because a wake-up
-/// across threads costs more than most commands.
+/// An answer on its way from the applier to whoever asked: handed over in batches, because a
+/// wake-up across threads costs more than most commands.
 pub(super) enum Answer {
     Proposed(Waiter, Proposed),
     Queried(Query, Bytes),
