@@ -217,6 +217,10 @@ impl Driver {
     }
 
     fn send_snapshot(&mut self, to: NodeId, snapshot: Option<Snapshot>) {
+        if !self.raft.is_leader() {
+            // Whoever leads now asks for one itself if it is needed.
+            return;
+        }
         let Some(snapshot) = snapshot else {
             let meta = SnapshotMeta::default();
             return self.raft.step(Input::SnapshotSent { to, meta, ok: false });
