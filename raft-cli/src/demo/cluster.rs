@@ -23,6 +23,9 @@ use tokio::time::timeout;
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How long a node may take to stop cleanly before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(10);
+/// Time between the two requests to stop that are sent when all nodes stop. Less and the system may
+/// make one of them.
+const HURRY_AFTER: Duration = Duration::from_millis(50);
 
 /// The running nodes of a folder.
 #[derive(Debug)]
@@ -187,7 +190,13 @@ impl Cluster {
 
     /// Stops every node cleanly and at once; returns those that failed, and how.
     pub async fn stop_all(&mut self) -> Vec<(NodeId, ExitStatus)> {
-        for id in self.children.keys() {
+        let ids: Vec<NodeId> = self.children.keys().copied().collect();
+        for id in &ids {
+            self.signal(*id, Signal::SIGTERM);
+        }
+        // The second request says that there is no need to wait for a successor: none stays.
+        tokio::time::sleep(HURRY_AFTER).await;
+        for id in &ids {
             self.signal(*id, Signal::SIGTERM);
         }
         let stops = self

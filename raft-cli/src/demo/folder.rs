@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! demo.json               members and cluster token; written last, so it says "complete"
+//! demo.lock               locked while a demo runs the cluster
 //! client.json             endpoints and certificate files, for clients
 //! ca.pem  ca-key.pem  client.pem  client-key.pem  n1.pem  n1-key.pem ...
 //! n1/ n2/ n3/             data directories
@@ -15,7 +16,7 @@ use crate::failure::{Failure, Kind};
 use raft_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,9 @@ use std::path::{Path, PathBuf};
 const CLIENT: &str = "client";
 /// The file that says what the folder holds.
 const DESCRIPTION: &str = "demo.json";
-/// Version of that file.
+/// Locked while a demo runs the cluster.
+const LOCK: &str = "demo.lock";
+/// Version of [`DESCRIPTION`].
 const VERSION: u32 = 1;
 /// Ports are looked for here: below the range from which systems draw ports of their own accord,
 /// so that no client's socket sits on a node's port while the node is down.
@@ -137,6 +140,24 @@ impl Folder {
             .map_err(|error| failed("write", &file, &error.into()))?;
         text.push('\n');
         fs::write(&file, text).map_err(|source| failed("write", &file, &source))
+    }
+
+    /// Keeps others from running the cluster, until the file is dropped.
+    ///
+    /// # Errors
+    /// Of kind `Local` if another process runs it.
+    pub fn lock(&self) -> Result<File, Failure> {
+        let path = self.dir.join(LOCK);
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|error| failed("open", &path, &error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("{} is in use by another demo", self.dir.display());
+                Err(Failure::new(Kind::Local, text).advice("stop it, or choose another --dir"))
+            }
+            Err(TryLockError::Error(error)) => Err(failed("lock", &path, &error)),
+        }
     }
 
     /// The folder itself, an absolute path.

@@ -66,6 +66,7 @@ fn temporary_dir() -> Result<TempDir, Failure> {
 async fn run_in(args: &Demo, dir: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut stop = StopRequests::listen(false)?;
     let folder = Folder::open_or_make(dir, args.nodes, args.base_port)?;
+    let _lock = folder.lock()?;
     let binary = std::env::current_exe()
         .map_err(|error| Failure::local("cannot find this program's own file", &error))?;
     let mut cluster = Cluster::new(folder, binary, &args.log_level);

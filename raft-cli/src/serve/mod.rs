@@ -206,7 +206,9 @@ fn starting(dir: &Path, error: &StartError) -> Failure {
 }
 
 fn storage(dir: &Path, error: &StorageError) -> Failure {
-    let failure = Failure::new(Kind::Local, format!("{}: {error}", dir.display()));
+    let (dir, text) = (dir.display().to_string(), error.to_string());
+    let text = if text.contains(&dir) { text } else { format!("{dir}: {text}") };
+    let failure = Failure::new(Kind::Local, text);
     match error {
         StorageError::InUse(_) => failure.advice("one process at a time may use it"),
         _ => failure,

@@ -1,6 +1,6 @@
 //! `raft demo` as a process: it stops everything it started, however it ends itself.
 
-use super::support::{GUARD, binary, slow};
+use super::support::{GUARD, binary, run, slow};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -77,6 +77,9 @@ async fn a_kept_folder_is_used_again() {
     let (mut child, folder) = demo(&["--dir", path]).await;
     let certificate = std::fs::read(folder.join("ca.pem")).unwrap();
     assert!(put("first").await.unwrap().success());
+    let second = run(&["demo", "--dir", path].map(str::to_owned)).await;
+    assert_eq!(second.code, 6, "{second:?}");
+    assert!(second.error.contains("in use by another demo"), "{second:?}");
     signal(&child, Signal::SIGTERM);
     assert!(child.wait().await.unwrap().success());
 
