@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 /// Version of everything this module encodes. Frames and files carry it.
 pub const VERSION: u16 = 1;
 
+/// Most entries in one message: a small entry is far larger in memory than on the wire.
+/// [`Config`](crate::raft::Config) refuses message sizes that could exceed it.
+pub const ENTRIES_MAX: usize = 64 * 1024;
+
 /// Why bytes could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -235,10 +239,11 @@ fn put_entries(run: &Run, out: &mut BytesMut) {
 fn take_run(frame: &Bytes, rest: &mut &[u8], count: u32) -> Result<Option<Run>, CodecError> {
     // An entry takes at least three bytes: whoever announces more has not sent them.
     let count = count as usize;
-    if count > rest.len() / 3 {
+    if count > rest.len() / 3 || count > ENTRIES_MAX {
         return Err(CodecError::Malformed);
     }
-    let mut entries = Vec::with_capacity(count);
+    // Grows with what is really there: a small entry is far larger in memory than on the wire.
+    let mut entries = Vec::with_capacity(count.min(1024));
     for _ in 0..count {
         entries.push(decode_entry(frame, rest)?);
     }

@@ -173,10 +173,17 @@ impl<M: StateMachine> Worker<M> {
         // The checkpoint being written belongs to the state that is about to go.
         self.join_checkpoint();
         let meta = snapshot.meta.clone();
-        self.machine.restore(snapshot)?;
-        self.last_applied = meta.last.index;
-        self.applied_bytes = 0;
-        let _ = self.completed.send(Completion::Restored(meta));
+        let report = match self.machine.restore(snapshot) {
+            Ok(()) => {
+                self.last_applied = meta.last.index;
+                self.applied_bytes = 0;
+                Completion::Restored(meta)
+            }
+            // The sender's fault, and nothing has changed here.
+            Err(error @ StorageError::Stream(_)) => Completion::NotRestored(meta, error),
+            Err(error) => return Err(error),
+        };
+        let _ = self.completed.send(report);
         Ok(())
     }
 }

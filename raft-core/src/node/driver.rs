@@ -19,8 +19,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// Most events taken in before their output is carried out.
 const BATCH_MAX: usize = 4096;
 
-/// Ticks between looks for requests that were given up.
-const FORGET_TICKS: u64 = 16;
+/// Ticks between looks for requests that were given up, and at the size of the log.
+const HOUSEKEEPING_TICKS: u64 = 16;
 
 pub(super) struct Driver {
     config: NodeConfig,
@@ -42,8 +42,6 @@ pub(super) struct Driver {
     published: (bool, Term, Option<NodeId>),
     /// The membership whose addresses the transport knows.
     peers_of: Membership,
-    /// Whether a checkpoint was asked for because the log grew large.
-    checkpoint_asked: bool,
 }
 
 impl Driver {
@@ -73,7 +71,6 @@ impl Driver {
             ticks: 0,
             published: (false, Term(0), None),
             peers_of: Membership::default(),
-            checkpoint_asked: false,
         }
     }
 
@@ -126,26 +123,26 @@ impl Driver {
     fn tick(&mut self) -> Result<(), StopCause> {
         self.ticks += 1;
         self.raft.step(Input::Tick);
-        if self.ticks.is_multiple_of(FORGET_TICKS) {
+        if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.requests.forget_abandoned();
-        }
-        // Half full: do not wait for the usual number of bytes, make room.
-        let large = self.raft.log_bytes() > self.config.raft.log_bytes_max / 2;
-        if large && !self.checkpoint_asked {
-            self.checkpoint_asked = true;
-            self.give_applier(Job::Checkpoint);
+            self.make_room();
         }
         self.publish();
         Ok(())
+    }
+
+    /// Half full: does not wait for the usual number of bytes. Asked again and again, because there
+    /// may have been nothing to write yet; the applier begins one checkpoint at a time.
+    fn make_room(&self) {
+        if self.raft.log_bytes() > self.config.raft.log_bytes_max / 2 {
+            self.give_applier(Job::Checkpoint);
+        }
     }
 
     fn accept(&mut self, event: Event) -> Result<(), StopCause> {
         match event {
             Event::Message(envelope) => self.raft.step(Input::Message(envelope)),
             Event::Snapshot { from, term, snapshot } => self.on_snapshot(from, term, snapshot),
-            Event::SnapshotSent { to, meta, ok } => {
-                self.raft.step(Input::SnapshotSent { to, meta, ok });
-            }
             Event::Propose(proposal) => self.on_propose(proposal),
             Event::ProposeMany(proposals) => {
                 for proposal in proposals {
@@ -171,7 +168,6 @@ impl Driver {
             }
             Completion::Flushed(meta) => {
                 tracing::debug!(node = %self.identity.node, at = %meta.last, "checkpoint written");
-                self.checkpoint_asked = false;
                 self.raft.step(Input::Flushed(meta));
             }
             Completion::Restored(meta) => {
@@ -179,6 +175,13 @@ impl Driver {
                 self.handed = meta.last.index;
                 self.last_applied = meta.last.index;
                 self.raft.step(Input::Restored(meta));
+            }
+            Completion::NotRestored(meta, error) => {
+                tracing::warn!(node = %self.identity.node, at = %meta.last, %error, "not restored");
+                self.raft.step(Input::NotRestored(meta));
+            }
+            Completion::SnapshotSent { to, meta, ok } => {
+                self.raft.step(Input::SnapshotSent { to, meta, ok });
             }
             Completion::Snapshot { to, snapshot } => self.send_snapshot(to, snapshot),
             Completion::Failed(error) => return Err(StopCause::Storage(error.to_string())),
@@ -241,6 +244,7 @@ impl Driver {
             }
             Err(TransferRefusal::NotLeader { leader }) => TransferError::NotLeader { leader },
             Err(TransferRefusal::NoTarget) => TransferError::NoTarget,
+            Err(TransferRefusal::NotVoter { to }) => TransferError::NotVoter { to },
         };
         // Whoever asked may have gone.
         let _ = transfer.reply.send(Err(refusal));
@@ -256,11 +260,12 @@ impl Driver {
             // An error means that the thread has ended; its report of why is on the way.
             let _ = self.storage.writes.send(write);
         }
-        if !self.raft.is_leader() {
-            self.requests.leadership_lost();
-        }
         for item in apply {
             self.apply(item);
+        }
+        // Only now: what this turn committed has an outcome, even if leadership went with it.
+        if !self.raft.is_leader() {
+            self.requests.leadership_lost();
         }
         self.incoming.clear();
         for (batch, index) in reads {

@@ -98,9 +98,15 @@ pub enum TransferError {
         /// The leader this node knows.
         leader: Option<NodeId>,
     },
-    /// The target is not another voter of the cluster, or there is none.
-    #[error("no other voter to hand leadership to")]
+    /// No other voter was heard of lately.
+    #[error("no other voter within reach to hand leadership to")]
     NoTarget,
+    /// The target is not another voter of the cluster.
+    #[error("{to} is not another voter of this cluster")]
+    NotVoter {
+        /// The target.
+        to: NodeId,
+    },
     /// The target did not take over within an election timeout; this node leads on.
     #[error("the target did not take over in time")]
     TimedOut,

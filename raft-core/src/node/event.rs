@@ -2,7 +2,7 @@
 
 use super::{ProposeError, Proposed, QueryError, ReadMode, TransferError};
 use crate::log_store::StorageError;
-use crate::raft::Envelope;
+use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
 use crate::types::{Index, NodeId, SnapshotMeta, Term, WriteSeq};
@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 pub(super) enum Event {
     Message(Envelope),
     Snapshot { from: NodeId, term: Term, snapshot: Snapshot },
-    SnapshotSent { to: NodeId, meta: SnapshotMeta, ok: bool },
     Propose(Proposal),
     ProposeMany(Vec<Proposal>),
     Query(Query, ReadMode),
@@ -48,6 +47,13 @@ pub(super) enum Completion {
     },
     Flushed(SnapshotMeta),
     Restored(SnapshotMeta),
+    NotRestored(SnapshotMeta, StorageError),
+    /// The transport's report of a snapshot handed to it: at most one per peer is under way.
+    SnapshotSent {
+        to: NodeId,
+        meta: SnapshotMeta,
+        ok: bool,
+    },
     /// A snapshot for a peer, or none if there is none to send.
     Snapshot {
         to: NodeId,
@@ -98,11 +104,15 @@ impl Query {
 /// again.
 pub(super) struct NodeInbox {
     events: mpsc::Sender<Event>,
+    completed: mpsc::UnboundedSender<Completion>,
 }
 
 impl NodeInbox {
-    pub(super) const fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { events }
+    pub(super) const fn new(
+        events: mpsc::Sender<Event>,
+        completed: mpsc::UnboundedSender<Completion>,
+    ) -> Self {
+        Self { events, completed }
     }
 
     fn offer(&self, event: Event, what: &'static str) {
@@ -114,6 +124,11 @@ impl NodeInbox {
 
 impl Inbox for NodeInbox {
     fn receive(&self, envelope: Envelope) {
+        if let Message::InstallSnapshot { .. } = envelope.message {
+            // The header of a snapshot whose bytes are not here: they come by `receive_snapshot`.
+            tracing::debug!(from = %envelope.from, "dropped: a snapshot without its bytes");
+            return;
+        }
         self.offer(Event::Message(envelope), "message");
     }
 
@@ -122,6 +137,7 @@ impl Inbox for NodeInbox {
     }
 
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {
-        self.offer(Event::SnapshotSent { to, meta, ok }, "snapshot report");
+        // Not to be dropped: the core waits for it. Nobody listens if the node is gone.
+        let _ = self.completed.send(Completion::SnapshotSent { to, meta, ok });
     }
 }

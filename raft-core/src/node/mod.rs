@@ -89,11 +89,11 @@ impl Node {
 
         let (completed, completions) = mpsc::unbounded_channel();
         let storage = storage::start(config.group, log, completed.clone())?;
-        let applier = applier::start(machine, config.checkpoint_bytes, completed)?;
+        let applier = applier::start(machine, config.checkpoint_bytes, completed.clone())?;
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let status = Arc::new(Status::of(&raft, identity, raft.status().handed_index, config.tick));
         let (status, status_seen) = watch::channel(status);
-        transport.open(config.group, identity, Arc::new(NodeInbox::new(events.clone())));
+        transport.open(config.group, identity, Arc::new(NodeInbox::new(events.clone(), completed)));
 
         let requests = Arc::new(Semaphore::new(config.requests_max));
         let driver = Driver::new(config, identity, raft, transport, storage, applier, status);

@@ -2,6 +2,9 @@
 
 use crate::types::{Entry, NodeId};
 
+/// Largest `message_bytes_max`: what 64 Ki of the smallest entries count, and no message has more.
+const MESSAGE_BYTES_MOST: usize = 64 * 1024 * Entry::OVERHEAD;
+
 /// Configuration of [`Raft`](super::Raft). `Default` gives every value but `id`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Config {
@@ -17,7 +20,8 @@ pub struct Config {
     /// Ticks between heartbeats of an idle leader; a fifth of `election_ticks_min` or less is
     /// wise. Default 5.
     pub heartbeat_ticks: u32,
-    /// Most bytes of entries in one append message; one entry always fits. Default 256 KiB.
+    /// Most bytes of entries in one append message; one entry always fits. At most 4 MiB, default
+    /// 256 KiB.
     pub message_bytes_max: usize,
     /// Most bytes of one command; a larger one is refused. Default 2 MiB.
     pub command_bytes_max: usize,
@@ -72,6 +76,9 @@ impl Config {
         }
         if self.in_flight_max == 0 || self.message_bytes_max == 0 {
             return refuse("in_flight_max and message_bytes_max must be at least 1");
+        }
+        if self.message_bytes_max > MESSAGE_BYTES_MOST {
+            return refuse("message_bytes_max must be at most 4 MiB");
         }
         let largest = self.command_bytes_max.saturating_add(Entry::OVERHEAD);
         if self.uncommitted_bytes_max < largest {

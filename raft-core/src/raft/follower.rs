@@ -26,6 +26,11 @@ impl Follower {
     pub(super) fn on_append_entries(&self, state: &mut State, from: NodeId, append: AppendEntries) {
         let AppendEntries { prev_log, entries, leader_commit, read_seq } = append;
         if !holds(state, prev_log) {
+            if state.restoring.is_some() {
+                // What is being restored is about to answer; a conflict now would bring on another
+                // snapshot.
+                return;
+            }
             let bound = prev_log.index.previous();
             let hint = state.log.agreement_bound(bound, prev_log.term);
             let outcome = AppendOutcome::Conflict { refused: prev_log.index, hint };
@@ -43,7 +48,8 @@ impl Follower {
 
     /// A snapshot's bytes are here (§7). Restores it unless the log already has what it covers.
     pub(super) fn on_install_snapshot(&self, state: &mut State, from: NodeId, meta: SnapshotMeta) {
-        if state.restoring.is_some() {
+        // A cluster without voters is none: nobody could ever lead it again.
+        if state.restoring.is_some() || meta.membership.voters().is_empty() {
             return;
         }
         let last = meta.last.index;

@@ -20,6 +20,8 @@ pub enum Input {
     Persisted(WriteSeq),
     /// The state machine now is this snapshot, durably.
     Restored(SnapshotMeta),
+    /// This snapshot could not be restored: it arrived damaged. The state machine is as before.
+    NotRestored(SnapshotMeta),
     /// The state machine is durable up to here: the log below may be compacted.
     Flushed(SnapshotMeta),
     /// A snapshot was handed over, or could not be.

@@ -49,7 +49,13 @@ impl Leader {
             confirmations: Confirmations::default(),
             transfer: None,
         };
-        leader.append(state, Payload::Noop);
+        // The first entry of a cluster is its membership: so every state machine, and with it every
+        // snapshot, gets to know the members through the log.
+        let payload = match state.log.last() {
+            LogId::ZERO => Payload::Membership(state.log.membership().clone()),
+            _ => Payload::Noop,
+        };
+        leader.append(state, payload);
         leader
     }
 
@@ -222,13 +228,17 @@ impl Leader {
     ) -> Result<NodeId, TransferRefusal> {
         let voter = |node: &NodeId| state.log.membership().voters().contains(node);
         let reach = |(peer, progress): (&NodeId, &Progress)| (progress.match_index, *peer);
+        let alive = |peer: &NodeId| {
+            let patience = u64::from(state.config.election_ticks_min);
+            state.heard_at(*peer).is_some_and(|at| state.now < at + patience)
+        };
         let best = || {
-            let voters = self.progress.iter().filter(|(peer, _)| voter(peer));
+            let voters = self.progress.iter().filter(|(peer, _)| voter(peer) && alive(peer));
             voters.map(reach).max().map(|(_, peer)| peer)
         };
         let to = to.or_else(best).ok_or(TransferRefusal::NoTarget)?;
         if to == state.id() || !voter(&to) {
-            return Err(TransferRefusal::NoTarget);
+            return Err(TransferRefusal::NotVoter { to });
         }
         let due = state.now + u64::from(state.config.election_ticks_min);
         self.transfer = Some(Transfer { to, due, told: false });

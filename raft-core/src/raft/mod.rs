@@ -86,8 +86,13 @@ pub enum TransferRefusal {
         /// The leader this node knows.
         leader: Option<NodeId>,
     },
-    /// The target is not another voter, or there is no other.
+    /// No other voter was heard of lately.
     NoTarget,
+    /// The target is not another voter.
+    NotVoter {
+        /// The target.
+        to: NodeId,
+    },
 }
 
 /// Why a core cannot start from what was loaded.
@@ -147,6 +152,7 @@ impl Raft {
                 self.on_persisted()
             }
             Input::Restored(meta) => self.on_restored(meta),
+            Input::NotRestored(meta) => self.on_not_restored(&meta),
             Input::Flushed(meta) => self.on_flushed(&meta),
             Input::SnapshotSent { to, meta, ok } => {
                 if let Role::Leader(leader) = &mut self.role {
@@ -314,6 +320,14 @@ impl Raft {
             if let Role::Follower(follower) = &self.role {
                 follower.on_restored(&mut self.state, leader);
             }
+        }
+        Next::Stay
+    }
+
+    /// The snapshot was no good; the state machine is as before, and so is the log.
+    fn on_not_restored(&mut self, meta: &SnapshotMeta) -> Next {
+        if self.state.restoring.as_ref() == Some(meta) {
+            self.state.restoring = None;
         }
         Next::Stay
     }

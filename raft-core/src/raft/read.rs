@@ -87,13 +87,16 @@ impl State {
         self.send(leader, Message::ReadIndex { request });
     }
 
-    /// Questions that got no answer for a while are asked again, under a new id: a late answer to
-    /// the old one must not confirm the new one.
+    /// Questions that got no answer for an election timeout are asked again, under a new id: a late
+    /// answer to the old one must not confirm the new one. Sooner would let no answer count where
+    /// two round trips take longer.
     pub(super) fn expire_questions(&mut self) {
-        let patience = 2 * u64::from(self.config.heartbeat_ticks);
-        if self.reads.asked.iter().any(|asked| self.now >= asked.at + patience) {
-            self.reads.ask_again();
+        let patience = u64::from(self.config.election_ticks_min);
+        let overdue = |asked: &mut Asked| self.now >= asked.at + patience;
+        for asked in self.reads.asked.extract_if(.., overdue) {
+            self.reads.waiting.extend(asked.batches);
         }
+        self.reads.waiting.sort_unstable();
     }
 
     pub(super) fn on_read_index_response(&mut self, request: ReadRequestId, index: Index) {

@@ -26,7 +26,7 @@
 
 use super::cluster::Cluster;
 use crate::raft::{Config, Envelope, Loaded};
-use crate::types::{Entry, LogId, NodeId, Payload, Run, SnapshotMeta, Term, WriteSeq};
+use crate::types::{Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -191,7 +191,12 @@ fn disk(cluster: &Cluster, arguments: &mut Arguments) -> Result<Loaded, String> 
         Ok(LogId::new(parse(index)?, parse(term)?))
     });
     let ids = ids.collect::<Result<Vec<_>, String>>()?;
-    let entries = ids.into_iter().map(|id| Entry { id, payload: Payload::Noop }).collect();
+    // As leaders make them: the membership first, then what each term begins with.
+    let payload = |id: LogId| match id.index {
+        Index(1) => Payload::Membership(cluster.membership()),
+        _ => Payload::Noop,
+    };
+    let entries = ids.into_iter().map(|id| Entry { id, payload: payload(id) }).collect();
     disk.entries.extend(Run::new(entries));
     Ok(disk)
 }

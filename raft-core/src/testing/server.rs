@@ -39,9 +39,10 @@ impl Server {
             seed,
             starts: 0,
             raft: None,
-            disk: Loaded { snapshot: snapshot.clone(), ..Loaded::default() },
+            disk: Loaded { snapshot, ..Loaded::default() },
             writes: VecDeque::new(),
-            machine: Machine::new(snapshot),
+            // It gets to know the members through the log, as any state machine does.
+            machine: Machine::new(SnapshotMeta::default()),
             restoring: None,
             asked: BTreeMap::new(),
             reads: BTreeMap::new(),

@@ -246,7 +246,7 @@ async fn leadership_is_handed_over_on_request() {
     let refused = cluster.node(old).transfer_leadership(None).await;
     assert_eq!(refused, Err(TransferError::NotLeader { leader: Some(new) }));
     let nobody = cluster.node(new).transfer_leadership(Some(NodeId(9))).await;
-    assert_eq!(nobody, Err(TransferError::NoTarget));
+    assert_eq!(nobody, Err(TransferError::NotVoter { to: NodeId(9) }));
 }
 
 #[tokio::test]
