@@ -1,5 +1,6 @@
 //! The crate's integration tests.
 
+mod catch_up;
 mod client;
 mod cluster;
 mod fake;

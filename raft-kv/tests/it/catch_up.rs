@@ -1,0 +1,125 @@
+//! A node that was away for so long that the log it needs is gone.
+
+use bytes::Bytes;
+use raft_core::log_store::{LogStore, MemoryLog, StorageError};
+use raft_core::node::{Node, NodeConfig, ReadMode};
+use raft_core::raft::{Config, GroupOp, Loaded};
+use raft_core::transport::MemoryNetwork;
+use raft_core::types::{GroupId, LogId, Member, Membership, NodeId};
+use raft_kv::api::{Action, Command, Keys, Op, Query, Range, RangeAnswer, Summary};
+use raft_kv::codec::{decode, encode};
+use raft_kv::store::KvStore;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+
+/// A log that outlives its node.
+#[derive(Clone, Default)]
+struct KeptLog(Arc<Mutex<MemoryLog>>);
+
+impl LogStore for KeptLog {
+    fn load(&mut self, group: GroupId) -> Result<Loaded, StorageError> {
+        self.0.lock().unwrap().load(group)
+    }
+    fn write(&mut self, ops: &[GroupOp]) -> Result<(), StorageError> {
+        self.0.lock().unwrap().write(ops)
+    }
+}
+
+struct Cluster {
+    network: MemoryNetwork,
+    members: Membership,
+    logs: [KeptLog; 3],
+    dir: TempDir,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let member = |id: NodeId| Member { address: id.to_string(), ..Member::default() };
+        Self {
+            network: MemoryNetwork::new(),
+            members: Membership::of_voters([1, 2, 3].map(NodeId).map(|id| (id, member(id))).into()),
+            logs: Default::default(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn start(&self, id: NodeId) -> Node {
+        let config = NodeConfig {
+            raft: Config { id, log_trailing_bytes: 0, ..Config::default() },
+            seed: id.0,
+            bootstrap: self.members.clone(),
+            checkpoint_bytes: 4096,
+            ..NodeConfig::default()
+        };
+        let log = self.logs[id.0 as usize - 1].clone();
+        let machine = KvStore::open(&self.file(id)).unwrap();
+        Node::start(config, log, machine, self.network.transport(id)).unwrap()
+    }
+
+    fn file(&self, id: NodeId) -> Box<Path> {
+        self.dir.path().join(format!("{id}.redb")).into()
+    }
+
+    async fn stop(&self, node: &Node) {
+        self.network.remove(node.status().identity.node);
+        node.shutdown().await;
+    }
+}
+
+async fn leader_of(nodes: &[&Node]) -> usize {
+    loop {
+        let leads = |node: &&Node| node.status().leader == Some(node.status().identity.node);
+        if let Some(position) = nodes.iter().position(leads) {
+            return position;
+        }
+        nodes[0].status_changed().await;
+    }
+}
+
+async fn put(node: &Node, key: String) {
+    let op = Op::Put { key: key.into(), value: Bytes::from(vec![7; 512]), prev_kv: false };
+    let command = Command { request: None, action: Action::Op(op) };
+    node.propose(encode(&command)).await.unwrap();
+}
+
+async fn summary(node: &Node) -> Summary {
+    let answer = node.query(encode(&Query::Summary), ReadMode::Linearizable).await.unwrap();
+    decode(&answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_snapshot_brings_the_data_and_the_members() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.start(NodeId(1)), cluster.start(NodeId(2)));
+    let nodes = [&one, &two];
+    let leader = nodes[leader_of(&nodes).await];
+    let mut written = 0;
+    while leader.status().log_start == LogId::ZERO {
+        put(leader, format!("key/{written}")).await;
+        written += 1;
+    }
+    // Its log is blank, and what it needs is compacted away.
+    let three = cluster.start(NodeId(3));
+    let expected = summary(leader).await;
+    let found = summary(&three).await;
+    assert_eq!(found, expected);
+    // The status is published with every tick.
+    three.status_changed().await;
+    assert!(three.status().log_start > LogId::ZERO, "it was to get a snapshot");
+    assert_eq!(three.status().membership, cluster.members);
+
+    // It counts: with one of the others gone it makes the quorum, across a restart as well.
+    cluster.stop(&three).await;
+    let three = cluster.start(NodeId(3));
+    assert_eq!(three.status().membership, cluster.members);
+    cluster.stop(&one).await;
+    let nodes = [&two, &three];
+    let leader = nodes[leader_of(&nodes).await];
+    put(leader, "after".into()).await;
+    for node in nodes {
+        let query = Query::Range(Range::of(Keys::One("after".into())));
+        let answer = node.query(encode(&query), ReadMode::Linearizable).await.unwrap();
+        assert_eq!(decode::<RangeAnswer>(&answer).unwrap().unwrap().kvs.len(), 1);
+    }
+}
