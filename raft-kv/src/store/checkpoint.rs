@@ -396,7 +396,7 @@ fn engine_error(place: String, error: redb::Error) -> StorageError {
 
 fn unusable(place: &str, what: &str) -> StorageError {
     let advice = "move the node's data directory away; the node then catches up from its peers";
-    Damage(format!("{what}; {advice}")).of(place)
+    StorageError::Corrupt(format!("{place}: {what}; {advice}"))
 }
 
 fn restore_path(path: &Path) -> PathBuf {

@@ -14,7 +14,6 @@ use xxhash_rust::xxh3::Xxh3;
 const MAGIC: &[u8; 8] = b"raft-kv\n";
 /// Longest frame that is read, in bytes: above the longest row and the largest session.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
-const PLACE: &str = "snapshot";
 
 /// What a frame holds; the number is the byte that begins it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,12 +142,12 @@ impl SnapshotReader {
         let mut reader = Self { input: BufReader::with_capacity(1 << 16, data), hash: Xxh3::new() };
         let magic: [u8; 8] = reader.take()?;
         if &magic != MAGIC {
-            return Err(StorageError::Format("the stream is not a snapshot".into()));
+            return Err(damage("it is not a snapshot of this store"));
         }
         let version = u16::from_le_bytes(reader.take()?);
         if version != VERSION {
-            let text = format!("snapshot of version {version}; this program reads {VERSION}");
-            return Err(StorageError::Format(text));
+            let text = format!("it is of version {version}; this program reads {VERSION}");
+            return Err(damage(&text));
         }
         let mut body = Vec::new();
         if reader.next(&mut body)? != Kind::Header {
@@ -228,19 +227,19 @@ impl SnapshotReader {
 
 /// A damaged frame as an error about the stream.
 pub(super) fn in_stream(damage: Damage) -> StorageError {
-    damage.of(PLACE)
+    StorageError::Stream(damage.0)
 }
 
-/// The stream is damaged.
+/// What is wrong with the stream.
 pub(super) fn damage(what: &str) -> StorageError {
-    Damage(what.into()).of(PLACE)
+    StorageError::Stream(what.into())
 }
 
 fn broken(error: io::Error) -> StorageError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return damage("it ends early");
     }
-    StorageError::io("reading a snapshot", error)
+    damage(&format!("it broke off: {error}"))
 }
 
 fn length(bytes: usize) -> [u8; 4] {
