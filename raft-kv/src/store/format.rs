@@ -163,12 +163,12 @@ impl Check {
     }
 
     /// Checks that all has been seen.
-    pub(super) fn finish(self) -> Result<(), Damage> {
+    pub(super) fn finish(&self) -> Result<(), Damage> {
         let Self { header, records, sessions, .. } = self;
-        if records != header.records {
+        if *records != header.records {
             return Err(Damage(format!("{records} changes where {} were written", header.records)));
         }
-        if sessions != header.sessions {
+        if *sessions != header.sessions {
             let written = header.sessions;
             return Err(Damage(format!("{sessions} sessions where {written} were written")));
         }

@@ -42,6 +42,8 @@ pub(super) struct SnapshotStream<F> {
     read: usize,
     hash: Xxh3,
     ended: bool,
+    /// Whether the frames gave an error: then nothing follows, not even for one who reads on.
+    failed: bool,
 }
 
 impl<F: Frames> SnapshotStream<F> {
@@ -54,15 +56,17 @@ impl<F: Frames> SnapshotStream<F> {
         buffer.extend_from_slice(&body);
         let mut hash = Xxh3::new();
         hash.update(&buffer);
-        Self { frames, buffer, read: 0, hash, ended: false }
+        Self { frames, buffer, read: 0, hash, ended: false, failed: false }
     }
 
     fn advance(&mut self) -> Result<(), StorageError> {
         const FRONT: usize = 5;
         let mut body = std::mem::take(&mut self.buffer);
         body.clear();
-        let kind = self.frames.next(&mut body)?;
         self.read = 0;
+        self.failed = true;
+        let kind = self.frames.next(&mut body)?;
+        self.failed = false;
         if kind == Kind::End {
             self.hash.update(&[kind as u8]);
             self.buffer = vec![kind as u8];
@@ -84,6 +88,9 @@ impl<F: Frames> Read for SnapshotStream<F> {
         if self.read == self.buffer.len() {
             if self.ended {
                 return Ok(0);
+            }
+            if self.failed {
+                return Err(io::Error::other("the snapshot has failed before"));
             }
             self.advance().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
