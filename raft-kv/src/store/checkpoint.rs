@@ -401,10 +401,11 @@ fn engine_error(place: String, error: redb::Error) -> StorageError {
             StorageError::Format(format!("{place}: database format {version}"))
         }
         redb::Error::Corrupted(what) => unusable(&place, &what),
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            unusable(&place, &error.to_string())
-        }
-        redb::Error::Io(error) => StorageError::io(place, error),
+        redb::Error::Io(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => unusable(&place, "the file ends early"),
+            io::ErrorKind::InvalidData => unusable(&place, &error.to_string()),
+            _ => StorageError::io(place, error),
+        },
         error => StorageError::Engine(format!("{place}: {error}")),
     }
 }

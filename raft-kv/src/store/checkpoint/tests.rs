@@ -112,3 +112,15 @@ fn a_session_that_was_exchanged_is_not_sent() {
     });
     sending_fails(&path, "rows were exchanged");
 }
+
+#[test]
+fn a_file_that_ends_early_or_makes_no_sense_is_corrupt() {
+    for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData] {
+        let error = engine_error("kv.redb".into(), redb::Error::Io(kind.into()));
+        assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("kv.redb"), "{text}");
+    }
+    let error = engine_error("kv.redb".into(), redb::Error::Io(io::ErrorKind::StorageFull.into()));
+    assert!(matches!(error, StorageError::Io { .. }), "{error:?}");
+}
