@@ -24,7 +24,7 @@ pub trait LogStore: Send + 'static {
     fn write(&mut self, ops: &[GroupOp]) -> Result<(), StorageError>;
 }
 
-/// Why storage failed. All of them stop the node.
+/// Why storage failed. All of them stop the node, but for [`StorageError::Stream`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -49,6 +49,10 @@ pub enum StorageError {
     /// Written by a newer version, or not by this program at all.
     #[error("unsupported format: {0}")]
     Format(String),
+    /// A snapshot stream broke off, is damaged or is not a snapshot; nothing was changed. The
+    /// storage of this node is as good as before: only the installation has failed.
+    #[error("snapshot stream: {0}")]
+    Stream(String),
     /// Anything else the engine reports.
     #[error("{0}")]
     Engine(String),

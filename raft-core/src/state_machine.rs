@@ -36,7 +36,9 @@ pub trait StateMachine: Send + 'static {
     /// Replaces the whole state by a snapshot. Durable on return.
     ///
     /// # Errors
-    /// If the stream is damaged (the old state is then unchanged) or storage fails.
+    /// [`StorageError::Stream`] for whatever is wrong with the stream, be it damaged, cut short or
+    /// of another format: the old state is then unchanged, in memory and on disk. Any other error
+    /// says that storage failed, and is final.
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError>;
 }
 
@@ -114,15 +116,31 @@ impl StateMachine for Journal {
     fn restore(&mut self, mut snapshot: Snapshot) -> Result<(), StorageError> {
         let mut bytes = Vec::new();
         let read = snapshot.data.read_to_end(&mut bytes);
-        read.map_err(|error| StorageError::io("reading a snapshot", error))?;
+        read.map_err(|error| StorageError::Stream(error.to_string()))?;
         let mut rest = bytes.as_slice();
         let mut commands = Vec::new();
         while !rest.is_empty() {
-            let command: &[u8] = codec::take(&mut rest)
-                .map_err(|error| StorageError::Corrupt(format!("snapshot: {error}")))?;
+            let command: &[u8] =
+                codec::take(&mut rest).map_err(|error| StorageError::Stream(error.to_string()))?;
             commands.push(Bytes::copy_from_slice(command));
         }
         *self = Self { applied: snapshot.meta, commands };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_snapshot_of_a_journal_changes_nothing() {
+        let command = Bytes::from_static(b"one");
+        let mut journal = Journal { commands: vec![command.clone()], ..Journal::new() };
+        // A length that promises more than follows.
+        let data = Box::new(Cursor::new([200, 1, 7]));
+        let refused = journal.restore(Snapshot { meta: SnapshotMeta::default(), data });
+        assert!(matches!(refused, Err(StorageError::Stream(_))), "{refused:?}");
+        assert_eq!(journal.commands, [command]);
     }
 }

@@ -21,10 +21,11 @@ pub(crate) fn corrupt(path: &Path, what: impl Display) -> StorageError {
 /// What redb reported while `doing` something to `path`.
 pub(crate) fn engine(path: &Path, doing: &str, error: impl Into<redb::Error>) -> StorageError {
     match error.into() {
-        redb::Error::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-            corrupt(path, "the file ends early")
-        }
-        redb::Error::Io(source) => StorageError::io(format!("{doing} {}", path.display()), source),
+        redb::Error::Io(source) => match source.kind() {
+            io::ErrorKind::UnexpectedEof => corrupt(path, "the file ends early"),
+            io::ErrorKind::InvalidData => corrupt(path, source),
+            _ => StorageError::io(format!("{doing} {}", path.display()), source),
+        },
         redb::Error::Corrupted(what) => corrupt(path, what),
         redb::Error::DatabaseAlreadyOpen => StorageError::InUse(path.display().to_string()),
         error @ (redb::Error::UpgradeRequired(_) | redb::Error::TableTypeMismatch { .. }) => {
@@ -52,3 +53,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests;

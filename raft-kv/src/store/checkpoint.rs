@@ -8,7 +8,7 @@ use super::format::{
     Check, Damage, Header, VERSION, checksum, pack, sealed, session_row, unsealed,
 };
 use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
-use super::state::{Frozen, State};
+use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use raft_core::types::SnapshotMeta;
 use redb::{
@@ -112,30 +112,11 @@ impl CheckpointFile {
     }
 
     fn read_state(&self) -> Result<Option<(State, Meta)>, Failure> {
-        let Some((meta, frames)) = self.read()? else { return Ok(None) };
+        let Some((meta, mut frames)) = self.read()? else { return Ok(None) };
         let mut state = State::new(true);
-        let mut check = Check::new(&meta.header);
-        let (mut changes_digest, mut sessions_digest) = (0, 0);
-        for row in frames.changes {
-            let (position, row) = row?;
-            let found = check.row(row.value(), |record| state.mvcc.load(record))?;
-            if found != position.value() {
-                return Err(damaged("a row of changes is in another's place"));
-            }
-            changes_digest ^= checksum(row.value());
-        }
-        for row in frames.sessions {
-            let (key, row) = row?;
-            let (id, session) = check.session(row.value())?;
-            if id != key.value() {
-                return Err(damaged("a session is in another's place"));
-            }
-            sessions_digest ^= checksum(row.value());
-            state.sessions.load(id, session);
-        }
-        check.finish()?;
-        if (changes_digest, sessions_digest) != (meta.changes_digest, meta.sessions_digest) {
-            return Err(damaged("rows were exchanged"));
+        let mut row = Vec::new();
+        while frames.next_row(&mut row, |item| state.load(item))? != Kind::End {
+            row.clear();
         }
         state.mvcc.loaded(meta.header.revision, meta.header.state_hash);
         state.applied = meta.header.applied.clone();
@@ -153,6 +134,9 @@ impl CheckpointFile {
         let frames = CheckpointFrames {
             changes: transaction.open_table(CHANGES)?.range_owned::<(u64, u32)>(..)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
+            check: Check::new(&meta.header),
+            changes_left: meta.changes_digest,
+            sessions_left: meta.sessions_digest,
             path: self.path.clone(),
         };
         Ok(Some((meta, frames)))
@@ -234,25 +218,56 @@ impl Meta {
     }
 }
 
-/// The rows of a checkpoint, read in one transaction that lives as long as this does.
+/// The rows of a checkpoint, read in one transaction that lives as long as this does. Each is
+/// checked before it leaves: what has rotted here must not stop those it is sent to.
 pub(super) struct CheckpointFrames {
     changes: OwnedRange<(u64, u32), &'static [u8]>,
     sessions: OwnedRange<u64, &'static [u8]>,
+    check: Check,
+    /// The digests of `meta` less the rows seen: 0 at the end.
+    changes_left: u64,
+    sessions_left: u64,
     path: PathBuf,
+}
+
+impl CheckpointFrames {
+    /// Reads the next row into `out`, which is empty; `each` gets what it holds. After the last,
+    /// [`Kind::End`] only if all is as it was written.
+    fn next_row(&mut self, out: &mut Vec<u8>, mut each: impl FnMut(Item)) -> Result<Kind, Failure> {
+        if let Some(row) = self.changes.next() {
+            let (position, row) = row?;
+            let row = row.value();
+            if self.check.row(row, |record| each(Item::Change(record)))? != position.value() {
+                return Err(damaged("a row of changes is in another's place"));
+            }
+            self.changes_left ^= checksum(row);
+            out.extend_from_slice(row);
+            return Ok(Kind::Changes);
+        }
+        if let Some(row) = self.sessions.next() {
+            let (key, row) = row?;
+            let row = row.value();
+            let (id, session) = self.check.session(row)?;
+            if id != key.value() {
+                return Err(damaged("a session is in another's place"));
+            }
+            self.sessions_left ^= checksum(row);
+            out.extend_from_slice(row);
+            each(Item::Session(id, session));
+            return Ok(Kind::Session);
+        }
+        self.check.finish()?;
+        if (self.changes_left, self.sessions_left) != (0, 0) {
+            return Err(damaged("rows were exchanged"));
+        }
+        Ok(Kind::End)
+    }
 }
 
 impl Frames for CheckpointFrames {
     fn next(&mut self, out: &mut Vec<u8>) -> Result<Kind, StorageError> {
-        let Self { changes, sessions, path } = self;
-        contain(path, || {
-            if let Some(row) = changes.next() {
-                out.extend_from_slice(row?.1.value());
-                return Ok(Kind::Changes);
-            }
-            let Some(row) = sessions.next() else { return Ok(Kind::End) };
-            out.extend_from_slice(row?.1.value());
-            Ok(Kind::Session)
-        })
+        let path = self.path.clone();
+        contain(&path, || self.next_row(out, drop))
     }
 }
 
@@ -386,17 +401,18 @@ fn engine_error(place: String, error: redb::Error) -> StorageError {
             StorageError::Format(format!("{place}: database format {version}"))
         }
         redb::Error::Corrupted(what) => unusable(&place, &what),
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            unusable(&place, &error.to_string())
-        }
-        redb::Error::Io(error) => StorageError::io(place, error),
+        redb::Error::Io(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => unusable(&place, "the file ends early"),
+            io::ErrorKind::InvalidData => unusable(&place, &error.to_string()),
+            _ => StorageError::io(place, error),
+        },
         error => StorageError::Engine(format!("{place}: {error}")),
     }
 }
 
 fn unusable(place: &str, what: &str) -> StorageError {
     let advice = "move the node's data directory away; the node then catches up from its peers";
-    Damage(format!("{what}; {advice}")).of(place)
+    StorageError::Corrupt(format!("{place}: {what}; {advice}"))
 }
 
 fn restore_path(path: &Path) -> PathBuf {
@@ -424,3 +440,6 @@ fn sync_directory(path: &Path) -> Result<(), StorageError> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(|error| StorageError::io(context(), error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@
 use super::record::{RECORD_BYTES_MAX, Record};
 use super::session::Session;
 use bytes::BytesMut;
-use raft_core::log_store::StorageError;
 use raft_core::types::SnapshotMeta;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -38,13 +37,6 @@ pub(super) struct Header {
 /// Why bytes are not what was written.
 #[derive(Debug)]
 pub(super) struct Damage(pub(super) String);
-
-impl Damage {
-    /// As an error about `place`, a file or a stream.
-    pub(super) fn of(self, place: &str) -> StorageError {
-        StorageError::Corrupt(format!("{place}: {}", self.0))
-    }
-}
 
 /// Makes the next row of `records` in `out` and takes them off the front; returns the row's
 /// position, that of its first change. `None` when there are no more.
@@ -171,12 +163,12 @@ impl Check {
     }
 
     /// Checks that all has been seen.
-    pub(super) fn finish(self) -> Result<(), Damage> {
+    pub(super) fn finish(&self) -> Result<(), Damage> {
         let Self { header, records, sessions, .. } = self;
-        if records != header.records {
+        if *records != header.records {
             return Err(Damage(format!("{records} changes where {} were written", header.records)));
         }
-        if sessions != header.sessions {
+        if *sessions != header.sessions {
             let written = header.sessions;
             return Err(Damage(format!("{sessions} sessions where {written} were written")));
         }

@@ -14,7 +14,6 @@ use xxhash_rust::xxh3::Xxh3;
 const MAGIC: &[u8; 8] = b"raft-kv\n";
 /// Longest frame that is read, in bytes: above the longest row and the largest session.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
-const PLACE: &str = "snapshot";
 
 /// What a frame holds; the number is the byte that begins it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +42,8 @@ pub(super) struct SnapshotStream<F> {
     read: usize,
     hash: Xxh3,
     ended: bool,
+    /// Whether the frames gave an error: then nothing follows, not even for one who reads on.
+    failed: bool,
 }
 
 impl<F: Frames> SnapshotStream<F> {
@@ -55,15 +56,17 @@ impl<F: Frames> SnapshotStream<F> {
         buffer.extend_from_slice(&body);
         let mut hash = Xxh3::new();
         hash.update(&buffer);
-        Self { frames, buffer, read: 0, hash, ended: false }
+        Self { frames, buffer, read: 0, hash, ended: false, failed: false }
     }
 
     fn advance(&mut self) -> Result<(), StorageError> {
         const FRONT: usize = 5;
         let mut body = std::mem::take(&mut self.buffer);
         body.clear();
-        let kind = self.frames.next(&mut body)?;
         self.read = 0;
+        self.failed = true;
+        let kind = self.frames.next(&mut body)?;
+        self.failed = false;
         if kind == Kind::End {
             self.hash.update(&[kind as u8]);
             self.buffer = vec![kind as u8];
@@ -85,6 +88,9 @@ impl<F: Frames> Read for SnapshotStream<F> {
         if self.read == self.buffer.len() {
             if self.ended {
                 return Ok(0);
+            }
+            if self.failed {
+                return Err(io::Error::other("the snapshot has failed before"));
             }
             self.advance().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
@@ -143,12 +149,12 @@ impl SnapshotReader {
         let mut reader = Self { input: BufReader::with_capacity(1 << 16, data), hash: Xxh3::new() };
         let magic: [u8; 8] = reader.take()?;
         if &magic != MAGIC {
-            return Err(StorageError::Format("the stream is not a snapshot".into()));
+            return Err(damage("it is not a snapshot of this store"));
         }
         let version = u16::from_le_bytes(reader.take()?);
         if version != VERSION {
-            let text = format!("snapshot of version {version}; this program reads {VERSION}");
-            return Err(StorageError::Format(text));
+            let text = format!("it is of version {version}; this program reads {VERSION}");
+            return Err(damage(&text));
         }
         let mut body = Vec::new();
         if reader.next(&mut body)? != Kind::Header {
@@ -228,19 +234,19 @@ impl SnapshotReader {
 
 /// A damaged frame as an error about the stream.
 pub(super) fn in_stream(damage: Damage) -> StorageError {
-    damage.of(PLACE)
+    StorageError::Stream(damage.0)
 }
 
-/// The stream is damaged.
+/// What is wrong with the stream.
 pub(super) fn damage(what: &str) -> StorageError {
-    Damage(what.into()).of(PLACE)
+    StorageError::Stream(what.into())
 }
 
 fn broken(error: io::Error) -> StorageError {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return damage("it ends early");
     }
-    StorageError::io("reading a snapshot", error)
+    damage(&format!("it broke off: {error}"))
 }
 
 fn length(bytes: usize) -> [u8; 4] {

@@ -12,7 +12,7 @@
 use super::mvcc::Mvcc;
 use super::record::Record;
 use super::run::{is_read_only, run};
-use super::session::{Admission, SessionChange, Sessions};
+use super::session::{Admission, Session, SessionChange, Sessions};
 use crate::api::{Action, ActionReply, Command, CommandReply, KvError, REQUEST_BYTES_MAX};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
@@ -34,6 +34,12 @@ pub(super) struct Frozen {
     /// In the order they were made.
     pub(super) records: Vec<Record>,
     pub(super) sessions: Vec<SessionChange>,
+}
+
+/// One thing that a checkpoint or snapshot holds.
+pub(super) enum Item {
+    Change(Record),
+    Session(u64, Session),
 }
 
 /// What came of an entry, as the state hash sees it.
@@ -123,6 +129,14 @@ impl State {
             }
             Admission::Repeated(reply) => (Outcome::Repeated, mixed, reply),
             Admission::Refused(error) => (Outcome::NotAdmitted, mixed, encode(&Err(error), out)),
+        }
+    }
+
+    /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions.
+    pub(super) fn load(&mut self, item: Item) {
+        match item {
+            Item::Change(record) => self.mvcc.load(record),
+            Item::Session(id, session) => self.sessions.load(id, session),
         }
     }
 

@@ -8,7 +8,8 @@ use raft_core::state_machine::{Snapshot, StateMachine};
 use raft_core::types::{LogId, Payload, SnapshotMeta};
 use raft_kv::api::*;
 use raft_kv::store::KvStore;
-use std::io::Read;
+use std::fs;
+use std::io::{self, Read};
 
 fn filled(fed: &mut Fed) {
     fed.entry(Payload::Membership(membership("a:1")));
@@ -119,7 +120,8 @@ fn a_damaged_stream_is_refused_and_changes_nothing() {
     other.put("a", "1");
     let before = contents(&other.store);
     for (what, bytes) in damaged(&bytes) {
-        assert!(other.store.restore(snapshot_of(&meta, &bytes)).is_err(), "{what}");
+        let refused = other.store.restore(snapshot_of(&meta, &bytes));
+        assert!(matches!(refused, Err(StorageError::Stream(_))), "{what}: {refused:?}");
     }
     assert_eq!(contents(&other.store), before);
     other.store.restore(snapshot_of(&meta, &bytes)).unwrap();
@@ -138,7 +140,8 @@ fn a_damaged_stream_leaves_the_file_alone() {
     other.put("b", "1");
     let before = other.store.summary();
     for (what, bytes) in damaged(&bytes).step_by(37) {
-        assert!(other.store.restore(snapshot_of(&meta, &bytes)).is_err(), "{what}");
+        let refused = other.store.restore(snapshot_of(&meta, &bytes));
+        assert!(matches!(refused, Err(StorageError::Stream(_))), "{what}: {refused:?}");
         assert!(!directory.path().join("kv.redb.restore").exists(), "{what}");
     }
     assert_eq!(other.store.summary(), before);
@@ -157,12 +160,52 @@ fn a_stream_of_another_kind_is_refused() {
     let mut newer = bytes.clone();
     newer[8] = 2;
     let error = store.restore(snapshot_of(&meta, &newer)).unwrap_err();
-    assert!(matches!(error, StorageError::Format(_)), "{error}");
+    assert!(matches!(error, StorageError::Stream(_)), "{error}");
     let error = store.restore(snapshot_of(&meta, b"GIF89a, not a snapshot")).unwrap_err();
-    assert!(matches!(error, StorageError::Format(_)), "{error}");
+    assert!(matches!(error, StorageError::Stream(_)), "{error}");
     let other = SnapshotMeta { last: LogId::new(9, 9), ..meta };
     let error = store.restore(snapshot_of(&other, &bytes)).unwrap_err();
-    assert!(matches!(error, StorageError::Corrupt(_)), "{error}");
+    assert!(matches!(error, StorageError::Stream(_)), "{error}");
+}
+
+/// A reader that gives `bytes` and then fails.
+struct Broken(io::Cursor<Vec<u8>>);
+
+impl Read for Broken {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(out)? {
+            0 => Err(io::ErrorKind::ConnectionReset.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_no_fault_of_storage() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut other = Fed::at(&directory.path().join("kv.redb"));
+    other.put("a", "1");
+    let before = other.store.summary();
+    let mut fed = Fed::in_memory();
+    filled(&mut fed);
+    let (meta, bytes) = bytes_of(fed.store.snapshot().unwrap());
+    for length in [0, 5, 30, bytes.len() / 2, bytes.len()] {
+        let data = Box::new(Broken(io::Cursor::new(bytes[..length].to_vec())));
+        let refused = other.store.restore(Snapshot { meta: meta.clone(), data });
+        assert!(matches!(refused, Err(StorageError::Stream(_))), "{length}: {refused:?}");
+    }
+    assert_eq!(other.store.summary(), before);
+}
+
+#[test]
+fn storage_that_fails_is_no_fault_of_the_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut other = Fed::at(&directory.path().join("kv.redb"));
+    let mut fed = Fed::in_memory();
+    filled(&mut fed);
+    fs::create_dir(directory.path().join("kv.redb.restore")).unwrap();
+    let refused = other.store.restore(fed.store.snapshot().unwrap());
+    assert!(matches!(refused, Err(StorageError::Io { .. })), "{refused:?}");
 }
 
 #[test]
