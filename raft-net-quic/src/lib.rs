@@ -68,6 +68,11 @@
 //!   certificate itself is configured.
 //! - The hello carries protocol version, cluster, ids and incarnation. What does not match is
 //!   refused with a text that says so, which the dialling side reports.
+//! - Once a peer was met, on whichever side, its incarnation is remembered as long as the process
+//!   lives, and the same id with another one is let in no more, on either side: whoever lost its
+//!   data directory has forgotten its votes and what it acknowledged, and must not come back under
+//!   its old id as if nothing had happened. This is a guard, not a proof: a process that restarts
+//!   remembers nobody, until incarnations are bound to ids through the log.
 //!
 //! # Connections and streams
 //!
