@@ -238,6 +238,8 @@ async fn a_damaged_or_cut_snapshot_is_refused_and_leaves_no_file() {
     codec::put(&SnapshotMeta::default(), &mut head);
     let mut wrong_group = BytesMut::from(&head[..]);
     wrong_group[..8].copy_from_slice(&GroupId(3).0.to_le_bytes());
+    let mut no_term = BytesMut::from(&head[..]);
+    no_term[8..16].copy_from_slice(&((1_u64 << 62) + 1).to_le_bytes());
     let head = frame(7, &head);
     let chunk = frame(8, &[5; 1000]);
     let mut end = BytesMut::new();
@@ -248,6 +250,7 @@ async fn a_damaged_or_cut_snapshot_is_refused_and_leaves_no_file() {
         ([&head[..], &chunk, &end].concat(), "malformed snapshot: length or checksum differ"),
         ([&head[..], &chunk].concat(), "stream ended within a frame"),
         ([&head[..], &chunk, &chunk[..100]].concat(), "stream ended within a frame"),
+        (frame(7, &no_term), "malformed snapshot head"),
         (frame(7, &wrong_group), "the group is not open there"),
     ];
     for (bytes, text) in cases {
