@@ -282,6 +282,7 @@ async fn read_messages(
     mut reader: FrameReader,
 ) -> Result<(), ProtocolError> {
     reader.limit(shared.limits().message_bytes_max);
+    reader.hurry(shared.limits().frame_timeout);
     let peer = hello.identity.node;
     loop {
         // Looked up once per batch: almost always all messages are of one group.

@@ -141,6 +141,7 @@
 //! | client connections | 4096 | refused |
 //! | handshakes under way | 512 | refused; addresses must prove themselves from 256 on |
 //! | hello, first frame of a stream | 5 s | connection dropped |
+//! | the rest of a message or request | 30 s | connection dropped |
 //! | silence | 5 s, keep-alives each second | connection gone |
 //! | tries to connect | every 50 ms to 2 s, with jitter | |
 //! | snapshots coming in | 2, each 64 GiB | refused |

@@ -18,9 +18,10 @@ use raft_core::node::{Node, NodeConfig, StartError, StopCause};
 use raft_core::raft::RoleName;
 use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
+use raft_kv::api::REQUEST_BYTES_MAX;
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
-use raft_net_quic::{BindError, QuicConfig, QuicTransport};
+use raft_net_quic::{BindError, Limits, QuicConfig, QuicTransport};
 use raft_storage_redb::RedbLog;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -88,6 +89,7 @@ impl Running {
             KvStore::open(&dir.join(CHECKPOINT_FILE)).map_err(|error| storage(dir, &error))?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
+            limits: limits(),
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };
         let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
@@ -174,6 +176,18 @@ impl Running {
 
 /// Most requests waiting for an answer; the rest is refused as `overloaded`.
 const REQUESTS_MAX: usize = 16 * 1024;
+
+/// What the service refuses is not even received.
+fn limits() -> Limits {
+    /// Room for a request just above the limit, whose sender is told so by the service.
+    const ABOVE: usize = 64 * 1024;
+    let request_bytes_max = REQUEST_BYTES_MAX + ABOVE;
+    Limits {
+        request_bytes_max,
+        request_bytes_in_flight_max: 4 * request_bytes_max,
+        ..Limits::default()
+    }
+}
 
 async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     let mut found = tokio::net::lookup_host(address)
