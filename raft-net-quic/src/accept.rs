@@ -133,6 +133,8 @@ async fn greet(
             Refusal(close::NOT_READY, "the node is starting and serves no group yet".into())
         })?;
         check_peer(me, hello, &chain)?;
+        // Last: only who is what it claims to be is remembered.
+        shared.meet(hello.identity).map_err(|text| Refusal(close::NODE, text))?;
     }
     Ok((hello, reader, send))
 }
@@ -280,6 +282,7 @@ async fn read_messages(
     mut reader: FrameReader,
 ) -> Result<(), ProtocolError> {
     reader.limit(shared.limits().message_bytes_max);
+    reader.hurry(shared.limits().frame_timeout);
     let peer = hello.identity.node;
     loop {
         // Looked up once per batch: almost always all messages are of one group.

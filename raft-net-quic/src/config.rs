@@ -85,6 +85,9 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Time for a handshake and for the first frame of a stream. Default 5 s.
     pub hello_timeout: Duration,
+    /// Time for the rest of a message or request that has begun to arrive. Default 30 s: the largest
+    /// message takes that long at 9 Mbit/s.
+    pub frame_timeout: Duration,
     /// Time for one try to connect to a peer. Default 2 s.
     pub dial_timeout: Duration,
     /// Pause after the first failed try to connect to a peer; it doubles. Default 50 ms.
@@ -123,6 +126,7 @@ impl Default for Limits {
             clients_max: 4096,
             handshakes_max: 512,
             hello_timeout: Duration::from_secs(5),
+            frame_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(2),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),

@@ -7,6 +7,8 @@ use crate::error::ProtocolError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::RecvStream;
 use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// Version of the frame layout; both ends of a connection must have the same.
 pub(crate) const VERSION: u16 = 1;
@@ -173,6 +175,8 @@ pub(crate) fn put_failure(out: &mut BytesMut, id: u64, may_have_run: bool, text:
 /// Chunks taken from the stream in one go: at a packet each, about 90 KiB.
 const CHUNKS: usize = 64;
 
+const LATE: ProtocolError = ProtocolError::Malformed("stream: the rest of a frame does not come");
+
 /// Cuts a stream into frames.
 ///
 /// What arrives in one go is copied once, out of the datagrams, into a buffer of just that size;
@@ -181,6 +185,8 @@ const CHUNKS: usize = 64;
 pub(crate) struct FrameReader {
     recv: RecvStream,
     body_bytes_max: usize,
+    /// Time for the rest of a frame that has begun; `None` for as long as the connection lives.
+    frame_timeout: Option<Duration>,
     /// Whole frames, not yet taken.
     ready: Bytes,
     /// The beginning of a frame whose rest has not arrived.
@@ -190,7 +196,14 @@ pub(crate) struct FrameReader {
 impl FrameReader {
     /// Reads frames of at most `body_bytes_max` bytes of body.
     pub(crate) fn new(recv: RecvStream, body_bytes_max: usize) -> Self {
-        Self { recv, body_bytes_max, ready: Bytes::new(), partial: BytesMut::new() }
+        let (ready, partial) = (Bytes::new(), BytesMut::new());
+        Self { recv, body_bytes_max, frame_timeout: None, ready, partial }
+    }
+
+    /// Bounds the time for the rest of a frame that has begun: what has arrived of it is memory
+    /// that nobody else can use.
+    pub(crate) const fn hurry(&mut self, frame_timeout: Duration) {
+        self.frame_timeout = Some(frame_timeout);
     }
 
     /// Changes the limit, once it is known what the stream is for.
@@ -211,9 +224,22 @@ impl FrameReader {
 
     /// Waits until a frame is here. False at the end of the stream. Can be cancelled.
     pub(crate) async fn fill(&mut self) -> Result<bool, ProtocolError> {
+        let mut deadline = None;
         while self.ready.is_empty() {
+            // Only waiting for the remote end counts, not the time between two calls.
+            if let Some(frame_timeout) = self.frame_timeout
+                && !self.partial.is_empty()
+                && deadline.is_none()
+            {
+                deadline = Some(Instant::now() + frame_timeout);
+            }
             let mut chunks = [const { Bytes::new() }; CHUNKS];
-            let Some(count) = self.recv.read_chunks(&mut chunks).await? else {
+            let reading = self.recv.read_chunks(&mut chunks);
+            let read = match deadline {
+                Some(deadline) => timeout_at(deadline, reading).await.map_err(|_| LATE)?,
+                None => reading.await,
+            };
+            let Some(count) = read? else {
                 let clean = self.partial.is_empty();
                 return if clean { Ok(false) } else { Err(ProtocolError::Truncated) };
             };

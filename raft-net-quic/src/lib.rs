@@ -68,6 +68,11 @@
 //!   certificate itself is configured.
 //! - The hello carries protocol version, cluster, ids and incarnation. What does not match is
 //!   refused with a text that says so, which the dialling side reports.
+//! - Once a peer was met, on whichever side, its incarnation is remembered as long as the process
+//!   lives, and the same id with another one is let in no more, on either side: whoever lost its
+//!   data directory has forgotten its votes and what it acknowledged, and must not come back under
+//!   its old id as if nothing had happened. This is a guard, not a proof: a process that restarts
+//!   remembers nobody, until incarnations are bound to ids through the log.
 //!
 //! # Connections and streams
 //!
@@ -136,6 +141,7 @@
 //! | client connections | 4096 | refused |
 //! | handshakes under way | 512 | refused; addresses must prove themselves from 256 on |
 //! | hello, first frame of a stream | 5 s | connection dropped |
+//! | the rest of a message or request | 30 s | connection dropped |
 //! | silence | 5 s, keep-alives each second | connection gone |
 //! | tries to connect | every 50 ms to 2 s, with jitter | |
 //! | snapshots coming in | 2, each 64 GiB | refused |

@@ -288,13 +288,19 @@ pub(crate) async fn dial(
             Ok(Err(error)) => reason = error,
             Ok(Ok((connection, send, _, remote))) => {
                 let theirs = remote.identity;
-                if theirs.cluster == me.cluster && theirs.node == node {
-                    return Ok(Dialled { connection, send, remote });
+                let checked = if theirs.cluster == me.cluster && theirs.node == node {
+                    shared.meet(theirs)
+                } else {
+                    Err(format!(
+                        "it is node {} of cluster {}, not {node} of {}",
+                        theirs.node, theirs.cluster, me.cluster
+                    ))
+                };
+                match checked {
+                    Ok(()) => return Ok(Dialled { connection, send, remote }),
+                    Err(error) => reason = error,
                 }
-                reason = format!(
-                    "it is node {} of cluster {}, not {node} of {}",
-                    theirs.node, theirs.cluster, me.cluster
-                );
+                connection.close(VarInt::from_u32(close::NODE), reason.as_bytes());
             }
         }
     }

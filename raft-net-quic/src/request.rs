@@ -267,6 +267,7 @@ pub(crate) async fn answer(
 ) -> Result<(), ProtocolError> {
     let replies = Arc::new(Replies::default());
     reader.limit(shared.limits().request_bytes_max + OVERHEAD);
+    reader.hurry(shared.limits().frame_timeout);
     tokio::select! {
         result = run(shared, caller, in_flight, reader, &replies) => result,
         result = write_replies(shared.limits(), connection, send, &replies) => result,

@@ -8,7 +8,7 @@ use crate::frame::Purpose;
 use crate::peer::{self, Peer};
 use quinn::{Connection, Endpoint, VarInt};
 use raft_core::transport::{Inbox, Service};
-use raft_core::types::{GroupId, Identity, Incarnation, NodeId};
+use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,6 +42,9 @@ struct Tables {
     learned: HashSet<NodeId>,
     /// The connection last accepted from each peer, with the peer's incarnation.
     accepted: HashMap<(NodeId, Purpose), (Connection, Incarnation)>,
+    /// The incarnation in which each peer was first met. Kept as long as the process lives; only
+    /// nodes with a certificate of the cluster get here.
+    met: HashMap<(ClusterId, NodeId), Incarnation>,
     /// Snapshots on their way out.
     sending: HashSet<(GroupId, NodeId)>,
     /// What was last told about a remote address that was refused.
@@ -205,6 +208,22 @@ impl Shared {
         {
             peer.set_address(None);
         }
+    }
+
+    /// Remembers a peer whose certificate and hello are right. The error says that it was met before
+    /// with another data directory: its promises are gone with that, and if it voted again, two
+    /// leaders of one term could be elected.
+    pub(crate) fn meet(&self, peer: Identity) -> Result<(), String> {
+        let mut tables = self.tables();
+        let met = tables.met.entry((peer.cluster, peer.node)).or_insert(peer.incarnation);
+        if *met == peer.incarnation {
+            return Ok(());
+        }
+        Err(format!(
+            "{} comes with a new data directory (incarnation {}, was {met}): \
+             it has forgotten what it promised and is not let in",
+            peer.node, peer.incarnation
+        ))
     }
 
     /// The life of a peer that is connected to this node.

@@ -288,7 +288,9 @@ fn decode_head(head: Frame) -> Result<(GroupId, Term, SnapshotMeta), ProtocolErr
     if body.len() < 16 {
         return Err(ProtocolError::Malformed("snapshot head"));
     }
-    let (group, term) = (GroupId(body.get_u64_le()), Term(body.get_u64_le()));
+    let group = GroupId(body.get_u64_le());
+    let term = Term::try_from(body.get_u64_le());
+    let term = term.map_err(|_| ProtocolError::Malformed("snapshot head"))?;
     let mut rest: &[u8] = &body;
     let meta = codec::take(&mut rest).map_err(|_| ProtocolError::Malformed("snapshot head"))?;
     if rest.is_empty() {

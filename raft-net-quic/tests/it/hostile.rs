@@ -139,6 +139,35 @@ async fn who_says_no_hello_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_frame_that_does_not_end_costs_the_connection() {
+    let authority = Authority::new();
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.limits.frame_timeout = std::time::Duration::from_millis(300);
+    });
+    let late = (7, "malformed stream: the rest of a frame does not come".to_owned());
+    // On the stream of the hello, on a further stream, and on that of a client.
+    let (connection, mut control, _recv) = join(&authority, &node, 0).await;
+    control.write_all(&message(9, 1)[..7]).await.unwrap();
+    assert_eq!(closed(&connection).await, late);
+
+    let (connection, _control, _recv) = join(&authority, &node, 0).await;
+    let mut bulk = connection.open_uni().await.unwrap();
+    bulk.write_all(&frame(2, &[1])).await.unwrap();
+    bulk.write_all(&message(9, 1)).await.unwrap();
+    bulk.write_all(&[9]).await.unwrap();
+    assert_eq!(node.message().await.from, NodeId(9));
+    assert_eq!(closed(&connection).await, late);
+
+    let connection = dial(&authority, &node, ALPN_CLIENT).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&hello(2, 0, 0, 0)).await.unwrap();
+    recv.read_exact(&mut [0; 42]).await.unwrap();
+    send.write_all(&frame(4, &[0; 1000])[..900]).await.unwrap();
+    assert_eq!(closed(&connection).await, late);
+    works(&authority, &node).await;
+}
+
+#[tokio::test]
 async fn bad_hellos_are_refused() {
     let authority = Authority::new();
     let node = TestNode::start(&authority, 1);
@@ -238,6 +267,8 @@ async fn a_damaged_or_cut_snapshot_is_refused_and_leaves_no_file() {
     codec::put(&SnapshotMeta::default(), &mut head);
     let mut wrong_group = BytesMut::from(&head[..]);
     wrong_group[..8].copy_from_slice(&GroupId(3).0.to_le_bytes());
+    let mut no_term = BytesMut::from(&head[..]);
+    no_term[8..16].copy_from_slice(&((1_u64 << 62) + 1).to_le_bytes());
     let head = frame(7, &head);
     let chunk = frame(8, &[5; 1000]);
     let mut end = BytesMut::new();
@@ -248,6 +279,7 @@ async fn a_damaged_or_cut_snapshot_is_refused_and_leaves_no_file() {
         ([&head[..], &chunk, &end].concat(), "malformed snapshot: length or checksum differ"),
         ([&head[..], &chunk].concat(), "stream ended within a frame"),
         ([&head[..], &chunk, &chunk[..100]].concat(), "stream ended within a frame"),
+        (frame(7, &no_term), "malformed snapshot head"),
         (frame(7, &wrong_group), "the group is not open there"),
     ];
     for (bytes, text) in cases {

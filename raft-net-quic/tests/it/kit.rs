@@ -110,15 +110,23 @@ impl TestNode {
         port: u16,
         adjust: impl FnOnce(&mut QuicConfig),
     ) -> Self {
+        let identity = Identity { cluster, node: NodeId(id), incarnation: Incarnation(id) };
+        Self::start_as(credentials, identity, port, adjust)
+    }
+
+    pub(crate) fn start_as(
+        credentials: Credentials,
+        identity: Identity,
+        port: u16,
+        adjust: impl FnOnce(&mut QuicConfig),
+    ) -> Self {
         let (mut config, directory) = Self::config(credentials, port);
         adjust(&mut config);
         let transport = QuicTransport::bind(config).unwrap();
         let address = transport.local_addr().to_string();
         let (sender, events) = unbounded_channel();
-        let id = NodeId(id);
-        let identity = Identity { cluster, node: id, incarnation: Incarnation(id.0) };
         transport.open(GROUP, identity, Arc::new(Recorder(sender)));
-        Self { id, transport, address, directory, events: Mutex::new(events) }
+        Self { id: identity.node, transport, address, directory, events: Mutex::new(events) }
     }
 
     pub(crate) async fn event(&self) -> Event {

@@ -6,7 +6,9 @@ use crate::kit::{
 use bytes::Bytes;
 use raft_core::raft::{AppendOutcome, Message, ReadRequestId};
 use raft_core::transport::Transport;
-use raft_core::types::{GroupId, Index, LogId, NodeId, Payload, SnapshotMeta};
+use raft_core::types::{
+    GroupId, Identity, Incarnation, Index, LogId, NodeId, Payload, SnapshotMeta,
+};
 use raft_net_quic::Link;
 use std::time::Duration;
 
@@ -130,6 +132,43 @@ async fn a_peer_that_restarts_on_its_port_is_reached_again() {
     nodes[0].connected(NodeId(2)).await;
     nodes[0].send(NodeId(2), heartbeat(1));
     assert_eq!(nodes[1].message().await.message, heartbeat(1));
+}
+
+#[tokio::test]
+async fn a_peer_that_lost_its_data_directory_is_not_let_in_again() {
+    let authority = Authority::new();
+    let mut nodes = cluster(&authority, 2).await;
+    let second = nodes.pop().unwrap();
+    let first = &nodes[0];
+    let port = second.transport.local_addr().port();
+    second.transport.close().await;
+    first.link(NodeId(2), |link| *link != Link::Connected).await;
+    drop(second);
+
+    let incarnation = Incarnation(77);
+    let identity = Identity { cluster: CLUSTER, node: NodeId(2), incarnation };
+    let wiped = TestNode::start_as(authority.node(2), identity, port, |_| ());
+    let text = format!(
+        "n2 comes with a new data directory (incarnation {incarnation}, was {}): \
+         it has forgotten what it promised and is not let in",
+        Incarnation(2)
+    );
+    // Neither when it is dialled, nor when it dials.
+    first.fails(NodeId(2), &text).await;
+    wiped.transport.set_peers(GROUP, vec![(NodeId(1), first.address.clone())]);
+    wiped.refused(NodeId(1), &text).await;
+    assert_eq!(first.transport.incarnation(NodeId(2)), None);
+    wiped.send(NodeId(1), heartbeat(1));
+    wiped.transport.close().await;
+    drop(wiped);
+
+    // The old one is who it was.
+    let old = TestNode::start_with(authority.node(2), 2, CLUSTER, port, |_| ());
+    old.transport.set_peers(GROUP, vec![(NodeId(1), first.address.clone())]);
+    old.connected(NodeId(1)).await;
+    first.connected(NodeId(2)).await;
+    old.send(NodeId(1), heartbeat(2));
+    assert_eq!(first.message().await.message, heartbeat(2));
 }
 
 #[test]
