@@ -85,7 +85,7 @@
 //! | entries in memory | 256 MiB | [`Config::log_bytes_max`] |
 //! | uncommitted entries of a leader | 64 MiB | [`Config::uncommitted_bytes_max`] |
 //! | one append message | 256 KiB, or one entry | [`Config::message_bytes_max`] |
-//! | appends in flight to a follower | 64 | [`Config::in_flight_max`] |
+//! | appends in flight to a follower | 4 | [`Config::in_flight_max`] |
 //! | requests that wait | 16 384 | [`NodeConfig::requests_max`](node::NodeConfig::requests_max) |
 //!
 //! [`Config::command_bytes_max`]: raft::Config::command_bytes_max

@@ -40,9 +40,6 @@ pub enum StorageError {
     /// to do.
     #[error("corrupt: {0}")]
     Corrupt(String),
-    /// A snapshot stream is damaged, or no snapshot. Nothing was changed.
-    #[error("{0}")]
-    Stream(String),
     /// Another process has the data open.
     #[error("{0} is in use by another process")]
     InUse(String),
