@@ -136,6 +136,8 @@ struct GetText {
     keys_only: bool,
     #[serde(default)]
     count_only: bool,
+    #[serde(default)]
+    count_all: bool,
 }
 
 impl OpText {
@@ -156,6 +158,7 @@ impl OpText {
                     limit: get.limit,
                     keys_only: get.keys_only,
                     count_only: get.count_only,
+                    count_all: get.count_all,
                     ..Range::of(keys(key, get.prefix))
                 }))
             }

@@ -113,12 +113,21 @@ pub struct Range {
     pub keys_only: bool,
     /// Return only the count.
     pub count_only: bool,
+    /// Count all keys in the range even if fewer are returned: visits them all.
+    pub count_all: bool,
 }
 
 impl Range {
-    /// A read of `keys` as of now, without a limit.
+    /// A read of `keys` as of now, without a limit; keys beyond those returned are not counted.
     pub const fn of(keys: Keys) -> Self {
-        Self { keys, limit: 0, revision: None, keys_only: false, count_only: false }
+        Self {
+            keys,
+            limit: 0,
+            revision: None,
+            keys_only: false,
+            count_only: false,
+            count_all: false,
+        }
     }
 }
 
@@ -133,7 +142,7 @@ pub struct RangeReply {
     /// most [`RANGE_BYTES_MAX`]. Go on from the last key; in a transaction, where the ranges share
     /// the bytes, there may be none.
     pub more: bool,
-    /// All keys in the range, whatever the limit.
+    /// All keys in the range if `count_only` or `count_all`, else the pairs returned.
     pub count: u64,
 }
 

@@ -21,7 +21,7 @@ if    all must hold. Each names a key and one of value, version, mod_revision, c
       revisions 0 and no value.
 then  run if they hold, else "else": in order, at one revision. Each is one of
       {"put": {"key", "value"}}   {"delete": {"key", "prefix"}}
-      {"get": {"key", "prefix", "limit", "keys_only", "count_only"}}
+      {"get": {"key", "prefix", "limit", "keys_only", "count_only", "count_all"}}
 Bytes that are not UTF-8 go in base64 into key_b64 and value_b64.
 
 Exits 1 if the conditions did not hold, after printing the answers of "else"."#;

@@ -21,6 +21,7 @@ use std::path::Path;
 pub async fn run(store: &Store, args: &Export, output: &mut Output<'_>) -> Result<(), Failure> {
     let range = Range {
         revision: args.rev.map(Revision),
+        count_all: true,
         ..Range::of(Keys::prefix(args.escaped.bytes(&args.prefix)?))
     };
     if args.file == Path::new("-") {

@@ -28,6 +28,7 @@ pub async fn run(store: &Store, args: &Get, output: &mut Output<'_>) -> Result<(
         revision: args.rev.map(Revision),
         keys_only: args.keys_only,
         count_only: args.count_only,
+        count_all: true,
     };
     let consistency = match args.serializable {
         true => Consistency::Serializable,

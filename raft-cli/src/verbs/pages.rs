@@ -18,7 +18,8 @@ impl Pages {
         Self { next: Some(range), consistency }
     }
 
-    /// Reads the next page; `None` after the last. The count is that of the keys from this page on.
+    /// Reads the next page; `None` after the last. If the range asks to
+    /// count all keys, the first page does.
     ///
     /// # Errors
     /// As [`Store::range`]; the page may be asked for again.
@@ -51,6 +52,8 @@ fn following(range: &Range, reply: &RangeReply) -> Result<Option<Range>, Failure
     Ok(Some(Range {
         keys: Keys::Range { start: after(&last.key), end },
         limit: range.limit.saturating_sub(read),
+        // The first page has counted them.
+        count_all: false,
         // Every page must show the store as the first did.
         revision: Some(range.revision.unwrap_or(reply.revision)),
         ..*range

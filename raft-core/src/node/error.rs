@@ -32,8 +32,9 @@ pub enum StartError {
     NoMembership,
     /// The log is blank but the state machine is not: votes and acknowledgements given are lost.
     #[error(
-        "the log is missing, but the state machine has applied up to {applied}: remove the whole \
-         data directory and let the node join anew"
+        "the log is missing, but the state machine has applied up to {applied}: put back the log \
+         as it was, or leave this node stopped; do not start its id on an empty directory, where \
+         it would vote without knowing what it has acknowledged"
     )]
     LogLost {
         /// What the state machine has applied.

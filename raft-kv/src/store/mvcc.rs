@@ -9,7 +9,7 @@ use super::record::{Header, Record};
 use crate::api::{KeyValue, Keys, Range, RangeReply, Revision};
 use std::collections::BTreeMap;
 use std::mem;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Revision of a store that was never written: the first write gets the next.
@@ -133,31 +133,43 @@ impl Mvcc {
     /// Bytes that the existing pairs among `keys` count in a reply.
     pub(super) fn pair_sizes(&self, keys: &Keys) -> usize {
         let mut size = 0;
-        self.visit(keys, None, |record| size += record.pair_size(false));
+        self.visit(keys, None, |record| {
+            size += record.pair_size(false);
+            ControlFlow::Continue(())
+        });
         size
     }
 
     /// Reads. `budget` is what is left of the bytes of pairs in the reply, and `first` whether a
-    /// pair may go over it because the reply would be empty otherwise.
+    /// pair may go over it because the reply would be empty otherwise. Visits one key more than it
+    /// returns, unless all are to be counted.
     pub(super) fn range(&self, range: &Range, budget: &mut usize, first: &mut bool) -> RangeReply {
         let limit = if range.limit == 0 { u64::MAX } else { range.limit };
-        let mut open = !range.count_only;
         let mut kvs: Vec<KeyValue> = Vec::new();
         let mut count = 0;
+        let mut more = false;
         self.visit(&range.keys, range.revision, |record| {
-            count += 1;
-            if open && (kvs.len() as u64) < limit {
+            if range.count_only {
+                count += 1;
+                return ControlFlow::Continue(());
+            }
+            if !more && (kvs.len() as u64) < limit {
                 let size = record.pair_size(range.keys_only);
                 if size <= *budget || *first {
                     *budget = budget.saturating_sub(size);
                     *first = false;
+                    count += 1;
                     kvs.push(record.pair(range.keys_only));
-                } else {
-                    open = false;
+                    return ControlFlow::Continue(());
                 }
             }
+            more = true;
+            if !range.count_all {
+                return ControlFlow::Break(());
+            }
+            count += 1;
+            ControlFlow::Continue(())
         });
-        let more = !range.count_only && (kvs.len() as u64) < count;
         RangeReply { revision: Revision(self.revision()), kvs, more, count }
     }
 
@@ -197,18 +209,27 @@ impl Mvcc {
         self.log.hash = hash;
     }
 
-    fn visit(&self, keys: &Keys, revision: Option<Revision>, mut each: impl FnMut(&Record)) {
+    /// Calls `each` for every key that exists, in order, until it breaks off.
+    fn visit(
+        &self,
+        keys: &Keys,
+        revision: Option<Revision>,
+        mut each: impl FnMut(&Record) -> ControlFlow<()>,
+    ) {
         let revision = revision.map(|revision| revision.0);
         if let Keys::One(key) = keys {
             if let Some(record) = self.keys.get(&key[..]).and_then(|found| found.at(revision)) {
-                each(record);
+                // There is no other to go on with.
+                let _ = each(record);
             }
             return;
         }
         let Some(bounds) = bounds(keys) else { return };
         for (_, history) in self.keys.range::<[u8], _>(bounds) {
-            if let Some(record) = history.at(revision) {
-                each(record);
+            if let Some(record) = history.at(revision)
+                && each(record).is_break()
+            {
+                return;
             }
         }
     }

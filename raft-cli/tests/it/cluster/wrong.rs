@@ -123,6 +123,7 @@ async fn a_damaged_log_is_refused() {
         assert!(failed.error.contains("corrupt"), "{failed:?}");
         assert!(failed.error.contains("log.redb"), "{failed:?}");
         assert!(failed.error.contains("must not vote"), "what to do: {failed:?}");
+        assert!(failed.error.contains("empty directory"), "what not to do: {failed:?}");
         let inspect = ["inspect".into(), "log".into(), data.display().to_string()];
         let failed = run(&inspect).await;
         assert_eq!(failed.code, LOCAL, "{failed:?}");

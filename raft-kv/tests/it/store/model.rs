@@ -128,7 +128,8 @@ fn range_of(state: &State, range: &Range, revision: Revision) -> RangeReply {
         kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
     }
     let more = !range.count_only && limit < all.len();
-    RangeReply { revision, kvs, more, count: all.len() as u64 }
+    let counted = if range.count_only || range.count_all { all.len() } else { kvs.len() };
+    RangeReply { revision, kvs, more, count: counted as u64 }
 }
 
 fn holds(state: &State, compare: &Compare) -> bool {
@@ -166,13 +167,15 @@ fn keys() -> impl Strategy<Value = Keys> {
 
 fn range() -> impl Strategy<Value = Range> {
     let revision = option::of((0..30_u64).prop_map(Revision));
-    (keys(), 0..4_u64, revision, any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(keys, limit, revision, keys_only, count_only)| Range {
+    let flags = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
+    (keys(), 0..4_u64, revision, flags).prop_map(
+        |(keys, limit, revision, (keys_only, count_only, count_all))| Range {
             keys,
             limit,
             revision,
             keys_only,
             count_only,
+            count_all,
         },
     )
 }

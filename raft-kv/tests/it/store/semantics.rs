@@ -126,11 +126,14 @@ fn ranges() {
     assert_eq!(of(between("c", "a")), (String::new(), false, 0));
     assert_eq!(of(one("bb")), ("bb".into(), false, 1));
     let limited = Range { limit: 2, ..Range::of(Keys::all()) };
-    assert_eq!(found(limited), ("a b".into(), true, 5));
+    assert_eq!(found(limited.clone()), ("a b".into(), true, 2));
+    let of_all = Range { count_all: true, ..limited };
+    assert_eq!(found(of_all), ("a b".into(), true, 5));
     let exact = Range { limit: 5, ..Range::of(Keys::all()) };
     assert_eq!(found(exact), ("a b ba bb c".into(), false, 5));
     let counted = Range { count_only: true, ..Range::of(Keys::prefix("b")) };
-    assert_eq!(found(counted), (String::new(), false, 3));
+    assert_eq!(found(counted.clone()), (String::new(), false, 3));
+    assert_eq!(found(Range { limit: 1, count_all: true, ..counted }), (String::new(), false, 3));
     let keys = fed.read(Range { keys_only: true, ..Range::of(one("a")) }).unwrap().kvs;
     assert_eq!((&keys[0].value[..], keys[0].version), (&b""[..], 1));
 }
