@@ -21,7 +21,7 @@ use raft_core::types::{GroupId, Incarnation, NodeId};
 use raft_kv::api::REQUEST_BYTES_MAX;
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
-use raft_net_quic::{BindError, Limits, QuicConfig, QuicTransport};
+use raft_net_quic::{BindError, Credentials, Limits, QuicConfig, QuicTransport};
 use raft_storage_redb::RedbLog;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -52,12 +52,42 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::local("cannot start a runtime", &error))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut stop = StopRequests::listen(args.exit_with_parent)?;
-        let running = Running::start(args, &plan).await?;
+        let running = tokio::select! {
+            running = Running::start(args, &plan) => running?,
+            request = stop.next() => {
+                info!("{request}: stopped before it served");
+                return Ok(());
+            }
+        };
         running.announce(output);
         running.until_stopped(&plan, &mut stop).await
-    })
+    });
+    // A start that was given up is not waited for: what it does to the disk may be cut anywhere,
+    // as by a crash.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What a node needs of the disk.
+struct Opened {
+    credentials: Credentials,
+    log: RedbLog,
+    machine: KvStore,
+}
+
+impl Opened {
+    fn open(args: &Serve, dir: &Path) -> Result<Self, Failure> {
+        let credentials = credentials::load(args)?;
+        std::fs::create_dir_all(dir)
+            .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
+        // The log first: it holds the lock on the directory.
+        let log = RedbLog::open(dir).map_err(|error| storage(dir, &error))?;
+        let machine =
+            KvStore::open(&dir.join(CHECKPOINT_FILE)).map_err(|error| storage(dir, &error))?;
+        Ok(Self { credentials, log, machine })
+    }
 }
 
 /// A node and what it stands on.
@@ -78,15 +108,15 @@ struct Ready {
 
 impl Running {
     async fn start(args: &Serve, plan: &Plan) -> Result<Self, Failure> {
-        let credentials = credentials::load(args)?;
         let listen = resolve(&plan.listen).await?;
         let dir = &plan.data_dir;
-        std::fs::create_dir_all(dir)
-            .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
-        // The log first: it holds the lock on the directory.
-        let log = RedbLog::open(dir).map_err(|error| storage(dir, &error))?;
-        let machine =
-            KvStore::open(&dir.join(CHECKPOINT_FILE)).map_err(|error| storage(dir, &error))?;
+        // On a thread of its own, as files may be slow and a request to stop must be heard.
+        let (args_there, dir_there) = (args.clone(), dir.clone());
+        let opening = tokio::task::spawn_blocking(move || Opened::open(&args_there, &dir_there));
+        let opened = opening.await;
+        let opened =
+            opened.map_err(|error| Failure::new(Kind::Local, format!("start: {error}")))?;
+        let Opened { credentials, log, machine } = opened?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
             limits: limits(),

@@ -1,8 +1,14 @@
 //! Leaders that leave, and leaders that were away.
 
 use super::support::{GUARD, TestCluster, ask, read};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use raft_core::types::NodeId;
 use raft_kv::api::{Consistency, KvError, ReplyBody};
+use std::fs::OpenOptions;
+use std::process::Stdio;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 /// SIGTERM on the leader: it hands leadership over and exits with 0.
 #[tokio::test]
@@ -18,6 +24,31 @@ async fn a_leader_that_is_stopped_hands_over() {
     assert_ne!(new.id, old.id);
     assert_eq!(new.term, old.term.next(), "nobody had to wait for an election timeout");
     assert_eq!(cluster.value("key").await.unwrap(), "value");
+}
+
+/// SIGTERM while a slow disk keeps a node from starting: it exits with 0.
+#[tokio::test]
+async fn a_node_that_is_starting_can_be_stopped() {
+    let cluster = TestCluster::new(1);
+    let (id, folder) = (NodeId(1), cluster.processes.folder());
+    // A file that does not answer: the node waits for whoever writes into the pipe.
+    let ca = folder.dir().join("slow.pem");
+    let made = Command::new("mkfifo").arg(&ca).status().await.unwrap();
+    assert!(made.success());
+    let mut args = folder.serve_args(id);
+    let position = args.iter().position(|arg| arg == "--ca").expect("every node has one");
+    args[position + 1] = ca.display().to_string();
+    let mut command = Command::new(cluster.processes.binary());
+    let command = command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    // Opens when the node has opened it, and by then it listens for signals.
+    let opening = tokio::task::spawn_blocking(|| OpenOptions::new().write(true).open(ca));
+    let pipe = timeout(GUARD, opening).await.expect("it reads the file").unwrap().unwrap();
+    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    let status = timeout(GUARD, child.wait()).await.expect("it stops").unwrap();
+    assert!(status.success(), "{status}");
+    drop(pipe);
 }
 
 /// A leader is frozen, replaced, and thawed with requests before it: it serves no stale read, and
