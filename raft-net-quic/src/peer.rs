@@ -156,7 +156,10 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
             _ = identity.changed() => ("this node's identity changed".into(), true),
         };
         let was_connected = *peer.link.borrow() == Link::Connected;
-        if peer.disconnected(&reason) && !at_once {
+        let is_news = peer.disconnected(&reason) && !at_once;
+        if is_news && shared.endpoint().is_none() {
+            tracing::debug!(peer = %peer.node, address = target, reason, "peer left");
+        } else if is_news {
             tracing::warn!(peer = %peer.node, address = target, reason, "peer unreachable");
         }
         if at_once || (was_connected && begin.elapsed() >= shared.limits().backoff_max) {
