@@ -4,12 +4,12 @@
 use crate::args::connection::Target;
 use crate::failure::{Failure, Kind};
 use bytes::Bytes;
-use raft_core::transport::Connector;
+use raft_core::transport::{CallError, Connector};
 use raft_core::types::NodeId;
 use raft_kv::api::{
     Consistency, Keys, KvError, NodeStatus, Range, RangeReply, Revision, Txn, TxnReply,
 };
-use raft_kv::client::{Client, ClientError, ClientOptions};
+use raft_kv::client::{Cause, Client, ClientError, ClientOptions};
 use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,20 +120,15 @@ pub fn failure(error: ClientError) -> Failure {
             Failure::new(Kind::Refused, error).advice("give an earlier --rev")
         }
         ClientError::Refused(error) => Failure::new(Kind::Refused, error),
-        ClientError::NotDone { reason, .. } => Failure::new(Kind::Unavailable, once(&reason))
+        ClientError::NotDone { reason, source: Some(Cause::Call(CallError::Refused(_))) } => {
+            Failure::new(Kind::Unavailable, reason).advice("check --ca, --cert and --key")
+        }
+        ClientError::NotDone { reason, .. } => Failure::new(Kind::Unavailable, reason)
             .advice("nothing was changed: try again, or look at `raft status`"),
         error if error.may_have_run() => {
             Failure::new(Kind::Unknown, error).advice("read before you write again")
         }
         error => Failure::new(Kind::Unavailable, error),
-    }
-}
-
-/// `address: address: why` with the address once: both the client and its connector name it.
-fn once(reason: &str) -> &str {
-    match reason.split_once(": ") {
-        Some((first, rest)) if rest.starts_with(&format!("{first}: ")) => rest,
-        _ => reason,
     }
 }
 

@@ -77,28 +77,33 @@ impl Shared {
         Ok(made)
     }
 
-    async fn connect(&self, address: &str) -> Result<Arc<dyn Channel>, String> {
+    async fn connect(&self, address: &str) -> Result<Arc<dyn Channel>, CallError> {
         let hello = Hello { purpose: Purpose::Client, identity: NOBODY, to: NodeId(0) };
         let limit = self.config.connect_timeout;
         let mut reason = String::new();
-        for address in resolve(address).await? {
+        // Of all addresses of the name: another one may lead to the right node.
+        let mut for_good = true;
+        for address in resolve(address).await.map_err(CallError::NotSent)? {
             let endpoint = match self.endpoint_for(address) {
                 Ok(endpoint) => endpoint,
                 Err(error) => {
-                    reason = format!("no socket: {error}");
+                    (reason, for_good) = (format!("no socket: {error}"), false);
                     continue;
                 }
             };
             let connected = connect(&endpoint, self.client.clone(), address, ANY_NODE, hello);
             match timeout(limit, connected).await {
-                Err(_) => reason = no_answer(limit),
-                Ok(Err(error)) => reason = error,
+                Err(_) => (reason, for_good) = (no_answer(limit), false),
+                Ok(Err(error)) => {
+                    reason = error.reason;
+                    for_good &= error.for_good;
+                }
                 Ok(Ok((connection, send, reader, _))) => {
                     return Ok(self.channel(connection, send, reader));
                 }
             }
         }
-        Err(reason)
+        Err(if for_good { CallError::Refused(reason) } else { CallError::NotSent(reason) })
     }
 
     fn channel(
@@ -111,7 +116,6 @@ impl Shared {
         let channel =
             QuicChannel { calls: Arc::clone(&calls), connection, group: self.config.group };
         let connection = channel.connection.clone();
-        let remote = connection.remote_address();
         tokio::spawn(async move {
             let error = tokio::select! {
                 result = calls.write(&mut send) => result.err(),
@@ -128,7 +132,7 @@ impl Shared {
                 Some(closed) => describe(&closed),
                 None => error.to_string(),
             };
-            calls.close(&format!("connection to {remote} lost: {reason}"));
+            calls.close(&format!("connection lost: {reason}"));
         });
         Arc::new(channel)
     }
@@ -137,10 +141,7 @@ impl Shared {
 impl Connector for QuicConnector {
     fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>> {
         let (shared, address) = (Arc::clone(&self.shared), address.to_owned());
-        Box::pin(async move {
-            let connected = shared.connect(&address).await;
-            connected.map_err(|reason| CallError::NotSent(format!("{address}: {reason}")))
-        })
+        Box::pin(async move { shared.connect(&address).await })
     }
 }
 

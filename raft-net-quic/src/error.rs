@@ -1,6 +1,6 @@
 //! What can go wrong, in words for those who run a cluster.
 
-use quinn::{ConnectionError, ReadError, WriteError};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -171,6 +171,44 @@ pub(crate) fn describe(error: &ConnectionError) -> String {
         },
         ConnectionError::CidsExhausted => "out of connection ids".into(),
     }
+}
+
+/// Why there is no connection.
+pub(crate) struct NoConnection {
+    /// In one line that does not repeat who and where.
+    pub(crate) reason: String,
+    /// Certificates or identities were refused, by either end: trying again will not help.
+    pub(crate) for_good: bool,
+}
+
+impl From<String> for NoConnection {
+    fn from(reason: String) -> Self {
+        Self { reason, for_good: false }
+    }
+}
+
+impl From<ConnectionError> for NoConnection {
+    fn from(error: ConnectionError) -> Self {
+        const REFUSALS: [u32; 3] = [close::CERTIFICATE, close::CLUSTER, close::NODE];
+        let is_refusal =
+            |code: VarInt| REFUSALS.iter().any(|known| VarInt::from_u32(*known) == code);
+        let for_good = match &error {
+            ConnectionError::ApplicationClosed(closed) => is_refusal(closed.error_code),
+            ConnectionError::ConnectionClosed(closed) => {
+                alert(closed.error_code.into()).is_some_and(is_about_certificates)
+            }
+            ConnectionError::TransportError(error) => {
+                alert(error.code.into()).is_some_and(is_about_certificates)
+            }
+            _ => false,
+        };
+        Self { reason: describe(&error), for_good }
+    }
+}
+
+/// Whether a TLS alert (RFC 8446, section 6.2) says that a certificate is missing or refused.
+const fn is_about_certificates(alert: u8) -> bool {
+    matches!(alert, 42..=46 | 48 | 51 | 116)
 }
 
 /// The TLS alert within a transport error code (RFC 9001, section 4.8).

@@ -4,7 +4,7 @@
 //! one small packet every now and then, and one log line per change of the reason.
 
 use crate::config::Limits;
-use crate::error::{ProtocolError, close, describe, printable};
+use crate::error::{NoConnection, ProtocolError, close, describe, printable};
 use crate::frame::{self, FrameReader, Hello, Purpose};
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
@@ -156,7 +156,10 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
             _ = identity.changed() => ("this node's identity changed".into(), true),
         };
         let was_connected = *peer.link.borrow() == Link::Connected;
-        if peer.disconnected(&reason) && !at_once {
+        let is_news = peer.disconnected(&reason) && !at_once;
+        if is_news && shared.endpoint().is_none() {
+            tracing::debug!(peer = %peer.node, address = target, reason, "peer left");
+        } else if is_news {
             tracing::warn!(peer = %peer.node, address = target, reason, "peer unreachable");
         }
         if at_once || (was_connected && begin.elapsed() >= shared.limits().backoff_max) {
@@ -285,7 +288,7 @@ pub(crate) async fn dial(
         let greeted = connect(&endpoint, config.clone(), address, &name, hello);
         match timeout(limit, greeted).await {
             Err(_) => reason = no_answer(limit),
-            Ok(Err(error)) => reason = error,
+            Ok(Err(error)) => reason = error.reason,
             Ok(Ok((connection, send, _, remote))) => {
                 let theirs = remote.identity;
                 let checked = if theirs.cluster == me.cluster && theirs.node == node {
@@ -325,10 +328,10 @@ pub(crate) async fn connect(
     address: SocketAddr,
     name: &str,
     hello: Hello,
-) -> Result<(Connection, SendStream, FrameReader, Hello), String> {
+) -> Result<(Connection, SendStream, FrameReader, Hello), NoConnection> {
     let connecting = endpoint.connect_with(config, address, name);
     let connecting = connecting.map_err(|error| printable(error.to_string().as_bytes()))?;
-    let connection = connecting.await.map_err(|error| describe(&error))?;
+    let connection = connecting.await?;
     let greeting = async {
         let (mut send, recv) = connection.open_bi().await?;
         let mut frame = BytesMut::new();
@@ -343,8 +346,8 @@ pub(crate) async fn connect(
         Ok((send, reader, remote)) => Ok((connection, send, reader, remote)),
         // A stream that broke says less than the reason the other end closed with.
         Err(error) => match connection.close_reason() {
-            Some(closed) => Err(describe(&closed)),
-            None => Err(error.to_string()),
+            Some(closed) => Err(closed.into()),
+            None => Err(error.to_string().into()),
         },
     }
 }

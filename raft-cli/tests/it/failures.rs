@@ -5,8 +5,9 @@ use raft_cli::args::Cli;
 use raft_cli::client;
 use raft_cli::failure::{Failure, Kind};
 use raft_cli::output::Format;
+use raft_core::transport::CallError;
 use raft_kv::api::{KvError, Revision};
-use raft_kv::client::ClientError;
+use raft_kv::client::{Cause, ClientError};
 use std::io;
 
 fn usage(words: &[&str]) -> String {
@@ -34,8 +35,12 @@ fn codes_are_as_documented() {
 fn what_the_client_knows_decides_the_code() {
     let not_done = ClientError::NotDone { reason: "h:1: no quorum".into(), source: None };
     assert_eq!(client::failure(not_done).kind, Kind::Unavailable);
-    let twice = ClientError::NotDone { reason: "h:1: h:1: refused".into(), source: None };
-    assert_eq!(client::failure(twice).message, "h:1: refused");
+    let source = Some(Cause::Call(CallError::Refused("distrusted".into())));
+    let refused = ClientError::NotDone { reason: "h:1: distrusted".into(), source };
+    assert_eq!(
+        client::failure(refused).line(Format::Table).expect("said"),
+        "error: h:1: distrusted; check --ca, --cert and --key"
+    );
     let unknown = ClientError::Unknown { reason: "h:1: lost".into(), source: None };
     assert_eq!(client::failure(unknown).kind, Kind::Unknown);
     let future = KvError::FutureRevision { requested: Revision(9), current: Revision(3) };

@@ -60,7 +60,7 @@ pub trait Channel: Send + Sync + 'static {
 
 /// Makes channels to addresses: how a client reaches a node.
 pub trait Connector: Send + Sync + 'static {
-    /// Connects to `host:port`.
+    /// Connects to `host:port`. Errors do not repeat the address, which the caller knows.
     fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>>;
 }
 
@@ -82,6 +82,10 @@ pub enum CallError {
     /// It never left this process: it certainly did not run.
     #[error("{0}")]
     NotSent(String),
+    /// Refused for good by the certificate or identity checks of either end: it certainly did not
+    /// run, and trying again is useless until the configuration changes.
+    #[error("{0}")]
+    Refused(String),
     /// It was sent, and the connection broke before a reply: it may have run.
     #[error("{0}")]
     Lost(String),

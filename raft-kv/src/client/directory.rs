@@ -5,7 +5,7 @@
 //! attempt under way, and a node that refuses is left alone for a while. Nothing here waits or
 //! connects; `exchange` does.
 
-use raft_core::transport::Channel;
+use raft_core::transport::{CallError, Channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -38,7 +38,7 @@ pub(super) enum Pick {
     /// Connections are being made: wait.
     Wait,
     /// Every node was tried a moment ago; the text is about the preferred one.
-    Nothing(Arc<str>, String),
+    Nothing(Arc<str>, CallError),
 }
 
 /// How a request failed, as far as the node's connection is concerned.
@@ -70,13 +70,15 @@ struct Endpoint {
     given: bool,
     link: Link,
     failures: u32,
+    /// The last try to connect was refused for good.
+    refused: bool,
 }
 
 enum Link {
     Idle,
     Connecting,
     Up(Arc<dyn Channel>),
-    Down { retry_at: Instant, why: String },
+    Down { retry_at: Instant, why: CallError },
 }
 
 impl Directory {
@@ -111,7 +113,7 @@ impl Directory {
     }
 
     /// A connection attempt has ended.
-    pub(super) fn connect_ended(&self, id: EndpointId, end: Result<Arc<dyn Channel>, String>) {
+    pub(super) fn connect_ended(&self, id: EndpointId, end: Result<Arc<dyn Channel>, CallError>) {
         let mut inner = self.inner();
         if let Some(position) = inner.position(id) {
             let up = end.is_ok();
@@ -167,6 +169,12 @@ impl Directory {
         self.inner().endpoints.iter().map(|endpoint| Arc::clone(&endpoint.address)).collect()
     }
 
+    /// Whether every node known refused this client for good.
+    pub(super) fn all_refused(&self) -> bool {
+        let inner = self.inner();
+        !inner.endpoints.is_empty() && inner.endpoints.iter().all(|endpoint| endpoint.refused)
+    }
+
     /// How many nodes are known.
     pub(super) fn len(&self) -> usize {
         self.inner().endpoints.len()
@@ -187,7 +195,8 @@ impl Inner {
         let id = EndpointId(self.next_id);
         self.next_id += 1;
         let address = address.into();
-        self.endpoints.push(Endpoint { id, address, given, link: Link::Idle, failures: 0 });
+        let (link, failures, refused) = (Link::Idle, 0, false);
+        self.endpoints.push(Endpoint { id, address, given, link, failures, refused });
     }
 
     fn position(&self, id: EndpointId) -> Option<usize> {
@@ -227,8 +236,11 @@ impl Inner {
             Some(Endpoint { address, link: Link::Down { why, .. }, .. }) => {
                 Pick::Nothing(Arc::clone(address), why.clone())
             }
-            Some(endpoint) => Pick::Nothing(Arc::clone(&endpoint.address), "not connected".into()),
-            None => Pick::Nothing("".into(), "no endpoints given".into()),
+            Some(endpoint) => {
+                let why = CallError::NotSent("not connected".into());
+                Pick::Nothing(Arc::clone(&endpoint.address), why)
+            }
+            None => Pick::Nothing("".into(), CallError::NotSent("no endpoints given".into())),
         }
     }
 
@@ -264,14 +276,18 @@ impl Endpoint {
         }
     }
 
-    fn connect_ended(&mut self, end: Result<Arc<dyn Channel>, String>) {
+    fn connect_ended(&mut self, end: Result<Arc<dyn Channel>, CallError>) {
+        self.refused = matches!(end, Err(CallError::Refused(_)));
         self.link = match end {
             Ok(channel) => {
                 self.failures = 0;
                 Link::Up(channel)
             }
             Err(why) => {
-                let backoff = (BACKOFF_MIN * 2_u32.pow(self.failures.min(8))).min(BACKOFF_MAX);
+                let backoff = match self.refused {
+                    true => BACKOFF_MAX,
+                    false => (BACKOFF_MIN * 2_u32.pow(self.failures.min(8))).min(BACKOFF_MAX),
+                };
                 self.failures += 1;
                 Link::Down { retry_at: Instant::now() + backoff, why }
             }

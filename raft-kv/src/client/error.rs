@@ -9,8 +9,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Certainly no effect, now or later: no node took the request before the deadline. It may be
-    /// sent again as a new one.
+    /// Certainly no effect, now or later: no node took the request before the deadline, or every
+    /// node known refuses this client's certificate or is refused by it, which is told at once. It
+    /// may be sent again as a new one.
     #[error("{reason}")]
     NotDone {
         /// Why, for people: what the last node said that could be reached.

@@ -75,6 +75,12 @@ impl Shared {
                 Ok(Err(refused)) => return Err(ClientError::refused(refused)),
                 Err(failed) => failed,
             };
+            let refused = matches!(failed.trouble.cause, Cause::Call(CallError::Refused(_)));
+            if refused && self.directory.all_refused() {
+                // Nobody lets this client in, and that will not change while it waits.
+                self.note_trouble(&failed.trouble);
+                return Err(gave_up(exchange.in_doubt, Some(failed.trouble)));
+            }
             let verdict = verdict(&failed.trouble.cause);
             exchange.in_doubt |= verdict.in_doubt;
             if let (Some(node), Some(fault)) = (&failed.node, verdict.fault)
@@ -149,7 +155,7 @@ impl Shared {
                 Pick::Wait => {}
                 Pick::Nothing(address, why) => {
                     let address = (!address.is_empty()).then_some(address);
-                    return Err(Trouble { address, cause: Cause::Call(CallError::NotSent(why)) });
+                    return Err(Trouble { address, cause: Cause::Call(why) });
                 }
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -169,10 +175,10 @@ impl Shared {
                     shared.directory.connect_ended(id, Ok(Arc::clone(&channel)));
                     shared.learn(&*channel).await;
                 }
-                Ok(Err(error)) => shared.directory.connect_ended(id, Err(error.to_string())),
+                Ok(Err(error)) => shared.directory.connect_ended(id, Err(error)),
                 Err(_) => {
                     let why = format!("no connection within {:.1} s", shared.attempt.as_secs_f64());
-                    shared.directory.connect_ended(id, Err(why));
+                    shared.directory.connect_ended(id, Err(CallError::NotSent(why)));
                 }
             }
         });
@@ -209,7 +215,7 @@ fn verdict(cause: &Cause) -> Verdict {
     let (in_doubt, pause, fault) = match cause {
         Cause::Node(KvError::Overloaded) => (false, true, None),
         Cause::Node(error) => (error.may_have_run(), true, Some(Fault::Unable)),
-        Cause::Call(CallError::NotSent(_)) | Cause::NoConnection => {
+        Cause::Call(CallError::NotSent(_) | CallError::Refused(_)) | Cause::NoConnection => {
             (false, false, Some(Fault::Broken))
         }
         Cause::WindowFull(_) => (false, true, None),

@@ -219,7 +219,9 @@ impl<N: Replica> Door<N> {
                 Some(leader) if caller == Caller::Client => {
                     match self.call_peer(leader, frame, clock).await {
                         Ok(reply) => return reply,
-                        Err(CallError::NotSent(why)) => Err(KvError::Unavailable(why)),
+                        Err(CallError::NotSent(why) | CallError::Refused(why)) => {
+                            Err(KvError::Unavailable(why))
+                        }
                         Err(error) => Err(KvError::Unknown(error.to_string())),
                     }
                 }

@@ -56,7 +56,7 @@ impl Try {
     pub(super) fn of_forwarded(answer: Result<Bytes, CallError>, leader: NodeId) -> Self {
         let reply = match answer {
             Ok(reply) => reply,
-            Err(CallError::NotSent(why)) => {
+            Err(CallError::NotSent(why) | CallError::Refused(why)) => {
                 let text = format!("leader {leader} cannot be reached: {why}");
                 return Self::NotDone(KvError::Unavailable(text));
             }

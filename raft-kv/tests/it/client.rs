@@ -233,6 +233,34 @@ async fn a_cluster_that_cannot_be_reached_is_certainly_not_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_nobody_lets_in_is_told_at_once() {
+    let cluster = Cluster::new(3);
+    for node in 1..=3 {
+        cluster.set(node, Fault::Distrusts);
+    }
+    let client = client(&cluster, &["1:1", "2:1", "3:1"]);
+    // Again, too: the second call finds all of them refused already.
+    for _ in 0..2 {
+        let started = Instant::now();
+        let error = client.put("a", "1").await.unwrap_err();
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        let ClientError::NotDone { reason, source } = error else { panic!("{error:?}") };
+        assert!(reason.ends_with(":1: certificate refused"), "{reason}");
+        let refused = CallError::Refused("certificate refused".into());
+        assert_eq!(source, Some(Cause::Call(refused)));
+    }
+    // One that may yet let it in is worth waiting for.
+    cluster.set(2, Fault::Gone);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (put, heal) = tokio::join!(client.put("a", "1"), async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cluster.set(2, Fault::None);
+    });
+    put.unwrap();
+    let () = heal;
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_endpoints_is_an_error() {
     let client = client(&Cluster::new(1), &[]);
     let error = client.get_one("a").await.unwrap_err();

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     None,
     /// Connections to it are refused, and those there are break: requests do not reach it.
     Gone,
+    /// Lets nobody in who connects anew.
+    Distrusts,
     /// It neither accepts nor refuses a connection.
     Unreachable,
     /// It takes connections and requests, runs them, and never answers.
@@ -103,6 +105,7 @@ impl Connector for FakeConnector {
             let node = address.strip_suffix(":1").and_then(|node| node.parse().ok()).unwrap_or(0);
             match cluster.fault(node) {
                 Fault::Gone => Err(CallError::NotSent("connection refused".into())),
+                Fault::Distrusts => Err(CallError::Refused("certificate refused".into())),
                 Fault::Unreachable => std::future::pending().await,
                 _ => Ok(Arc::new(FakeNode { cluster, node }) as Arc<dyn Channel>),
             }
