@@ -12,9 +12,9 @@ use std::path::Path;
 
 /// A blank node under the same id would count as the full voter it was, without what that voter
 /// has promised and acknowledged: committed entries could be lost.
-const ADVICE: &str = "this node must not vote with this log: keep the directory as it is, leave the \
-                      node stopped and do not start its id on an empty directory; the others go \
-                      on without it while a majority of the members is up";
+const ADVICE: &str = "this node must not vote with this log: keep the directory as it is, leave \
+                      the node stopped and do not start its id on an empty directory; the others \
+                      go on without it while a majority of the members is up";
 
 /// A corruption of `path`: what was acknowledged may be missing or altered.
 pub(crate) fn corrupt(path: &Path, what: impl Display) -> StorageError {
