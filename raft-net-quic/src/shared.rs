@@ -210,7 +210,7 @@ impl Shared {
         }
     }
 
-    /// Remembers a peer whose certificate and hello are right. The error says that it was met before
+    /// Remembers a peer whose certificate and hello are right. The error: it was met before
     /// with another data directory: its promises are gone with that, and if it voted again, two
     /// leaders of one term could be elected.
     pub(crate) fn meet(&self, peer: Identity) -> Result<(), String> {
