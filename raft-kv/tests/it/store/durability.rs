@@ -167,33 +167,6 @@ fn a_damaged_value_is_named_by_its_revision() {
     assert!(text.contains("kv.redb"), "{text}");
 }
 
-/// What reading the snapshot of a store says whose file has been damaged since it was opened.
-fn sending_fails(store: &KvStore) -> String {
-    let mut bytes = Vec::new();
-    let mut data = store.snapshot().unwrap().data;
-    let error = data.read_to_end(&mut bytes).unwrap_err().to_string();
-    // Nobody who reads on gets what looks like the rest.
-    let mut more = [0; 100];
-    assert!(data.read(&mut more).is_err() && data.read(&mut more).is_err());
-    assert!(error.contains("corrupt") && error.contains("kv.redb"), "{error}");
-    error
-}
-
-#[test]
-fn a_row_that_rots_is_not_sent() {
-    let (_directory, path) = scratch();
-    filled(&path);
-    let bytes = fs::read(&path).unwrap();
-    let value = [25; 100];
-    let at = bytes.windows(value.len()).position(|window| window == value).unwrap();
-    let store = KvStore::open(&path).unwrap();
-    // Opening reads so little that the file is read again for the snapshot.
-    let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
-    drop(store);
-    todo
-}
-
 #[test]
 fn a_truncated_or_foreign_file_is_refused() {
     let (_directory, path) = scratch();
