@@ -85,13 +85,8 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Time for a handshake and for the first frame of a stream. Default 5 s.
     pub hello_timeout: Duration,
-<<<<<<< HEAD
-    /// Time for the rest of a message or request that has begun to arrive. Default 30 s: the
-    /// largest message takes that long at 9 Mbit/s.
-=======
     /// Time for the rest of a message or request that has begun. Default 30 s: the largest
     /// message takes that long at 9 Mbit/s.
->>>>>>> fix-net
     pub frame_timeout: Duration,
     /// Time for one try to connect to a peer. Default 2 s.
     pub dial_timeout: Duration,

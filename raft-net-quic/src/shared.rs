@@ -210,15 +210,9 @@ impl Shared {
         }
     }
 
-<<<<<<< HEAD
-    /// Remembers a peer whose certificate and hello are right. The error says that it was met
-    /// before with another data directory: its promises are gone with that, and if it voted again,
-    /// two leaders of one term could be elected.
-=======
     /// Remembers a peer whose certificate and hello are right. The error: it was met before
     /// with another data directory: its promises are gone with that, and if it voted again, two
     /// leaders of one term could be elected.
->>>>>>> fix-net
     pub(crate) fn meet(&self, peer: Identity) -> Result<(), String> {
         let mut tables = self.tables();
         let met = tables.met.entry((peer.cluster, peer.node)).or_insert(peer.incarnation);

@@ -17,7 +17,7 @@ fn filled(path: &Path) {
         let command = codec::encode(&Command { request: None, action });
         let id = LogId::new(number, 1);
         state.apply(&Entry { id, payload: Payload::Command(command) }, &mut Default::default());
-        (number % 20 == 0).then(|| state.freeze_changes())
+        number.is_multiple_of(20).then(|| state.freeze_changes())
     };
     apply(1, Action::OpenSession);
     for number in 2..=40 {
