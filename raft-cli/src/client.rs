@@ -34,11 +34,13 @@ impl Store {
     pub fn new(connector: Arc<dyn Connector>, endpoints: Vec<String>, deadline: Duration) -> Self {
         let mut options = ClientOptions::new(endpoints);
         options.deadline = deadline;
+        // Whoever names one node means that node.
+        options.prefer_leader = options.endpoints.len() > 1;
         Self { client: Client::new(connector, options) }
     }
 
     /// A client of the cluster that the command line names. `turn` rotates the endpoints, so that
-    /// several clients prefer different nodes.
+    /// several clients begin with different nodes; given more than one, they move on to the leader.
     ///
     /// # Errors
     /// Of kind `Local` if a certificate cannot be used.

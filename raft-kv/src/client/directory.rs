@@ -60,6 +60,8 @@ struct Inner {
     /// Never empty, unless the options named none.
     endpoints: Vec<Endpoint>,
     preferred: usize,
+    /// A node to be preferred as soon as it is connected.
+    wanted: Option<EndpointId>,
     next_id: u64,
 }
 
@@ -83,7 +85,7 @@ enum Link {
 
 impl Directory {
     pub(super) fn new(addresses: &[String]) -> Self {
-        let mut inner = Inner { endpoints: Vec::new(), preferred: 0, next_id: 0 };
+        let mut inner = Inner { endpoints: Vec::new(), preferred: 0, wanted: None, next_id: 0 };
         for address in addresses {
             inner.add(address, true);
         }
@@ -118,7 +120,8 @@ impl Directory {
         if let Some(position) = inner.position(id) {
             let up = end.is_ok();
             inner.endpoints[position].connect_ended(end);
-            if up && !inner.preferred_is_up() {
+            let wanted = inner.wanted.take_if(|wanted| *wanted == id).is_some();
+            if up && (wanted || !inner.preferred_is_up()) {
                 inner.preferred = position;
             }
         }
@@ -162,6 +165,25 @@ impl Directory {
         }
         let preferred = preferred.and_then(|id| inner.position(id));
         inner.preferred = preferred.unwrap_or(0);
+    }
+
+    /// Prefers the node at `address` from now on, or as soon as it is connected. Returns it if it
+    /// is to be connected to.
+    pub(super) fn prefer(&self, address: &str) -> Option<(EndpointId, Arc<str>)> {
+        let mut inner = self.inner();
+        let at = |endpoint: &Endpoint| &*endpoint.address == address;
+        let position = inner.endpoints.iter().position(at)?;
+        if inner.endpoints[position].is_up() {
+            inner.preferred = position;
+            return None;
+        }
+        inner.wanted = Some(inner.endpoints[position].id);
+        let endpoint = &mut inner.endpoints[position];
+        if !endpoint.may_connect(Instant::now()) {
+            return None;
+        }
+        endpoint.link = Link::Connecting;
+        Some((endpoint.id, Arc::clone(&endpoint.address)))
     }
 
     /// The addresses known, the given ones first.

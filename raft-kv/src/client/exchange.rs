@@ -185,7 +185,7 @@ impl Shared {
     }
 
     /// Asks a node for the members of its cluster. If it does not say, nothing is lost.
-    async fn learn(&self, channel: &dyn Channel) {
+    async fn learn(self: &Arc<Self>, channel: &dyn Channel) {
         let deadline_ms = millis(self.attempt);
         let status = Request { deadline_ms, body: RequestBody::Status };
         let call = channel.call(wire::encode_request(&status));

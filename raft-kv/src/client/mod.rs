@@ -49,13 +49,18 @@ pub struct ClientOptions {
     /// How long one node may take to answer, or to be connected, before another one is tried.
     /// Default 1 s.
     pub attempt: Duration,
+    /// Whether to move on to the leader once a node has told who that is: a write then saves the
+    /// way from the node asked to the leader. Every node takes every request either way. Default
+    /// no, so that clients stay with the node they name first.
+    pub prefer_leader: bool,
 }
 
 impl ClientOptions {
     /// The defaults, with these endpoints.
     pub fn new<A: Into<String>>(endpoints: impl IntoIterator<Item = A>) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        Self { endpoints, deadline: Duration::from_secs(5), attempt: Duration::from_secs(1) }
+        let (deadline, attempt) = (Duration::from_secs(5), Duration::from_secs(1));
+        Self { endpoints, deadline, attempt, prefer_leader: false }
     }
 }
 
@@ -73,6 +78,7 @@ struct Shared {
     connector: Arc<dyn Connector>,
     directory: Directory,
     attempt: Duration,
+    prefer_leader: bool,
     /// The cluster, once a node has told. Members of another one are not taken in.
     cluster: OnceLock<ClusterId>,
     session: RwLock<Option<Arc<Session>>>,
@@ -128,14 +134,23 @@ impl Client {
     /// A client of the cluster that `options.endpoints` belong to. Connects when first used; from
     /// then on it needs the tokio runtime, with its clock, that it is used on.
     pub fn new(connector: Arc<dyn Connector>, options: ClientOptions) -> Self {
-        let ClientOptions { endpoints, deadline, attempt } = options;
+        let ClientOptions { endpoints, deadline, attempt, prefer_leader } = options;
         let directory = Directory::new(&endpoints);
         // A bad seed only makes pauses of several clients alike.
         let jitter = AtomicU64::new(getrandom::u64().unwrap_or_default());
         let (session, trouble) = (RwLock::default(), Mutex::default());
         let (cluster, opening) = (OnceLock::new(), tokio::sync::Mutex::default());
-        let shared =
-            Shared { connector, directory, attempt, cluster, session, opening, trouble, jitter };
+        let shared = Shared {
+            connector,
+            directory,
+            attempt,
+            prefer_leader,
+            cluster,
+            session,
+            opening,
+            trouble,
+            jitter,
+        };
         Self { shared: Arc::new(shared), deadline }
     }
 
@@ -447,10 +462,17 @@ impl Shared {
         }
     }
 
-    /// Takes over the members a node tells of.
-    fn take_in(&self, status: &NodeStatus) {
-        if *self.cluster.get_or_init(|| status.cluster) == status.cluster {
-            self.directory.learn(status.members.iter().map(|member| &*member.address));
+    /// Takes over the members a node tells of, and who leads them.
+    fn take_in(self: &Arc<Self>, status: &NodeStatus) {
+        if *self.cluster.get_or_init(|| status.cluster) != status.cluster {
+            return;
+        }
+        self.directory.learn(status.members.iter().map(|member| &*member.address));
+        let leader = status.members.iter().find(|member| Some(member.id) == status.leader);
+        if let Some(leader) = leader.filter(|_| self.prefer_leader)
+            && let Some((id, address)) = self.directory.prefer(&leader.address)
+        {
+            self.connect(id, address);
         }
     }
 
@@ -462,7 +484,11 @@ impl Shared {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble.clone());
     }
 
-    async fn ask_status(&self, endpoint: &str, until: Instant) -> Result<NodeStatus, Cause> {
+    async fn ask_status(
+        self: &Arc<Self>,
+        endpoint: &str,
+        until: Instant,
+    ) -> Result<NodeStatus, Cause> {
         let known = self.directory.connected(endpoint);
         let channel: Arc<dyn Channel> = match &known {
             Some(node) => Arc::clone(&node.channel),

@@ -171,7 +171,7 @@ impl StateMachine for KvStore {
 
     /// As the trait says: for whatever is wrong with the stream, [`StorageError::Stream`], and the
     /// state and the file are as they were. If the new file cannot be read back after it has taken
-    /// the place of the old one, the store is left empty: like every other error, that one is final.
+    /// the place of the old one, the store is left empty: like every other error, that is final.
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
         let (reader, header) = SnapshotReader::open(snapshot.data)?;
         if header.applied != snapshot.meta {

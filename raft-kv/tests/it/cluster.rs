@@ -8,10 +8,11 @@ use raft_core::transport::{
     BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Member, Membership, NodeId};
-use raft_kv::api::{Consistency, Keys, Range, Revision};
+use raft_kv::api::{Consistency, Keys, Range, Request, RequestBody, Revision};
 use raft_kv::client::{Client, ClientError, ClientOptions};
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
+use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,6 +30,59 @@ struct Cluster {
 /// The services that clients can reach.
 #[derive(Default)]
 struct Doors(Mutex<BTreeMap<String, Arc<dyn Service>>>);
+
+/// The same doors, counting who is asked to write.
+struct Counted {
+    doors: Arc<Doors>,
+    writes: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Connector for Counted {
+    fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>> {
+        let (connected, writes) = (self.doors.connect(address), Arc::clone(&self.writes));
+        let address = address.to_owned();
+        Box::pin(async move {
+            let inner = connected.await?;
+            Ok(Arc::new(CountedChannel { inner, address, writes }) as Arc<dyn Channel>)
+        })
+    }
+}
+
+struct CountedChannel {
+    inner: Arc<dyn Channel>,
+    address: String,
+    writes: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl Channel for CountedChannel {
+    fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
+        if let Ok(Request { body: RequestBody::Write(_), .. }) = decode_request(&request) {
+            *self.writes.lock().unwrap().entry(self.address.clone()).or_default() += 1;
+        }
+        self.inner.call(request)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_prefers_the_leader_moves_on_to_it() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    let follower = cluster.other(leader);
+    let writes = Arc::<Mutex<BTreeMap<String, u64>>>::default();
+    let (doors, counted) = (Arc::clone(&cluster.doors), Arc::clone(&writes));
+    let connector = Arc::new(Counted { doors, writes: counted });
+    let mut options = ClientOptions::new([follower.to_string()]);
+    options.prefer_leader = true;
+    let client = Client::new(connector, options);
+    // The first writes go to the node named; then the client has learned who leads.
+    while !writes.lock().unwrap().contains_key(&leader.to_string()) {
+        client.put("key", "value").await.unwrap();
+    }
+    let before = writes.lock().unwrap().get(&follower.to_string()).copied();
+    client.put("key", "value").await.unwrap();
+    let after = writes.lock().unwrap().get(&follower.to_string()).copied();
+    assert_eq!(after, before, "the follower was asked again");
+}
 
 impl Cluster {
     fn start(count: u64) -> Self {
