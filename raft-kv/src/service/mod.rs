@@ -244,8 +244,12 @@ impl<N: Replica> Door<N> {
             Err(TransferError::NotLeader { leader }) => {
                 Err(KvError::Unavailable(cause::not_leader(leader)))
             }
-            Err(error @ TransferError::NoTarget) => Err(KvError::Malformed(error.to_string())),
-            Err(error @ TransferError::TimedOut) => Err(KvError::Unavailable(error.to_string())),
+            Err(error @ TransferError::NotVoter { .. }) => {
+                Err(KvError::Malformed(error.to_string()))
+            }
+            Err(error @ (TransferError::NoTarget | TransferError::TimedOut)) => {
+                Err(KvError::Unavailable(error.to_string()))
+            }
             Err(error) => Err(KvError::Unknown(error.to_string())),
         }
     }

@@ -461,7 +461,8 @@ async fn leadership_is_transferred_by_the_leader() {
     assert_eq!(reply, unavailable("not the leader, n2 is"));
 
     let at = Fixture::new(Some(1));
-    let answers = [Ok(NodeId(3)), Err(TransferError::NoTarget), Err(TransferError::TimedOut)];
+    let stranger = TransferError::NotVoter { to: NodeId(9) };
+    let answers = [Ok(NodeId(3)), Err(stranger), Err(TransferError::TimedOut)];
     at.node.transfers.lock().unwrap().extend(answers);
     assert_eq!(at.request(to(3)).await, Ok(ReplyBody::Transferred));
     assert!(matches!(at.request(to(9)).await, Err(KvError::Malformed(_))));

@@ -183,7 +183,9 @@ async fn any_node_takes_any_request() {
     let to = cluster.other(leader);
     client.transfer_leadership(Some(to)).await.unwrap();
     assert_eq!(client.status(&to.to_string()).await.unwrap().role, "leader");
-    assert!(client.transfer_leadership(Some(NodeId(9))).await.is_err());
+    let stranger = client.transfer_leadership(Some(NodeId(9))).await.unwrap_err();
+    assert!(matches!(&stranger, ClientError::Refused(_)), "{stranger:?}");
+    assert!(stranger.to_string().contains("n9 is not another voter"), "{stranger}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
