@@ -8,8 +8,11 @@ use tokio::task::JoinSet;
 fn cluster(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let cluster = runtime.block_on(Cluster::start());
-    let client = cluster.client();
+    let (cluster, client) = runtime.block_on(async {
+        let cluster = Cluster::start().await;
+        let client = cluster.client();
+        (cluster, client)
+    });
     let mut group = criterion.benchmark_group("cluster");
     group.sample_size(20);
     for clients in [1, 64, 256] {
