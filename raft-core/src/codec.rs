@@ -9,14 +9,14 @@
 
 use crate::raft::{AppendEntries, AppendOutcome, Envelope, LogOp, Message, ReadRequestId};
 use crate::types::{
-    Entry, GroupId, HardState, Identity, Index, LogId, Membership, NodeId, Payload, Run,
-    SnapshotMeta, Term,
+    Entry, GroupId, HardState, Identity, Incarnation, Index, LogId, Membership, NodeId, Payload,
+    Run, Sender, SnapshotMeta, Term, Version,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// Version of everything this module encodes. Frames and files carry it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = Version::CURRENT.0;
 
 /// Most entries in one message: a small entry is far larger in memory than on the wire.
 /// [`Config`](crate::raft::Config) refuses message sizes that could exceed it.
@@ -49,14 +49,47 @@ struct WireEnvelope {
 /// [`Message`] without the entries, which follow as a counted list.
 #[derive(Serialize, Deserialize)]
 enum WireMessage {
-    RequestVote { last_log: LogId, pre_vote: bool, transfer: bool },
-    RequestVoteResponse { granted: bool, pre_vote: bool },
-    AppendEntries { prev_log: LogId, entries: u32, leader_commit: Index, read_seq: u64 },
-    AppendEntriesResponse { outcome: AppendOutcome, read_seq: u64 },
-    InstallSnapshot { meta: SnapshotMeta },
+    RequestVote {
+        last_log: LogId,
+        pre_vote: bool,
+        transfer: bool,
+    },
+    RequestVoteResponse {
+        granted: bool,
+        pre_vote: bool,
+    },
+    AppendEntries {
+        prev_log: LogId,
+        entries: u32,
+        leader_commit: Index,
+        read_seq: u64,
+    },
+    AppendEntriesResponse {
+        outcome: AppendOutcome,
+        read_seq: u64,
+    },
+    InstallSnapshot {
+        meta: SnapshotMeta,
+    },
     TimeoutNow,
-    ReadIndex { request: ReadRequestId },
-    ReadIndexResponse { request: ReadRequestId, index: Index },
+    ReadIndex {
+        request: ReadRequestId,
+    },
+    ReadIndexResponse {
+        request: ReadRequestId,
+        index: Index,
+    },
+    // From version 2 on.
+    Hello {
+        members: Vec<NodeId>,
+        seen: Option<Incarnation>,
+    },
+    /// An `AppendEntriesResponse` of a node whose disk is stalled.
+    Stalled {
+        outcome: AppendOutcome,
+        read_seq: u64,
+        ticks: u32,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,16 +126,16 @@ pub fn encode_envelope(group: GroupId, envelope: &Envelope, out: &mut BytesMut) 
     }
 }
 
-/// Reads one envelope, which must be all of `frame`. Payloads share `frame`.
+/// Reads one envelope of `sender`, which must be all of `frame`. Payloads share `frame`.
 ///
 /// # Errors
 /// If `frame` is not exactly one well-formed envelope.
-pub fn decode_envelope(frame: &Bytes) -> Result<(GroupId, Envelope), CodecError> {
+pub fn decode_envelope(frame: &Bytes, sender: Sender) -> Result<(GroupId, Envelope), CodecError> {
     let mut rest: &[u8] = frame;
     let WireEnvelope { group, from, to, term, message } = take(&mut rest)?;
     let message = from_wire(message, frame, &mut rest)?;
     finish(rest)?;
-    Ok((group, Envelope { from, to, term, message }))
+    Ok((group, Envelope { from, to, term, sender, message }))
 }
 
 /// Appends the bytes of one entry to `out`.
@@ -178,8 +211,11 @@ fn to_wire(message: &Message) -> (WireMessage, Option<&Run>) {
                 entries,
             );
         }
-        Message::AppendEntriesResponse { outcome, read_seq } => {
+        Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: 0 } => {
             WireMessage::AppendEntriesResponse { outcome, read_seq }
+        }
+        Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: ticks } => {
+            WireMessage::Stalled { outcome, read_seq, ticks }
         }
         Message::InstallSnapshot { ref meta } => {
             WireMessage::InstallSnapshot { meta: meta.clone() }
@@ -188,6 +224,9 @@ fn to_wire(message: &Message) -> (WireMessage, Option<&Run>) {
         Message::ReadIndex { request } => WireMessage::ReadIndex { request },
         Message::ReadIndexResponse { request, index } => {
             WireMessage::ReadIndexResponse { request, index }
+        }
+        Message::Hello { ref members, seen } => {
+            WireMessage::Hello { members: members.clone(), seen }
         }
     };
     (wire, None)
@@ -209,8 +248,12 @@ fn from_wire(wire: WireMessage, frame: &Bytes, rest: &mut &[u8]) -> Result<Messa
             Message::AppendEntries(AppendEntries { prev_log, entries, leader_commit, read_seq })
         }
         WireMessage::AppendEntriesResponse { outcome, read_seq } => {
-            Message::AppendEntriesResponse { outcome, read_seq }
+            Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: 0 }
         }
+        WireMessage::Stalled { outcome, read_seq, ticks } => {
+            Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: ticks }
+        }
+        WireMessage::Hello { members, seen } => Message::Hello { members, seen },
         WireMessage::InstallSnapshot { meta } => Message::InstallSnapshot { meta },
         WireMessage::TimeoutNow => Message::TimeoutNow,
         WireMessage::ReadIndex { request } => Message::ReadIndex { request },

@@ -11,7 +11,7 @@ use super::{NodeConfig, ProposeError, ReadMode, Status, StopCause, TransferError
 use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
-use crate::types::{Identity, Index, Membership, NodeId, SnapshotMeta, Term};
+use crate::types::{Identity, Index, Membership, NodeId, Sender, SnapshotMeta, Term};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -142,7 +142,9 @@ impl Driver {
     fn accept(&mut self, event: Event) -> Result<(), StopCause> {
         match event {
             Event::Message(envelope) => self.raft.step(Input::Message(envelope)),
-            Event::Snapshot { from, term, snapshot } => self.on_snapshot(from, term, snapshot),
+            Event::Snapshot { from, sender, term, snapshot } => {
+                self.on_snapshot(from, sender, term, snapshot);
+            }
             Event::Propose(proposal) => self.on_propose(proposal),
             Event::ProposeMany(proposals) => {
                 for proposal in proposals {
@@ -210,13 +212,13 @@ impl Driver {
         self.requests.queried(batch, query);
     }
 
-    fn on_snapshot(&mut self, from: NodeId, term: Term, snapshot: Snapshot) {
+    fn on_snapshot(&mut self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
         let at = snapshot.meta.last;
         tracing::info!(node = %self.identity.node, %from, %at, "snapshot arrived");
         let message = Message::InstallSnapshot { meta: snapshot.meta.clone() };
         self.incoming.push(snapshot);
         let to = self.identity.node;
-        self.raft.step(Input::Message(Envelope { from, to, term, message }));
+        self.raft.step(Input::Message(Envelope { from, to, term, sender, message }));
     }
 
     fn send_snapshot(&mut self, to: NodeId, snapshot: Option<Snapshot>) {

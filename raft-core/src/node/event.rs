@@ -5,13 +5,13 @@ use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
-use crate::types::{Index, NodeId, SnapshotMeta, Term, WriteSeq};
+use crate::types::{Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(super) enum Event {
     Message(Envelope),
-    Snapshot { from: NodeId, term: Term, snapshot: Snapshot },
+    Snapshot { from: NodeId, sender: Sender, term: Term, snapshot: Snapshot },
     Propose(Proposal),
     ProposeMany(Vec<Proposal>),
     Query(Query, ReadMode),
@@ -132,8 +132,8 @@ impl Inbox for NodeInbox {
         self.offer(Event::Message(envelope), "message");
     }
 
-    fn receive_snapshot(&self, from: NodeId, term: Term, snapshot: Snapshot) {
-        self.offer(Event::Snapshot { from, term, snapshot }, "snapshot");
+    fn receive_snapshot(&self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
+        self.offer(Event::Snapshot { from, sender, term, snapshot }, "snapshot");
     }
 
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {

@@ -1,6 +1,7 @@
 //! The core's configuration: all durations in ticks, all limits in bytes or counts.
 
-use crate::types::{Entry, NodeId};
+use crate::types::{Entry, Member, NodeId, Version};
+use std::collections::BTreeMap;
 
 /// Largest `message_bytes_max`: what 64 Ki of the smallest entries count, and no message has more.
 const MESSAGE_BYTES_MOST: usize = 64 * 1024 * Entry::OVERHEAD;
@@ -10,6 +11,17 @@ const MESSAGE_BYTES_MOST: usize = 64 * 1024 * Entry::OVERHEAD;
 pub struct Config {
     /// This node. No default: 0 is refused.
     pub id: NodeId,
+    /// The members to form a cluster of, this node among them, should the log be blank: the same
+    /// on all of them. Empty, the default, for a node that waits to be added to a cluster. Ignored
+    /// once the log has a membership.
+    pub initial: BTreeMap<NodeId, Member>,
+    /// The newest version this node speaks. Default, and at most, [`Version::CURRENT`]; an older
+    /// one makes it behave like a node of that version.
+    pub version: Version,
+    /// Whether a member that comes back as another life - its directory was wiped, or its log
+    /// corrupt - is taken back: as a learner, promoted once it has caught up. Default true; to be
+    /// false where nodes do not authenticate each other.
+    pub readmit: bool,
     /// Shortest election timeout, in ticks. A follower that hears nothing for a random time between
     /// this and `election_ticks_max` campaigns; it also refuses other candidates for this long
     /// after it heard its leader (thesis §4.2.3). Default 50: half a second of 10 ms ticks, well
@@ -29,6 +41,9 @@ pub struct Config {
     /// few large messages are cheaper than many small ones, and 4 of the largest are a mebibyte on
     /// its way.
     pub in_flight_max: usize,
+    /// Most bytes of entries sent to a follower and not yet acknowledged; one message always may.
+    /// Default 4 MiB.
+    pub in_flight_bytes_max: usize,
     /// Most bytes of entries the log may hold in memory. Beyond it a leader refuses proposals and a
     /// follower drops appends, until the state machine is flushed and the log compacted. Default
     /// 256 MiB.
@@ -36,23 +51,40 @@ pub struct Config {
     /// Bytes of entries kept behind a compaction for followers that are a little slow; they would
     /// need a snapshot otherwise. Default 32 MiB.
     pub log_trailing_bytes: usize,
+    /// Most entries kept behind a compaction, however small they are. Default 262 144.
+    pub log_trailing_entries: usize,
     /// Most bytes of entries a leader holds uncommitted. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
+    /// Ticks for which a write may be under way before the disk counts as stalled. A leader with a
+    /// stalled disk hands leadership over if the disks of a quorum of the others work; nobody
+    /// campaigns while its disk is stalled. At least `heartbeat_ticks`. Default 50.
+    pub disk_stall_ticks: u32,
+    /// By how much the clocks of two nodes may differ in speed, in percent: a leader believes in
+    /// its lease for so much less than the followers do (thesis §6.4.1). Only lease reads rely on
+    /// it. At most 90, default 20.
+    pub clock_drift_percent: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             id: NodeId(0),
+            initial: BTreeMap::new(),
+            version: Version::CURRENT,
+            readmit: true,
             election_ticks_min: 50,
             election_ticks_max: 100,
             heartbeat_ticks: 5,
             message_bytes_max: 256 * 1024,
             command_bytes_max: 2 * 1024 * 1024,
             in_flight_max: 4,
+            in_flight_bytes_max: 4 * 1024 * 1024,
             log_bytes_max: 256 * 1024 * 1024,
             log_trailing_bytes: 32 * 1024 * 1024,
+            log_trailing_entries: 256 * 1024,
             uncommitted_bytes_max: 64 * 1024 * 1024,
+            disk_stall_ticks: 50,
+            clock_drift_percent: 20,
         }
     }
 }
@@ -75,6 +107,21 @@ impl Config {
         }
         if self.election_ticks_max <= self.election_ticks_min {
             return refuse("election_ticks_max must exceed election_ticks_min");
+        }
+        if !self.initial.is_empty() && !self.initial.contains_key(&self.id) {
+            return refuse("initial must name this node, or nobody");
+        }
+        if self.initial.contains_key(&NodeId(0)) {
+            return refuse("initial must not name node 0");
+        }
+        if self.version < Version::OLDEST || self.version > Version::CURRENT {
+            return refuse("version is none that this crate speaks");
+        }
+        if self.disk_stall_ticks < self.heartbeat_ticks {
+            return refuse("disk_stall_ticks must be at least heartbeat_ticks");
+        }
+        if self.clock_drift_percent > 90 {
+            return refuse("clock_drift_percent must be at most 90");
         }
         if self.in_flight_max == 0 || self.message_bytes_max == 0 {
             return refuse("in_flight_max and message_bytes_max must be at least 1");

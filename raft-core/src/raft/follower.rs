@@ -1,7 +1,7 @@
 //! A follower: takes the leader's entries and its snapshots, and campaigns when it hears nothing.
 
 use super::Next;
-use super::message::{AppendEntries, AppendOutcome, Message};
+use super::message::{AppendEntries, AppendOutcome};
 use super::state::State;
 use crate::types::{LogId, NodeId, Run, SnapshotMeta};
 
@@ -34,7 +34,7 @@ impl Follower {
             let bound = prev_log.index.previous();
             let hint = state.log.agreement_bound(bound, prev_log.term);
             let outcome = AppendOutcome::Conflict { refused: prev_log.index, hint };
-            return state.send(from, Message::AppendEntriesResponse { outcome, read_seq });
+            return state.send(from, state.response(outcome, read_seq));
         }
         // The prefix that this message shows to be equal to the leader's. Not our own last entry:
         // beyond it there may be a stale suffix.

@@ -4,8 +4,8 @@ use super::message::{AppendEntries, AppendOutcome, Message, ReadRequestId};
 use super::progress::{Flow, Progress, SnapshotStage};
 use super::read::Confirmations;
 use super::state::State;
-use super::{Next, Refusal, TransferRefusal};
-use crate::types::{Entry, Index, LogId, NodeId, Payload, SnapshotMeta};
+use super::{ChangeRefusal, Lease, Next, Refusal, TransferRefusal};
+use crate::types::{Change, Entry, Index, LogId, NodeId, Payload, SnapshotMeta};
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -76,6 +76,19 @@ impl Leader {
             return Err(Refusal::Overloaded);
         }
         Ok(self.append(state, Payload::Command(command)))
+    }
+
+    pub(super) fn change_membership(
+        &mut self,
+        state: &mut State,
+        changes: &[Change],
+    ) -> Result<LogId, ChangeRefusal> {
+        let next = state.log.membership().changed(changes).map_err(ChangeRefusal::Invalid)?;
+        Ok(self.append(state, Payload::Membership(next)))
+    }
+
+    pub(super) fn lease(&self, _state: &State) -> Option<Lease> {
+        None
     }
 
     fn append(&mut self, state: &mut State, payload: Payload) -> LogId {

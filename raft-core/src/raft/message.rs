@@ -1,6 +1,6 @@
 //! What nodes say to each other: the paper's messages, as an enum with data.
 
-use crate::types::{Index, LogId, NodeId, Run, SnapshotMeta, Term};
+use crate::types::{Incarnation, Index, LogId, NodeId, Run, Sender, SnapshotMeta, Term, Version};
 use serde::{Deserialize, Serialize};
 
 /// A message with its sender, its receiver and the sender's term (§5.1).
@@ -12,6 +12,9 @@ pub struct Envelope {
     pub to: NodeId,
     /// The sender's own current term, always; a pre-vote implies `term + 1`.
     pub term: Term,
+    /// Which life of `from` speaks. Not part of the bytes: the receiving transport, which has
+    /// verified it, fills it in.
+    pub sender: Sender,
     /// What it says.
     pub message: Message,
 }
@@ -44,6 +47,9 @@ pub enum Message {
         outcome: AppendOutcome,
         /// The `read_seq` of the request, which thereby confirms the leader (thesis §6.4).
         read_seq: u64,
+        /// For how long the sender's disk has owed it a write, in ticks; 0 if not for long. Only
+        /// shown, so that a cluster without a quorum can say whose disk hangs.
+        stalled_ticks: u32,
     },
     /// The header of a snapshot whose bytes have arrived on a stream of their own (§7). The
     /// transport's receiver hands it to the core only once all bytes are there.
@@ -64,6 +70,14 @@ pub enum Message {
         request: ReadRequestId,
         /// A read that has applied up to here is linearizable.
         index: Index,
+    },
+    /// A node without a log announces itself to the members it is to form a cluster with.
+    Hello {
+        /// Those members, itself included, sorted: a cluster is formed only of nodes that agree.
+        members: Vec<NodeId>,
+        /// The life of the receiver that last said hello to the sender: so that what was said to
+        /// an earlier life of the receiver is not taken for said to this one.
+        seen: Option<Incarnation>,
     },
 }
 
@@ -122,6 +136,15 @@ impl Envelope {
 }
 
 impl Message {
+    /// The version from which on receivers understand it; to older ones it is not sent.
+    pub const fn since(&self) -> Version {
+        match self {
+            Self::Hello { .. } => Version(2),
+            Self::AppendEntriesResponse { stalled_ticks: 1.., .. } => Version(2),
+            _ => Version::OLDEST,
+        }
+    }
+
     /// Whether the message carries entries. Transports send the others ahead, on a stream of their
     /// own, so that votes and heartbeats never wait behind bulk.
     pub const fn is_bulk(&self) -> bool {

@@ -27,7 +27,9 @@ pub use io::{Apply, GroupOp, Input, Loaded, LogGap, LogOp, Output, Write};
 pub use message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
 pub use status::{PeerProgress, PeerStatus, RoleName, Status};
 
-use crate::types::{Index, LogId, NodeId, ReadId, SnapshotMeta, Term};
+use crate::types::{
+    Change, Incarnation, Index, InvalidChange, LogId, NodeId, ReadId, SnapshotMeta, Term,
+};
 use bytes::Bytes;
 use candidate::Candidate;
 use follower::Follower;
@@ -76,6 +78,42 @@ pub enum Refusal {
         /// Most bytes a command may have.
         limit: usize,
     },
+}
+
+/// Why a membership change was refused. None of these has any effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeRefusal {
+    /// This node does not lead. Ask `leader`.
+    NotLeader {
+        /// The leader this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The leader has not committed anything in its term yet (thesis §4.1); it soon will have.
+    /// Try again later.
+    NotReady,
+    /// Another change is under way: one at a time (§6). Try again later.
+    Pending {
+        /// The entry that has to be committed first.
+        index: Index,
+    },
+    /// Leadership is being handed over. Try again later.
+    HandingOver,
+    /// Some member is of a version that does not know membership changes.
+    TooOld,
+    /// The change makes no sense for the configuration in force.
+    Invalid(InvalidChange),
+}
+
+/// Until when reads need no confirmation by a quorum (thesis §6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// A read that has applied up to here is linearizable.
+    pub index: Index,
+    /// The tick, counted from the start of this node, at which what a quorum has acknowledged was
+    /// sent at the latest. The lease lasts for [`Lease::ticks`] from when that tick began.
+    pub since: u64,
+    /// How long the lease lasts: the shortest election timeout, less the drift of the clocks.
+    pub ticks: u64,
 }
 
 /// Why leadership is not handed over.
@@ -133,7 +171,8 @@ impl Raft {
             let log_start = log.start();
             return Err(LoadError::StateBehindLog { applied: applied.last, log_start });
         }
-        let mut state = State::new(config, loaded.hard_state, log, seed);
+        let incarnation = loaded.identity.map_or(Incarnation(0), |identity| identity.incarnation);
+        let mut state = State::new(config, incarnation, loaded.hard_state, log, seed);
         if state.log.term_at(applied.last.index) == Some(applied.last.term) {
             state.resume_at(applied.last.index);
         } else {
@@ -193,6 +232,34 @@ impl Raft {
             Role::Leader(leader) => leader.transfer(&self.state, to),
             _ => Err(TransferRefusal::NotLeader { leader: self.state.leader }),
         }
+    }
+
+    /// Changes who is in the cluster (§6): all of `changes` at once, by joint consensus if the
+    /// voters change. Takes effect when appended; the joint configuration is left by itself. The
+    /// change is done once the entry with the returned id, and of a joint one that which leaves
+    /// it, are committed.
+    ///
+    /// # Errors
+    /// See [`ChangeRefusal`].
+    pub fn change_membership(&mut self, changes: &[Change]) -> Result<LogId, ChangeRefusal> {
+        match &mut self.role {
+            Role::Leader(leader) => leader.change_membership(&mut self.state, changes),
+            _ => Err(ChangeRefusal::NotLeader { leader: self.state.leader }),
+        }
+    }
+
+    /// The lease of a leader, if it has one. It counts ticks: whoever serves a read by it checks
+    /// the real time that has passed since [`Lease::since`], after reading too.
+    pub fn lease(&self) -> Option<Lease> {
+        match &self.role {
+            Role::Leader(leader) => leader.lease(&self.state),
+            _ => None,
+        }
+    }
+
+    /// Ticks since the start of this node.
+    pub const fn ticks(&self) -> u64 {
+        self.state.now
     }
 
     /// Campaigns at once, without waiting for the election timer: for tests and tools that count no
@@ -300,7 +367,7 @@ impl Raft {
             (Role::Candidate(candidate), Message::RequestVoteResponse { granted, pre_vote }) => {
                 return candidate.on_request_vote_response(state, from, granted, pre_vote);
             }
-            (Role::Leader(leader), Message::AppendEntriesResponse { outcome, read_seq }) => {
+            (Role::Leader(leader), Message::AppendEntriesResponse { outcome, read_seq, .. }) => {
                 leader.on_append_entries_response(state, from, outcome, read_seq);
             }
             (Role::Leader(leader), Message::ReadIndex { request }) => {

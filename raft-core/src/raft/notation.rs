@@ -4,7 +4,7 @@
 
 use super::io::{LogOp, Write};
 use super::message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
-use crate::types::{Entry, HardState, Payload, SnapshotMeta};
+use crate::types::{Entry, HardState, Membership, NodeId, Payload, SnapshotMeta};
 use std::fmt;
 
 impl fmt::Display for Envelope {
@@ -27,15 +27,23 @@ impl fmt::Display for Message {
                 write!(f, "RequestVoteResponse {answer}{}", flag(*pre_vote, " pre"))
             }
             Self::AppendEntries(append) => append.fmt(f),
-            Self::AppendEntriesResponse { outcome, read_seq } => {
+            Self::AppendEntriesResponse { outcome, read_seq, stalled_ticks } => {
                 write!(f, "AppendEntriesResponse {outcome}")?;
-                fmt_read_seq(*read_seq, f)
+                fmt_read_seq(*read_seq, f)?;
+                match stalled_ticks {
+                    0 => Ok(()),
+                    ticks => write!(f, " stalled={ticks}"),
+                }
             }
             Self::InstallSnapshot { meta } => write!(f, "InstallSnapshot {meta}"),
             Self::TimeoutNow => f.write_str("TimeoutNow"),
             Self::ReadIndex { request } => write!(f, "ReadIndex {request}"),
             Self::ReadIndexResponse { request, index } => {
                 write!(f, "ReadIndexResponse {request} index={index}")
+            }
+            Self::Hello { members, seen } => {
+                write!(f, "Hello members={members:?}")?;
+                seen.map_or(Ok(()), |seen| write!(f, " seen={:04x}", seen.0 & 0xffff))
             }
         }
     }
@@ -103,6 +111,18 @@ impl fmt::Display for SnapshotMeta {
     }
 }
 
+impl fmt::Display for Membership {
+    /// `voters=[n1, n2]`, with ` outgoing=[n1]` while joint and ` learners=[n3]` if there are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "voters={:?}", self.voters())?;
+        if self.is_joint() {
+            write!(f, " outgoing={:?}", self.outgoing())?;
+        }
+        let learners: Vec<NodeId> = self.learners().collect();
+        if learners.is_empty() { Ok(()) } else { write!(f, " learners={learners:?}") }
+    }
+}
+
 impl fmt::Display for Entry {
     /// `2@1 x`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +136,7 @@ impl fmt::Display for Payload {
         const SHOWN_MAX: usize = 32;
         match self {
             Self::Noop => f.write_str("noop"),
-            Self::Membership(membership) => write!(f, "voters={:?}", membership.voters()),
+            Self::Membership(membership) => membership.fmt(f),
             Self::Command(command) => match std::str::from_utf8(command) {
                 Ok(text) if text.len() <= SHOWN_MAX && !text.contains(char::is_control) => {
                     f.write_str(text)

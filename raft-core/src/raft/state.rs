@@ -7,12 +7,14 @@ use super::message::{AppendEntries, AppendOutcome, Envelope, Message};
 use super::persist::Persistence;
 use super::read::Reads;
 use super::rng::Rng;
-use crate::types::{HardState, Index, LogId, NodeId, Run, SnapshotMeta, Term};
+use crate::types::{HardState, Incarnation, Index, LogId, NodeId, Run, Sender, SnapshotMeta, Term};
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct State {
     pub(super) config: Config,
+    /// Who this node is to the others.
+    pub(super) sender: Sender,
     /// Term and vote. Every change goes through `set_hard_state`, so that it reaches the disk.
     hard_state: HardState,
     /// The leader of this term, once known.
@@ -42,7 +44,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(config: Config, hard_state: HardState, log: Log, seed: u64) -> Self {
+    pub(super) fn new(
+        config: Config,
+        incarnation: Incarnation,
+        hard_state: HardState,
+        log: Log,
+        seed: u64,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let reads = Reads::new(rng.next());
         let mut state = Self {
@@ -50,6 +58,7 @@ impl State {
             commit_index: log.start().index,
             handed_index: log.start().index,
             flushed_index: log.start().index,
+            sender: Sender { incarnation, version: config.version },
             config,
             hard_state,
             leader: None,
@@ -109,12 +118,13 @@ impl State {
     /// Acknowledges the log up to `matched`, once that is durable too.
     pub(super) fn acknowledge(&mut self, to: NodeId, matched: Index, read_seq: u64) {
         let outcome = AppendOutcome::Matched(matched);
-        let message = Message::AppendEntriesResponse { outcome, read_seq };
+        let message = self.response(outcome, read_seq);
         self.send_when(to, message, Some(matched));
     }
 
     fn send_when(&mut self, to: NodeId, message: Message, matched: Option<Index>) {
-        let envelope = Envelope { from: self.id(), to, term: self.term(), message };
+        let (from, term, sender) = (self.id(), self.term(), self.sender);
+        let envelope = Envelope { from, to, term, sender, message };
         self.outbox.extend(self.persist.hold(envelope, matched));
     }
 
@@ -133,7 +143,11 @@ impl State {
 
     fn conflict(&self, refused: Index) -> Message {
         let outcome = AppendOutcome::Conflict { refused, hint: self.log.last() };
-        Message::AppendEntriesResponse { outcome, read_seq: 0 }
+        self.response(outcome, 0)
+    }
+
+    pub(super) fn response(&self, outcome: AppendOutcome, read_seq: u64) -> Message {
+        Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: 0 }
     }
 
     /// Whether this node may be elected: it counts toward a quorum, and its log is not about to be

@@ -217,10 +217,11 @@ impl Cluster {
         let server = self.server_mut(from);
         let Some(term) = server.asked.remove(&to) else { return false };
         let (meta, digest) = server.machine.durable();
+        let sender = server.sender();
         if ok {
             self.snapshots.insert(meta.last, digest);
             let message = Message::InstallSnapshot { meta: meta.clone() };
-            let envelope = Envelope { from, to, term, message };
+            let envelope = Envelope { from, to, term, sender, message };
             self.note(format_args!("{envelope}"));
             self.pool.push(envelope);
         }

@@ -4,7 +4,8 @@
 
 use crate::raft::{Config, Loaded, LogOp, Raft, Write};
 use crate::types::{
-    Entry, Index, Member, Membership, NodeId, Payload, ReadId, Run, SnapshotMeta, Term, WriteSeq,
+    Entry, Incarnation, Index, Member, Membership, NodeId, Payload, ReadId, Run, Sender,
+    SnapshotMeta, Term, WriteSeq,
 };
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, VecDeque};
@@ -79,6 +80,13 @@ impl Server {
     /// Peers the core asked a snapshot for that was not sent yet.
     pub fn asked(&self) -> impl Iterator<Item = NodeId> {
         self.asked.keys().copied()
+    }
+
+    /// Who it is to the others.
+    pub(super) fn sender(&self) -> Sender {
+        let incarnation =
+            self.disk.identity.map_or(Incarnation(0), |identity| identity.incarnation);
+        Sender { incarnation, version: self.config.version }
     }
 
     /// How many reads wait for their index.

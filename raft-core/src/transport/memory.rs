@@ -3,7 +3,7 @@
 use super::{BoxFuture, CallError, Caller, Inbox, Peers, Service, Transport};
 use crate::raft::Envelope;
 use crate::state_machine::Snapshot;
-use crate::types::{GroupId, Identity, NodeId, Term};
+use crate::types::{GroupId, Identity, NodeId, Sender, Term, Version};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -17,7 +17,7 @@ pub struct MemoryNetwork {
 
 #[derive(Default)]
 struct Wires {
-    inboxes: BTreeMap<(GroupId, NodeId), Arc<dyn Inbox>>,
+    inboxes: BTreeMap<(GroupId, NodeId), (Sender, Arc<dyn Inbox>)>,
     services: BTreeMap<(GroupId, NodeId), Arc<dyn Service>>,
     isolated: BTreeSet<NodeId>,
 }
@@ -57,7 +57,7 @@ impl MemoryNetwork {
 
     fn inbox(&self, group: GroupId, from: NodeId, to: NodeId) -> Option<Arc<dyn Inbox>> {
         let wires = self.read();
-        wires.joins(from, to).then(|| wires.inboxes.get(&(group, to)).cloned()).flatten()
+        wires.joins(from, to).then(|| wires.inbox(group, to)).flatten()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Wires> {
@@ -71,6 +71,10 @@ impl MemoryNetwork {
 }
 
 impl Wires {
+    fn inbox(&self, group: GroupId, node: NodeId) -> Option<Arc<dyn Inbox>> {
+        self.inboxes.get(&(group, node)).map(|(_, inbox)| Arc::clone(inbox))
+    }
+
     fn joins(&self, from: NodeId, to: NodeId) -> bool {
         !self.isolated.contains(&from) && !self.isolated.contains(&to)
     }
@@ -84,7 +88,8 @@ pub struct MemoryTransport {
 
 impl Transport for MemoryTransport {
     fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
-        self.network.write().inboxes.insert((group, identity.node), inbox);
+        let sender = Sender { incarnation: identity.incarnation, version: Version::CURRENT };
+        self.network.write().inboxes.insert((group, identity.node), (sender, inbox));
     }
 
     fn set_peers(&self, _group: GroupId, _peers: Vec<(NodeId, String)>) {}
@@ -103,13 +108,13 @@ impl Transport for MemoryTransport {
             let mut bytes = Vec::new();
             let read = data.read_to_end(&mut bytes).is_ok();
             let receiver = network.inbox(group, from, to).filter(|_| read);
+            let (sender, own) = network.read().inboxes.get(&(group, from)).cloned().unzip();
             let ok = receiver.is_some();
-            if let Some(inbox) = receiver {
+            if let (Some(inbox), Some(sender)) = (receiver, sender) {
                 let data = Box::new(Cursor::new(bytes));
-                inbox.receive_snapshot(from, term, Snapshot { meta: meta.clone(), data });
+                inbox.receive_snapshot(from, sender, term, Snapshot { meta: meta.clone(), data });
             }
-            let sender = network.read().inboxes.get(&(group, from)).cloned();
-            if let Some(inbox) = sender {
+            if let Some(inbox) = own {
                 inbox.snapshot_sent(to, meta, ok);
             }
         });

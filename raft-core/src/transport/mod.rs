@@ -10,11 +10,12 @@ pub use memory::{MemoryNetwork, MemoryTransport};
 
 use crate::raft::Envelope;
 use crate::state_machine::Snapshot;
-use crate::types::{GroupId, Identity, NodeId, SnapshotMeta, Term};
+use crate::types::{GroupId, Identity, NodeId, Sender, SnapshotMeta, Term};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Sends messages to peers. Never blocks, never fails: what cannot be sent is dropped, and Raft
 /// sends again.
@@ -33,16 +34,22 @@ pub trait Transport: Send + Sync + 'static {
     /// Streams a snapshot to a peer, paced. The outcome arrives through
     /// [`Inbox::snapshot_sent`].
     fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot);
+
+    /// How long a packet to `peer` and back takes at present, if the transport knows.
+    fn round_trip(&self, _group: GroupId, _peer: NodeId) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a transport delivers to one group of a process. Never blocks: when the group cannot keep
 /// up, messages are dropped.
 pub trait Inbox: Send + Sync + 'static {
-    /// A message from a peer whose identity the transport has checked.
+    /// A message from a peer whose identity the transport has checked, and written down in
+    /// `envelope.sender`.
     fn receive(&self, envelope: Envelope);
 
     /// A snapshot has arrived whole and intact; its bytes are kept until `data` is dropped.
-    fn receive_snapshot(&self, from: NodeId, term: Term, snapshot: Snapshot);
+    fn receive_snapshot(&self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot);
 
     /// A snapshot was handed over whole (`ok`), or could not be.
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool);

@@ -1,67 +1,54 @@
 //! Who is in the cluster, and what a quorum of it is.
 
-use super::{Incarnation, NodeId};
-use serde::{Deserialize, Serialize};
+mod bytes;
+mod change;
+
+pub use bytes::InvalidMembership;
+pub use change::{Change, InvalidChange};
+
+use super::{Incarnation, NodeId, Version};
 use std::collections::BTreeMap;
 
 /// What the cluster knows about one of its nodes, agreed through the log.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Member {
     /// Where the node's transport listens, `host:port`. Raft only hands it on.
     pub address: String,
     /// The life of the data directory this member is bound to; `None` until its first contact.
+    /// Nothing that another life of the node acknowledges or votes is counted.
     pub incarnation: Option<Incarnation>,
     /// Whether a learner is to become a voter once it has caught up. Voters ignore it.
     pub promote: bool,
+    /// Of voters with equal logs, who should lead: the highest. Default 0.
+    pub priority: u8,
+}
+
+impl Member {
+    /// A member at `address` that nothing else is known of.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), ..Self::default() }
+    }
 }
 
 /// A cluster configuration (§6): voters, the outgoing voters of a joint configuration, learners.
 ///
 /// Voter sets are small sorted vectors: faster at this size than maps, and deterministic.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Membership {
     voters: Vec<NodeId>,
     outgoing: Vec<NodeId>,
     members: BTreeMap<NodeId, Member>,
-}
-
-/// A [`Membership`] as it stands in bytes, from a disk or a peer.
-#[derive(Deserialize)]
-struct Unchecked {
-    voters: Vec<NodeId>,
-    outgoing: Vec<NodeId>,
-    members: BTreeMap<NodeId, Member>,
-}
-
-/// Bytes that are no membership.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("membership: {0}")]
-pub struct InvalidMembership(&'static str);
-
-impl TryFrom<Unchecked> for Membership {
-    type Error = InvalidMembership;
-
-    fn try_from(unchecked: Unchecked) -> Result<Self, InvalidMembership> {
-        let Unchecked { voters, outgoing, members } = unchecked;
-        // Quorums are counted and voters looked up on the strength of this order.
-        if !voters.is_sorted_by(|a, b| a < b) || !outgoing.is_sorted_by(|a, b| a < b) {
-            return Err(InvalidMembership("voters out of order"));
-        }
-        if !voters.iter().chain(&outgoing).all(|voter| members.contains_key(voter)) {
-            return Err(InvalidMembership("a voter that is no member"));
-        }
-        if members.contains_key(&NodeId(0)) {
-            return Err(InvalidMembership("node 0"));
-        }
-        Ok(Self { voters, outgoing, members })
-    }
+    /// Outgoing voters that are no members any more once the joint configuration is left.
+    leaving: Vec<NodeId>,
+    version: Version,
+    epoch: u64,
 }
 
 impl Membership {
-    /// A configuration in which every one of `members` votes.
+    /// A configuration in which every one of `members` votes and understands what this crate does.
     pub fn of_voters(members: BTreeMap<NodeId, Member>) -> Self {
-        Self { voters: members.keys().copied().collect(), outgoing: Vec::new(), members }
+        let voters = members.keys().copied().collect();
+        Self { voters, members, version: Version::CURRENT, ..Self::default() }
     }
 
     /// The voters, sorted.
@@ -79,6 +66,32 @@ impl Membership {
         &self.members
     }
 
+    /// The members that do not vote, in order.
+    pub fn learners(&self) -> impl Iterator<Item = NodeId> {
+        self.members.keys().copied().filter(|node| !self.is_voter(*node))
+    }
+
+    /// The newest version that every member understands: nothing newer is put into the log.
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The history epoch: how often the cluster was made anew from what survived of it. Positions
+    /// of an earlier history mean nothing in this one.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether two voter sets must agree (§6).
+    pub const fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether there are no members: a node that belongs to no cluster yet.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Whether `node` counts toward a quorum.
     pub fn is_voter(&self, node: NodeId) -> bool {
         self.voters.binary_search(&node).is_ok() || self.outgoing.binary_search(&node).is_ok()
@@ -89,10 +102,45 @@ impl Membership {
         self.members.contains_key(&node)
     }
 
+    /// Whether what `incarnation` of `node` says counts as that member's word: it is the life the
+    /// member is bound to, or the member is not bound yet.
+    pub fn admits(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        let member = self.members.get(&node);
+        member.is_some_and(|member| member.incarnation.is_none_or(|bound| bound == incarnation))
+    }
+
+    /// The priority of `node`; see [`Member::priority`].
+    pub fn priority(&self, node: NodeId) -> u8 {
+        self.members.get(&node).map_or(0, |member| member.priority)
+    }
+
     /// How many nodes vote now; in a joint configuration those of either half.
     pub fn voter_count(&self) -> usize {
         let only_outgoing = |node: &&NodeId| self.voters.binary_search(node).is_err();
         self.voters.len() + self.outgoing.iter().filter(only_outgoing).count()
+    }
+
+    /// How many voters are a quorum: more than half of either set.
+    pub fn quorum_size(&self) -> usize {
+        majority(&self.voters).max(majority(&self.outgoing))
+    }
+
+    /// How many voters may fail at the same time while the rest goes on: `n - (n / 2 + 1)`, so an
+    /// even number of voters bears no more than the odd one below it.
+    pub fn tolerated_failures(&self) -> usize {
+        let tolerated = |set: &[NodeId]| set.len().saturating_sub(majority(set));
+        if self.outgoing.is_empty() {
+            return tolerated(&self.voters);
+        }
+        tolerated(&self.voters).min(tolerated(&self.outgoing))
+    }
+
+    /// Whether every quorum of this configuration meets every quorum of `other`, as consecutive
+    /// ones must: otherwise each could elect a leader of its own (§6).
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let sets = |membership: &Self| [membership.voters.clone(), membership.outgoing.clone()];
+        let pairs = sets(self).into_iter().flat_map(|a| sets(other).map(|b| (a.clone(), b)));
+        pairs.filter(|(a, b)| !a.is_empty() && !b.is_empty()).any(|(a, b)| majorities_meet(&a, &b))
     }
 
     /// The largest value that a quorum of each voter set has reached: of a joint configuration the
@@ -120,11 +168,23 @@ impl Membership {
     }
 }
 
+const fn majority(voters: &[NodeId]) -> usize {
+    voters.len() / 2 + 1
+}
+
+/// Whether no majority of `a` can do without a voter of any majority of `b`.
+fn majorities_meet(a: &[NodeId], b: &[NodeId]) -> bool {
+    let shared = a.iter().filter(|node| b.binary_search(node).is_ok()).count();
+    // Each majority takes as few shared voters as it can; do they fit side by side?
+    let least = |set: &[NodeId]| majority(set).saturating_sub(set.len() - shared);
+    least(a) + least(b) > shared
+}
+
 /// The largest value that more than half of `voters` have reached.
 fn majority_value(voters: &[NodeId], value_of: &impl Fn(NodeId) -> u64) -> u64 {
     // Sorting a few values on the stack beats anything cleverer, and cannot lose its order.
     const ON_STACK: usize = 16;
-    let majority = voters.len() / 2 + 1;
+    let majority = majority(voters);
     if voters.is_empty() {
         return 0;
     }

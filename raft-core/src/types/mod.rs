@@ -6,7 +6,7 @@ mod entry;
 mod membership;
 
 pub use entry::{Entry, Payload, Run};
-pub use membership::{InvalidMembership, Member, Membership};
+pub use membership::{Change, InvalidChange, InvalidMembership, Member, Membership};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,6 +78,39 @@ id!(
     ReadId,
     "r{}"
 );
+
+/// A version of the protocol and of the formats. Two nodes speak the older one of theirs; what is
+/// newer than the oldest member understands is not put into the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Version(pub u16);
+
+impl Version {
+    /// The oldest version this crate still speaks and reads.
+    pub const OLDEST: Self = Self(1);
+    /// The version of this crate.
+    pub const CURRENT: Self = Self(2);
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self::OLDEST
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+/// Who speaks, as the transport has verified it: what a message cannot claim of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Sender {
+    /// The life of the sender's data directory.
+    pub incarnation: Incarnation,
+    /// The newest version the sender understands.
+    pub version: Version,
+}
 
 /// A term or index read from bytes lies so high that no cluster can have got there: counting on
 /// from it might overflow.
