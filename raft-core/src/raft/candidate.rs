@@ -20,6 +20,7 @@ impl Candidate {
     /// Starts a campaign: raises the term unless this is a pre-vote, and asks everyone.
     pub(super) fn campaign(state: &mut State, pre_vote: bool, transfer: bool) -> Self {
         state.leader = None;
+        state.campaigned = true;
         state.reset_election_timer();
         if !pre_vote {
             state.set_hard_state(state.term().next(), Some(state.id()));
@@ -40,6 +41,10 @@ impl Candidate {
             return Next::Stay;
         }
         // Split vote, or nobody there: again, after another random time (§5.2).
+        if !state.may_campaign() {
+            // Its disk has stalled meanwhile.
+            return Next::Follower { term: state.term(), leader: None };
+        }
         Next::Candidate { pre_vote: true, transfer: false }
     }
 

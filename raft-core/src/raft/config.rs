@@ -59,6 +59,9 @@ pub struct Config {
     /// stalled disk hands leadership over if the disks of a quorum of the others work; nobody
     /// campaigns while its disk is stalled. At least `heartbeat_ticks`. Default 50.
     pub disk_stall_ticks: u32,
+    /// Whether leaders hold leases, so that reads may do without a quorum (thesis §6.4.1). Off by
+    /// default: they are as right as the clocks are. Each node may decide for itself.
+    pub lease_reads: bool,
     /// By how much the clocks of two nodes may differ in speed, in percent: a leader believes in
     /// its lease for so much less than the followers do (thesis §6.4.1). Only lease reads rely on
     /// it. At most 90, default 20.
@@ -84,6 +87,7 @@ impl Default for Config {
             log_trailing_entries: 256 * 1024,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             disk_stall_ticks: 50,
+            lease_reads: false,
             clock_drift_percent: 20,
         }
     }

@@ -11,6 +11,9 @@ pub(super) struct Follower;
 impl Follower {
     pub(super) fn on_tick(&self, state: &mut State) -> Next {
         state.expire_questions();
+        if !state.is_formed() && state.greet() {
+            return Next::Founder;
+        }
         if state.now < state.election_due {
             return Next::Stay;
         }

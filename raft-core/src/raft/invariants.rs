@@ -24,7 +24,8 @@ pub fn check(raft: &Raft) {
         "{id}: last entry {last} from a term after {}",
         state.term()
     );
-    assert!(!state.log.membership().voters().is_empty(), "{id}: the membership is lost");
+    let voters = state.log.membership().voters();
+    assert!(last == LogId::ZERO || !voters.is_empty(), "{id}: the membership is lost");
     if let Role::Leader(leader) = &raft.role {
         assert!(state.leader == Some(id), "{id} leads but follows {:?}", state.leader);
         assert!(state.vote() == Some(id), "{id} leads but voted for {:?}", state.vote());

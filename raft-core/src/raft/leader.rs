@@ -1,12 +1,19 @@
-//! The leader: takes proposals, replicates them, commits, confirms reads, hands leadership over.
+//! The leader: takes proposals, replicates them, commits, confirms reads.
 
-use super::message::{AppendEntries, AppendOutcome, Message, ReadRequestId};
+mod membership;
+mod replication;
+mod transfer;
+
+use super::message::{AppendOutcome, ReadRequestId};
 use super::progress::{Flow, Progress, SnapshotStage};
 use super::read::Confirmations;
 use super::state::State;
-use super::{ChangeRefusal, Lease, Next, Refusal, TransferRefusal};
-use crate::types::{Change, Entry, Index, LogId, NodeId, Payload, SnapshotMeta};
+use super::{Lease, Next, Refusal};
+use crate::types::{Entry, Index, LogId, Membership, NodeId, Payload, Sender, SnapshotMeta};
+use membership::Parting;
+use replication::{heartbeat, on_conflict, replicate};
 use std::collections::BTreeMap;
+use transfer::Transfer;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Leader {
@@ -21,41 +28,52 @@ pub(super) struct Leader {
     uncommitted_bytes: usize,
     confirmations: Confirmations,
     transfer: Option<Transfer>,
-}
-
-/// A hand-over under way (thesis §3.10).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Transfer {
-    to: NodeId,
-    /// When it is given up and proposals are taken again.
-    due: u64,
-    /// Whether the target was told to campaign.
-    told: bool,
+    /// No hand-over begins by itself before this tick.
+    next_transfer: u64,
+    /// Whether this leader, removed from the configuration, has tried to hand over.
+    resigned: bool,
+    /// Whether another was asked to campaign: then no lease holds in this term any more.
+    lease_void: bool,
+    /// Those that are no members any more, and are still told so.
+    partings: BTreeMap<NodeId, Parting>,
 }
 
 impl Leader {
     /// Takes office: every follower is probed, and an entry of the own term is appended, because
     /// only such an entry can be committed by counting (§5.4.2).
     pub(super) fn take_office(state: &mut State) -> Self {
-        state.leader = Some(state.id());
-        let next = state.log.last().index.next();
-        let peers = state.peers().into_iter();
-        let mut leader = Self {
-            progress: peers.map(|peer| (peer, Progress::new(next))).collect(),
-            first_index: next,
-            since: state.now,
-            heartbeat_due: state.now,
-            uncommitted_bytes: state.log.bytes_after(state.commit_index()),
-            confirmations: Confirmations::default(),
-            transfer: None,
-        };
         // The first entry of a cluster is its membership: so every state machine, and with it every
         // snapshot, gets to know the members through the log.
         let payload = match state.log.last() {
             LogId::ZERO => Payload::Membership(state.log.membership().clone()),
             _ => Payload::Noop,
         };
+        Self::begin(state, payload)
+    }
+
+    /// Founds a cluster of `membership`; see `formation`.
+    pub(super) fn found(state: &mut State, membership: Membership) -> Self {
+        Self::begin(state, Payload::Membership(membership))
+    }
+
+    fn begin(state: &mut State, payload: Payload) -> Self {
+        state.leader = Some(state.id());
+        let mut leader = Self {
+            progress: BTreeMap::new(),
+            first_index: state.log.last().index.next(),
+            since: state.now,
+            heartbeat_due: state.now,
+            uncommitted_bytes: state.log.bytes_after(state.commit_index()),
+            confirmations: Confirmations::default(),
+            transfer: None,
+            next_transfer: state.now,
+            resigned: false,
+            lease_void: false,
+            partings: BTreeMap::new(),
+        };
         leader.append(state, payload);
+        // Probes begin behind what the log had before.
+        leader.follow_membership(state, &Membership::default(), leader.first_index);
         leader
     }
 
@@ -78,19 +96,6 @@ impl Leader {
         Ok(self.append(state, Payload::Command(command)))
     }
 
-    pub(super) fn change_membership(
-        &mut self,
-        state: &mut State,
-        changes: &[Change],
-    ) -> Result<LogId, ChangeRefusal> {
-        let next = state.log.membership().changed(changes).map_err(ChangeRefusal::Invalid)?;
-        Ok(self.append(state, Payload::Membership(next)))
-    }
-
-    pub(super) fn lease(&self, _state: &State) -> Option<Lease> {
-        None
-    }
-
     fn append(&mut self, state: &mut State, payload: Payload) -> LogId {
         let id = LogId { term: state.term(), index: state.log.last().index.next() };
         let entry = Entry { id, payload };
@@ -103,9 +108,12 @@ impl Leader {
         if self.lost_quorum(state) {
             return Next::Follower { term: state.term(), leader: None };
         }
-        if self.transfer.as_ref().is_some_and(|transfer| state.now >= transfer.due) {
-            self.transfer = None;
+        let next = self.tend_transfer(state);
+        if next != Next::Stay {
+            return next;
         }
+        self.tend_membership(state);
+        self.tend_partings(state);
         let probe_ticks = u64::from(state.config.heartbeat_ticks);
         let append_ticks = u64::from(state.config.election_ticks_min);
         for progress in self.progress.values_mut() {
@@ -113,6 +121,9 @@ impl Leader {
         }
         if state.now >= self.heartbeat_due {
             self.heartbeat_due = state.now + u64::from(state.config.heartbeat_ticks);
+            if state.config.lease_reads {
+                self.confirmations.open_round(state.now);
+            }
             self.send_heartbeats(state);
         } else {
             self.tell_commit(state);
@@ -127,7 +138,7 @@ impl Leader {
             if node == state.id() {
                 return state.now;
             }
-            state.heard_at(node).unwrap_or(0).max(self.since)
+            state.contacts.of(node).heard_at.unwrap_or(0).max(self.since)
         });
         state.now >= heard + u64::from(state.config.election_ticks_max)
     }
@@ -151,17 +162,25 @@ impl Leader {
         &mut self,
         state: &mut State,
         from: NodeId,
+        sender: Sender,
         outcome: AppendOutcome,
         read_seq: u64,
     ) {
         let last = state.log.last().index;
         let Some(progress) = self.progress.get_mut(&from) else { return };
+        // A replication session lasts for one life of the follower, in one term of ours.
+        if *progress.life.get_or_insert(sender.incarnation) != sender.incarnation {
+            *progress = Progress::new(last.next());
+            progress.life = Some(sender.incarnation);
+        }
         progress.read_seq = progress.read_seq.max(read_seq.min(self.confirmations.seq()));
         match outcome {
             // Beyond our log it can only be garbage: nobody acknowledges what was never sent.
             AppendOutcome::Matched(index) if index > last => {}
             AppendOutcome::Matched(index) => {
-                if progress.matched(index) {
+                let news = progress.matched(index, state.now);
+                progress.go_on_round(last, state.now, u64::from(state.config.election_ticks_min));
+                if news {
                     self.advance_commit(state);
                 }
             }
@@ -195,7 +214,22 @@ impl Leader {
         }
         let newly = state.log.slice(state.commit_index().next(), index);
         self.uncommitted_bytes -= newly.iter().map(|run| run.size()).sum::<usize>();
+        let membership_index = state.log.membership_index();
+        let concerns_members = state.commit_index() < membership_index && membership_index <= index;
         state.commit(index);
+        if concerns_members {
+            self.tend_membership(state);
+        }
+    }
+
+    pub(super) fn lease(&self, state: &State) -> Option<Lease> {
+        let percent = u64::from(100 - state.config.clock_drift_percent);
+        let ticks = u64::from(state.config.election_ticks_min) * percent / 100;
+        let since = self.confirmations.quorum_since()?;
+        let holds = !self.lease_void
+            && state.commit_index() >= self.first_index
+            && state.now < since + ticks;
+        holds.then_some(Lease { index: state.commit_index(), since, ticks })
     }
 
     fn confirm_reads(&mut self, state: &mut State) {
@@ -232,40 +266,6 @@ impl Leader {
         }
         self.send_heartbeats(state);
         self.confirm_reads(state);
-    }
-
-    pub(super) fn transfer(
-        &mut self,
-        state: &State,
-        to: Option<NodeId>,
-    ) -> Result<NodeId, TransferRefusal> {
-        let voter = |node: &NodeId| state.log.membership().voters().contains(node);
-        let reach = |(peer, progress): (&NodeId, &Progress)| (progress.match_index, *peer);
-        let alive = |peer: &NodeId| {
-            let patience = u64::from(state.config.election_ticks_min);
-            state.heard_at(*peer).is_some_and(|at| state.now < at + patience)
-        };
-        let best = || {
-            let voters = self.progress.iter().filter(|(peer, _)| voter(peer) && alive(peer));
-            voters.map(reach).max().map(|(_, peer)| peer)
-        };
-        let to = to.or_else(best).ok_or(TransferRefusal::NoTarget)?;
-        if to == state.id() || !voter(&to) {
-            return Err(TransferRefusal::NotVoter { to });
-        }
-        let due = state.now + u64::from(state.config.election_ticks_min);
-        self.transfer = Some(Transfer { to, due, told: false });
-        Ok(to)
-    }
-
-    /// The target campaigns once it has every entry (thesis §3.10).
-    fn tell_target(&mut self, state: &mut State) {
-        let Some(transfer) = &mut self.transfer else { return };
-        let caught_up = |progress: &Progress| progress.match_index == state.log.last().index;
-        if !transfer.told && self.progress.get(&transfer.to).is_some_and(caught_up) {
-            transfer.told = true;
-            state.send(transfer.to, Message::TimeoutNow);
-        }
     }
 
     /// Ends this leadership; reads that wait are given back for the next leader to serve.
@@ -306,67 +306,4 @@ impl Leader {
     pub(super) const fn progress(&self) -> &BTreeMap<NodeId, Progress> {
         &self.progress
     }
-}
-
-/// Sends an empty append. Its `prev_log` is the follower's match index and its commit index capped
-/// there, so it may overtake appends: it can neither meet a conflict nor wait for a disk.
-fn heartbeat(state: &mut State, to: NodeId, progress: &mut Progress, read_seq: u64) {
-    let prev_log = state.log.id_at(progress.match_index).unwrap_or(LogId::ZERO);
-    let leader_commit = state.commit_index().min(prev_log.index);
-    progress.commit_told = progress.commit_told.max(leader_commit);
-    let append = AppendEntries { prev_log, entries: None, leader_commit, read_seq };
-    state.send(to, Message::AppendEntries(append));
-}
-
-/// Sends what the follower's flow allows.
-fn replicate(state: &mut State, to: NodeId, progress: &mut Progress, read_seq: u64) {
-    if let Flow::Snapshot(_) = progress.flow {
-        return;
-    }
-    let Some(prev_log) = state.log.id_at(progress.next_index.previous()) else {
-        // Compacted away: nothing but a snapshot helps (§7).
-        let floor = state.log.start().index;
-        progress.flow = Flow::Snapshot(SnapshotStage::Asked { floor });
-        state.send_snapshot.push(to);
-        return;
-    };
-    if let Flow::Probe { sent } = &mut progress.flow {
-        if sent.is_none() {
-            *sent = Some(state.now);
-            let leader_commit = state.commit_index();
-            let append = AppendEntries { prev_log, entries: None, leader_commit, read_seq };
-            state.send(to, Message::AppendEntries(append));
-        }
-        return;
-    }
-    let mut prev_log = prev_log;
-    while progress.has_window(state.config.in_flight_max) {
-        let bytes_max = state.config.message_bytes_max;
-        let Some(run) = state.log.run_from(progress.next_index, bytes_max) else { return };
-        let last = run.last();
-        let leader_commit = state.commit_index();
-        progress.commit_told = progress.commit_told.max(leader_commit.min(last.index));
-        let append = AppendEntries { prev_log, entries: Some(run), leader_commit, read_seq };
-        state.send(to, Message::AppendEntries(append));
-        progress.sent(last.index, state.now);
-        prev_log = last;
-    }
-}
-
-/// Backs off to where the logs can agree: one probe per term that differs, not per entry (§5.3).
-fn on_conflict(state: &State, progress: &mut Progress, refused: Index, hint: LogId) {
-    let current = match progress.flow {
-        Flow::Probe { .. } => refused == progress.next_index.previous(),
-        Flow::Replicate { .. } => refused > progress.match_index && refused < progress.next_index,
-        Flow::Snapshot(_) => false,
-    };
-    if !current || refused <= progress.match_index {
-        return;
-    }
-    let bound = hint.index.min(refused.previous());
-    if bound < state.log.start().index {
-        // Below the boundary: the next turn finds that only a snapshot helps.
-        return progress.probe(bound.next());
-    }
-    progress.probe(state.log.agreement_bound(bound, hint.term).index.next());
 }

@@ -7,6 +7,13 @@ use crate::types::{Entry, Index, LogId, Membership, Payload, Run, SnapshotMeta, 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
+/// What is kept behind a compaction, at most.
+#[derive(Clone, Copy)]
+pub(super) struct Trailing {
+    pub(super) bytes: usize,
+    pub(super) entries: usize,
+}
+
 /// Invariants: runs follow each other without a gap from `start.last.index + 1`; `tail` follows the
 /// last run; `memberships` ascends and its first element is the boundary's.
 #[derive(Clone, Debug)]
@@ -60,6 +67,11 @@ impl Log {
     /// The configuration in force: the latest in the log, committed or not (§6).
     pub(super) fn membership(&self) -> &Membership {
         &self.memberships.last().expect("the boundary has one").1
+    }
+
+    /// Where the configuration in force stands.
+    pub(super) fn membership_index(&self) -> Index {
+        self.memberships.last().expect("the boundary has one").0
     }
 
     /// The configuration as of `index`, which is not below the boundary.
@@ -190,31 +202,31 @@ impl Log {
         self.id_at(Index(low)).unwrap_or(self.start.last)
     }
 
-    /// Up to `bytes_max` of entries from `from` on, at least one, as one run: a shared one where a
-    /// single run has them, else a new one. Only sealed entries.
-    pub(super) fn run_from(&self, from: Index, bytes_max: usize) -> Option<Run> {
+    /// Up to `bytes_max` of entries from `from` on, at least one, as one run and its size: a shared
+    /// one where a single run has them, else a new one. Only sealed entries.
+    pub(super) fn run_from(&self, from: Index, bytes_max: usize) -> Option<(Run, usize)> {
         if from > self.sealed_last() {
             return None;
         }
         let position = self.position(from)?;
         let run = self.runs[position].slice(from, Index(u64::MAX))?;
-        let limited = limit(&run, bytes_max);
+        let (limited, size) = limit(&run, bytes_max);
         if limited.len() < run.len() || position + 1 == self.runs.len() {
-            return Some(limited);
+            return Some((limited, size));
         }
         // A follower that lags over many small runs gets them in one message.
         let mut entries = Vec::new();
         let mut bytes = 0;
         for run in self.runs.range(position..) {
             for entry in run.slice(from, Index(u64::MAX))?.entries() {
-                bytes += entry.size();
-                if bytes > bytes_max && !entries.is_empty() {
-                    return Run::new(entries);
+                if bytes + entry.size() > bytes_max && !entries.is_empty() {
+                    return Run::new(entries).map(|run| (run, bytes));
                 }
+                bytes += entry.size();
                 entries.push(entry.clone());
             }
         }
-        Run::new(entries)
+        Run::new(entries).map(|run| (run, bytes))
     }
 
     /// The sealed entries from `from` to `to`, both included, as shared runs.
@@ -224,25 +236,29 @@ impl Log {
         runs.map_while(|run| run.slice(from, to)).collect()
     }
 
-    /// Whether compaction to `limit` would drop anything and keep `trailing_bytes`.
-    pub(super) fn can_compact(&self, limit: Index, trailing_bytes: usize) -> bool {
-        limit > self.start.last.index && self.bytes > trailing_bytes
+    /// Whether compaction to `limit` would drop anything and keep what is to trail.
+    pub(super) fn can_compact(&self, limit: Index, trailing: Trailing) -> bool {
+        let entries = self.last.index.0 - self.start.last.index.0;
+        let many = self.bytes > trailing.bytes || entries > trailing.entries as u64;
+        limit > self.start.last.index && many
     }
 
-    /// Where the log may be compacted to: at most `limit`, keeping `trailing_bytes` behind it.
+    /// Where the log may be compacted to: at most `limit`, and keeping what is to trail behind it.
     pub(super) fn compaction_point(
         &self,
         limit: Index,
-        trailing_bytes: usize,
+        trailing: Trailing,
     ) -> Option<SnapshotMeta> {
-        if !self.can_compact(limit, trailing_bytes) {
+        if !self.can_compact(limit, trailing) {
             return None;
         }
-        let mut kept = self.bytes;
+        let mut bytes = self.bytes;
+        let mut entries = self.last.index.0 - self.start.last.index.0;
         let droppable = |entry: &&Entry| {
-            let drop = entry.id.index <= limit && kept > trailing_bytes;
-            kept -= entry.size();
-            drop
+            let many = bytes > trailing.bytes || entries > trailing.entries as u64;
+            bytes -= entry.size();
+            entries -= 1;
+            entry.id.index <= limit && many
         };
         // From the front, so that it costs no more than what it drops.
         let last = self.runs.iter().flat_map(Run::entries).take_while(droppable).last()?.id;
@@ -301,16 +317,18 @@ impl Log {
     }
 }
 
-/// The front of `run` that fits in `bytes_max`, at least one entry.
-fn limit(run: &Run, bytes_max: usize) -> Run {
-    let mut bytes = 0;
-    let fits = |entry: &&Entry| {
+/// The front of `run` that fits in `bytes_max`, at least one entry, and its size.
+fn limit(run: &Run, bytes_max: usize) -> (Run, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for entry in run.entries() {
+        if bytes + entry.size() > bytes_max && count > 0 {
+            break;
+        }
         bytes += entry.size();
-        bytes <= bytes_max
-    };
-    let count = run.entries().iter().take_while(fits).count().max(1);
-    let last = Index(run.first().index.0 + count as u64 - 1);
-    run.slice(run.first().index, last).expect("at least one entry")
+        count += 1;
+    }
+    let last = Index(run.first().index.0 + count - 1);
+    (run.slice(run.first().index, last).expect("at least one entry"), bytes)
 }
 
 /// Equal content: how entries are grouped into runs does not matter.

@@ -6,7 +6,9 @@
 
 mod candidate;
 mod config;
+mod contacts;
 mod follower;
+mod formation;
 mod invariants;
 mod io;
 mod leader;
@@ -28,7 +30,8 @@ pub use message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId
 pub use status::{PeerProgress, PeerStatus, RoleName, Status};
 
 use crate::types::{
-    Change, Incarnation, Index, InvalidChange, LogId, NodeId, ReadId, SnapshotMeta, Term,
+    Change, Incarnation, Index, InvalidChange, LogId, Membership, NodeId, ReadId, Sender,
+    SnapshotMeta, Term,
 };
 use bytes::Bytes;
 use candidate::Candidate;
@@ -36,6 +39,7 @@ use follower::Follower;
 use leader::Leader;
 use log::Log;
 use state::State;
+use std::collections::BTreeMap;
 use vote::VoteRequest;
 
 /// One node's part in the consensus of one group.
@@ -56,9 +60,17 @@ enum Role {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Next {
     Stay,
-    Follower { term: Term, leader: Option<NodeId> },
-    Candidate { pre_vote: bool, transfer: bool },
+    Follower {
+        term: Term,
+        leader: Option<NodeId>,
+    },
+    Candidate {
+        pre_vote: bool,
+        transfer: bool,
+    },
     Leader,
+    /// Leads a cluster that is founded by it.
+    Founder,
 }
 
 /// Why a proposal was refused. None of these has any effect.
@@ -265,7 +277,8 @@ impl Raft {
     /// Campaigns at once, without waiting for the election timer: for tests and tools that count no
     /// ticks. Does nothing on a leader or a node that may not be elected.
     pub fn campaign(&mut self) {
-        if self.state.may_campaign() && !matches!(self.role, Role::Leader(_)) {
+        let free = self.state.may_vote() && !self.state.hears_leader();
+        if self.state.may_campaign() && free && !matches!(self.role, Role::Leader(_)) {
             self.enter(Next::Candidate { pre_vote: true, transfer: false });
         }
     }
@@ -303,11 +316,16 @@ impl Raft {
 
     /// Applies the rules common to all roles, in this order, then asks the role.
     fn receive(&mut self, envelope: Envelope) -> Next {
-        let Envelope { from, to, term, .. } = envelope;
+        let Envelope { from, to, term, sender, .. } = envelope;
         if to != self.state.id() || from == self.state.id() || !envelope.is_consistent() {
             return Next::Stay;
         }
-        self.state.note_heard(from);
+        self.state.note_heard(from, sender);
+        // Before there is a cluster there are no terms to speak of.
+        if let Message::Hello { members, seen } = &envelope.message {
+            self.state.on_hello(from, sender, members, *seen);
+            return Next::Stay;
+        }
         // A stale term is answered with ours (§5.1).
         if term < self.state.term() {
             self.state.refuse_stale(&envelope);
@@ -332,7 +350,7 @@ impl Raft {
             self.state.on_request_vote(request);
             return Next::Stay;
         }
-        self.dispatch(from, envelope.message)
+        self.dispatch(from, sender, envelope.message)
     }
 
     /// Follows the leader of this term.
@@ -349,8 +367,11 @@ impl Raft {
         self.state.note_leader();
     }
 
-    fn dispatch(&mut self, from: NodeId, message: Message) -> Next {
+    /// Gives the message to whom it concerns. What is counted - votes, acknowledgements - counts
+    /// only of the life that the configuration in force is about.
+    fn dispatch(&mut self, from: NodeId, sender: Sender, message: Message) -> Next {
         let state = &mut self.state;
+        let counts = state.counts(from, sender);
         match (&mut self.role, message) {
             (Role::Follower(follower), Message::AppendEntries(append)) => {
                 follower.on_append_entries(state, from, append);
@@ -364,11 +385,17 @@ impl Raft {
             (Role::Follower(_), Message::ReadIndexResponse { request, index }) => {
                 state.on_read_index_response(request, index);
             }
-            (Role::Candidate(candidate), Message::RequestVoteResponse { granted, pre_vote }) => {
+            (Role::Candidate(candidate), Message::RequestVoteResponse { granted, pre_vote })
+                if counts =>
+            {
                 return candidate.on_request_vote_response(state, from, granted, pre_vote);
             }
-            (Role::Leader(leader), Message::AppendEntriesResponse { outcome, read_seq, .. }) => {
-                leader.on_append_entries_response(state, from, outcome, read_seq);
+            (
+                Role::Leader(leader),
+                Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks },
+            ) if counts || leader.parts_with(from) => {
+                state.contacts.note_stall(from, stalled_ticks);
+                leader.on_append_entries_response(state, from, sender, outcome, read_seq);
             }
             (Role::Leader(leader), Message::ReadIndex { request }) => {
                 leader.on_read_index(from, request);
@@ -446,6 +473,12 @@ impl Raft {
                 return next;
             }
             Next::Leader => self.role = Role::Leader(Box::new(Leader::take_office(state))),
+            Next::Founder => {
+                if let Some(membership) = state.to_found() {
+                    state.set_hard_state(state.term().next(), Some(state.id()));
+                    self.role = Role::Leader(Box::new(Leader::found(state, membership)));
+                }
+            }
         }
         Next::Stay
     }
@@ -463,6 +496,28 @@ impl Raft {
     /// Whether this node leads.
     pub const fn is_leader(&self) -> bool {
         matches!(self.role, Role::Leader(_))
+    }
+
+    /// The configuration in force: the latest in the log, committed or not (§6). Empty as long as
+    /// this node belongs to no cluster.
+    pub fn membership(&self) -> &Membership {
+        self.state.log.membership()
+    }
+
+    /// Where the others are reached, by node: the members; those that just were, as long as they
+    /// are to be told; before there is a cluster, those it is to be formed with.
+    pub fn directory(&self) -> BTreeMap<NodeId, &str> {
+        let members = match self.state.is_formed() {
+            true => self.membership().members(),
+            false => &self.state.config.initial,
+        };
+        let mut directory: BTreeMap<NodeId, &str> =
+            members.iter().map(|(node, member)| (*node, member.address.as_str())).collect();
+        if let Role::Leader(leader) = &self.role {
+            directory.extend(leader.partings());
+        }
+        directory.remove(&self.state.id());
+        directory
     }
 
     /// The current term.

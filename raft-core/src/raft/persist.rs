@@ -27,6 +27,9 @@ pub(super) struct Persistence {
     /// Every entry of the present log up to here is durable.
     persisted_index: Index,
     held: Vec<Held>,
+    /// Since when the disk has owed a completion, in ticks: its last one, or the first write after
+    /// a time without any.
+    waiting_since: Option<u64>,
 }
 
 /// A log range that a write puts in place.
@@ -54,6 +57,7 @@ impl Persistence {
             unreported: VecDeque::new(),
             persisted_index,
             held: Vec::new(),
+            waiting_since: None,
         }
     }
 
@@ -96,9 +100,10 @@ impl Persistence {
     }
 
     /// Notes that every write up to `seq` is durable.
-    pub(super) fn persisted(&mut self, seq: WriteSeq) {
+    pub(super) fn persisted(&mut self, seq: WriteSeq, now: u64) {
         assert!(seq < self.collecting, "write {seq} was never asked for");
         self.done = self.done.max(seq);
+        self.waiting_since = (self.done.next() < self.collecting).then_some(now);
         while self.unreported.front().is_some_and(|covered| covered.seq <= seq) {
             let covered = self.unreported.pop_front().expect("there is a front");
             self.persisted_index = covered.last;
@@ -110,13 +115,19 @@ impl Persistence {
     }
 
     /// The collected write, if there is anything to write.
-    pub(super) fn take_write(&mut self) -> Option<Write> {
+    pub(super) fn take_write(&mut self, now: u64) -> Option<Write> {
         if self.ops.is_empty() {
             return None;
         }
+        self.waiting_since.get_or_insert(now);
         let seq = self.collecting;
         self.collecting = seq.next();
         Some(Write { seq, ops: std::mem::take(&mut self.ops) })
+    }
+
+    /// For how long the disk has completed nothing although it owes something, in ticks.
+    pub(super) fn waiting_ticks(&self, now: u64) -> u64 {
+        self.waiting_since.map_or(0, |since| now - since)
     }
 
     /// Whether `seq` is durable.

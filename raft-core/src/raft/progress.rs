@@ -1,6 +1,6 @@
 //! The leader's view of one follower: how far its log is known to agree, and what is under way.
 
-use crate::types::{Index, LogId};
+use crate::types::{Incarnation, Index, LogId};
 use std::collections::VecDeque;
 
 /// Election timeouts a follower is given to install a snapshot before it is probed again.
@@ -17,6 +17,22 @@ pub(super) struct Progress {
     pub(super) commit_told: Index,
     /// The newest read sequence the follower has confirmed (thesis §6.4).
     pub(super) read_seq: u64,
+    /// The life of the follower that all this is about. Nothing another life says changes it: a
+    /// node that lost its log must not be taken to have what it had.
+    pub(super) life: Option<Incarnation>,
+    /// Smoothed ticks from sending to the answer, in eighths; 0 as long as nothing was measured.
+    round_trip_eighths: u64,
+    /// How well a learner keeps up; `None` for who is not to become a voter.
+    pub(super) round: Option<Round>,
+}
+
+/// A round of a learner's catching up (thesis §4.2.1): it is to get everything that was in the log
+/// when the round began. Who does so within an election timeout is fit to vote.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Round {
+    target: Index,
+    began: u64,
+    pub(super) caught_up: bool,
 }
 
 /// What may be sent now.
@@ -28,7 +44,7 @@ pub(super) enum Flow {
         sent: Option<u64>,
     },
     /// Entries follow each other without waiting, within a window.
-    Replicate { in_flight: VecDeque<InFlight> },
+    Replicate { in_flight: VecDeque<InFlight>, bytes: usize },
     /// The entries it needs are gone; it gets a snapshot.
     Snapshot(SnapshotStage),
 }
@@ -48,6 +64,7 @@ pub(super) enum SnapshotStage {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct InFlight {
     last: Index,
+    bytes: usize,
     at: u64,
 }
 
@@ -60,21 +77,27 @@ impl Progress {
             flow: Flow::Probe { sent: None },
             commit_told: Index::ZERO,
             read_seq: 0,
+            life: None,
+            round_trip_eighths: 0,
+            round: None,
         }
     }
 
     /// Notes that the logs agree up to `index`; whether that is news.
-    pub(super) fn matched(&mut self, index: Index) -> bool {
+    pub(super) fn matched(&mut self, index: Index, now: u64) -> bool {
+        if let Some(sent) = self.answered(index) {
+            self.note_round_trip(now - sent);
+        }
         let news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         match &mut self.flow {
             Flow::Probe { .. } if index.next() >= self.next_index => {
-                self.flow = Flow::Replicate { in_flight: VecDeque::new() };
+                self.flow = Flow::Replicate { in_flight: VecDeque::new(), bytes: 0 };
             }
             Flow::Probe { .. } => {}
-            Flow::Replicate { in_flight } => {
-                while in_flight.front().is_some_and(|append| append.last <= index) {
-                    in_flight.pop_front();
+            Flow::Replicate { in_flight, bytes } => {
+                while let Some(append) = in_flight.pop_front_if(|append| append.last <= index) {
+                    *bytes -= append.bytes;
                 }
             }
             Flow::Snapshot(SnapshotStage::Sent { last, .. }) if index >= last.index => {
@@ -92,29 +115,80 @@ impl Progress {
         self.flow = Flow::Probe { sent: None };
     }
 
-    /// Notes an append of entries up to `last`.
-    pub(super) fn sent(&mut self, last: Index, now: u64) {
-        if let Flow::Replicate { in_flight } = &mut self.flow {
-            in_flight.push_back(InFlight { last, at: now });
+    /// Notes an append of `size` bytes of entries up to `last`.
+    pub(super) fn sent(&mut self, last: Index, size: usize, now: u64) {
+        if let Flow::Replicate { in_flight, bytes } = &mut self.flow {
+            in_flight.push_back(InFlight { last, bytes: size, at: now });
+            *bytes += size;
         }
         self.next_index = last.next();
     }
 
-    /// Whether one more append of entries may go.
-    pub(super) fn has_window(&self, in_flight_max: usize) -> bool {
-        matches!(&self.flow, Flow::Replicate { in_flight } if in_flight.len() < in_flight_max)
+    /// Bytes of entries that may go now in one append; `None` if none may. A window of `bytes_max`
+    /// may be exceeded by its first append, or a large entry would never go.
+    pub(super) fn window(&self, in_flight_max: usize, bytes_max: usize) -> Option<usize> {
+        match &self.flow {
+            Flow::Replicate { in_flight, .. } if in_flight.is_empty() => Some(bytes_max),
+            Flow::Replicate { in_flight, bytes } if in_flight.len() < in_flight_max => {
+                bytes_max.checked_sub(*bytes).filter(|left| *left > 0)
+            }
+            _ => None,
+        }
+    }
+
+    /// When what `index` answers was sent, if it is under way.
+    fn answered(&self, index: Index) -> Option<u64> {
+        match &self.flow {
+            Flow::Probe { sent } => *sent,
+            Flow::Replicate { in_flight, .. } => {
+                in_flight.front().filter(|append| append.last == index).map(|append| append.at)
+            }
+            Flow::Snapshot(_) => None,
+        }
+    }
+
+    fn note_round_trip(&mut self, ticks: u64) {
+        let old = self.round_trip_eighths;
+        self.round_trip_eighths = if old == 0 { 8 * ticks } else { old - old / 8 + ticks };
+    }
+
+    /// A learner's round: begins the next one when it has what this one asked for.
+    pub(super) fn go_on_round(&mut self, last: Index, now: u64, election_ticks: u64) {
+        let matched = self.match_index;
+        let Some(round) = &mut self.round else { return };
+        if matched >= round.target {
+            round.caught_up = now - round.began < election_ticks;
+            (round.target, round.began) = (last, now);
+        }
+    }
+
+    /// Begins the first round.
+    pub(super) fn begin_rounds(&mut self, last: Index, now: u64) {
+        let first = Round { target: last, began: now, caught_up: false };
+        self.round.get_or_insert(first);
+    }
+
+    /// For how long the oldest append under way has been unanswered, in ticks.
+    pub(super) fn unanswered_ticks(&self, now: u64) -> u64 {
+        match &self.flow {
+            Flow::Replicate { in_flight, .. } => in_flight.front().map_or(0, |sent| now - sent.at),
+            _ => 0,
+        }
     }
 
     /// Gives up on what has been under way for too long: a lost append is sent again, a lost probe
     /// repeated. Both are harmless if they were only late.
     pub(super) fn expire(&mut self, now: u64, probe_ticks: u64, append_ticks: u64) {
+        // On a slow network an answer that is merely on its way is not lost.
+        let probe_ticks = probe_ticks.max(self.round_trip_eighths / 4);
+        let append_ticks = append_ticks.max(self.round_trip_eighths / 2);
         match &mut self.flow {
             Flow::Probe { sent } => {
                 if sent.is_some_and(|at| now >= at + probe_ticks) {
                     *sent = None;
                 }
             }
-            Flow::Replicate { in_flight } => {
+            Flow::Replicate { in_flight, .. } => {
                 if in_flight.front().is_some_and(|append| now >= append.at + append_ticks) {
                     self.probe(self.match_index.next());
                 }

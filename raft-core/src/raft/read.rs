@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 /// Most questions a follower has under way; reads that arrive meanwhile share the next one.
 const ASKED_MAX: usize = 8;
 
+/// Most heartbeat rounds without an answer that a leader with leases remembers.
+const ROUNDS_MAX: usize = 64;
+
 /// Most questions of followers a leader keeps; further ones are dropped and asked again.
 const REMOTE_MAX: usize = 1024;
 
@@ -117,6 +120,10 @@ pub(super) struct Confirmations {
     /// Followers' questions not yet given a sequence.
     remote: Vec<(NodeId, ReadRequestId)>,
     pending: VecDeque<Confirmation>,
+    /// When each sequence that no quorum has confirmed was sent; only where leases are wanted.
+    rounds: VecDeque<(u64, u64)>,
+    /// When what a quorum has confirmed was sent, at the latest.
+    quorum_since: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -131,6 +138,21 @@ impl Confirmations {
     /// The sequence that every message to a follower carries.
     pub(super) const fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// Gives the next messages a sequence of their own, sent at `now`, for the lease.
+    pub(super) fn open_round(&mut self, now: u64) {
+        // Nobody has answered for long: the lease is over anyway.
+        if self.rounds.len() >= ROUNDS_MAX {
+            self.rounds.pop_front();
+        }
+        self.seq += 1;
+        self.rounds.push_back((self.seq, now));
+    }
+
+    /// When the lease began, if a quorum has confirmed anything.
+    pub(super) const fn quorum_since(&self) -> Option<u64> {
+        self.quorum_since
     }
 
     pub(super) fn on_read_index(&mut self, from: NodeId, request: ReadRequestId) {
@@ -160,6 +182,9 @@ impl Confirmations {
     /// answered, with the index.
     pub(super) fn confirm(&mut self, state: &mut State, confirmed: u64) -> Vec<NodeId> {
         let mut told = Vec::new();
+        while let Some((_, at)) = self.rounds.pop_front_if(|(seq, _)| *seq <= confirmed) {
+            self.quorum_since = Some(at);
+        }
         while self.pending.front().is_some_and(|pending| pending.seq <= confirmed) {
             let Some(confirmation) = self.pending.pop_front() else { break };
             let index = confirmation.index;

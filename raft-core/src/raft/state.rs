@@ -1,14 +1,17 @@
 //! What every role keeps (figure 2, "state on all servers"), and what every role does with it.
 
 use super::config::Config;
+use super::contacts::Contacts;
+use super::formation::Hellos;
 use super::io::{Apply, Output};
-use super::log::Log;
+use super::log::{Log, Trailing};
 use super::message::{AppendEntries, AppendOutcome, Envelope, Message};
 use super::persist::Persistence;
 use super::read::Reads;
 use super::rng::Rng;
-use crate::types::{HardState, Incarnation, Index, LogId, NodeId, Run, Sender, SnapshotMeta, Term};
-use std::collections::BTreeMap;
+use crate::types::{
+    HardState, Incarnation, Index, LogId, NodeId, Run, Sender, SnapshotMeta, Term, Version,
+};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct State {
@@ -30,10 +33,16 @@ pub(super) struct State {
     pub(super) restoring: Option<SnapshotMeta>,
     /// Ticks since the start.
     pub(super) now: u64,
-    /// When each peer was last heard of, in ticks since the start.
-    heard: BTreeMap<NodeId, u64>,
-    /// When `leader` was last heard leading.
-    leader_heard_at: u64,
+    pub(super) contacts: Contacts,
+    pub(super) hellos: Hellos,
+    /// Whether this node has campaigned since it last heard a leader.
+    pub(super) campaigned: bool,
+    /// Before this tick no vote is granted: an earlier life of this process may have promised the
+    /// leader to grant none for a shortest election timeout.
+    votes_from: u64,
+    /// When a leader was last heard leading, of whatever term: until the shortest election timeout
+    /// is over nobody else is to be elected, for it may rely on that (thesis §6.4.1).
+    leader_heard_at: Option<u64>,
     /// When the election timer of a follower or candidate runs out.
     pub(super) election_due: u64,
     pub(super) reads: Reads,
@@ -65,8 +74,11 @@ impl State {
             log,
             restoring: None,
             now: 0,
-            heard: BTreeMap::new(),
-            leader_heard_at: 0,
+            contacts: Contacts::default(),
+            hellos: Hellos::default(),
+            campaigned: false,
+            votes_from: 0,
+            leader_heard_at: None,
             election_due: 0,
             reads,
             rng,
@@ -74,6 +86,9 @@ impl State {
             restores: Vec::new(),
             send_snapshot: Vec::new(),
         };
+        if state.hard_state != HardState::default() {
+            state.votes_from = u64::from(state.config.election_ticks_min);
+        }
         state.reset_election_timer();
         state
     }
@@ -147,13 +162,35 @@ impl State {
     }
 
     pub(super) fn response(&self, outcome: AppendOutcome, read_seq: u64) -> Message {
-        Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: 0 }
+        let told = self.is_stalled() && self.log.membership().version() >= Version(2);
+        let stalled_ticks = if told { self.persist.waiting_ticks(self.now) } else { 0 };
+        let stalled_ticks = u32::try_from(stalled_ticks).unwrap_or(u32::MAX);
+        Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks }
     }
 
-    /// Whether this node may be elected: it counts toward a quorum, and its log is not about to be
-    /// replaced by a snapshot's.
+    /// Whether the disk has completed nothing for too long.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.persist.waiting_ticks(self.now) >= u64::from(self.config.disk_stall_ticks)
+    }
+
+    /// Whether this node may be elected: it counts toward a quorum, its log is not about to be
+    /// replaced by a snapshot's, and its disk works.
     pub(super) fn may_campaign(&self) -> bool {
-        self.log.membership().is_voter(self.id()) && self.restoring.is_none()
+        self.log.membership().is_voter(self.id())
+            && self.is_bound()
+            && self.restoring.is_none()
+            && !self.is_stalled()
+    }
+
+    /// Whether the configuration in this log knows this life of the node. If not, an earlier life
+    /// may have voted and acknowledged what this one knows nothing of; or there is no cluster yet.
+    pub(super) fn is_bound(&self) -> bool {
+        self.log.membership().admits(self.id(), self.sender.incarnation)
+    }
+
+    /// Whether this node may vote: it is bound, and what an earlier run of it promised is over.
+    pub(super) fn may_vote(&self) -> bool {
+        self.is_bound() && self.now >= self.votes_from
     }
 
     /// The other members, voters and learners.
@@ -162,28 +199,33 @@ impl State {
         members.filter(|node| *node != self.id()).collect()
     }
 
-    pub(super) fn note_heard(&mut self, from: NodeId) {
-        if self.log.membership().contains(from) {
-            self.heard.insert(from, self.now);
-        }
+    pub(super) fn note_heard(&mut self, from: NodeId, sender: Sender) {
+        self.contacts.note(self.log.membership(), from, sender, self.now);
     }
 
-    /// The tick at which `node` was last heard of.
-    pub(super) fn heard_at(&self, node: NodeId) -> Option<u64> {
-        self.heard.get(&node).copied()
+    /// Whether `node` was heard of within the shortest election timeout.
+    pub(super) fn is_alive(&self, node: NodeId) -> bool {
+        let patience = u64::from(self.config.election_ticks_min);
+        self.contacts.of(node).heard_at.is_some_and(|at| self.now < at + patience)
+    }
+
+    /// Whether what `sender` says as `node` counts: see [`Membership::admits`].
+    pub(super) fn counts(&self, node: NodeId, sender: Sender) -> bool {
+        self.log.membership().admits(node, sender.incarnation)
     }
 
     /// Notes that the leader leads: nobody need campaign for a while.
     pub(super) fn note_leader(&mut self) {
-        self.leader_heard_at = self.now;
+        self.campaigned = false;
+        self.leader_heard_at = Some(self.now);
         self.reset_election_timer();
     }
 
     /// Whether a leader was heard leading within the shortest election timeout: then nobody else is
     /// to be elected (thesis §4.2.3).
     pub(super) fn hears_leader(&self) -> bool {
-        let until = self.leader_heard_at + u64::from(self.config.election_ticks_min);
-        self.leader.is_some() && self.now < until
+        let patience = u64::from(self.config.election_ticks_min);
+        self.leader_heard_at.is_some_and(|at| self.now < at + patience)
     }
 
     /// Starts the election timer anew with a random length (§5.2).
@@ -219,8 +261,7 @@ impl State {
     /// followers a snapshot; none above `limit`.
     pub(super) fn compact(&mut self, limit: Index) {
         let limit = limit.min(self.flushed_index);
-        let trailing = self.config.log_trailing_bytes;
-        if let Some(meta) = self.log.compaction_point(limit, trailing) {
+        if let Some(meta) = self.log.compaction_point(limit, self.trailing()) {
             self.log.compact(meta.clone());
             self.persist.compact(meta);
         }
@@ -240,8 +281,16 @@ impl State {
     /// bounded by the leader's log. Nor if it replaces entries.
     pub(super) fn must_flush_before(&mut self, run: &Run) -> bool {
         let extends = run.first().index > self.log.last().index;
-        let trailing = self.config.log_trailing_bytes;
-        extends && !self.make_room(run.size()) && self.log.can_compact(self.handed_index, trailing)
+        let may_compact =
+            |state: &Self| state.log.can_compact(state.handed_index, state.trailing());
+        extends && !self.make_room(run.size()) && may_compact(self)
+    }
+
+    const fn trailing(&self) -> Trailing {
+        Trailing {
+            bytes: self.config.log_trailing_bytes,
+            entries: self.config.log_trailing_entries,
+        }
     }
 
     /// Hands the state machine over to a snapshot.
@@ -280,12 +329,12 @@ impl State {
             output.apply.extend(runs.into_iter().map(Apply::Entries));
             self.handed_index = applicable;
         }
-        output.write = self.persist.take_write();
+        output.write = self.persist.take_write(self.now);
     }
 
     /// Notes a completed write and lets go what waited for it.
     pub(super) fn persisted(&mut self, seq: crate::types::WriteSeq) {
-        self.persist.persisted(seq);
+        self.persist.persisted(seq, self.now);
         self.outbox.extend(self.persist.release());
     }
 }

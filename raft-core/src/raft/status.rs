@@ -1,7 +1,7 @@
 //! What a node shows of itself, in the notation of scripts and traces.
 
 use super::{Raft, Role};
-use crate::types::{Index, LogId, Membership, NodeId, Term};
+use crate::types::{Incarnation, Index, LogId, Membership, NodeId, Term, Version};
 use std::fmt;
 
 /// The role of a node.
@@ -53,8 +53,16 @@ pub struct Status {
     pub log_start: LogId,
     /// Bytes of entries in memory.
     pub log_bytes: usize,
-    /// The membership in force.
+    /// The membership in force; empty as long as the node belongs to no cluster.
     pub membership: Membership,
+    /// Whether the membership knows this life of the node, so that it may vote and lead.
+    pub bound: bool,
+    /// Before there is a cluster: the initial members that have not answered.
+    pub missing: Vec<NodeId>,
+    /// For how long the disk has completed nothing although it owes something, in ticks.
+    pub waiting_ticks: u64,
+    /// To whom leadership is being handed over.
+    pub transfer: Option<NodeId>,
     /// The other members, by id.
     pub peers: Vec<PeerStatus>,
 }
@@ -64,8 +72,16 @@ pub struct Status {
 pub struct PeerStatus {
     /// The peer.
     pub id: NodeId,
-    /// Ticks since a message came from it; `None` if none ever did.
+    /// Ticks since a message came from it; `None` if none ever did. Of the life that the
+    /// membership is about.
     pub heard_ticks: Option<u64>,
+    /// The newest version it understands; the oldest if nothing was heard of it.
+    pub version: Version,
+    /// For how long its disk had owed it a write when it last said so, in ticks; 0 if not for long.
+    pub stalled_ticks: u32,
+    /// Another life of it that was heard of: its directory was lost, or two processes have its
+    /// certificate.
+    pub other_life: Option<Incarnation>,
     /// A leader's view of its log.
     pub progress: Option<PeerProgress>,
 }
@@ -79,6 +95,8 @@ pub struct PeerProgress {
     pub next_index: Index,
     /// probe, replicate or snapshot.
     pub flow: &'static str,
+    /// For how long it has left the oldest append unanswered, in ticks.
+    pub unanswered_ticks: u64,
 }
 
 impl Raft {
@@ -98,6 +116,13 @@ impl Raft {
             log_start: state.log.start(),
             log_bytes: state.log.bytes(),
             membership: state.log.membership().clone(),
+            bound: state.is_bound(),
+            missing: state.missing_members(),
+            waiting_ticks: state.persist.waiting_ticks(state.now),
+            transfer: match &self.role {
+                Role::Leader(leader) => leader.transfers_to(),
+                _ => None,
+            },
             peers: state.peers().into_iter().map(|peer| self.peer_status(peer)).collect(),
         }
     }
@@ -112,7 +137,8 @@ impl Raft {
     }
 
     fn peer_status(&self, id: NodeId) -> PeerStatus {
-        let heard_ticks = self.state.heard_at(id).map(|at| self.state.now - at);
+        let contact = self.state.contacts.of(id);
+        let heard_ticks = contact.heard_at.map(|at| self.state.now - at);
         let progress = match &self.role {
             Role::Leader(leader) => leader.progress().get(&id),
             _ => None,
@@ -121,8 +147,11 @@ impl Raft {
             match_index: progress.match_index,
             next_index: progress.next_index,
             flow: progress.flow_name(),
+            unanswered_ticks: progress.unanswered_ticks(self.state.now),
         });
-        PeerStatus { id, heard_ticks, progress }
+        let other_life = contact.other_life.map(|(life, _)| life);
+        let (version, stalled_ticks) = (contact.version, contact.stalled_ticks);
+        PeerStatus { id, heard_ticks, version, stalled_ticks, other_life, progress }
     }
 }
 
@@ -143,7 +172,7 @@ impl fmt::Display for Status {
         write!(f, " last={last_log} commit={commit_index} persisted={persisted_index}")?;
         let mut separator = " progress={";
         for peer in &self.peers {
-            if let Some(PeerProgress { match_index, next_index, flow }) = peer.progress {
+            if let Some(PeerProgress { match_index, next_index, flow, .. }) = peer.progress {
                 write!(f, "{separator}{}:{match_index}/{next_index} {flow}", peer.id)?;
                 separator = " ";
             }

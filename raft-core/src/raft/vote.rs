@@ -25,19 +25,35 @@ impl State {
 
     /// Grants or refuses, and says so. The answer to a real vote leaves once the vote is durable.
     pub(super) fn on_request_vote(&mut self, request: VoteRequest) {
-        let VoteRequest { from, last_log, pre_vote, .. } = request;
+        let VoteRequest { from, last_log, pre_vote, transfer } = request;
         // §5.4.1: the derived order of log ids is "at least as up-to-date as".
         let up_to_date = last_log >= self.log.last();
         // A pre-vote is for the next term, in which nobody has voted yet.
         let free = pre_vote || self.vote().is_none_or(|vote| vote == from);
+        // A leader that hands over has given its lease up, so a promise to it does not matter.
+        let may_vote = self.may_vote() || (transfer && self.is_bound());
         // A node that restores a snapshot votes: it has acknowledged nothing of what it restores.
-        let granted = up_to_date && free;
+        let granted = up_to_date && free && may_vote && !self.takes_precedence(request);
         if granted && !pre_vote {
             self.set_hard_state(self.term(), Some(from));
             // Whoever has just voted gives the candidate time to win.
             self.reset_election_timer();
         }
         self.send(from, Message::RequestVoteResponse { granted, pre_vote });
+    }
+
+    /// Whether this node should lead rather than a candidate with an equal log, and has not tried
+    /// yet. Only in pre-votes and only until it has tried, so that a node that cannot win does not
+    /// keep others from it.
+    fn takes_precedence(&self, request: VoteRequest) -> bool {
+        let VoteRequest { from, last_log, pre_vote, transfer } = request;
+        let membership = self.log.membership();
+        pre_vote
+            && !transfer
+            && !self.campaigned
+            && last_log == self.log.last()
+            && membership.priority(self.id()) > membership.priority(from)
+            && self.may_campaign()
     }
 
     /// Turns a candidate down without looking at its term.

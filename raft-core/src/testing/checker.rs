@@ -6,13 +6,12 @@
 //! is broken; that is its only purpose.
 
 use crate::raft::{AppendOutcome, Envelope, Loaded, Message, Raft};
-use crate::types::{HardState, Index, LogId, Membership, NodeId, Payload, Run, Term};
+use crate::types::{HardState, Incarnation, Index, LogId, Membership, NodeId, Payload, Run, Term};
 use std::collections::BTreeMap;
 
 /// The record of a cluster's life so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Checker {
-    membership: Membership,
     leaders: BTreeMap<Term, NodeId>,
     ballots: BTreeMap<(Term, NodeId), NodeId>,
     /// Every entry ever appended anywhere, with its predecessor.
@@ -21,6 +20,8 @@ pub struct Checker {
     committed: Vec<Committed>,
     /// Digest of the state machine after entry `index`, at `index - 1`.
     states: Vec<u64>,
+    /// The configuration by which the last entry was committed.
+    membership: Membership,
 }
 
 #[derive(Clone, Debug)]
@@ -31,16 +32,9 @@ struct Committed {
 }
 
 impl Checker {
-    /// A record of a cluster in which nothing has happened. `membership` stays in force.
-    pub const fn new(membership: Membership) -> Self {
-        Self {
-            membership,
-            leaders: BTreeMap::new(),
-            ballots: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            committed: Vec::new(),
-            states: Vec::new(),
-        }
+    /// A record of a cluster in which nothing has happened.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// How far the cluster has committed.
@@ -111,14 +105,26 @@ impl Checker {
                 (None, None) => panic!("{} commits {index}, which nobody has", raft.id()),
             }
         }
-        self.committed() > known
+        let first = self.committed() > known;
+        if first {
+            assert!(raft.is_leader(), "{} commits first and does not lead", raft.id());
+            self.membership = raft.membership().clone();
+        }
+        first
     }
 
     /// What is committed is on the disks of a quorum, now and for ever.
-    pub fn on_disk_change<'a>(&self, disk_of: impl Fn(NodeId) -> &'a Loaded) {
+    /// `disk_of` gives the disk of one life of a node, of the present one for `None`.
+    pub fn on_disk_change<'a>(
+        &self,
+        disk_of: impl Fn(NodeId, Option<Incarnation>) -> Option<&'a Loaded>,
+    ) {
         let Some(Committed { id, .. }) = self.committed.last() else { return };
+        let members = self.membership.members();
+        let disk_of = |node| disk_of(node, members.get(&node)?.incarnation);
         // One entry stands for all before it: logs match.
-        let durable = self.membership.is_quorum(|node| holds(disk_of(node), *id));
+        let durable =
+            self.membership.is_quorum(|node| disk_of(node).is_some_and(|disk| holds(disk, *id)));
         assert!(durable, "committed {id} is not on the disks of a quorum");
     }
 

@@ -8,10 +8,13 @@
 use super::checker::Checker;
 use super::server::{Server, initial};
 use crate::raft::{
-    Apply, Config, Envelope, Input, Loaded, Message, Output, Raft, Refusal, TransferRefusal, Write,
-    check, check_change,
+    Apply, ChangeRefusal, Config, Envelope, Input, Loaded, Message, Output, Raft, Refusal,
+    TransferRefusal, Write, check, check_change,
 };
-use crate::types::{Index, LogId, Membership, NodeId, Run, SnapshotMeta, WriteSeq};
+use crate::types::{
+    Change, Incarnation, Index, LogId, Member, Membership, NodeId, Run, SnapshotMeta, Version,
+    WriteSeq,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
@@ -20,12 +23,16 @@ use std::fmt::{Display, Write as _};
 #[derive(Clone, Debug)]
 pub struct Cluster {
     servers: BTreeMap<NodeId, Server>,
+    config: Config,
+    seed: u64,
     /// Messages under way, oldest first.
     pool: Vec<Envelope>,
     /// Links that carry nothing, by sender and receiver.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Digests of the snapshots that were ever sent.
     snapshots: BTreeMap<LogId, u64>,
+    /// The disks of lives that are over.
+    graves: BTreeMap<(NodeId, Incarnation), Loaded>,
     checker: Checker,
     trace: Option<String>,
 }
@@ -38,16 +45,67 @@ impl Cluster {
     /// # Panics
     /// If `config` makes no sense.
     pub fn new(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
-        let membership = initial(nodes);
-        let new = |id| (id, Server::new(Config { id, ..config.clone() }, &membership, seed));
+        let membership = initial(nodes).upgraded(config.version);
+        Self::of(nodes, &membership, config, seed, traced)
+    }
+
+    /// Nodes `n1` to `n<nodes>` that are blank, and are to form a cluster.
+    ///
+    /// # Panics
+    /// If `config` makes no sense.
+    pub fn blank(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
+        let initial = (1..=nodes).map(|id| (NodeId(id), Member::default())).collect();
+        let config = Config { initial, ..config.clone() };
+        Self::of(nodes, &Membership::default(), &config, seed, traced)
+    }
+
+    fn of(nodes: u64, membership: &Membership, config: &Config, seed: u64, traced: bool) -> Self {
+        let new = |id| (id, Server::new(Config { id, ..config.clone() }, membership, seed));
         Self {
             servers: (1..=nodes).map(NodeId).map(new).collect(),
+            config: config.clone(),
+            seed,
             pool: Vec::new(),
             cut: BTreeSet::new(),
             snapshots: BTreeMap::new(),
-            checker: Checker::new(membership),
+            graves: BTreeMap::new(),
+            checker: Checker::new(),
             trace: traced.then(String::new),
         }
+    }
+
+    /// Puts in a blank node that waits to be added.
+    pub fn add_server(&mut self, id: NodeId) {
+        let config = Config { id, initial: BTreeMap::new(), ..self.config.clone() };
+        let server = Server::new(config, &Membership::default(), self.seed);
+        let replaced = self.servers.insert(id, server);
+        assert!(replaced.is_none(), "there is a {id} already");
+    }
+
+    /// Asks `id` to change the membership.
+    pub fn change(
+        &mut self,
+        id: NodeId,
+        changes: &[Change],
+    ) -> Option<Result<LogId, ChangeRefusal>> {
+        self.act(id, |raft| raft.change_membership(changes))
+    }
+
+    /// The directory of `id` is lost; it starts again, blank, as another life.
+    pub fn wipe(&mut self, id: NodeId) {
+        let disk = self.server_mut(id).wipe();
+        if let Some(identity) = disk.identity {
+            self.graves.insert((id, identity.incarnation), disk);
+        }
+        self.note(format_args!("{id} wiped"));
+        self.restart(id);
+    }
+
+    /// `id` stops, and starts again as a program of another version.
+    pub fn upgrade(&mut self, id: NodeId, version: Version) {
+        self.crash(id, None);
+        self.server_mut(id).set_version(version);
+        self.restart(id);
     }
 
     /// The nodes, by id.
@@ -180,8 +238,20 @@ impl Cluster {
         let before = server.disk.hard_state;
         let last = server.write_through(until);
         self.checker.on_hard_state(id, before, self.servers[&id].disk.hard_state);
-        self.checker.on_disk_change(|node| &self.servers[&node].disk);
+        self.check_disks();
         last
+    }
+
+    /// Every life that a member was ever bound to has the disk it ended with.
+    fn check_disks(&self) {
+        self.checker.on_disk_change(|node, life| {
+            let disk = self.servers.get(&node).map(|server| &server.disk);
+            let own = disk.and_then(|disk| disk.identity).map(|identity| identity.incarnation);
+            match life {
+                Some(life) if own != Some(life) => self.graves.get(&(node, life)),
+                _ => disk,
+            }
+        });
     }
 
     /// `id` starts again from its disk and its state machine.
@@ -195,14 +265,15 @@ impl Cluster {
         self.act(id, |_| {});
     }
 
-    /// Replaces the disk of `id`, which must be down, by one that holds `disk`.
+    /// Replaces what the disk of `id`, which must be down, holds by `disk`, but for whose it is.
     pub fn replace_disk(&mut self, id: NodeId, disk: Loaded) {
         let mut prev = disk.snapshot.last;
         for run in &disk.entries {
             self.checker.on_append(prev, run);
             prev = run.last();
         }
-        self.server_mut(id).disk = disk;
+        let server = self.server_mut(id);
+        server.disk = Loaded { identity: server.disk.identity, ..disk };
     }
 
     /// The state machine of `id` makes everything applied durable, and says so.
@@ -271,7 +342,7 @@ impl Cluster {
         if after.commit_index() > before.commit_index() {
             self.note(format_args!("{id}@{term} commit {}", after.commit_index()));
             if self.checker.on_commit(after, before.commit_index()) {
-                self.checker.on_disk_change(|node| &self.servers[&node].disk);
+                self.check_disks();
             }
         }
         for apply in output.apply {
@@ -348,9 +419,11 @@ impl Cluster {
         rafts.filter(|raft| raft.is_leader()).max_by_key(|raft| raft.term()).map(Raft::id)
     }
 
-    /// The membership, which stays as it is.
+    /// The configuration in force at the leader, or at the node with the longest log.
     pub fn membership(&self) -> Membership {
-        initial(self.servers.len() as u64)
+        let rafts = self.servers.values().filter_map(|server| server.raft.as_ref());
+        let newest = rafts.max_by_key(|raft| (raft.is_leader(), raft.last_log()));
+        newest.map(|raft| raft.membership().clone()).unwrap_or_default()
     }
 
     /// The lowest index applied by all live nodes and the highest applied by any.

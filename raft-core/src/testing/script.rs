@@ -6,6 +6,10 @@
 //! | verb | what happens |
 //! |---|---|
 //! | `cluster nodes=3 leader=1` | a new cluster; with `leader`, that node has won an election |
+//! | `cluster nodes=3 blank=yes` | nodes that are to form a cluster |
+//! | `server 4` | a blank node comes in that waits to be added |
+//! | `change 1 add=4 observe=5 promote=4 demote=2 remove=3 priority=2:9` | a membership change |
+//! | `wipe 3`, `upgrade 3 version=2` | it starts as another life; as a program of that version |
 //! | `disk 1 1@1 2@1 term=3 vote=2` | the node starts anew from such a disk |
 //! | `tick 1 5`, `tick all 5` | ticks of a node's clock, or of every node's in turn |
 //! | `campaign 1` | a pre-vote at once |
@@ -19,14 +23,16 @@
 //! | `crash 1 kept=3`, `restart 1` | keeps what is durable, of open writes those up to a number |
 //! | `flush 1` | the state machine makes a checkpoint |
 //! | `snapshot 1 3 ok=no`, `restore 3` | the snapshot asked for is sent (or not); it is installed |
-//! | `log`, `status` | of the nodes named, or all |
+//! | `log`, `status`, `members`, `lease` | of the nodes named, or all |
 //!
 //! `deliver`, `drop` and `duplicate` take `from=1`, `to=2`, `kind=AppendEntries`, `max=1` to choose
 //! messages, and `order=newest` to begin with the last one sent.
 
 use super::cluster::Cluster;
 use crate::raft::{Config, Envelope, Loaded};
-use crate::types::{Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta, Term, WriteSeq};
+use crate::types::{
+    Change, Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta, Term, Version, WriteSeq,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -71,7 +77,8 @@ impl Script {
         let cluster = self.cluster.as_mut().ok_or("the first command is cluster")?;
         let printed = match verb {
             "cluster" => Ok(String::new()),
-            "log" | "status" => show(cluster, verb, &mut arguments),
+            "log" | "status" | "members" | "lease" => show(cluster, verb, &mut arguments),
+            "server" | "change" | "wipe" | "upgrade" => members(cluster, verb, &mut arguments),
             "tick" | "campaign" | "propose" | "read" | "transfer" => {
                 request(cluster, verb, &mut arguments)
             }
@@ -99,10 +106,19 @@ fn new_cluster(arguments: &mut Arguments) -> Result<Cluster, String> {
     arguments.set("trailing-bytes", &mut config.log_trailing_bytes)?;
     arguments.set("log-bytes", &mut config.log_bytes_max)?;
     arguments.set("uncommitted-bytes", &mut config.uncommitted_bytes_max)?;
+    arguments.set("in-flight-bytes", &mut config.in_flight_bytes_max)?;
+    arguments.set("trailing-entries", &mut config.log_trailing_entries)?;
+    arguments.set("stall-ticks", &mut config.disk_stall_ticks)?;
+    arguments.set("version", &mut config.version.0)?;
+    config.lease_reads = arguments.flag("leases")?;
+    config.readmit = !arguments.flag("strangers")?;
     let (mut nodes, mut seed) = (3, 1);
     arguments.set("nodes", &mut nodes)?;
     arguments.set("seed", &mut seed)?;
-    let mut cluster = Cluster::new(nodes, &config, seed, true);
+    let mut cluster = match arguments.flag("blank")? {
+        true => Cluster::blank(nodes, &config, seed, true),
+        false => Cluster::new(nodes, &config, seed, true),
+    };
     if let Some(leader) = arguments.keyed("leader")? {
         cluster.campaign(NodeId(leader));
         settle(&mut cluster)?;
@@ -144,6 +160,48 @@ fn request(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Resu
         }
     }
     Ok(printed)
+}
+
+fn members(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Result<String, String> {
+    if verb == "server" {
+        cluster.add_server(NodeId(arguments.next()?.ok_or("which node?")?));
+        return Ok(String::new());
+    }
+    let id = arguments.node(cluster)?;
+    match verb {
+        "wipe" => cluster.wipe(id),
+        "upgrade" => cluster.upgrade(id, Version(arguments.keyed("version")?.unwrap_or(1))),
+        _ => {
+            if let Some(Err(refusal)) = cluster.change(id, &changes(arguments)?) {
+                return Ok(format!("{id} refuses: {refusal:?}\n"));
+            }
+        }
+    }
+    Ok(String::new())
+}
+
+fn changes(arguments: &mut Arguments) -> Result<Vec<Change>, String> {
+    let mut changes = Vec::new();
+    for (key, promote) in [("add", true), ("observe", false)] {
+        for node in arguments.listed(key)? {
+            changes.push(Change::Add { node, address: node.to_string(), promote });
+        }
+    }
+    for node in arguments.listed("promote")? {
+        changes.push(Change::Promote { node });
+    }
+    for node in arguments.listed("demote")? {
+        changes.push(Change::Demote { node });
+    }
+    for node in arguments.listed("remove")? {
+        changes.push(Change::Remove { node });
+    }
+    if let Some(priority) = arguments.keyed::<String>("priority")? {
+        let (node, priority) = priority.split_once(':').ok_or("priority=NODE:PRIORITY")?;
+        let (node, priority) = (NodeId(parse(node)?), parse(priority)?);
+        changes.push(Change::Prioritize { node, priority });
+    }
+    Ok(changes)
 }
 
 fn store(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Result<String, String> {
@@ -232,6 +290,11 @@ fn show(cluster: &Cluster, verb: &str, arguments: &mut Arguments) -> Result<Stri
         let line = match cluster.server(id).raft() {
             None => format!("{id} down"),
             Some(raft) if verb == "status" => raft.status().to_string(),
+            Some(raft) if verb == "members" => format!("{id} {}", raft.membership()),
+            Some(raft) if verb == "lease" => match raft.lease() {
+                Some(lease) => format!("{id} lease index={} since={}", lease.index, lease.since),
+                None => format!("{id} no lease"),
+            },
             Some(raft) => {
                 let ids: Vec<String> = raft.log_ids().iter().map(LogId::to_string).collect();
                 format!("{id} log {}", ids.join(" "))
@@ -337,6 +400,17 @@ impl Arguments {
             *into = value;
         }
         Ok(())
+    }
+
+    /// Whether `key=yes` is there.
+    fn flag(&mut self, key: &str) -> Result<bool, String> {
+        Ok(self.keyed::<String>(key)?.is_some_and(|value| value == "yes"))
+    }
+
+    /// The nodes of `key=1,2`.
+    fn listed(&mut self, key: &str) -> Result<Vec<NodeId>, String> {
+        let Some(list) = self.keyed::<String>(key)? else { return Ok(Vec::new()) };
+        list.split(',').map(|id| parse(id).map(NodeId)).collect()
     }
 
     fn node(&mut self, cluster: &Cluster) -> Result<NodeId, String> {

@@ -4,8 +4,8 @@
 
 use crate::raft::{Config, Loaded, LogOp, Raft, Write};
 use crate::types::{
-    Entry, Incarnation, Index, Member, Membership, NodeId, Payload, ReadId, Run, Sender,
-    SnapshotMeta, Term, WriteSeq,
+    ClusterId, Entry, Identity, Incarnation, Index, Member, Membership, NodeId, Payload, ReadId,
+    Run, Sender, SnapshotMeta, Term, Version, WriteSeq,
 };
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +17,8 @@ pub struct Server {
     config: Config,
     seed: u64,
     starts: u64,
+    /// How often its directory was wiped.
+    lives: u64,
     /// `None` while it is down.
     pub(super) raft: Option<Raft>,
     /// What the disk holds.
@@ -35,12 +37,14 @@ pub struct Server {
 impl Server {
     pub(super) fn new(config: Config, membership: &Membership, seed: u64) -> Self {
         let snapshot = SnapshotMeta { membership: membership.clone(), ..SnapshotMeta::default() };
+        let identity = identity(config.id, 0);
         let mut server = Self {
             config,
             seed,
             starts: 0,
             raft: None,
-            disk: Loaded { snapshot, ..Loaded::default() },
+            disk: Loaded { identity, snapshot, ..Loaded::default() },
+            lives: 0,
             writes: VecDeque::new(),
             // It gets to know the members through the log, as any state machine does.
             machine: Machine::new(SnapshotMeta::default()),
@@ -105,6 +109,20 @@ impl Server {
             last = Some(write.seq);
         }
         last
+    }
+
+    /// Loses its directory: what starts again is another life. Returns the disk of the old one.
+    pub(super) fn wipe(&mut self) -> Loaded {
+        self.crash();
+        self.lives += 1;
+        self.machine = Machine::new(SnapshotMeta::default());
+        let identity = identity(self.config.id, self.lives);
+        std::mem::replace(&mut self.disk, Loaded { identity, ..Loaded::default() })
+    }
+
+    /// From its next start on it is of another version.
+    pub(super) fn set_version(&mut self, version: Version) {
+        self.config.version = version;
     }
 
     /// Forgets all that is not durable.
@@ -191,7 +209,17 @@ pub(super) fn appended(write: &Write) -> impl Iterator<Item = &Run> {
     })
 }
 
-/// Voters `n1` to `n<nodes>`.
+/// Voters `n1` to `n<nodes>`, each bound to its first life.
 pub(super) fn initial(nodes: u64) -> Membership {
-    Membership::of_voters((1..=nodes).map(|id| (NodeId(id), Member::default())).collect())
+    let member = |id| {
+        let incarnation = identity(id, 0).map(|identity| identity.incarnation);
+        (id, Member { incarnation, ..Member::default() })
+    };
+    Membership::of_voters((1..=nodes).map(NodeId).map(member).collect())
+}
+
+/// Who the node is in one of its lives.
+fn identity(node: NodeId, lives: u64) -> Option<Identity> {
+    let incarnation = Incarnation((lives << 8) + node.0);
+    Some(Identity { cluster: ClusterId(0), node, incarnation })
 }

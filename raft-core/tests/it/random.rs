@@ -173,6 +173,7 @@ impl Run {
             log_trailing_bytes: [0, 300, 1500][random.position(3)],
             uncommitted_bytes_max: 3000,
             command_bytes_max: 200,
+            ..Config::default()
         };
         let mut weights = ALWAYS.to_vec();
         for (event, greatest) in SOMETIMES {

@@ -1,0 +1,69 @@
+//! What was heard of the other nodes: when, of which life of theirs, in which version.
+//!
+//! Only of members, or before there is a cluster of those it is to be formed with, so that
+//! strangers cost no memory.
+
+use crate::types::{Incarnation, Membership, NodeId, Sender, Version};
+use std::collections::BTreeMap;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Contacts(BTreeMap<NodeId, Contact>);
+
+/// What was heard of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Contact {
+    /// When the life that the member is bound to was last heard of; before it is bound, any.
+    pub(super) heard_at: Option<u64>,
+    /// The life last heard of, as long as it is the one that counts.
+    pub(super) life: Option<Incarnation>,
+    /// The newest version that life understands.
+    pub(super) version: Version,
+    /// How long its disk had owed it a write when it last said so, in ticks.
+    pub(super) stalled_ticks: u32,
+    /// Another life of the node, and when it was last heard of.
+    pub(super) other_life: Option<(Incarnation, u64)>,
+}
+
+impl Contacts {
+    /// Notes a message of `sender`, a life of `from`.
+    pub(super) fn note(&mut self, membership: &Membership, from: NodeId, sender: Sender, now: u64) {
+        if !membership.contains(from) {
+            return;
+        }
+        let contact = self.0.entry(from).or_default();
+        if membership.admits(from, sender.incarnation) {
+            contact.heard_at = Some(now);
+            contact.life = Some(sender.incarnation);
+            contact.version = sender.version;
+        } else {
+            contact.other_life = Some((sender.incarnation, now));
+        }
+    }
+
+    pub(super) fn of(&self, node: NodeId) -> Contact {
+        self.0.get(&node).copied().unwrap_or_default()
+    }
+
+    pub(super) fn note_stall(&mut self, node: NodeId, ticks: u32) {
+        if let Some(contact) = self.0.get_mut(&node) {
+            contact.stalled_ticks = ticks;
+        }
+    }
+
+    /// Forgets whoever is no member of `membership`, and what was heard of lives that a member is
+    /// not bound to any more.
+    pub(super) fn retain_members(&mut self, membership: &Membership) {
+        self.0.retain(|node, _| membership.contains(*node));
+        for (node, contact) in &mut self.0 {
+            let bound = membership.members().get(node).and_then(|member| member.incarnation);
+            if bound.is_some() && contact.life != bound {
+                let known = contact.other_life.filter(|(life, _)| Some(*life) == bound);
+                *contact = Contact {
+                    heard_at: known.map(|(_, at)| at),
+                    life: known.map(|(life, _)| life),
+                    ..Contact::default()
+                };
+            }
+        }
+    }
+}
