@@ -4,7 +4,7 @@
 
 use super::io::{LogOp, Write};
 use super::message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
-use crate::types::{Entry, HardState, Membership, NodeId, Payload, SnapshotMeta};
+use crate::types::{Entry, HardState, Membership, Payload, SnapshotMeta};
 use std::fmt;
 
 impl fmt::Display for Envelope {
@@ -112,14 +112,22 @@ impl fmt::Display for SnapshotMeta {
 }
 
 impl fmt::Display for Membership {
-    /// `voters=[n1, n2]`, with ` outgoing=[n1]` while joint and ` learners=[n3]` if there are any.
+    /// `voters=[n1, n2]`, with ` outgoing=[n1]` while joint and ` learners=[n3, n4?]` if there are
+    /// any: n4 was never heard of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "voters={:?}", self.voters())?;
         if self.is_joint() {
             write!(f, " outgoing={:?}", self.outgoing())?;
         }
-        let learners: Vec<NodeId> = self.learners().collect();
-        if learners.is_empty() { Ok(()) } else { write!(f, " learners={learners:?}") }
+        let mut separator = " learners=[";
+        for node in self.learners() {
+            write!(f, "{separator}{node}")?;
+            let bound =
+                self.members().get(&node).is_some_and(|member| member.incarnation.is_some());
+            f.write_str(if bound { "" } else { "?" })?;
+            separator = ", ";
+        }
+        f.write_str(if separator == ", " { "]" } else { "" })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests of the core from outside.
 
-//mod codec;
+mod codec;
 mod mechanisms;
 mod node;
 mod random;

@@ -53,16 +53,19 @@ scripts! {
     append_stale_suffix_not_committed
     append_truncate
     append_window
+    append_window_bytes
     commit_figure_8
     commit_leader_disk
     commit_needs_quorum
     compaction_trailing
+    compaction_trailing_entries
     election_check_quorum
     election_crash_before_vote_is_durable
     election_higher_term_deposes
     election_leader_stickiness
     election_one_vote_a_term
     election_pre_vote_isolated
+    election_priority
     election_request_waits_for_own_vote
     election_restarted_leader
     election_restoring_node_votes
@@ -70,7 +73,26 @@ scripts! {
     election_single_node
     election_split_vote
     election_up_to_date
+    formation
+    formation_crash_of_the_founder
+    formation_hello_to_an_earlier_life
+    formation_needs_everyone
+    formation_restart
+    formation_single_node
     heartbeat_overtakes
+    lease
+    lease_restarted_voter
+    life_wiped_voter
+    membership_add_voter
+    membership_joint_needs_both
+    membership_leave_after_crash
+    membership_not_before_own_term
+    membership_observer
+    membership_one_at_a_time
+    membership_remove_follower
+    membership_remove_leader
+    membership_truncated
+    membership_version
     overload_compacts_without_flush
     overload_follower
     overload_full_log_takes_noop
@@ -91,5 +113,8 @@ scripts! {
     snapshot_stale_and_doubled
     transfer
     transfer_catches_up_first
+    transfer_disk_stalled
+    transfer_not_if_all_disks_stall
     transfer_times_out
+    transfer_to_priority
 }
