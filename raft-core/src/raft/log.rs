@@ -74,6 +74,13 @@ impl Log {
         self.memberships.last().expect("the boundary has one").0
     }
 
+    /// The configurations that may be the cluster's, as far as a node knows that has committed up
+    /// to `commit`: the one in force there, and those after it.
+    pub(super) fn memberships_from(&self, commit: Index) -> impl Iterator<Item = &Membership> {
+        let after = self.memberships.partition_point(|(at, _)| *at <= commit);
+        self.memberships[after.max(1) - 1..].iter().map(|(_, membership)| membership)
+    }
+
     /// The configuration as of `index`, which is not below the boundary.
     fn membership_at(&self, index: Index) -> &Membership {
         let after = self.memberships.partition_point(|(at, _)| *at <= index);

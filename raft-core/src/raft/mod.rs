@@ -112,6 +112,14 @@ pub enum ChangeRefusal {
     HandingOver,
     /// Some member is of a version that does not know membership changes.
     TooOld,
+    /// A node is to vote that does not hold the configuration yet. Try again later.
+    Behind {
+        /// The node.
+        node: NodeId,
+    },
+    /// Too few voters of the new configuration were heard of lately: it might never commit
+    /// anything. Start those that are away, or leave them out first.
+    NoQuorum,
     /// The change makes no sense for the configuration in force.
     Invalid(InvalidChange),
 }

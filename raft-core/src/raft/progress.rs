@@ -124,11 +124,11 @@ impl Progress {
         self.next_index = last.next();
     }
 
-    /// Bytes of entries that may go now in one append; `None` if none may. A window of `bytes_max`
-    /// may be exceeded by its first append, or a large entry would never go.
+    /// Bytes of entries that one more append may have; `None` if none may go. The first may have
+    /// any number, or a large entry would never go.
     pub(super) fn window(&self, in_flight_max: usize, bytes_max: usize) -> Option<usize> {
         match &self.flow {
-            Flow::Replicate { in_flight, .. } if in_flight.is_empty() => Some(bytes_max),
+            Flow::Replicate { in_flight, .. } if in_flight.is_empty() => Some(usize::MAX),
             Flow::Replicate { in_flight, bytes } if in_flight.len() < in_flight_max => {
                 bytes_max.checked_sub(*bytes).filter(|left| *left > 0)
             }
@@ -179,9 +179,10 @@ impl Progress {
     /// Gives up on what has been under way for too long: a lost append is sent again, a lost probe
     /// repeated. Both are harmless if they were only late.
     pub(super) fn expire(&mut self, now: u64, probe_ticks: u64, append_ticks: u64) {
-        // On a slow network an answer that is merely on its way is not lost.
-        let probe_ticks = probe_ticks.max(self.round_trip_eighths / 4);
-        let append_ticks = append_ticks.max(self.round_trip_eighths / 2);
+        // On a slow network an answer that is merely on its way is not lost; but who was away for
+        // long is not waited for as long again.
+        let probe_ticks = probe_ticks.max(append_ticks.min(self.round_trip_eighths / 4));
+        let append_ticks = append_ticks.max((4 * append_ticks).min(self.round_trip_eighths / 2));
         match &mut self.flow {
             Flow::Probe { sent } => {
                 if sent.is_some_and(|at| now >= at + probe_ticks) {

@@ -10,7 +10,8 @@ use super::persist::Persistence;
 use super::read::Reads;
 use super::rng::Rng;
 use crate::types::{
-    HardState, Incarnation, Index, LogId, NodeId, Run, Sender, SnapshotMeta, Term, Version,
+    HardState, Incarnation, Index, LogId, Membership, NodeId, Run, Sender, SnapshotMeta, Term,
+    Version,
 };
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -174,9 +175,10 @@ impl State {
     }
 
     /// Whether this node may be elected: it counts toward a quorum, its log is not about to be
-    /// replaced by a snapshot's, and its disk works.
+    /// replaced by a snapshot's, and its disk works. Whoever is removed may still be needed until
+    /// that is committed, for it may have the newest log (thesis §4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        self.log.membership().is_voter(self.id())
+        self.memberships().any(|membership| membership.is_voter(self.id()))
             && self.is_bound()
             && self.restoring.is_none()
             && !self.is_stalled()
@@ -185,7 +187,12 @@ impl State {
     /// Whether the configuration in this log knows this life of the node. If not, an earlier life
     /// may have voted and acknowledged what this one knows nothing of; or there is no cluster yet.
     pub(super) fn is_bound(&self) -> bool {
-        self.log.membership().admits(self.id(), self.sender.incarnation)
+        self.memberships().any(|known| known.admits(self.id(), self.sender.incarnation))
+    }
+
+    /// The configurations that may be the cluster's, as far as this node knows.
+    fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        self.log.memberships_from(self.commit_index)
     }
 
     /// Whether this node may vote: it is bound, and what an earlier run of it promised is over.

@@ -86,11 +86,11 @@ impl Checker {
         }
     }
 
-    /// State Machine Safety (figure 3) of a node that has committed beyond `from`; whether it is
-    /// the first to do so.
-    pub fn on_commit(&mut self, raft: &Raft, from: Index) -> bool {
+    /// State Machine Safety (figure 3) of a node that has committed since it was as `before`;
+    /// whether it is the first to do so.
+    pub fn on_commit(&mut self, before: &Raft, raft: &Raft) -> bool {
         let known = self.committed();
-        for index in from.0 + 1..=raft.commit_index().0 {
+        for index in before.commit_index().0 + 1..=raft.commit_index().0 {
             let id = raft.log_id_at(Index(index));
             match (self.committed.get(index as usize - 1), id) {
                 // Compacted, or covered by a snapshot.
@@ -108,7 +108,8 @@ impl Checker {
         let first = self.committed() > known;
         if first {
             assert!(raft.is_leader(), "{} commits first and does not lead", raft.id());
-            self.membership = raft.membership().clone();
+            // By which it counted: what is due next may be appended already.
+            self.membership = before.membership().clone();
         }
         first
     }

@@ -168,6 +168,15 @@ impl Cluster {
         self.act(id, |_| {});
     }
 
+    /// Reads on `id` by its lease, if it has one; whether it has.
+    pub fn read_by_lease(&mut self, id: NodeId) -> bool {
+        let lease = self.server(id).raft.as_ref().and_then(Raft::lease);
+        if let Some(lease) = &lease {
+            self.checker.on_read(id, self.checker.committed(), lease.index);
+        }
+        lease.is_some()
+    }
+
     /// Asks `id` to hand leadership over.
     pub fn transfer(
         &mut self,
@@ -341,7 +350,7 @@ impl Cluster {
         }
         if after.commit_index() > before.commit_index() {
             self.note(format_args!("{id}@{term} commit {}", after.commit_index()));
-            if self.checker.on_commit(after, before.commit_index()) {
+            if self.checker.on_commit(before, after) {
                 self.check_disks();
             }
         }
@@ -426,9 +435,11 @@ impl Cluster {
         newest.map(|raft| raft.membership().clone()).unwrap_or_default()
     }
 
-    /// The lowest index applied by all live nodes and the highest applied by any.
+    /// The lowest index applied by all members and the highest applied by any.
     pub fn applied(&self) -> (Index, Index) {
-        let applied = self.servers.values().map(|server| server.machine.applied().last.index);
+        let membership = self.membership();
+        let members = self.servers.iter().filter(|(id, _)| membership.contains(**id));
+        let applied = members.map(|(_, server)| server.machine.applied().last.index);
         (applied.clone().min().unwrap_or_default(), applied.max().unwrap_or_default())
     }
 }

@@ -93,6 +93,18 @@ impl Server {
         Sender { incarnation, version: self.config.version }
     }
 
+    /// Every configuration that is in its log, in memory or on disk.
+    pub fn memberships(&self) -> Vec<Membership> {
+        let entries = self.disk.entries.iter().flat_map(Run::entries);
+        let logged = entries.filter_map(|entry| match &entry.payload {
+            Payload::Membership(membership) => Some(membership.clone()),
+            _ => None,
+        });
+        let in_memory = self.raft.as_ref().map(|raft| raft.membership().clone());
+        let boundary = self.disk.snapshot.membership.clone();
+        logged.chain(in_memory).chain([boundary]).collect()
+    }
+
     /// How many reads wait for their index.
     pub fn reads(&self) -> usize {
         self.reads.len()

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use raft_core::raft::{Config, Envelope};
 use raft_core::testing::Cluster;
-use raft_core::types::{LogId, NodeId, WriteSeq};
+use raft_core::types::{Change, LogId, Membership, NodeId, WriteSeq};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,6 +30,7 @@ fn any_order_of_events_keeps_the_invariants() {
             let mut traced = Run::new(seed, true);
             let _ = catch_unwind(AssertUnwindSafe(|| traced.go()));
             let trace = traced.cluster.take_trace();
+
             let lines: Vec<&str> = trace.lines().collect();
             let tail = lines[lines.len().saturating_sub(100)..].join("\n");
             panic!("{tail}\nseed {seed} fails: SIM_SEEDS={seed}..{}", seed + 1);
@@ -41,9 +42,10 @@ fn any_order_of_events_keeps_the_invariants() {
         return;
     }
     // A kind of event that never happens tests nothing.
-    let Seen { commits, crashes, restores, reads, transfers, refusals } = seen;
-    let rarest = [commits, crashes, restores, reads, transfers, refusals].into_iter().min();
-    assert!(rarest > Some(0), "not every kind of event happened: {seen:?}");
+    let Seen { commits, crashes, restores, reads, transfers, refusals, .. } = seen;
+    let Seen { changes, wipes, leases, .. } = seen;
+    let counts = [commits, crashes, restores, reads, transfers, refusals, changes, wipes, leases];
+    assert!(!counts.contains(&0), "not every kind of event happened: {seen:?}");
 }
 
 /// The seeds to run: those asked for, or a first few.
@@ -62,6 +64,9 @@ struct Seen {
     reads: u64,
     transfers: u64,
     refusals: u64,
+    changes: u64,
+    wipes: u64,
+    leases: u64,
 }
 
 impl Seen {
@@ -72,6 +77,9 @@ impl Seen {
         self.reads += other.reads;
         self.transfers += other.transfers;
         self.refusals += other.refusals;
+        self.changes += other.changes;
+        self.wipes += other.wipes;
+        self.leases += other.leases;
     }
 }
 
@@ -118,6 +126,8 @@ enum Event {
     Snapshot,
     Restore,
     Campaign,
+    Change,
+    Wipe,
 }
 
 /// The greatest weight of each event; those of the first group are never left out.
@@ -131,7 +141,7 @@ const ALWAYS: [(Event, u64); 8] = [
     (Event::Snapshot, 30),
     (Event::Restore, 30),
 ];
-const SOMETIMES: [(Event, u64); 12] = [
+const SOMETIMES: [(Event, u64); 14] = [
     (Event::Reorder, 400),
     (Event::Drop, 80),
     (Event::Duplicate, 60),
@@ -144,6 +154,8 @@ const SOMETIMES: [(Event, u64); 12] = [
     (Event::Transfer, 10),
     (Event::Flush, 40),
     (Event::Campaign, 4),
+    (Event::Change, 12),
+    (Event::Wipe, 4),
 ];
 
 struct Run {
@@ -155,6 +167,8 @@ struct Run {
     /// A node that stands still: its clock, its disk and what was sent to it wait. Clients do not
     /// know, and still ask it.
     paused: Option<NodeId>,
+    /// Whether every clock goes at the same speed, so that leases may be relied on.
+    in_step: bool,
     seen: Seen,
 }
 
@@ -173,17 +187,29 @@ impl Run {
             log_trailing_bytes: [0, 300, 1500][random.position(3)],
             uncommitted_bytes_max: 3000,
             command_bytes_max: 200,
+            lease_reads: true,
+            disk_stall_ticks: [5, 50][random.position(2)],
             ..Config::default()
         };
+        let in_step = random.below(3) == 0;
         let mut weights = ALWAYS.to_vec();
         for (event, greatest) in SOMETIMES {
-            if random.below(3) > 0 {
+            let skews = matches!(event, Event::Tick | Event::Pause);
+            if random.below(3) > 0 && !(in_step && skews) {
                 weights.push((event, 1 + random.below(greatest)));
             }
         }
-        let cluster = Cluster::new(nodes, &config, seed, traced);
+        let mut cluster = match random.below(6) {
+            0 => Cluster::blank(nodes, &config, seed, traced),
+            _ => Cluster::new(nodes, &config, seed, traced),
+        };
+        let spares = random.below(3);
+        for id in nodes + 1..=nodes + spares {
+            cluster.add_server(NodeId(id));
+        }
         let seen = Seen::default();
-        Self { cluster, random, nodes, weights, proposed: 0, paused: None, seen }
+        let nodes = nodes + spares;
+        Self { cluster, random, nodes, weights, proposed: 0, paused: None, in_step, seen }
     }
 
     fn go(&mut self) {
@@ -241,7 +267,65 @@ impl Run {
             }
             Event::Restore => self.restore(id),
             Event::Campaign => self.cluster.campaign(id),
+            Event::Change => self.change(id),
+            Event::Wipe => self.wipe(id),
         }
+        if self.in_step {
+            self.seen.leases += u64::from(self.cluster.read_by_lease(id));
+        }
+    }
+
+    /// Asks the leader for a change that concerns `id`, whether or not it makes sense.
+    fn change(&mut self, id: NodeId) {
+        let Some(leader) = self.cluster.leader() else { return };
+        // Whoever removes others while a voter is lost may end with too few.
+        if !self.nobody_is_lost() {
+            return;
+        }
+        let address = id.to_string();
+        let other = NodeId(1 + self.random.below(self.nodes));
+        let changes = match self.random.below(8) {
+            0..3 => vec![Change::Add { node: id, address, promote: self.random.below(4) > 0 }],
+            3 => vec![Change::Promote { node: id }],
+            4 => vec![Change::Demote { node: id }],
+            5 => vec![Change::Prioritize { node: id, priority: self.random.below(4) as u8 }],
+            6 => vec![Change::Remove { node: id }],
+            _ => vec![
+                Change::Remove { node: id },
+                Change::Add { node: other, address, promote: true },
+            ],
+        };
+        let changed = self.cluster.change(leader, &changes);
+        self.seen.changes += u64::from(changed.is_some_and(|changed| changed.is_ok()));
+    }
+
+    /// `id` loses its directory, if the cluster can do without it: every configuration that is in
+    /// any log has three voters or more, all of which are there as it knows them.
+    fn wipe(&mut self, id: NodeId) {
+        let roomy =
+            |membership: &Membership| !membership.is_joint() && membership.voters().len() >= 3;
+        let memberships = self.memberships();
+        let formed = !memberships.is_empty();
+        if formed && memberships.iter().all(roomy) && self.nobody_is_lost() {
+            self.seen.wipes += 1;
+            self.cluster.wipe(id);
+        }
+    }
+
+    /// Whether every voter of every configuration is there as it is known.
+    fn nobody_is_lost(&self) -> bool {
+        self.memberships().iter().all(|membership| {
+            membership.voters().iter().chain(membership.outgoing()).all(|node| {
+                let own = self.cluster.server(*node).disk().identity.map(|it| it.incarnation);
+                own == membership.members().get(node).and_then(|member| member.incarnation)
+            })
+        })
+    }
+
+    /// Every configuration that is in any log.
+    fn memberships(&self) -> Vec<Membership> {
+        let logs = self.cluster.servers().values().map(|server| server.memberships());
+        logs.flatten().filter(|membership| !membership.is_empty()).collect()
     }
 
     fn network(&mut self, event: Event) {
@@ -332,7 +416,10 @@ impl Run {
             // What an old leader took may be lost with it; then another is proposed.
             last = last.filter(|last| self.may_commit(*last)).or_else(|| self.propose_last());
             let (lowest, highest) = self.cluster.applied();
-            let waiting: usize = self.cluster.servers().values().map(|s| s.reads()).sum();
+            let members = self.cluster.membership();
+            let servers = self.cluster.servers().iter();
+            let servers = servers.filter(|(id, _)| members.contains(**id));
+            let waiting: usize = servers.map(|(_, server)| server.reads()).sum();
             if last.is_some_and(|last| lowest >= last.index) && lowest == highest && waiting == 0 {
                 return;
             }

@@ -47,6 +47,13 @@ impl Leader {
             return Err(ChangeRefusal::HandingOver);
         }
         let next = next.map_err(ChangeRefusal::Invalid)?;
+        let joins = |node: &&NodeId| !state.log.membership().is_voter(**node);
+        if let Some(node) = next.voters().iter().filter(joins).find(|it| !self.knows(state, **it)) {
+            return Err(ChangeRefusal::Behind { node: *node });
+        }
+        if !next.is_quorum(|node| node == state.id() || state.is_alive(node)) {
+            return Err(ChangeRefusal::NoQuorum);
+        }
         Ok(self.append_membership(state, next))
     }
 
@@ -154,13 +161,17 @@ impl Leader {
             let progress = self.progress.get(node)?;
             let round = progress.round.as_ref()?;
             let bound = membership.members().get(node)?.incarnation.is_some();
-            // It must have the entry that binds it, or it would not vote.
-            let knows = progress.match_index >= state.log.membership_index();
-            let fit = round.caught_up && bound && knows && state.is_alive(*node);
+            let fit = round.caught_up && bound && self.knows(state, *node) && state.is_alive(*node);
             fit.then_some(Change::Promote { node: *node })
         };
         let changes: Vec<Change> = membership.learners().filter_map(|node| fit(&node)).collect();
         if changes.is_empty() { None } else { membership.changed(&changes).ok() }
+    }
+
+    /// Whether `node` holds the configuration that binds it: without that it would not vote.
+    fn knows(&self, state: &State, node: NodeId) -> bool {
+        let matched = self.progress.get(&node).map(|progress| progress.match_index);
+        matched >= Some(state.log.membership_index())
     }
 
     /// The newest version that every member is known to understand.

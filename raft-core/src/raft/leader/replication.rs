@@ -52,6 +52,9 @@ fn send_entries(
     while let Some(window) = progress.window(in_flight_max, in_flight_bytes_max) {
         let bytes_max = state.config.message_bytes_max.min(window);
         let Some((run, size)) = state.log.run_from(progress.next_index, bytes_max) else { return };
+        if size > window {
+            return;
+        }
         let last = run.last();
         let leader_commit = state.commit_index();
         progress.commit_told = progress.commit_told.max(leader_commit.min(last.index));
