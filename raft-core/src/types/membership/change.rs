@@ -96,7 +96,8 @@ impl Change {
 }
 
 impl Membership {
-    /// The configuration to append for `changes`: a joint one if the voters change (§6).
+    /// The configuration to append for `changes`: a joint one if the voters change (§6). It is for
+    /// the caller to see that every member understands changes: version 1 does not.
     ///
     /// # Errors
     /// The first change that makes no sense here; [`InvalidChange::Joint`] if this configuration is
@@ -211,9 +212,16 @@ impl Membership {
         next
     }
 
-    /// Every member is known to understand `version`.
+    /// Every member is known to understand `version`. What version 1 cannot say is left out of a
+    /// membership of that version, or each node would know another one.
     pub fn upgraded(&self, version: Version) -> Self {
-        Self { version, ..self.clone() }
+        let mut next = Self { version, ..self.clone() };
+        if version <= Version::OLDEST {
+            next.epoch = 0;
+            next.leaving.clear();
+            next.members.values_mut().for_each(|member| member.priority = 0);
+        }
+        next
     }
 
     /// A cluster of one, made of what `survivor` holds: a new history (see [`Membership::epoch`]).
