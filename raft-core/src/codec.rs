@@ -3,7 +3,10 @@
 //! Everything is postcard: variable-length integers, little else. Payload bytes are borrowed from
 //! the buffer while decoding and then sliced out of it, so that a payload is never copied between
 //! the receive buffer, the log and the disk writer. Whoever frames these bytes adds the version,
-//! the length and, on disk, the checksum; a change to the format is a new version there.
+//! the length and, on disk, the checksum; a change to the format is a new version there. Beyond
+//! version 1 there are the messages that say so ([`Message::since`]) and memberships of a newer
+//! [version](Membership::version); all else has the bytes of version 1, so whoever stamps what he
+//! writes with the newest version in it keeps the rest readable for older programs.
 //!
 //! Decoding never panics and allocates no more than a small multiple of what it was given.
 

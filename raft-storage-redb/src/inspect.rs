@@ -7,9 +7,11 @@ use crate::error::{contain, engine};
 use crate::overlay::Overlay;
 use crate::record::Record;
 use crate::replay::Verifier;
+use crate::row::Header;
 use crate::side_file::{Acknowledged, SideFile};
 use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, unreadable};
 use raft_core::log_store::StorageError;
+use raft_core::types::Version;
 use redb::{Range, ReadableDatabase, TableError};
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -108,8 +110,8 @@ impl Rows {
         let (seq, row) = (seq.value(), row.value());
         let mut records = Vec::new();
         let read = verifier.read(seq, row, |_, record| records.push(record));
-        let (checksum, _) = read.map_err(|error| unreadable(path, error))?;
-        Ok(Some(Row { seq, bytes: row.len(), checksum, records }))
+        let Header { version, checksum, .. } = read.map_err(|error| unreadable(path, error))?;
+        Ok(Some(Row { seq, version, bytes: row.len(), checksum, records }))
     }
 }
 
@@ -140,6 +142,8 @@ impl Iterator for Rows {
 pub struct Row {
     /// Sequence number, from 1.
     pub seq: u64,
+    /// The oldest version that reads it.
+    pub version: Version,
     /// Length.
     pub bytes: usize,
     /// Checksum, which the next row names.
@@ -152,6 +156,9 @@ impl fmt::Display for Row {
     /// A line for the row, and one for each record, indented.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "row {} {} bytes checksum={:08x}", self.seq, self.bytes, self.checksum)?;
+        if self.version > Version::OLDEST {
+            write!(f, " version={}", self.version.0)?;
+        }
         self.records.iter().try_for_each(|record| write!(f, "\n  {record}"))
     }
 }

@@ -60,12 +60,17 @@
 //!
 //! | row bytes | content |
 //! |---|---|
-//! | 0 | format version, 1; it covers `raft_core::codec::VERSION` too |
+//! | 0 | format version: the oldest `raft_core::codec::VERSION` that reads all of the row |
 //! | 1 | flags: 1 = continues the last record of the row before, 2 = goes on in the next row |
 //! | 2..4 | number of records that begin in this row |
 //! | 4..8 | checksum of the row before; 0 in row 1 |
 //! | 8..12 | checksum: CRC-32C of the sequence number (8 bytes), of bytes 0..8, and of the body |
 //! | 12.. | body: records without padding |
+//!
+//! Rows have version 1, but for those with a membership of a newer version in an entry or a
+//! boundary: they have that version, in all rows that such a record spans and when it is carried
+//! forward. So a program that is too old for what is in a log refuses it as such, and reads it
+//! again once that was truncated and purged.
 //!
 //! A record is a kind (one byte), the group (except in kind 1), and what it says, all in the format
 //! of [`raft_core::codec`]:

@@ -161,11 +161,12 @@ fn carry_record(
     let Some(place) = place else { return };
     rows.lose(*place);
     *place = batch.add(|out| match change {
-        Change::Append(_) | Change::Carry(_) => record::put_carry(bytes, out),
+        Change::Append(entry) | Change::Carry(entry) => record::put_carry(entry, bytes, out),
         // A reset that is repeated would drop the entries appended since; where nothing lies at or
         // below the boundary a compaction drops nothing.
         Change::Compact(meta) | Change::Reset(meta) => record::put_compact(group, meta, out),
-        Change::Identity(_) | Change::HardState(_) => out.extend_from_slice(bytes),
+        Change::Identity(identity) => record::put_identity(group, identity, out),
+        Change::HardState(hard_state) => record::put_hard_state(group, hard_state, out),
     });
     rows.gain(*place);
 }

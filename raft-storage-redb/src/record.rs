@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use raft_core::codec::{self, CodecError};
-use raft_core::types::{Entry, GroupId, HardState, Identity, Payload, SnapshotMeta};
+use raft_core::types::{
+    Entry, GroupId, HardState, Identity, Membership, Payload, SnapshotMeta, Version,
+};
 use std::fmt;
 
 const PURGED: u8 = 1;
@@ -47,41 +49,57 @@ pub enum Change {
     Reset(SnapshotMeta),
 }
 
+// Each of these returns the oldest version that knows what it has written.
+
 /// Writes a purge point.
-pub(crate) fn put_purged(row: u64, checksum: u32, out: &mut BytesMut) {
+pub(crate) fn put_purged(row: u64, checksum: u32, out: &mut BytesMut) -> Version {
     codec::put(&(PURGED, row, checksum), out);
+    Version::OLDEST
 }
 
 /// Writes an identity.
-pub(crate) fn put_identity(group: GroupId, identity: &Identity, out: &mut BytesMut) {
+pub(crate) fn put_identity(group: GroupId, identity: &Identity, out: &mut BytesMut) -> Version {
     codec::put(&(IDENTITY, group, identity), out);
+    Version::OLDEST
 }
 
 /// Writes term and vote.
-pub(crate) fn put_hard_state(group: GroupId, hard_state: &HardState, out: &mut BytesMut) {
-    codec::put(&(HARD_STATE, group, hard_state), out);
+pub(crate) fn put_hard_state(group: GroupId, state: &HardState, out: &mut BytesMut) -> Version {
+    codec::put(&(HARD_STATE, group, state), out);
+    Version::OLDEST
 }
 
 /// Writes an appended entry.
-pub(crate) fn put_append(group: GroupId, entry: &Entry, out: &mut BytesMut) {
+pub(crate) fn put_append(group: GroupId, entry: &Entry, out: &mut BytesMut) -> Version {
     codec::put(&(APPEND, group), out);
     codec::encode_entry(entry, out);
+    version_of(entry)
 }
 
-/// Writes the entry whose record, appended or carried, is `bytes` as a carried one.
-pub(crate) fn put_carry(bytes: &[u8], out: &mut BytesMut) {
+/// Writes `entry`, whose record, appended or carried, is `bytes`, as a carried one.
+pub(crate) fn put_carry(entry: &Entry, bytes: &[u8], out: &mut BytesMut) -> Version {
     out.put_u8(CARRY);
     out.extend_from_slice(&bytes[1..]);
+    version_of(entry)
 }
 
 /// Writes a compaction, which is also how a boundary is carried forward.
-pub(crate) fn put_compact(group: GroupId, boundary: &SnapshotMeta, out: &mut BytesMut) {
+pub(crate) fn put_compact(group: GroupId, boundary: &SnapshotMeta, out: &mut BytesMut) -> Version {
     codec::put(&(COMPACT, group, boundary), out);
+    boundary.membership.version()
 }
 
 /// Writes a reset.
-pub(crate) fn put_reset(group: GroupId, boundary: &SnapshotMeta, out: &mut BytesMut) {
+pub(crate) fn put_reset(group: GroupId, boundary: &SnapshotMeta, out: &mut BytesMut) -> Version {
     codec::put(&(RESET, group, boundary), out);
+    boundary.membership.version()
+}
+
+const fn version_of(entry: &Entry) -> Version {
+    match &entry.payload {
+        Payload::Membership(membership) => membership.version(),
+        Payload::Noop | Payload::Command(_) => Version::OLDEST,
+    }
 }
 
 impl Record {
@@ -151,8 +169,8 @@ impl fmt::Display for Change {
             }
             Self::Append(entry) => write!(f, "append {}", EntryText(entry)),
             Self::Carry(entry) => write!(f, "carry {}", EntryText(entry)),
-            Self::Compact(meta) => write!(f, "compact {}", meta.last),
-            Self::Reset(meta) => write!(f, "reset {}", meta.last),
+            Self::Compact(meta) => write!(f, "compact {}", BoundaryText(meta)),
+            Self::Reset(meta) => write!(f, "reset {}", BoundaryText(meta)),
         }
     }
 }
@@ -166,8 +184,38 @@ impl fmt::Display for EntryText<'_> {
             Payload::Noop => write!(f, "{id} noop"),
             Payload::Command(command) => write!(f, "{id} command {} bytes", command.len()),
             Payload::Membership(membership) => {
-                write!(f, "{id} membership {} bytes", membership.size())
+                write!(f, "{id} membership {}", MembershipText(membership))
             }
         }
+    }
+}
+
+struct BoundaryText<'a>(&'a SnapshotMeta);
+
+impl fmt::Display for BoundaryText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SnapshotMeta { last, membership } = self.0;
+        match membership.is_empty() {
+            true => write!(f, "{last}"),
+            false => write!(f, "{last} {}", MembershipText(membership)),
+        }
+    }
+}
+
+/// `voters=[n1, n2] learners=[n3] version=2 epoch=1`: the notation of the core, and what it leaves
+/// out where it is not that of version 1.
+struct MembershipText<'a>(&'a Membership);
+
+impl fmt::Display for MembershipText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let membership = self.0;
+        write!(f, "{membership}")?;
+        if membership.version() > Version::OLDEST {
+            write!(f, " version={}", membership.version().0)?;
+        }
+        if membership.epoch() > 0 {
+            write!(f, " epoch={}", membership.epoch())?;
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::index::{Group, LiveIndex, Rows};
 use crate::record::{Change, Record};
-use crate::row::{Place, RowError, RowReader};
+use crate::row::{Header, Place, RowError, RowReader};
 use crate::side_file::Acknowledged;
 use raft_core::raft::Loaded;
 use raft_core::types::{Entry, GroupId, HardState, Identity, Index, Run, SnapshotMeta};
@@ -41,19 +41,18 @@ impl Verifier {
         Self { reader: RowReader::default(), acknowledged }
     }
 
-    /// Checks the next row and hands on its records; returns its checksum and whether it continues
-    /// the row before.
+    /// Checks the next row and hands on its records.
     pub(crate) fn read(
         &mut self,
         seq: u64,
         row: &[u8],
         visit: impl FnMut(Place, Record),
-    ) -> Result<(u32, bool), ReplayError> {
+    ) -> Result<Header, ReplayError> {
         let header = self.reader.read(seq, row, visit)?;
         if seq == self.acknowledged.row && header.checksum != self.acknowledged.checksum {
             return Err(ReplayError::Replaced(seq));
         }
-        Ok((header.checksum, header.continued))
+        Ok(header)
     }
 
     /// Checks what can only be told at the end.
@@ -110,13 +109,14 @@ impl Replay {
     /// The next row.
     pub(crate) fn row(&mut self, seq: u64, row: &[u8]) -> Result<(), ReplayError> {
         let (groups, only) = (&mut self.groups, self.only);
-        let (checksum, continued) = self.verifier.read(seq, row, |place, record| {
-            if let Record::Group(group, change) = record
-                && only.is_none_or(|only| only == group)
-            {
-                groups.entry(group).or_default().change(change, place);
-            }
-        })?;
+        let Header { checksum, continued, .. } =
+            self.verifier.read(seq, row, |place, record| {
+                if let Record::Group(group, change) = record
+                    && only.is_none_or(|only| only == group)
+                {
+                    groups.entry(group).or_default().change(change, place);
+                }
+            })?;
         self.rows.push((seq, row.len(), checksum, continued));
         Ok(())
     }

@@ -5,11 +5,12 @@
 
 use crate::record::Record;
 use bytes::BytesMut;
-use raft_core::codec;
+use raft_core::types::Version;
 
-/// Format version of a row.
-const VERSION: u8 = 1;
-const _: () = assert!(codec::VERSION == 1, "a new codec version needs a new row version");
+/// Newest format version of a row. A row has the oldest version that knows all of its records, so
+/// that an older program can read what it would have written itself, and sees what it cannot read.
+const VERSION: u8 = stamp(Version::CURRENT);
+const _: () = assert!(Version::CURRENT.0 == 2, "is a new version told by the memberships alone?");
 
 /// Bytes of a header.
 pub(crate) const HEADER_BYTES: usize = 12;
@@ -36,6 +37,8 @@ pub(crate) struct Place {
 /// What a header says, once its checksum has matched.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
+    /// The oldest version that knows all records of this row.
+    pub(crate) version: Version,
     /// Whether the body continues the record of the row before.
     pub(crate) continued: bool,
     /// Whether the record goes on in the next row.
@@ -55,7 +58,10 @@ pub(crate) enum RowError {
     Missing(u64),
     #[error("row {0} is shorter than its header")]
     Short(u64),
-    #[error("row {seq} has format version {version}, this program reads up to {VERSION}")]
+    #[error(
+        "row {seq} was written by a newer version of this program: it has format version \
+         {version}, this one reads up to {VERSION}"
+    )]
     Version { seq: u64, version: u8 },
     #[error("row {0} does not match its checksum")]
     Checksum(u64),
@@ -77,10 +83,11 @@ pub(crate) fn open(seq: u64, row: &[u8]) -> Result<(Header, &[u8]), RowError> {
         return Err(RowError::Version { seq, version });
     }
     let checksum = u32::from_le_bytes([c0, c1, c2, c3]);
-    if version != VERSION || checksum != checksum_of(seq, &header[..8], body) {
+    if version == 0 || checksum != checksum_of(seq, &header[..8], body) {
         return Err(RowError::Checksum(seq));
     }
     let header = Header {
+        version: Version(version.into()),
         continued: flags & CONTINUED != 0,
         continues: flags & CONTINUES != 0,
         records: u16::from_le_bytes([r0, r1]),
@@ -88,6 +95,11 @@ pub(crate) fn open(seq: u64, row: &[u8]) -> Result<(Header, &[u8]), RowError> {
         checksum,
     };
     Ok((header, body))
+}
+
+/// The byte for `version`.
+const fn stamp(version: Version) -> u8 {
+    if version.0 < 256 { version.0 as u8 } else { u8::MAX }
 }
 
 fn checksum_of(seq: u64, head: &[u8], body: &[u8]) -> u32 {
@@ -107,12 +119,15 @@ pub(crate) struct Batch {
     open: usize,
     /// Records in the row being filled.
     records: u16,
+    /// The oldest version that knows all of these records.
+    version: Version,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     end: usize,
     records: u16,
+    version: Version,
     flags: u8,
 }
 
@@ -132,6 +147,7 @@ impl Batch {
         self.limit = limit;
         self.open = 0;
         self.records = 0;
+        self.version = Version::OLDEST;
     }
 
     /// Sequence number of the first row.
@@ -144,18 +160,19 @@ impl Batch {
         self.limit = LARGE_ROW_BYTES;
     }
 
-    /// Adds the record that `encode` writes.
-    pub(crate) fn add(&mut self, encode: impl FnOnce(&mut BytesMut)) -> Place {
+    /// Adds the record that `encode` writes; it returns the oldest version that knows the record.
+    pub(crate) fn add(&mut self, encode: impl FnOnce(&mut BytesMut) -> Version) -> Place {
         let start = self.bodies.len();
-        encode(&mut self.bodies);
+        let version = encode(&mut self.bodies);
         let bytes = self.bodies.len() - start;
         if bytes > LARGE_ROW_BYTES - HEADER_BYTES {
-            return self.span(start);
+            return self.span(start, version);
         }
         if self.bodies.len() - self.open > self.limit - HEADER_BYTES {
             self.cut(start, 0);
         }
         self.records += 1;
+        self.version = self.version.max(version);
         self.place(self.filling(), bytes)
     }
 
@@ -190,22 +207,26 @@ impl Batch {
     /// Ends the row being filled at `end`; an empty one vanishes.
     fn cut(&mut self, end: usize, flags: u8) {
         if end > self.open {
-            self.cuts.push(Cut { end, records: self.records, flags });
+            let (records, version) = (self.records, self.version);
+            self.cuts.push(Cut { end, records, version, flags });
         }
         self.open = end;
         self.records = 0;
+        self.version = Version::OLDEST;
     }
 
     /// Gives the record from `start` on, larger than any row, rows of its own.
-    fn span(&mut self, start: usize) -> Place {
+    fn span(&mut self, start: usize, version: Version) -> Place {
         self.cut(start, 0);
         let row = self.filling();
         self.records = 1;
+        self.version = version;
         let end = self.bodies.len();
         let mut flags = CONTINUES;
         let mut at = start + (LARGE_ROW_BYTES - HEADER_BYTES);
         while at < end {
             self.cut(at, flags);
+            self.version = version;
             flags = CONTINUED | CONTINUES;
             at += LARGE_ROW_BYTES - HEADER_BYTES;
         }
@@ -229,7 +250,7 @@ pub(crate) struct SealedRow<'a> {
 impl<'a> SealedRow<'a> {
     fn new(seq: u64, cut: &Cut, previous: u32, body: &'a [u8]) -> Self {
         let mut header = [0; HEADER_BYTES];
-        header[0] = VERSION;
+        header[0] = stamp(cut.version);
         header[1] = cut.flags;
         header[2..4].copy_from_slice(&cut.records.to_le_bytes());
         header[4..8].copy_from_slice(&previous.to_le_bytes());

@@ -136,7 +136,9 @@ impl Membership {
     }
 
     /// Whether every quorum of this configuration meets every quorum of `other`, as consecutive
-    /// ones must: otherwise each could elect a leader of its own (§6).
+    /// ones must: otherwise each could elect a leader of its own (§6). Of a joint configuration it
+    /// takes one half that is enough by itself, as consecutive ones have; it finds no overlap that
+    /// only both halves together ensure.
     pub fn overlaps(&self, other: &Self) -> bool {
         let sets = |membership: &Self| [membership.voters.clone(), membership.outgoing.clone()];
         let pairs = sets(self).into_iter().flat_map(|a| sets(other).map(|b| (a.clone(), b)));
@@ -201,3 +203,6 @@ fn majority_value(voters: &[NodeId], value_of: &impl Fn(NodeId) -> u64) -> u64 {
     values.sort_unstable();
     values[values.len() - majority]
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,15 +11,22 @@ use raft_core::raft::{
     ReadRequestId,
 };
 use raft_core::types::{
-    ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, LogId, Member, Membership,
-    NodeId, Payload, Run, SnapshotMeta, Term,
+    Change, ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, LogId, Member,
+    Membership, NodeId, Payload, Run, Sender, SnapshotMeta, Term, Version,
 };
 
 /// The largest term or index that is accepted.
 const COUNT_MAX: u64 = 1 << 62;
 
+/// Who speaks in all of these: not in the bytes.
+const SENDER: Sender = Sender { incarnation: Incarnation(77), version: Version::CURRENT };
+
 fn envelope(message: Message) -> Envelope {
-    Envelope { from: NodeId(1), to: NodeId(2), term: Term(300), message }
+    Envelope { from: NodeId(1), to: NodeId(2), term: Term(300), sender: SENDER, message }
+}
+
+fn decoded(frame: &Bytes) -> Result<(GroupId, Envelope), CodecError> {
+    decode_envelope(frame, SENDER)
 }
 
 fn encoded(envelope: &Envelope) -> Bytes {
@@ -41,16 +48,34 @@ fn hex(bytes: &[u8]) -> String {
 fn membership() -> Membership {
     let member = |id: u64| {
         let address = format!("h{id}:1");
-        (NodeId(id), Member { address, incarnation: Some(Incarnation(id)), promote: false })
+        (NodeId(id), Member { incarnation: Some(Incarnation(id)), ..Member::new(address) })
     };
-    Membership::of_voters((1..=2).map(member).collect())
+    Membership::of_voters((1..=2).map(member).collect()).upgraded(Version(1))
+}
+
+/// A joint configuration with all that version 2 has: n2 leaves, n3 has come, n1 is preferred.
+fn membership_2() -> Membership {
+    let node = NodeId(3);
+    let survivor = Member { incarnation: Some(Incarnation(1)), ..Member::new("h1:1") };
+    let membership = membership().upgraded(Version(2)).recovered(NodeId(1), survivor);
+    let add = |node| Change::Add { node, address: format!("h{}:1", node.0), promote: true };
+    let membership = membership.changed(&[add(NodeId(2)), add(node)]).unwrap();
+    let membership = membership.bound(NodeId(2), Incarnation(2)).bound(node, Incarnation(300));
+    let membership = membership.changed(&[Change::Promote { node: NodeId(2) }]).unwrap().left();
+    let prioritize = Change::Prioritize { node: NodeId(1), priority: 200 };
+    let remove = Change::Remove { node: NodeId(2) };
+    membership.changed(&[prioritize, Change::Promote { node }, remove]).unwrap()
 }
 
 fn run() -> Run {
+    run_with(membership())
+}
+
+fn run_with(membership: Membership) -> Run {
     let payloads = [
         Payload::Noop,
         Payload::Command(Bytes::from_static(b"x")),
-        Payload::Membership(membership()),
+        Payload::Membership(membership),
     ];
     let entries = payloads
         .into_iter()
@@ -84,11 +109,12 @@ fn messages() -> Vec<(Message, &'static str)> {
             Message::AppendEntriesResponse {
                 outcome: AppendOutcome::Matched(Index(200)),
                 read_seq: 1,
+                stalled_ticks: 0,
             },
             "070102ac020300c80101",
         ),
         (
-            Message::AppendEntriesResponse { outcome: conflict, read_seq: 0 },
+            Message::AppendEntriesResponse { outcome: conflict, read_seq: 0, stalled_ticks: 0 },
             "070102ac02030108020600",
         ),
         (
@@ -118,13 +144,57 @@ fn ops() -> Vec<(LogOp, &'static str)> {
     ]
 }
 
+/// A membership with all that version 2 has.
+const MEMBERSHIP_2: &str = "010002020103020102\
+    03010468313a31010100c8020468323a3101020100030468333a3101ac02010001\
+    0201";
+
+/// What version 2 has brought.
+fn messages_2() -> Vec<(Message, String)> {
+    let meta = SnapshotMeta { last: LogId::new(5, 2), membership: membership_2() };
+    let append = AppendEntries {
+        prev_log: LogId::new(4, 299),
+        entries: Some(run_with(membership_2())),
+        leader_commit: Index(3),
+        read_seq: 1,
+    };
+    let members = vec![NodeId(1), NodeId(200)];
+    let matched = AppendOutcome::Matched(Index(200));
+    let conflict = AppendOutcome::Conflict { refused: Index(8), hint: LogId::new(6, 2) };
+    let stalled = |outcome, stalled_ticks| Message::AppendEntriesResponse {
+        outcome,
+        read_seq: 1,
+        stalled_ticks,
+    };
+    let of = |message, expected: &str| (message, format!("070102ac02{expected}"));
+    let meta_bytes = format!("0205{MEMBERSHIP_2}");
+    let run_bytes = format!("ac020500ac0206010178ac020702{MEMBERSHIP_2}");
+    vec![
+        of(Message::Hello { members: members.clone(), seen: None }, "080201c80100"),
+        of(Message::Hello { members, seen: Some(Incarnation(300)) }, "080201c80101ac02"),
+        of(stalled(matched, 1), "0900c8010101"),
+        of(stalled(conflict, 300), "090108020601ac02"),
+        of(Message::InstallSnapshot { meta }, &format!("04{meta_bytes}")),
+        of(Message::AppendEntries(append), &format!("02ab0204030301{run_bytes}")),
+    ]
+}
+
+fn ops_2() -> Vec<(LogOp, String)> {
+    let meta = SnapshotMeta { last: LogId::new(5, 2), membership: membership_2() };
+    let run_bytes = format!("ac020500ac0206010178ac020702{MEMBERSHIP_2}");
+    vec![
+        (LogOp::Append(run_with(membership_2())), format!("0203{run_bytes}")),
+        (LogOp::Compact(meta.clone()), format!("030205{MEMBERSHIP_2}")),
+        (LogOp::Reset(meta), format!("040205{MEMBERSHIP_2}")),
+    ]
+}
+
 /// A different hex means a different format: raise `codec::VERSION`, and keep reading the old one.
 #[test]
 fn the_bytes_of_version_1() {
-    assert_eq!(raft_core::codec::VERSION, 1);
     for (message, expected) in messages() {
-        let envelope = envelope(message);
-        assert_eq!(hex(&encoded(&envelope)), expected, "{envelope}");
+        assert_eq!(message.since(), Version(1));
+        is_encoded_as(message, expected);
     }
     for (op, expected) in ops() {
         assert_eq!(hex(&encoded_op(&op)), expected, "{op}");
@@ -132,17 +202,48 @@ fn the_bytes_of_version_1() {
 }
 
 #[test]
+fn the_bytes_of_version_2() {
+    assert_eq!(raft_core::codec::VERSION, 2);
+    let mut bytes = BytesMut::new();
+    put(&membership_2(), &mut bytes);
+    assert_eq!(hex(&bytes), MEMBERSHIP_2);
+    assert_eq!(take(&mut &bytes[..]), Ok(membership_2()));
+    for (message, expected) in messages_2() {
+        is_encoded_as(message, &expected);
+    }
+    for (op, expected) in ops_2() {
+        let bytes = encoded_op(&op);
+        assert_eq!(hex(&bytes), expected, "{op}");
+        assert_eq!(decode_op(&bytes, &mut &bytes[..]), Ok(op));
+    }
+}
+
+fn is_encoded_as(message: Message, expected: &str) {
+    let envelope = envelope(message);
+    let bytes = encoded(&envelope);
+    assert_eq!(hex(&bytes), expected, "{envelope}");
+    assert_eq!(decoded(&bytes), Ok((GroupId(7), envelope)));
+}
+
+/// Every message of every version.
+fn all_messages() -> impl Iterator<Item = Message> {
+    let newer = messages_2().into_iter().map(|(message, _)| message);
+    messages().into_iter().map(|(message, _)| message).chain(newer)
+}
+
+#[test]
 fn every_part_of_a_message_is_malformed() {
-    for (message, _) in messages() {
+    for message in all_messages() {
         let whole = encoded(&envelope(message));
         for len in 0..whole.len() {
-            assert!(decode_envelope(&whole.slice(..len)).is_err());
+            assert!(decoded(&whole.slice(..len)).is_err());
         }
         let mut longer = BytesMut::from(&whole[..]);
         longer.extend_from_slice(b"!!");
-        assert_eq!(decode_envelope(&longer.freeze()), Err(CodecError::Trailing(2)));
+        assert_eq!(decoded(&longer.freeze()), Err(CodecError::Trailing(2)));
     }
-    for (op, _) in ops() {
+    let newer = ops_2().into_iter().map(|(op, _)| op);
+    for op in ops().into_iter().map(|(op, _)| op).chain(newer) {
         let whole = encoded_op(&op);
         for len in 0..whole.len() {
             let part = whole.slice(..len);
@@ -166,7 +267,7 @@ fn announced_entries_must_be_there() {
     let count = frame.len() - 3;
     assert_eq!(frame[count], 0);
     frame.splice(count..=count, [0xff, 0xff, 0xff, 0xff, 0x0f]);
-    assert_eq!(decode_envelope(&frame.into()), Err(CodecError::Malformed));
+    assert_eq!(decoded(&frame.into()), Err(CodecError::Malformed));
 }
 
 #[test]
@@ -187,7 +288,7 @@ fn entries_must_be_consecutive() {
         }
         out.freeze()
     };
-    let decoded = |prev, entries: &[Entry]| decode_envelope(&frame(prev, entries)).map(|_| ());
+    let decoded = |prev, entries: &[Entry]| decoded(&frame(prev, entries)).map(drop);
     let prev = LogId::new(4, 2);
     assert_eq!(decoded(prev, &[entry(5, 2), entry(6, 3)]), Ok(()));
     let refused = Err(CodecError::NotConsecutive);
@@ -209,10 +310,10 @@ fn terms_and_indexes_beyond_all_reach_are_malformed() {
 
 #[test]
 fn memberships_are_checked() {
-    type Raw = (Vec<NodeId>, Vec<NodeId>, Vec<(NodeId, Member)>);
+    type Raw = (Vec<NodeId>, Vec<NodeId>, Vec<(NodeId, (String, Option<Incarnation>, bool))>);
     let ids = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
     let decoded = |voters: &[u64], outgoing: &[u64], members: &[u64]| {
-        let members = ids(members).into_iter().map(|id| (id, Member::default())).collect();
+        let members = ids(members).into_iter().map(|id| (id, Default::default())).collect();
         let raw: Raw = (ids(voters), ids(outgoing), members);
         let mut out = BytesMut::new();
         put(&raw, &mut out);
@@ -253,15 +354,19 @@ fn the_largest_terms_and_indexes_do_not_overflow_the_core() {
         Message::TimeoutNow,
         Message::ReadIndex { request },
         Message::ReadIndexResponse { request, index: largest },
+        Message::Hello { members: vec![NodeId(u64::MAX)], seen: Some(Incarnation(u64::MAX)) },
     ];
     for outcome in outcomes {
-        messages.push(Message::AppendEntriesResponse { outcome, read_seq: u64::MAX });
+        for stalled_ticks in [0, u32::MAX] {
+            let read_seq = u64::MAX;
+            messages.push(Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks });
+        }
     }
     for message in messages {
         for term in [Term(1), Term(COUNT_MAX)] {
             let mut raft = leader();
             let message = message.clone();
-            raft.step(Input::Message(Envelope { from: NodeId(2), to: NodeId(1), term, message }));
+            raft.step(Input::Message(from_n2(term, message)));
             raft.step(Input::Restored(meta.clone()));
             for _ in 0..300 {
                 raft.step(Input::Tick);
@@ -270,6 +375,11 @@ fn the_largest_terms_and_indexes_do_not_overflow_the_core() {
             raft_core::raft::check(&raft);
         }
     }
+}
+
+fn from_n2(term: Term, message: Message) -> Envelope {
+    let sender = Sender { incarnation: Incarnation(2), version: Version::CURRENT };
+    Envelope { from: NodeId(2), to: NodeId(1), term, sender, message }
 }
 
 /// `n1` of two, which leads term 2.
@@ -282,7 +392,7 @@ fn leader() -> Raft {
     raft.campaign();
     for (term, pre_vote) in [(Term(1), true), (Term(2), false)] {
         let message = Message::RequestVoteResponse { granted: true, pre_vote };
-        raft.step(Input::Message(Envelope { from: NodeId(2), to: NodeId(1), term, message }));
+        raft.step(Input::Message(from_n2(term, message)));
         persist(&mut raft);
     }
     assert!(raft.is_leader());
@@ -300,10 +410,12 @@ fn any_log_id() -> impl Strategy<Value = LogId> {
 }
 
 fn any_membership() -> impl Strategy<Value = Membership> {
-    let member =
-        (".{0,20}", any::<Option<u64>>(), any::<bool>()).prop_map(|(address, life, promote)| {
-            Member { address, incarnation: life.map(Incarnation), promote }
-        });
+    let member = (".{0,20}", any::<Option<u64>>(), any::<bool>(), any::<u8>()).prop_map(
+        |(address, life, promote, priority)| {
+            let incarnation = life.map(Incarnation);
+            Member { address, incarnation, promote, priority }
+        },
+    );
     prop::collection::btree_map((1..u64::MAX).prop_map(NodeId), member, 0..5)
         .prop_map(Membership::of_voters)
 }
@@ -355,9 +467,15 @@ fn any_message() -> impl Strategy<Value = Message> {
                 Message::AppendEntries(AppendEntries { prev_log, entries, leader_commit, read_seq })
             }
         ),
-        (outcome, any::<u64>()).prop_map(|(outcome, read_seq)| {
-            Message::AppendEntriesResponse { outcome, read_seq }
+        (outcome, any::<u64>(), any::<u32>()).prop_map(|(outcome, read_seq, stalled_ticks)| {
+            Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks }
         }),
+        (prop::collection::vec(any::<u64>(), 0..9), any::<Option<u64>>()).prop_map(
+            |(members, seen)| Message::Hello {
+                members: members.into_iter().map(NodeId).collect(),
+                seen: seen.map(Incarnation),
+            }
+        ),
         any_meta().prop_map(|meta| Message::InstallSnapshot { meta }),
         Just(Message::TimeoutNow),
         request().prop_map(|request| Message::ReadIndex { request }),
@@ -390,10 +508,11 @@ proptest! {
         term in 0..=COUNT_MAX,
         message in any_message(),
     ) {
-        let envelope = Envelope { from: NodeId(from), to: NodeId(to), term: Term(term), message };
+        let (from, to, term) = (NodeId(from), NodeId(to), Term(term));
+        let envelope = Envelope { from, to, term, sender: SENDER, message };
         let mut out = BytesMut::new();
         encode_envelope(GroupId(group), &envelope, &mut out);
-        prop_assert_eq!(decode_envelope(&out.freeze()), Ok((GroupId(group), envelope)));
+        prop_assert_eq!(decoded(&out.freeze()), Ok((GroupId(group), envelope)));
     }
 
     #[test]
@@ -410,7 +529,7 @@ proptest! {
     #[test]
     fn garbage_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let frame = Bytes::from(bytes);
-        let _ = decode_envelope(&frame);
+        let _ = decoded(&frame);
         let _ = decode_op(&frame, &mut &frame[..]);
     }
 
@@ -425,6 +544,6 @@ proptest! {
             let position = position.index(bytes.len());
             bytes[position] = byte;
         }
-        let _ = decode_envelope(&bytes.into());
+        let _ = decoded(&bytes.into());
     }
 }

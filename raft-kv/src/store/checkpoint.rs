@@ -5,7 +5,7 @@
 //! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
 
 use super::format::{
-    Check, Damage, Header, VERSION, checksum, pack, sealed, session_row, unsealed,
+    Check, Damage, Header, checksum, pack, readable, sealed, session_row, unsealed,
 };
 use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
 use super::state::{Frozen, Item, State};
@@ -319,7 +319,7 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
 }
 
 fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
-    let row = sealed(&VERSION.to_le_bytes(), meta);
+    let row = sealed(&meta.header.version().0.to_le_bytes(), meta);
     transaction.open_table(META)?.insert(CHECKPOINT, &row[..])?;
     transaction.commit()?;
     Ok(())
@@ -331,11 +331,7 @@ fn read_meta(
     let Some(row) = table.get(CHECKPOINT)? else { return Ok(None) };
     let front: [u8; 2] = super::format::front(row.value())
         .ok_or_else(|| damaged("its header does not match its checksum"))?;
-    if front != VERSION.to_le_bytes() {
-        let version = u16::from_le_bytes(front);
-        let text = format!("checkpoint of version {version}; this program reads {VERSION}");
-        return Err(Failure::Storage(StorageError::Format(text)));
-    }
+    readable(u16::from_le_bytes(front)).map_err(Failure::Format)?;
     let meta = unsealed(row.value(), &front).ok_or_else(|| damaged("its header is malformed"))?;
     Ok(Some(meta))
 }
@@ -344,6 +340,7 @@ fn read_meta(
 enum Failure {
     Engine(redb::Error),
     Damage(Damage),
+    Format(String),
     Storage(StorageError),
 }
 
@@ -388,6 +385,7 @@ fn contain<T>(path: &Path, work: impl FnOnce() -> Result<T, Failure>) -> Result<
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Failure::Storage(error))) => Err(error),
+        Ok(Err(Failure::Format(what))) => Err(StorageError::Format(format!("{place}: {what}"))),
         Ok(Err(Failure::Damage(damage))) => Err(unusable(&place, &damage.0)),
         Ok(Err(Failure::Engine(error))) => Err(engine_error(place, error)),
         Err(_) => Err(unusable(&place, "the database engine gave up on it")),

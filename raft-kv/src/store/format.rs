@@ -5,12 +5,11 @@
 use super::record::{RECORD_BYTES_MAX, Record};
 use super::session::Session;
 use bytes::BytesMut;
-use raft_core::types::SnapshotMeta;
+use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Version of the checkpoint file and of the snapshot stream.
-pub(super) const VERSION: u16 = 1;
+const _: () = assert!(Version::CURRENT.0 == 2, "is a new version told by the memberships alone?");
 /// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
 /// takes in the file.
 const ROW_BYTES: usize = 65_400;
@@ -32,6 +31,26 @@ pub(super) struct Header {
     pub(super) records: u64,
     /// How many sessions.
     pub(super) sessions: u64,
+}
+
+impl Header {
+    /// The version of a file or stream with this header: the oldest that reads it. All that
+    /// version 2 has brought are its memberships.
+    pub(super) const fn version(&self) -> Version {
+        self.applied.membership.version()
+    }
+}
+
+/// Whether this program reads a file or stream of `version`; if not, what is to be said.
+pub(super) fn readable(version: u16) -> Result<(), String> {
+    let newest = Version::CURRENT.0;
+    if version > newest {
+        return Err(format!(
+            "written by a newer version of this program: it has format version {version}, this \
+             one reads up to {newest}"
+        ));
+    }
+    if version == 0 { Err("it has format version 0, which was never used".into()) } else { Ok(()) }
 }
 
 /// Why bytes are not what was written.

@@ -12,7 +12,13 @@
 //! brings is copied out of its frame, so no receive buffer is kept alive by a small value in it.
 //! The state hash, the checkpoint and the snapshot all take the same bytes.
 //!
-//! # Checkpoint file, version 1
+//! # Versions
+//!
+//! Checkpoint file and snapshot stream have the version of the membership in their header, which is
+//! all they hold that version 2 has changed. So an older program reads them until something is in
+//! them that it does not know, and then refuses them as newer.
+//!
+//! # Checkpoint file
 //!
 //! A redb database of three tables. Integers are little-endian; *postcard* means the postcard
 //! encoding of the named struct. Every row is `checksum u64, body`, the checksum being XXH3-64 of
@@ -39,7 +45,7 @@
 //! of the sessions that have, and replaces the header. Opening reads everything and checks
 //! everything.
 //!
-//! # Snapshot stream, version 1
+//! # Snapshot stream
 //!
 //! `"raft-kv\n"`, version `u16`, then frames, each `kind u8, length u32, payload`:
 //!
@@ -98,7 +104,7 @@ impl KvStore {
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] if the file is damaged, naming the revision; `InUse` if another
-    /// process has it open; `Format` if another version wrote it; `Io` for what the system says.
+    /// process has it open; `Format` if a newer version wrote it; `Io` for what the system says.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         Self::load(CheckpointFile::open(path)?)
     }

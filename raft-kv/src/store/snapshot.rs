@@ -2,7 +2,7 @@
 //! layout is described in [`crate::store`]. It knows no database: where frames come from and where
 //! they go is the caller's.
 
-use super::format::{Check, Damage, Header, VERSION, pack, sealed, session_row, unsealed};
+use super::format::{Check, Damage, Header, pack, readable, sealed, session_row, unsealed};
 use super::record::Record;
 use super::session::SessionChange;
 use super::state::{Frozen, State};
@@ -49,7 +49,7 @@ pub(super) struct SnapshotStream<F> {
 impl<F: Frames> SnapshotStream<F> {
     pub(super) fn new(header: &Header, frames: F) -> Self {
         let mut buffer = MAGIC.to_vec();
-        buffer.extend_from_slice(&VERSION.to_le_bytes());
+        buffer.extend_from_slice(&header.version().0.to_le_bytes());
         let body = sealed(&[], header);
         buffer.push(Kind::Header as u8);
         buffer.extend_from_slice(&length(body.len()));
@@ -151,11 +151,7 @@ impl SnapshotReader {
         if &magic != MAGIC {
             return Err(damage("it is not a snapshot of this store"));
         }
-        let version = u16::from_le_bytes(reader.take()?);
-        if version != VERSION {
-            let text = format!("it is of version {version}; this program reads {VERSION}");
-            return Err(damage(&text));
-        }
+        readable(u16::from_le_bytes(reader.take()?)).map_err(StorageError::Stream)?;
         let mut body = Vec::new();
         if reader.next(&mut body)? != Kind::Header {
             return Err(damage("it does not begin with its header"));

@@ -35,8 +35,8 @@ fn rows_print_in_the_notation_of_the_log() {
             "g0 append 1@2 command 5 bytes",
             "g0 append 2@2 command 5 bytes",
             "g7 append 1@1 command 100000 bytes",
-            "g0 compact 1@2",
-            "g7 reset 9@4",
+            "g0 compact 1@2 voters=[n1, n2, n3]",
+            "g7 reset 9@4 voters=[n1, n2, n3]",
         ]
     );
     assert!(

@@ -6,7 +6,7 @@ use crate::support::{
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, Loaded, LogOp};
-use raft_core::types::{Entry, GroupId, LogId, Payload, Run};
+use raft_core::types::{Entry, GroupId, Incarnation, LogId, Member, NodeId, Payload, Run};
 use raft_storage_redb::RedbLog;
 
 fn write_and_reopen(writes: &[Vec<GroupOp>]) {
@@ -43,6 +43,22 @@ fn every_operation() {
         vec![compact(0, 60, 6)],
         vec![append(0, run(61, 61, 7, 7))],
     ]);
+}
+
+/// A log made from what was saved of another, with a membership of its own at the boundary.
+#[test]
+fn a_log_from_scratch() {
+    let saved = [run(41, 43, 4, 10), run(44, 600, 5, 30), run(601, 602, 9, 100_000)];
+    let survivor = Member { incarnation: Some(Incarnation(5)), ..Member::new("node1:7000") };
+    let mut meta = boundary(40, 4);
+    meta.membership = meta.membership.recovered(NodeId(1), survivor);
+    for (vote, runs) in [(0, &saved[..]), (1, &saved[..1]), (2, &[])] {
+        let reset = GroupOp { group: GroupId(0), op: LogOp::Reset(meta.clone()) };
+        let mut ops = vec![identity(0, 5), reset];
+        ops.extend(runs.iter().map(|run| append(0, run.clone())));
+        ops.push(hard_state(0, 9, vote));
+        write_and_reopen(&[ops, vec![hard_state(0, 10, 1)]]);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use raft_core::log_store::LogStore;
 use raft_core::raft::{GroupOp, Loaded, LogOp};
 use raft_core::types::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, LogId, Member, Membership,
-    NodeId, Payload, Run, SnapshotMeta, Term,
+    NodeId, Payload, Run, SnapshotMeta, Term, Version,
 };
 use raft_storage_redb::RedbLog;
 use std::collections::BTreeMap;
@@ -46,13 +46,10 @@ pub(crate) fn identity(group: u64, incarnation: u64) -> GroupOp {
     GroupOp { group: GroupId(group), op: LogOp::Identity(identity) }
 }
 
-/// A boundary at `index@term` with a membership of three.
+/// A boundary at `index@term` with a membership of three, of version 1.
 pub(crate) fn boundary(index: u64, term: u64) -> SnapshotMeta {
-    let member = |id: u64| {
-        let address = format!("node{id}:7000");
-        (NodeId(id), Member { address, incarnation: None, promote: false })
-    };
-    let membership = Membership::of_voters((1..=3).map(member).collect());
+    let member = |id: u64| (NodeId(id), Member::new(format!("node{id}:7000")));
+    let membership = Membership::of_voters((1..=3).map(member).collect()).upgraded(Version(1));
     SnapshotMeta { last: LogId::new(index, term), membership }
 }
 

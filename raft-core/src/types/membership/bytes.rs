@@ -116,8 +116,11 @@ impl Membership {
                 return Err(InvalidMembership("a voter that is no member"));
             }
         }
-        if self.leaving.iter().any(|node| self.outgoing.binary_search(node).is_err()) {
-            return Err(InvalidMembership("a member leaves that is no outgoing voter"));
+        let leaves = |node| {
+            self.outgoing.binary_search(node).is_ok() && self.voters.binary_search(node).is_err()
+        };
+        if !self.leaving.iter().all(leaves) {
+            return Err(InvalidMembership("a member leaves that does not stop voting"));
         }
         if self.contains(NodeId(0)) {
             return Err(InvalidMembership("node 0"));

@@ -74,20 +74,47 @@ pub enum InvalidChange {
     /// Nobody would be left to vote.
     #[error("no voter would be left")]
     NoVoters,
+    /// The change before this one is not completed: two sets of voters still have to agree (§6).
+    #[error("the voters are still being changed")]
+    Joint,
     /// It is as it is wanted already.
     #[error("that changes nothing")]
     Nothing,
 }
 
+impl Change {
+    /// The node that is to change.
+    pub const fn node(&self) -> NodeId {
+        let (Self::Add { node, .. }
+        | Self::Promote { node }
+        | Self::Demote { node }
+        | Self::Remove { node }
+        | Self::Readdress { node, .. }
+        | Self::Prioritize { node, .. }) = self;
+        *node
+    }
+}
+
 impl Membership {
-    /// The configuration to append for `changes`: a joint one if the voters change (§6).
+    /// The configuration to append for `changes`: a joint one if the voters change (§6). It is for
+    /// the caller to see that every member understands changes: version 1 does not.
     ///
     /// # Errors
-    /// The first change that makes no sense here.
+    /// The first change that makes no sense here; [`InvalidChange::Joint`] if this configuration is
+    /// to be [left](Self::left) first.
     pub fn changed(&self, changes: &[Change]) -> Result<Self, InvalidChange> {
+        if self.is_joint() {
+            return Err(InvalidChange::Joint);
+        }
         let mut next = self.clone();
         let mut leaving = Vec::new();
         for change in changes {
+            // It is still among the members, because its vote may be needed.
+            if let Some(gone) = leaving.iter().find(|node| **node == change.node())
+                && !matches!(change, Change::Add { .. })
+            {
+                return Err(InvalidChange::NotMember(*gone));
+            }
             next.change(change, &mut leaving)?;
         }
         if next.voters.is_empty() {
@@ -167,30 +194,43 @@ impl Membership {
 
     /// The member is bound to a life of its data directory from now on. A voter bound to another
     /// one has lost what it promised: it becomes a learner, to be promoted once it has caught up.
+    /// Such a change of the voters has to wait while another is under way, and the only voter
+    /// cannot be spared: then, and if the node is no member, the configuration stays as it is.
     pub fn bound(&self, node: NodeId, incarnation: Incarnation) -> Self {
         let mut next = self.clone();
         let Some(member) = next.members.get_mut(&node) else { return next };
         let another_life = member.incarnation.is_some_and(|bound| bound != incarnation);
         member.incarnation = Some(incarnation);
-        if let (true, Ok(position)) = (another_life, self.voters.binary_search(&node)) {
+        if another_life && self.is_voter(node) {
             member.promote = true;
-            next.voters.remove(position);
+            next.voters.retain(|voter| *voter != node);
             next.outgoing = self.voters.clone();
+            if self.is_joint() || next.voters.is_empty() {
+                return self.clone();
+            }
         }
         next
     }
 
-    /// Every member is known to understand `version`.
+    /// Every member is known to understand `version`. What version 1 cannot say is left out of a
+    /// membership of that version, or each node would know another one.
     pub fn upgraded(&self, version: Version) -> Self {
-        Self { version, ..self.clone() }
+        let mut next = Self { version, ..self.clone() };
+        if version <= Version::OLDEST {
+            next.epoch = 0;
+            next.leaving.clear();
+            next.members.values_mut().for_each(|member| member.priority = 0);
+        }
+        next
     }
 
     /// A cluster of one, made of what `survivor` holds: a new history (see [`Membership::epoch`]).
+    /// It understands what this crate does, whoever was a member before.
     pub fn recovered(&self, survivor: NodeId, member: Member) -> Self {
         Self {
             voters: vec![survivor],
             members: BTreeMap::from([(survivor, member)]),
-            version: self.version,
+            version: Version::CURRENT,
             epoch: self.epoch + 1,
             ..Self::default()
         }

@@ -1,8 +1,10 @@
 //! The state machine, through its public interface.
 
 mod durability;
+mod formats;
 mod limits;
 mod model;
+mod packed;
 mod semantics;
 mod sessions;
 mod snapshots;

@@ -1,0 +1,243 @@
+//! Checkpoints and snapshots as every released version has written them, and which version those of
+//! this one have.
+//!
+//! `MAKE_FIXTURES=dir cargo test -p raft-kv --test it fixtures_are_made` writes the fixtures of the
+//! present version into `dir`.
+
+use super::packed::{pack, unpack};
+use super::support::{
+    Fed, bytes_of, contents, membership, one, put_bytes, replayed, restored, snapshot_of,
+};
+use raft_core::log_store::StorageError;
+use raft_core::state_machine::StateMachine;
+use raft_core::types::{Change, Incarnation, Membership, NodeId, Payload, Version};
+use raft_kv::api::*;
+use raft_kv::store::KvStore;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// Name of the packed checkpoint file.
+const CHECKPOINT: &str = "kv.redb.packed";
+const SNAPSHOT: &str = "snapshot.bin";
+
+/// The membership of a version: with all that the version has.
+fn membership_of(version: Version) -> Membership {
+    let first = membership("a:1").upgraded(Version(1));
+    if version == Version(1) {
+        return first;
+    }
+    let survivor = first.recovered(NodeId(1), first.members()[&NodeId(1)].clone());
+    let node = NodeId(2);
+    let added = survivor.changed(&[Change::Add { node, address: "b:1".into(), promote: true }]);
+    let bound = added.unwrap().bound(NodeId(1), Incarnation(7)).bound(node, Incarnation(300));
+    let changes = [
+        Change::Promote { node },
+        Change::Prioritize { node, priority: 9 },
+        Change::Remove { node: NodeId(1) },
+    ];
+    bound.changed(&changes).unwrap()
+}
+
+/// What is in the snapshots.
+fn fill(fed: &mut Fed, membership: Membership) {
+    fed.entry(Payload::Membership(membership));
+    let session = fed.open_session();
+    for n in 1..=5 {
+        let request = Some(RequestId { session, seq: n, unanswered_from: 2 });
+        let _ = fed.command(request, Action::Op(put_bytes(&format!("k{n}"), "value".into())));
+    }
+    fed.delete(one("k2"));
+    fed.put("k3", "again");
+}
+
+/// What the second checkpoint adds.
+fn fill_more(fed: &mut Fed) {
+    fed.op(put_bytes("large", vec![7; 100_000].into())).unwrap();
+    fed.delete(one("k4"));
+    fed.open_session();
+}
+
+fn folder(version: Version) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(version.to_string())
+}
+
+/// The version in the header of a checkpoint file, behind its checksum.
+fn version_of_file(path: &Path) -> u16 {
+    let database = Database::open(path).unwrap();
+    let meta = database.begin_read().unwrap().open_table(META).unwrap();
+    let row = meta.get("checkpoint").unwrap().unwrap();
+    u16::from_le_bytes(row.value()[8..10].try_into().unwrap())
+}
+
+/// The version of a snapshot, behind its magic.
+fn version_of_stream(bytes: &[u8]) -> u16 {
+    u16::from_le_bytes(bytes[8..10].try_into().unwrap())
+}
+
+/// Opens the checkpoint of `version`, which must hold what was written and nothing else, and goes
+/// on in it.
+fn a_checkpoint_is_read_and_written_on(version: Version) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    fs::write(&path, unpack(&fs::read(folder(version).join(CHECKPOINT)).unwrap())).unwrap();
+    assert_eq!(version_of_file(&path), version.0);
+    let mut expected = Fed::in_memory();
+    fill(&mut expected, membership_of(version));
+    fill_more(&mut expected);
+
+    let store = KvStore::open(&path).unwrap();
+    assert_eq!(store.applied(), expected.store.applied());
+    assert_eq!(store.summary(), expected.store.summary());
+    assert!(contents(&restored(&store).unwrap()) == contents(&expected.store));
+    let mut fed = Fed { store, log: expected.log };
+    assert_eq!((fed.value("k5"), fed.value("k4")), (Some("value".into()), None));
+
+    let session = RequestId { session: SessionId(2), seq: 3, unanswered_from: 2 };
+    let again = fed.command(Some(session), Action::Op(put_bytes("k3", "run twice".into())));
+    assert!(again.is_ok(), "the session remembers: {again:?}");
+    assert_eq!(fed.value("k3"), Some("again".into()));
+    fed.put("later", "1");
+    fed.entry(Payload::Membership(membership_of(Version::CURRENT)));
+    fed.checkpoint();
+    fed.put("later", "2");
+    let fed = fed.crash(&path);
+    assert_eq!(fed.store.summary(), replayed(&fed.log).summary());
+    let checkpointed = replayed(&fed.log[..fed.log.len() - 1]);
+    assert!(contents(&restored(&fed.store).unwrap()) == contents(&checkpointed));
+    drop(fed);
+    assert_eq!(version_of_file(&path), Version::CURRENT.0);
+}
+
+/// What every later version must read, and what this one must still write. It pins the records, the
+/// session rows, the header, the frames and, in the header, the state hash.
+fn a_snapshot_is_read_and_written(version: Version) {
+    let fixture = fs::read(folder(version).join(SNAPSHOT)).unwrap();
+    assert_eq!(version_of_stream(&fixture), version.0);
+    let mut fed = Fed::in_memory();
+    fill(&mut fed, membership_of(version));
+    assert!(contents(&fed.store) == fixture, "the bytes of a snapshot have changed");
+    let mut store = KvStore::in_memory();
+    store.restore(snapshot_of(&fed.store.applied(), &fixture)).unwrap();
+    assert_eq!(store.applied().membership, membership_of(version));
+    assert_eq!(store.summary(), fed.store.summary());
+    let summary = (store.summary().revision, store.summary().keys);
+    assert_eq!(summary, (Revision(7), 3));
+}
+
+#[test]
+fn version_1_is_read_and_written() {
+    a_checkpoint_is_read_and_written_on(Version(1));
+    a_snapshot_is_read_and_written(Version(1));
+}
+
+#[test]
+fn version_2_is_read_and_written() {
+    a_checkpoint_is_read_and_written_on(Version(2));
+    a_snapshot_is_read_and_written(Version(2));
+}
+
+#[test]
+fn fixtures_are_made_on_request() {
+    let Some(folder) = env::var_os("MAKE_FIXTURES") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut fed = Fed::at(&path);
+    fill(&mut fed, membership_of(Version::CURRENT));
+    fed.checkpoint();
+    let snapshot = bytes_of(fed.store.snapshot().unwrap()).1;
+    fill_more(&mut fed);
+    fed.checkpoint();
+    drop(fed);
+    let folder = Path::new(&folder);
+    fs::write(folder.join(SNAPSHOT), snapshot).unwrap();
+    fs::write(folder.join(CHECKPOINT), pack(&fs::read(&path).unwrap())).unwrap();
+}
+
+#[test]
+fn a_membership_is_kept_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, other_path] = ["a", "b"].map(|name| directory.path().join(name));
+    let joint = membership_of(Version(2));
+    assert!(joint.is_joint() && joint.epoch() == 1 && joint.priority(NodeId(2)) == 9);
+    assert_ne!(joint.left().members().len(), joint.members().len(), "a member leaves");
+    let mut fed = Fed::at(&path);
+    fed.put("a", "1");
+    fed.entry(Payload::Membership(joint.clone()));
+    assert_eq!(fed.store.applied().membership, joint);
+    assert_eq!(fed.checkpoint().membership, joint);
+    fed.entry(Payload::Noop);
+    let fed = fed.crash(&path);
+    assert_eq!(fed.store.applied().membership, joint);
+    let snapshot = fed.store.snapshot().unwrap();
+    assert_eq!(snapshot.meta.membership, joint);
+    let mut other = KvStore::open(&other_path).unwrap();
+    other.restore(snapshot).unwrap();
+    assert_eq!(other.applied().membership, joint);
+    drop(other);
+    let mut other = Fed { store: KvStore::open(&other_path).unwrap(), log: fed.log[..2].to_vec() };
+    assert_eq!(other.store.applied().membership, joint);
+    assert_eq!(restored(&other.store).unwrap().applied().membership, joint);
+    // The state hash covers it, and it goes on from there.
+    other.entry(Payload::Noop);
+    assert_eq!(other.hash(), fed.hash());
+    other.entry(Payload::Membership(joint.left()));
+    assert_eq!(other.checkpoint().membership, joint.left());
+}
+
+#[test]
+fn the_version_is_that_of_the_membership() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut fed = Fed::at(&path);
+    fed.put("a", "1");
+    for (version, membership) in [
+        (1, Membership::default()),
+        (1, membership_of(Version(1))),
+        (2, membership_of(Version(2))),
+        (2, membership_of(Version(2)).left()),
+    ] {
+        fed.entry(Payload::Membership(membership));
+        fed.checkpoint();
+        let stream = bytes_of(fed.store.snapshot().unwrap()).1;
+        assert_eq!(version_of_stream(&stream), version);
+        assert_eq!(version_of_stream(&contents(&replayed(&fed.log))), version);
+        let other = directory.path().join(format!("restored-{}", fed.log.len()));
+        KvStore::open(&other).unwrap().restore(fed.store.snapshot().unwrap()).unwrap();
+        assert_eq!(version_of_file(&other), version);
+        let Fed { store, log } = fed;
+        drop(store);
+        assert_eq!(version_of_file(&path), version);
+        fed = Fed { store: KvStore::open(&path).unwrap(), log };
+    }
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut fed = Fed::at(&path);
+    fill(&mut fed, membership_of(Version::CURRENT));
+    fed.checkpoint();
+    drop(fed);
+    let newer = Version::CURRENT.0 + 1;
+    // What follows its version only that version knows.
+    let body = [&newer.to_le_bytes()[..], &[0xff; 40]].concat();
+    let row = [&xxhash_rust::xxh3::xxh3_64(&body).to_le_bytes()[..], &body].concat();
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("checkpoint", &row[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let Err(error) = KvStore::open(&path) else { panic!("it was opened") };
+    assert!(matches!(error, StorageError::Format(_)), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("kv.redb: written by a newer version"), "{text}");
+    assert!(text.contains(&format!("version {newer}, this one reads up to 2")), "{text}");
+    let database = Database::open(&path).unwrap();
+    let meta = database.begin_read().unwrap().open_table(META).unwrap();
+    assert!(meta.get("checkpoint").unwrap().unwrap().value() == row);
+    assert_eq!(meta.iter().unwrap().count(), 1);
+}
