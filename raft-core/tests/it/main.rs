@@ -3,6 +3,7 @@
 mod codec;
 mod mechanisms;
 mod node;
+mod paper;
 mod random;
 mod scripts;
 mod tidy;
