@@ -4,6 +4,7 @@ mod codec;
 mod mechanisms;
 mod node;
 mod paper;
+mod partitions;
 mod random;
 mod scripts;
 mod tidy;
