@@ -1,0 +1,5 @@
+mod mechanisms;
+mod paper;
+mod partitions;
+mod scripts;
+mod tidy;
