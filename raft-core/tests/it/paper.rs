@@ -4,7 +4,9 @@
 //! `Alone` is one node, to which the test plays the network, the disk and the other nodes; what
 //! takes several nodes is shown on a `Cluster`, whose checkers watch every step.
 
+mod beyond;
 mod figure_2;
+mod section_6;
 mod thesis;
 
 use bytes::Bytes;
@@ -54,17 +56,22 @@ struct Alone {
     writes: VecDeque<Write>,
     /// Handed to the state machine, in order.
     applied: Vec<LogId>,
+    /// The snapshot the state machine is to become.
+    restoring: Option<SnapshotMeta>,
     reads: Vec<(ReadId, Index)>,
 }
 
 impl Alone {
     /// With such a log, as index and term of its entries from 1 on, and in that term.
     fn new(log: &[(u64, u64)], term: u64) -> Self {
-        let hard_state = HardState { term: Term(term), vote: None };
-        // Another random timeout for every seed. Wait until an earlier run's promises are void, and
-        // no longer than the shortest timeout.
+        Self::start(&loaded(log, HardState { term: Term(term), vote: None }))
+    }
+
+    /// From such a disk, and so long ago that what an earlier run promised is void.
+    fn start(disk: &Loaded) -> Self {
+        // Another random timeout for every seed.
         let mut nodes = (0..).map(|seed| {
-            let mut node = Self::load(loaded(log, hard_state), seed);
+            let mut node = Self::load(disk.clone(), seed);
             node.tick(ELECTION_MIN);
             node.sent.clear();
             node
@@ -76,7 +83,7 @@ impl Alone {
         let raft = Raft::new(config(N1), loaded, SnapshotMeta::default(), seed);
         let raft = raft.expect("the configuration makes sense, and the log is whole");
         let (sent, writes, applied) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { raft, sent, writes, applied, reads: Vec::new() }
+        Self { raft, sent, writes, applied, restoring: None, reads: Vec::new() }
     }
 
     /// Elected in the term after `term`, with the entry of its own term on its disk, and on
@@ -116,8 +123,10 @@ impl Alone {
         self.writes.extend(output.write);
         self.reads.extend(output.reads);
         for apply in output.apply {
-            let Apply::Entries(run) = apply else { continue };
-            self.applied.extend(run.entries().iter().map(|entry| entry.id));
+            match apply {
+                Apply::Entries(run) => self.applied.extend(run.entries().iter().map(|x| x.id)),
+                Apply::Restore(meta) => self.restoring = Some(meta),
+            }
         }
         result
     }

@@ -110,7 +110,7 @@ fn figure_2_state_match_index_begins_at_0_and_only_rises() {
 
 // AppendEntries, what the receiver does.
 
-/// 1. An append of an older term is refused.
+/// Rule 1: An append of an older term is refused.
 #[test]
 fn figure_2_append_entries_1_refuses_a_stale_term() {
     let mut node = Alone::new(&[(1, 1)], 3);
@@ -123,7 +123,7 @@ fn figure_2_append_entries_1_refuses_a_stale_term() {
     assert_eq!(node.raft.leader(), None);
 }
 
-/// 2. An append is refused unless the log holds the entry before it, of the same term.
+/// Rule 2: An append is refused unless the log holds the entry before it, of the same term.
 #[test]
 fn figure_2_append_entries_2_refuses_what_does_not_follow() {
     let mut node = Alone::new(&[(1, 1), (2, 1)], 2);
@@ -136,7 +136,7 @@ fn figure_2_append_entries_2_refuses_what_does_not_follow() {
     assert_eq!(node.log(), ids(&[(1, 1), (2, 1)]));
 }
 
-/// 3. An entry that conflicts with a new one, of the same index but another term, is deleted, and
+/// Rule 3: An entry that conflicts with a new one, of the same index but another term, is deleted, and
 /// all that follow it. One that does not conflict is not.
 #[test]
 fn figure_2_append_entries_3_deletes_what_conflicts() {
@@ -147,7 +147,7 @@ fn figure_2_append_entries_3_deletes_what_conflicts() {
     assert_eq!(node.log(), ids(&[(1, 1), (2, 1), (3, 2)]));
 }
 
-/// 4. Entries that are not in the log yet are appended, and only those.
+/// Rule 4: Entries that are not in the log yet are appended, and only those.
 #[test]
 fn figure_2_append_entries_4_appends_what_is_new() {
     let mut node = Alone::new(&[(1, 1), (2, 1)], 1);
@@ -161,7 +161,7 @@ fn figure_2_append_entries_4_appends_what_is_new() {
     assert!(node.writes.is_empty());
 }
 
-/// 5. The commit index follows the leader's, but not beyond the last entry the message vouches for.
+/// Rule 5: The commit index follows the leader's, but not beyond the last entry the message vouches for.
 #[test]
 fn figure_2_append_entries_5_commits_up_to_the_last_new_entry() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1)], 2);
@@ -176,7 +176,7 @@ fn figure_2_append_entries_5_commits_up_to_the_last_new_entry() {
 
 // RequestVote, what the receiver does.
 
-/// 1. A candidate of an older term is refused.
+/// Rule 1: A candidate of an older term is refused.
 #[test]
 fn figure_2_request_vote_1_refuses_a_stale_term() {
     let mut node = Alone::new(&[(1, 1)], 3);
@@ -186,7 +186,7 @@ fn figure_2_request_vote_1_refuses_a_stale_term() {
     assert_eq!(node.status().vote, None);
 }
 
-/// 2. The vote is granted if it is free or was this candidate's already ...
+/// Rule 2: The vote is granted if it is free or was this candidate's already ...
 #[test]
 fn figure_2_request_vote_2_grants_one_candidate_a_term() {
     let mut node = Alone::new(&[(1, 1)], 1);
@@ -197,7 +197,7 @@ fn figure_2_request_vote_2_grants_one_candidate_a_term() {
     }
 }
 
-/// 2. ... and the candidate's log is at least as up-to-date: a later last term, or the same and as
+/// Rule 2: ... and the candidate's log is at least as up-to-date: a later last term, or the same and as
 /// long (§5.4.1).
 #[test]
 fn figure_2_request_vote_2_grants_an_up_to_date_log() {
@@ -219,7 +219,7 @@ fn figure_2_request_vote_2_grants_an_up_to_date_log() {
 
 // Rules for servers: all servers.
 
-/// 1. While the commit index is beyond `lastApplied`, the next entry is applied.
+/// Rule 1: While the commit index is beyond `lastApplied`, the next entry is applied.
 #[test]
 fn figure_2_all_servers_1_apply_what_is_committed() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1)], 1);
@@ -228,7 +228,7 @@ fn figure_2_all_servers_1_apply_what_is_committed() {
     assert_eq!(node.applied, ids(&[(1, 1), (2, 1)]));
 }
 
-/// 2. A newer term, in a request or in an answer, is adopted, and makes its receiver a follower.
+/// Rule 2: A newer term, in a request or in an answer, is adopted, and makes its receiver a follower.
 /// (But see thesis §4.2.3: a vote request is not, while a leader lives.)
 #[test]
 fn figure_2_all_servers_2_follow_a_newer_term() {
@@ -254,7 +254,7 @@ fn figure_2_all_servers_2_follow_a_newer_term() {
 
 // Rules for servers: followers.
 
-/// 1. A follower answers candidates and leaders.
+/// Rule 1: A follower answers candidates and leaders.
 #[test]
 fn figure_2_followers_1_answer_candidates_and_leaders() {
     let mut node = Alone::new(&[(1, 1)], 1);
@@ -270,7 +270,7 @@ fn figure_2_followers_1_answer_candidates_and_leaders() {
     assert_eq!(node.sent(), answers);
 }
 
-/// 2. A follower campaigns when an election timeout passes in which no leader of the term was heard
+/// Rule 2: A follower campaigns when an election timeout passes in which no leader of the term was heard
 /// and no vote granted.
 #[test]
 fn figure_2_followers_2_campaign_when_nothing_is_heard() {
@@ -290,7 +290,7 @@ fn figure_2_followers_2_campaign_when_nothing_is_heard() {
     }
 }
 
-/// 2. Neither a stale leader nor a candidate that gets no vote puts a campaign off.
+/// Rule 2: Neither a stale leader nor a candidate that gets no vote puts a campaign off.
 #[test]
 fn figure_2_followers_2_only_a_leader_or_a_vote_puts_a_campaign_off() {
     let mut node = Alone::new(&[(1, 1)], 3);
@@ -317,7 +317,7 @@ fn candidate() -> Alone {
     node
 }
 
-/// 1. An election begins with a new term, the own vote, a new election timeout, and a request to
+/// Rule 1: An election begins with a new term, the own vote, a new election timeout, and a request to
 /// everyone.
 #[test]
 fn figure_2_candidates_1_begin_an_election() {
@@ -331,7 +331,7 @@ fn figure_2_candidates_1_begin_an_election() {
     assert_eq!(node.sent(), NOTHING);
 }
 
-/// 2. Votes of a majority make a leader.
+/// Rule 2: Votes of a majority make a leader.
 #[test]
 fn figure_2_candidates_2_lead_with_a_majority() {
     let mut node = candidate();
@@ -352,7 +352,7 @@ fn figure_2_candidates_2_lead_with_a_majority() {
     assert_eq!(refused.role(), "leader");
 }
 
-/// 3. A candidate that hears from the leader of its term follows it.
+/// Rule 3: A candidate that hears from the leader of its term follows it.
 #[test]
 fn figure_2_candidates_3_follow_a_new_leader() {
     let mut node = candidate();
@@ -365,7 +365,7 @@ fn figure_2_candidates_3_follow_a_new_leader() {
     assert_eq!(node.role(), "follower");
 }
 
-/// 4. When the election timeout passes without a result, a new election begins.
+/// Rule 4: When the election timeout passes without a result, a new election begins.
 #[test]
 fn figure_2_candidates_4_begin_anew_after_a_timeout() {
     let mut node = candidate();
@@ -378,7 +378,7 @@ fn figure_2_candidates_4_begin_anew_after_a_timeout() {
 
 // Rules for servers: leaders.
 
-/// 1. A new leader sends everyone an empty append at once, and again whenever it is idle, so that
+/// Rule 1: A new leader sends everyone an empty append at once, and again whenever it is idle, so that
 /// nobody's election timeout passes.
 #[test]
 fn figure_2_leaders_1_send_heartbeats() {
@@ -406,7 +406,7 @@ fn figure_2_leaders_1_send_heartbeats() {
     assert_eq!((cluster.leader(), raft(&cluster, N1).term()), (Some(N1), term));
 }
 
-/// 2. A command is appended to the leader's log, and done once it is applied.
+/// Rule 2: A command is appended to the leader's log, and done once it is applied.
 #[test]
 fn figure_2_leaders_2_append_commands() {
     let mut node = Alone::established(&[(1, 1)], 1);
@@ -419,7 +419,7 @@ fn figure_2_leaders_2_append_commands() {
     assert!(node.applied.contains(&id));
 }
 
-/// 3. A follower is sent the entries from its `nextIndex` on.
+/// Rule 3: A follower is sent the entries from its `nextIndex` on.
 #[test]
 fn figure_2_leaders_3_send_entries_from_next_index() {
     let mut node = Alone::leader(&[(1, 1), (2, 1)], 1);
@@ -433,7 +433,7 @@ fn figure_2_leaders_3_send_entries_from_next_index() {
     assert!(sent.contains(&"n3 AppendEntries prev=1@1 [2@1 3@2] commit=0".into()), "{sent:?}");
 }
 
-/// 3. If that succeeds, `nextIndex` and `matchIndex` of the follower move on.
+/// Rule 3: If that succeeds, `nextIndex` and `matchIndex` of the follower move on.
 #[test]
 fn figure_2_leaders_3_success_moves_on() {
     let mut node = Alone::established(&[(1, 1)], 1);
@@ -446,7 +446,7 @@ fn figure_2_leaders_3_success_moves_on() {
     assert_eq!(node.progress(N3).0, 2);
 }
 
-/// 3. If it fails because the logs differ, `nextIndex` goes back and the leader tries again. It
+/// Rule 3: If it fails because the logs differ, `nextIndex` goes back and the leader tries again. It
 /// goes back to where the logs can agree, as the paper proposes (§5.3).
 #[test]
 fn figure_2_leaders_3_failure_goes_back() {
@@ -462,7 +462,7 @@ fn figure_2_leaders_3_failure_goes_back() {
     assert_eq!(node.sent(), NOTHING);
 }
 
-/// 4. What a majority has is committed, if it is of the leader's own term (§5.3, §5.4.2).
+/// Rule 4: What a majority has is committed, if it is of the leader's own term (§5.3, §5.4.2).
 #[test]
 fn figure_2_leaders_4_commit_what_a_majority_has() {
     let mut node = Alone::leader(&[(1, 1), (2, 1)], 1);
