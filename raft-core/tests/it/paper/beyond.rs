@@ -37,8 +37,8 @@ fn figure_13_install_snapshot_6_keeps_what_follows() {
     assert_eq!(node.applied, ids(&[(1, 1), (2, 1)]));
 }
 
-/// Rules 7 and 8: Otherwise the log is discarded and the state machine becomes what the snapshot holds. It
-/// is acknowledged once both are durable.
+/// Rules 7 and 8: Otherwise the log is discarded and the state machine becomes what the snapshot
+/// holds. It is acknowledged once both are durable.
 #[test]
 fn figure_13_install_snapshot_7_8_replace_log_and_state() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1)], 2);

@@ -136,8 +136,8 @@ fn figure_2_append_entries_2_refuses_what_does_not_follow() {
     assert_eq!(node.log(), ids(&[(1, 1), (2, 1)]));
 }
 
-/// Rule 3: An entry that conflicts with a new one, of the same index but another term, is deleted, and
-/// all that follow it. One that does not conflict is not.
+/// Rule 3: An entry that conflicts with a new one, of the same index but another term, is deleted,
+/// and all that follow it. One that does not conflict is not.
 #[test]
 fn figure_2_append_entries_3_deletes_what_conflicts() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1), (4, 1)], 2);
@@ -161,7 +161,8 @@ fn figure_2_append_entries_4_appends_what_is_new() {
     assert!(node.writes.is_empty());
 }
 
-/// Rule 5: The commit index follows the leader's, but not beyond the last entry the message vouches for.
+/// Rule 5: The commit index follows the leader's, but not beyond the last entry the message vouches
+/// for.
 #[test]
 fn figure_2_append_entries_5_commits_up_to_the_last_new_entry() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1)], 2);
@@ -197,8 +198,8 @@ fn figure_2_request_vote_2_grants_one_candidate_a_term() {
     }
 }
 
-/// Rule 2: ... and the candidate's log is at least as up-to-date: a later last term, or the same and as
-/// long (§5.4.1).
+/// Rule 2: ... and the candidate's log is at least as up-to-date: a later last term, or the same
+/// and as long (§5.4.1).
 #[test]
 fn figure_2_request_vote_2_grants_an_up_to_date_log() {
     let cases = [
@@ -228,8 +229,8 @@ fn figure_2_all_servers_1_apply_what_is_committed() {
     assert_eq!(node.applied, ids(&[(1, 1), (2, 1)]));
 }
 
-/// Rule 2: A newer term, in a request or in an answer, is adopted, and makes its receiver a follower.
-/// (But see thesis §4.2.3: a vote request is not, while a leader lives.)
+/// Rule 2: A newer term, in a request or in an answer, is adopted, and makes its receiver a
+/// follower. (But see thesis §4.2.3: a vote request is not, while a leader lives.)
 #[test]
 fn figure_2_all_servers_2_follow_a_newer_term() {
     let mut follower = Alone::new(&[(1, 1)], 1);
@@ -270,8 +271,8 @@ fn figure_2_followers_1_answer_candidates_and_leaders() {
     assert_eq!(node.sent(), answers);
 }
 
-/// Rule 2: A follower campaigns when an election timeout passes in which no leader of the term was heard
-/// and no vote granted.
+/// Rule 2: A follower campaigns when an election timeout passes in which no leader of the term was
+/// heard and no vote granted.
 #[test]
 fn figure_2_followers_2_campaign_when_nothing_is_heard() {
     let mut lonely = Alone::new(&[(1, 1)], 1);
@@ -317,8 +318,8 @@ fn candidate() -> Alone {
     node
 }
 
-/// Rule 1: An election begins with a new term, the own vote, a new election timeout, and a request to
-/// everyone.
+/// Rule 1: An election begins with a new term, the own vote, a new election timeout, and a request
+/// to everyone.
 #[test]
 fn figure_2_candidates_1_begin_an_election() {
     let mut node = candidate();
@@ -378,8 +379,8 @@ fn figure_2_candidates_4_begin_anew_after_a_timeout() {
 
 // Rules for servers: leaders.
 
-/// Rule 1: A new leader sends everyone an empty append at once, and again whenever it is idle, so that
-/// nobody's election timeout passes.
+/// Rule 1: A new leader sends everyone an empty append at once, and again whenever it is idle, so
+/// that nobody's election timeout passes.
 #[test]
 fn figure_2_leaders_1_send_heartbeats() {
     let mut node = candidate();
@@ -446,8 +447,8 @@ fn figure_2_leaders_3_success_moves_on() {
     assert_eq!(node.progress(N3).0, 2);
 }
 
-/// Rule 3: If it fails because the logs differ, `nextIndex` goes back and the leader tries again. It
-/// goes back to where the logs can agree, as the paper proposes (§5.3).
+/// Rule 3: If it fails because the logs differ, `nextIndex` goes back and the leader tries again.
+/// It goes back to where the logs can agree, as the paper proposes (§5.3).
 #[test]
 fn figure_2_leaders_3_failure_goes_back() {
     let mut node = Alone::leader(&[(1, 1), (2, 1), (3, 2), (4, 2)], 3);
