@@ -5,6 +5,8 @@ mod mechanisms;
 mod node;
 mod paper;
 mod partitions;
+mod protocol;
 mod random;
+mod references;
 mod scripts;
 mod tidy;
