@@ -1,5 +1,0 @@
-mod mechanisms;
-mod paper;
-mod partitions;
-mod scripts;
-mod tidy;
