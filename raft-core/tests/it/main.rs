@@ -3,6 +3,10 @@
 mod codec;
 mod mechanisms;
 mod node;
+mod paper;
+mod partitions;
+mod protocol;
 mod random;
+mod references;
 mod scripts;
 mod tidy;

@@ -46,6 +46,7 @@ scripts! {
     append_ack_is_durable
     append_conflict_back_off
     append_late_and_doubled
+    append_lost_in_full_window
     append_message_limit
     append_pipeline
     append_prev_below_boundary
@@ -54,18 +55,25 @@ scripts! {
     append_truncate
     append_window
     append_window_bytes
+    commit_after_its_leader
     commit_figure_8
     commit_leader_disk
     commit_needs_quorum
     compaction_trailing
     compaction_trailing_entries
+    compaction_waits_for_snapshot
+    election_candidate_steps_down
     election_check_quorum
+    election_clock_jumps
     election_crash_before_vote_is_durable
     election_higher_term_deposes
+    election_leader_hears_nobody
     election_leader_stickiness
+    election_longer_log_lower_term
     election_one_vote_a_term
     election_pre_vote_isolated
     election_priority
+    election_rejoin_with_higher_term
     election_request_waits_for_own_vote
     election_restarted_leader
     election_restoring_node_votes
@@ -73,6 +81,7 @@ scripts! {
     election_single_node
     election_split_vote
     election_up_to_date
+    election_vote_kept_within_a_term
     formation
     formation_crash_of_the_founder
     formation_hello_to_an_earlier_life
@@ -101,19 +110,24 @@ scripts! {
     read_follower
     read_leader
     read_old_ack_not_counted
+    read_paused_leader
     read_retry_has_new_id
     read_stale_leader
     read_waits_for_own_term
+    restart_after_truncation
+    restart_applies_nothing_twice
     restart_recovers
     snapshot_crash_before_reset
     snapshot_failed
     snapshot_keeps_suffix
     snapshot_lagging_follower
     snapshot_of_a_deposed_leader
+    snapshot_older_after_newer
     snapshot_stale_and_doubled
     transfer
     transfer_catches_up_first
     transfer_disk_stalled
+    transfer_late_request
     transfer_not_if_all_disks_stall
     transfer_times_out
     transfer_to_priority
