@@ -5,7 +5,8 @@
 
 use crate::config::Limits;
 use crate::error::{ProtocolError, close, printable};
-use crate::frame::{self, Frame, FrameReader, Purpose};
+use crate::frame::{self, Frame, FrameReader};
+use crate::hello::{Hello, Purpose};
 use crate::peer::{Dialled, SMALL_FRAME, dial};
 use crate::shared::Shared;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -223,10 +224,11 @@ async fn within<T>(
 /// Receives one snapshot and delivers it.
 pub(crate) async fn receive(
     shared: Arc<Shared>,
-    from: NodeId,
+    hello: Hello,
     recv: RecvStream,
     mut send: SendStream,
 ) -> Result<(), ProtocolError> {
+    let from = hello.identity.node;
     let mut reader = FrameReader::new(recv, CHUNK_BYTES);
     let received = take(&shared, &mut reader).await;
     let mut reply = BytesMut::new();
@@ -239,7 +241,7 @@ pub(crate) async fn receive(
     if let Ok(Received { inbox, term, snapshot }) = received {
         shared.counters.snapshots_received();
         tracing::info!(peer = %from, last = %snapshot.meta.last, "snapshot received");
-        inbox.receive_snapshot(from, term, snapshot);
+        inbox.receive_snapshot(from, hello.sender(), term, snapshot);
     } else if let Err(error) = received {
         tracing::warn!(peer = %from, %error, "snapshot refused");
         if !matches!(error, ProtocolError::Lost(_)) {

@@ -2,7 +2,9 @@
 
 mod hostile;
 mod kit;
+mod lives;
 mod messages;
 mod requests;
 mod security;
 mod snapshots;
+mod versions;
