@@ -234,7 +234,11 @@ async fn serve_streams(
                 let (send, recv) = stream?;
                 let shared = Arc::clone(shared);
                 if hello.purpose == Purpose::Snapshots {
-                    streams.spawn(snapshot::receive(shared, hello, recv, send));
+                    let spoken = remote_end.spoken;
+                    // A task that outlives the connection: it puts aside what has arrived.
+                    let task = snapshot::receive(shared, hello, spoken, recv, send);
+                    let task = tokio::spawn(task);
+                    streams.spawn(async { task.await.unwrap_or(Ok(())) });
                 } else {
                     let connection = connection.clone();
                     let in_flight = in_flight.clone();

@@ -118,12 +118,17 @@ pub struct Limits {
     pub snapshot_bytes_per_second: u64,
     /// Largest incoming snapshot. Default 64 GiB.
     pub snapshot_bytes_max: u64,
-    /// Snapshots coming in at once. Default 2.
+    /// Files of incoming snapshots at once: those coming in, those whose connection broke, and
+    /// those not read to the end yet. Default 2; further ones are put off.
     pub snapshots_in_max: usize,
-    /// Snapshots going out at once. Default 4.
+    /// Snapshots going out at once. Default 2; further ones wait in order, at most one for each
+    /// peer and group.
     pub snapshots_out_max: usize,
     /// A snapshot that makes no progress for this long is given up. Default 30 s.
     pub snapshot_stall: Duration,
+    /// The part that has arrived of a snapshot whose connection broke is kept for its sender to go
+    /// on for this long, unless the room is needed. Default 60 s.
+    pub snapshot_kept: Duration,
 }
 
 impl Default for Limits {
@@ -152,8 +157,9 @@ impl Default for Limits {
             snapshot_bytes_per_second: 100_000_000,
             snapshot_bytes_max: 64 << 30,
             snapshots_in_max: 2,
-            snapshots_out_max: 4,
+            snapshots_out_max: 2,
             snapshot_stall: Duration::from_secs(30),
+            snapshot_kept: Duration::from_secs(60),
         }
     }
 }

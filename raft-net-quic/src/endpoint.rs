@@ -90,6 +90,7 @@ impl QuicTransport {
         );
         let shared = Arc::new(shared);
         shared.runtime.spawn(accept::accept(Arc::clone(&shared), endpoint));
+        shared.runtime.spawn(snapshot::sweep(Arc::clone(&shared.incoming)));
         Ok(Self { owner: Arc::new(Owner { shared, local_addr, socket: weak }) })
     }
 
@@ -155,7 +156,7 @@ impl Transport for QuicTransport {
 
     fn send(&self, group: GroupId, envelope: Envelope) {
         let shared = &self.owner.shared;
-        match shared.peer(envelope.to) {
+        match shared.peer_for(group, &envelope) {
             Some(peer) if peer.send(group, envelope) => shared.counters.messages_sent(),
             _ => shared.counters.messages_dropped(),
         }

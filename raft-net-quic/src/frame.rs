@@ -34,6 +34,13 @@ pub(crate) const END: u8 = 9;
 /// The snapshot arrived whole and was handed over.
 pub(crate) const RECEIVED: u8 = 10;
 
+/// Head of a snapshot that can be continued over another stream.
+pub(crate) const OFFER: u8 = 11;
+/// How much of an offered snapshot is there.
+pub(crate) const PROGRESS: u8 = 12;
+/// An offered snapshot cannot be taken at present.
+pub(crate) const BUSY: u8 = 13;
+
 /// Body of [`OPEN`]: the stream carries appends.
 pub(crate) const STREAM_BULK: u8 = 1;
 /// Body of [`OPEN`]: the stream carries forwarded requests.

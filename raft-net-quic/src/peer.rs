@@ -174,11 +174,9 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
         if at_once {
             continue;
         }
-        // Half to all of the pause, so that nodes do not try in step; a try that itself took long
-        // is followed by the next at once.
-        let jittered = pause / 2 + (pause / 2).mul_f64(tls::random() as f64 / u64::MAX as f64);
+        // A try that itself took long is followed by the next at once.
         tokio::select! {
-            () = tokio::time::sleep_until(begin + jittered) => {
+            () = tokio::time::sleep_until(begin + jittered(pause)) => {
                 pause = (pause * 2).min(shared.limits().backoff_max);
             }
             () = peer.heard.notified() => {}
@@ -188,6 +186,11 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
         }
     }
     peer.disconnected("it is no member any more");
+}
+
+/// Half to all of a pause, so that nodes do not try in step.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    pause / 2 + (pause / 2).mul_f64(tls::random() as f64 / u64::MAX as f64)
 }
 
 /// One connection from dial to loss; returns why it is lost.

@@ -6,9 +6,11 @@ use crate::config::Limits;
 use crate::error::close;
 use crate::hello::{Hello, Purpose};
 use crate::peer::{self, Peer};
+use crate::snapshot::Incoming;
 use quinn::{Connection, Endpoint, VarInt};
+use raft_core::raft::Envelope;
 use raft_core::transport::{Inbox, Service};
-use raft_core::types::{GroupId, Identity, Incarnation, NodeId, Version};
+use raft_core::types::{GroupId, Identity, Incarnation, NodeId, Term, Version};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) identity: watch::Sender<Option<Identity>>,
     tables: Mutex<Tables>,
     pub(crate) counters: Recorder,
-    pub(crate) snapshots_in: Arc<Semaphore>,
+    pub(crate) incoming: Arc<Incoming>,
     pub(crate) snapshots_out: Arc<Semaphore>,
 }
 
@@ -44,6 +46,8 @@ struct Tables {
     learned: HashSet<NodeId>,
     /// Connections of nodes to this one. Only those with a certificate of the cluster get here.
     accepted: Vec<Accepted>,
+    /// The latest term in which this node has sent anything: its own is no earlier one.
+    terms: HashMap<GroupId, Term>,
     /// Snapshots on their way out.
     sending: HashSet<(GroupId, NodeId)>,
     /// What was last told about a remote address that was refused.
@@ -99,15 +103,15 @@ impl Shared {
     ) -> Self {
         Self {
             version,
-            runtime,
             snapshot_dir,
             peer_config,
             endpoint: Mutex::new(Some(endpoint)),
             identity: watch::Sender::new(None),
             tables: Mutex::default(),
             counters: Recorder::default(),
-            snapshots_in: Arc::new(Semaphore::new(limits.snapshots_in_max)),
-            snapshots_out: Arc::new(Semaphore::new(limits.snapshots_out_max)),
+            incoming: Arc::new(Incoming::new(&limits, runtime.clone())),
+            snapshots_out: Arc::new(Semaphore::new(limits.snapshots_out_max.max(1))),
+            runtime,
             limits,
         }
     }
@@ -132,11 +136,16 @@ impl Shared {
             peer.set_address(None);
         }
         *tables = Tables::default();
+        drop(tables);
+        self.incoming.close();
         endpoint
     }
 
     pub(crate) fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
-        self.tables().inboxes.insert(group, inbox);
+        let mut tables = self.tables();
+        tables.inboxes.insert(group, inbox);
+        tables.terms.remove(&group);
+        drop(tables);
         self.identity.send_if_modified(|current| {
             let changed = *current != Some(identity);
             if changed && let Some(earlier) = current {
@@ -271,6 +280,19 @@ impl Shared {
         }
     }
 
+    /// The peer that a message goes to, whose term is noted.
+    pub(crate) fn peer_for(&self, group: GroupId, envelope: &Envelope) -> Option<Arc<Peer>> {
+        let mut tables = self.tables();
+        let latest = tables.terms.entry(group).or_default();
+        *latest = envelope.term.max(*latest);
+        tables.peers.get(&envelope.to).cloned()
+    }
+
+    /// Whether this node is in a later term than `term`, as far as it has said.
+    pub(crate) fn is_over(&self, group: GroupId, term: Term) -> bool {
+        self.tables().terms.get(&group).is_some_and(|latest| *latest > term)
+    }
+
     /// Marks a snapshot as being sent. False if one is on its way already.
     pub(crate) fn begin_snapshot(&self, group: GroupId, to: NodeId) -> bool {
         self.tables().sending.insert((group, to))
@@ -345,4 +367,8 @@ counters! {
     snapshots_sent,
     /// Snapshots received whole.
     snapshots_received,
+    /// Streams of outgoing snapshots that broke and were not given up.
+    snapshots_interrupted,
+    /// Streams of outgoing snapshots that went on with what was there already.
+    snapshots_resumed,
 }

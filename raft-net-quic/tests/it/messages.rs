@@ -6,9 +6,7 @@ use crate::kit::{
 use bytes::Bytes;
 use raft_core::raft::{AppendOutcome, Message, ReadRequestId};
 use raft_core::transport::Transport;
-use raft_core::types::{
-    GroupId, Identity, Incarnation, Index, LogId, NodeId, Payload, SnapshotMeta,
-};
+use raft_core::types::{GroupId, Incarnation, Index, LogId, NodeId, Payload, SnapshotMeta};
 use raft_net_quic::Link;
 use std::time::Duration;
 

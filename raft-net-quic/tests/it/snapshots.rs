@@ -4,6 +4,7 @@ use crate::kit::{Authority, CLUSTER, Event, GROUP, TestNode, cluster, introduce,
 use raft_core::transport::Transport;
 use raft_core::types::{Incarnation, LogId, NodeId, Sender, Term, Version};
 use std::io::{self, Read};
+use std::time::Duration;
 
 fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|i| (i * 31 % 253) as u8).collect()
@@ -115,7 +116,12 @@ async fn a_second_one_to_the_same_peer_is_refused() {
 
 #[tokio::test]
 async fn a_receiver_that_goes_away_is_noticed() {
-    let nodes = cluster(&Authority::new(), 2).await;
+    let authority = Authority::new();
+    let first = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.limits.snapshot_stall = Duration::from_millis(300);
+    });
+    let nodes = [first, TestNode::start(&authority, 2)];
+    introduce(&nodes).await;
     nodes[0].transport.send_snapshot(GROUP, NodeId(2), Term(3), snapshot(io::repeat(1)));
     while nodes[1].files() == 0 {
         tokio::task::yield_now().await;
