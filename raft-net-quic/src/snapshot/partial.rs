@@ -35,7 +35,7 @@ pub(super) struct Origin {
 pub(super) struct Partial {
     pub(super) origin: Origin,
     pub(super) length: u64,
-    checksum: Xxh3Default,
+    checksum: Box<Xxh3Default>,
     file: NamedTempFile,
     room: OwnedSemaphorePermit,
 }
@@ -49,7 +49,7 @@ impl Partial {
     ) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         let file = builder.prefix(PREFIX).suffix(SUFFIX).tempfile_in(directory)?;
-        Ok(Self { origin, length: 0, checksum: Xxh3Default::new(), file, room })
+        Ok(Self { origin, length: 0, checksum: Box::default(), file, room })
     }
 
     /// Appends. Blocks. After an error the part is good for nothing.

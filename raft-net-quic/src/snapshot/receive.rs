@@ -149,7 +149,7 @@ impl Stream<'_> {
             Ok(end) => end,
             Err(refusal) => {
                 match refusal {
-                    Broken(_) if self.resumable => claim.keep(partial),
+                    Broken(_) if self.resumable && partial.length > 0 => claim.keep(partial),
                     _ => discard(partial).await,
                 }
                 return Err(refusal);

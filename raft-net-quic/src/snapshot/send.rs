@@ -171,29 +171,43 @@ impl Transfer {
         Ok(())
     }
 
-    /// Writes head, chunks and end, and waits until the receiver has the snapshot.
+    /// One stream. The receiver is told if no other will continue it.
     async fn stream(
         &mut self,
         shared: &Arc<Shared>,
         connection: &Connection,
         resumable: bool,
     ) -> Result<(), Failure> {
-        let stall = shared.limits().snapshot_stall;
         let (mut send, recv) = connection.open_bi().await.map_err(ProtocolError::from)?;
         let mut reply = FrameReader::new(recv, SMALL_FRAME);
+        let result = self.carry(shared, &mut send, &mut reply, resumable).await;
+        if let Err(GivenUp(reason)) = &result {
+            abandon(shared, &mut send, resumable, reason).await;
+        }
+        result
+    }
+
+    /// Writes head, chunks and end, and waits until the receiver has the snapshot.
+    async fn carry(
+        &mut self,
+        shared: &Shared,
+        send: &mut SendStream,
+        reply: &mut FrameReader,
+        resumable: bool,
+    ) -> Result<(), Failure> {
+        let stall = shared.limits().snapshot_stall;
         let mut head = self.head.clone();
         head.transfer = head.transfer.filter(|_| resumable);
         let mut frame = BytesMut::new();
         head.encode(&mut frame);
         send.write_chunk(frame.freeze()).await.map_err(ProtocolError::from)?;
         if resumable {
-            match within(stall, word(&mut reply)).await? {
+            let word = within(stall, word(reply)).await?;
+            self.answered = true;
+            match word {
                 Word::Received => return Ok(()),
                 Word::Progress(offset) => self.resume(shared, offset)?,
-                Word::Later(reason) => {
-                    self.answered = true;
-                    return Err(Broken(reason));
-                }
+                Word::Later(reason) => return Err(Broken(reason)),
                 Word::Refused(reason) => return Err(GivenUp(reason)),
             }
         } else if !self.source.is_fresh() {
@@ -201,16 +215,12 @@ impl Transfer {
         }
         let arrived = self.arrived.clone();
         let mut acknowledged = arrived.subscribe();
-        let mut words = pin!(listen(&mut reply, &arrived));
-        let written = tokio::select! {
-            told = &mut words => told.and(Err(GivenUp("snapshot reply: it came early".into()))),
-            written = self.write(shared, &mut send, resumable) => written,
-        };
-        if let Err(failure) = written {
-            if let GivenUp(reason) = &failure {
-                abandon(shared, &mut send, resumable, reason).await;
+        let mut words = pin!(listen(reply, &arrived));
+        tokio::select! {
+            told = &mut words => {
+                return told.and_then(|()| Err(GivenUp("the peer has it before its end".into())));
             }
-            return Err(failure);
+            written = self.write(shared, send, resumable) => written?,
         }
         loop {
             tokio::select! {
@@ -223,7 +233,6 @@ impl Transfer {
 
     /// Goes on where the receiver is.
     fn resume(&mut self, shared: &Shared, offset: u64) -> Result<(), Failure> {
-        self.answered = true;
         if !self.source.rewind(offset) {
             let text = format!("the peer has lost what it had: it is at {offset}");
             return Err(GivenUp(text));

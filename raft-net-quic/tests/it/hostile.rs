@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 /// A frame by the book.
-fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut frame = (body.len() as u32 + 1).to_le_bytes().to_vec();
     frame.push(kind);
     frame.extend_from_slice(body);
@@ -19,7 +19,7 @@ fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// A hello of a node that speaks versions 1 and 2, or of a client.
-fn hello(purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
+pub(crate) fn hello(purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
     hello_in((if purpose == 2 { 1 } else { 2 }, 1), purpose, cluster, node, to)
 }
 
@@ -36,7 +36,7 @@ fn hello_in(versions: (u16, u16), purpose: u8, cluster: u64, node: u64, to: u64)
 }
 
 /// Connects as node 9, or as a client, and says nothing yet.
-async fn dial(authority: &Authority, node: &TestNode, alpn: &[u8]) -> Connection {
+pub(crate) async fn dial(authority: &Authority, node: &TestNode, alpn: &[u8]) -> Connection {
     let Credentials { ca, chain, key } = authority.node(9);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca[0].clone()).unwrap();
@@ -79,7 +79,7 @@ fn hello_of(node: &TestNode) -> Vec<u8> {
     expected
 }
 
-async fn closed(connection: &Connection) -> (u64, String) {
+pub(crate) async fn closed(connection: &Connection) -> (u64, String) {
     match connection.closed().await {
         ConnectionError::ApplicationClosed(closed) => {
             let reason = String::from_utf8(closed.reason.to_vec()).unwrap();
