@@ -5,7 +5,8 @@
 //! else happens.
 
 use crate::error::{ProtocolError, close, describe};
-use crate::frame::{self, Frame, FrameReader, Hello, NOBODY, Purpose};
+use crate::frame::{self, Frame, FrameReader};
+use crate::hello::{Hello, NOBODY, Protocol, Purpose};
 use crate::peer::SMALL_FRAME;
 use crate::request::{self, InFlight};
 use crate::shared::Shared;
@@ -14,7 +15,7 @@ use bytes::BytesMut;
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use raft_core::codec::decode_envelope;
 use raft_core::transport::Caller;
-use raft_core::types::{Identity, NodeId};
+use raft_core::types::{Identity, NodeId, Version};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -68,21 +69,25 @@ async fn serve(
         Ok(greeted) => greeted,
         Err(_) => Err(Refusal(close::TIMEOUT, "no hello in time".into())),
     };
-    let (hello, mut reader, mut send) = match greeted {
+    let (remote_end, mut reader, mut send) = match greeted {
         Ok(greeted) => greeted,
         Err(refusal) => return refuse(&shared, &connection, &refusal),
     };
     drop(handshake);
+    let hello = remote_end.hello;
     let result = match hello.purpose {
         Purpose::Messages | Purpose::Snapshots => {
-            serve_peer(&shared, &connection, hello, reader, &mut send).await
+            if let Err(text) = shared.accepted(&hello, &connection) {
+                return refuse(&shared, &connection, &Refusal(close::CROWDED, text));
+            }
+            serve_peer(&shared, &connection, remote_end, reader, &mut send).await
         }
         Purpose::Client => {
             let Ok(_permit) = clients.try_acquire_owned() else {
                 let refusal = Refusal(close::CROWDED, "too many clients are connected".into());
                 return refuse(&shared, &connection, &refusal);
             };
-            match welcome(&shared, hello.purpose, &mut send).await {
+            match welcome(&shared, remote_end, &mut send).await {
                 Ok(()) => serve_client(&shared, &connection, &mut reader, &mut send).await,
                 Err(error) => Err(error),
             }
@@ -106,16 +111,24 @@ fn refuse(shared: &Shared, connection: &Connection, refusal: &Refusal) {
     connection.close(VarInt::from_u32(*code), reason.as_bytes());
 }
 
+/// Who is at the other end of a connection, as checked.
+#[derive(Clone, Copy)]
+struct RemoteEnd {
+    protocol: Protocol,
+    hello: Hello,
+    /// The version that both speak.
+    spoken: Version,
+}
+
 /// Reads the hello and checks it against certificate, ALPN and this node's own identity.
 async fn greet(
     shared: &Shared,
     connection: &Connection,
-) -> Result<(Hello, FrameReader, SendStream), Refusal> {
-    let is_peer = match tls::protocol(connection).as_deref() {
-        Some(tls::ALPN_PEER) => true,
-        Some(tls::ALPN_CLIENT) => false,
-        _ => return Err(Refusal(close::PROTOCOL, "unknown protocol".into())),
+) -> Result<(RemoteEnd, FrameReader, SendStream), Refusal> {
+    let Some(protocol) = tls::protocol(connection) else {
+        return Err(Refusal(close::PROTOCOL, "unknown protocol".into()));
     };
+    let is_peer = protocol != Protocol::Client;
     let presented = tls::presented(connection);
     if is_peer && presented.is_none() {
         return Err(Refusal(close::CERTIFICATE, "a node must present a certificate".into()));
@@ -123,20 +136,21 @@ async fn greet(
     let (send, recv) = connection.accept_bi().await.map_err(ProtocolError::from)?;
     let mut reader = FrameReader::new(recv, SMALL_FRAME);
     let frame = reader.next().await?.ok_or(ProtocolError::Truncated)?;
-    let hello = Hello::decode(frame)?;
+    let hello = Hello::decode(frame, protocol)?;
     if is_peer == (hello.purpose == Purpose::Client) {
         return Err(Refusal(close::PROTOCOL, "the hello does not fit the protocol".into()));
     }
+    let mut spoken = Version::OLDEST;
     if is_peer {
         let chain = presented.unwrap_or_default();
         let me = shared.identity.borrow().ok_or_else(|| {
             Refusal(close::NOT_READY, "the node is starting and serves no group yet".into())
         })?;
         check_peer(me, hello, &chain)?;
-        // Last: only who is what it claims to be is remembered.
-        shared.meet(hello.identity).map_err(|text| Refusal(close::NODE, text))?;
+        let common = hello.spoken(me.node, shared.version);
+        spoken = common.map_err(|text| Refusal(close::VERSION, text))?;
     }
-    Ok((hello, reader, send))
+    Ok((RemoteEnd { protocol, hello, spoken }, reader, send))
 }
 
 fn check_peer(
@@ -166,32 +180,32 @@ fn check_peer(
 
 async fn welcome(
     shared: &Shared,
-    purpose: Purpose,
+    remote_end: RemoteEnd,
     send: &mut SendStream,
 ) -> Result<(), ProtocolError> {
     let identity = shared.identity.borrow().unwrap_or(NOBODY);
+    let hello = Hello::new(remote_end.hello.purpose, identity, NodeId(0), shared.version);
     let mut frame = BytesMut::new();
-    Hello { purpose, identity, to: NodeId(0) }.encode(&mut frame);
+    hello.encode(remote_end.protocol, &mut frame);
     Ok(send.write_all(&frame).await?)
 }
 
 async fn serve_peer(
     shared: &Arc<Shared>,
     connection: &Connection,
-    hello: Hello,
+    remote_end: RemoteEnd,
     reader: FrameReader,
     send: &mut SendStream,
 ) -> Result<(), ProtocolError> {
-    let peer = hello.identity.node;
+    let hello = remote_end.hello;
     let mut identity = shared.identity.subscribe();
-    shared.accepted(hello.purpose, hello.identity, connection);
     let served = tokio::select! {
-        result = serve_streams(shared, connection, hello, reader, send) => result,
+        result = serve_streams(shared, connection, remote_end, reader, send) => result,
         _ = identity.wait_for(|me| me.is_none_or(|me| me.cluster != hello.identity.cluster)) => {
             Err(ProtocolError::Lost("this node's identity changed".into()))
         }
     };
-    shared.left(hello.purpose, peer, connection);
+    shared.left(&hello, connection);
     served
 }
 
@@ -199,11 +213,12 @@ async fn serve_peer(
 async fn serve_streams(
     shared: &Arc<Shared>,
     connection: &Connection,
-    hello: Hello,
+    remote_end: RemoteEnd,
     reader: FrameReader,
     send: &mut SendStream,
 ) -> Result<(), ProtocolError> {
-    welcome(shared, hello.purpose, send).await?;
+    welcome(shared, remote_end, send).await?;
+    let hello = remote_end.hello;
     let peer = hello.identity.node;
     let in_flight = InFlight::new(shared.limits());
     let mut streams: JoinSet<Result<(), ProtocolError>> = JoinSet::new();
@@ -219,7 +234,11 @@ async fn serve_streams(
                 let (send, recv) = stream?;
                 let shared = Arc::clone(shared);
                 if hello.purpose == Purpose::Snapshots {
-                    streams.spawn(snapshot::receive(shared, peer, recv, send));
+                    let spoken = remote_end.spoken;
+                    // A task that outlives the connection: it puts aside what has arrived.
+                    let task = snapshot::receive(shared, hello, spoken, recv, send);
+                    let task = tokio::spawn(task);
+                    streams.spawn(async { task.await.unwrap_or(Ok(())) });
                 } else {
                     let connection = connection.clone();
                     let in_flight = in_flight.clone();
@@ -283,7 +302,7 @@ async fn read_messages(
 ) -> Result<(), ProtocolError> {
     reader.limit(shared.limits().message_bytes_max);
     reader.hurry(shared.limits().frame_timeout);
-    let peer = hello.identity.node;
+    let (peer, sender) = (hello.identity.node, hello.sender());
     loop {
         // Looked up once per batch: almost always all messages are of one group.
         let mut inbox = None;
@@ -291,7 +310,7 @@ async fn read_messages(
             if kind != frame::MESSAGE {
                 return Err(ProtocolError::Kind(kind));
             }
-            let decoded = decode_envelope(&body);
+            let decoded = decode_envelope(&body, sender);
             let (group, envelope) = decoded.map_err(|_| ProtocolError::Malformed("message"))?;
             let me = shared.identity.borrow().map(|me| me.node);
             if envelope.from != peer || Some(envelope.to) != me {

@@ -1,7 +1,7 @@
 //! Configuration: credentials, limits, and what each limit defends against.
 
 use crate::error::CredentialsError;
-use raft_core::types::GroupId;
+use raft_core::types::{GroupId, Version};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
@@ -21,6 +21,9 @@ pub struct QuicConfig {
     /// Directory of incoming snapshots until the state machine has read them. It is made if
     /// missing, and what an earlier process left there is removed.
     pub snapshot_dir: PathBuf,
+    /// The newest version spoken with other nodes, as one that was not upgraded yet would. Default
+    /// and most: [`Version::CURRENT`]; least: [`Version::OLDEST`].
+    pub version: Version,
     /// Bounds of everything a remote end can make grow.
     pub limits: Limits,
 }
@@ -28,8 +31,14 @@ pub struct QuicConfig {
 impl QuicConfig {
     /// A configuration with default limits, in which clients need no certificate.
     pub fn new(listen: SocketAddr, credentials: Credentials, snapshot_dir: PathBuf) -> Self {
-        let limits = Limits::default();
-        Self { listen, credentials, require_client_certificate: false, snapshot_dir, limits }
+        Self {
+            listen,
+            credentials,
+            require_client_certificate: false,
+            snapshot_dir,
+            version: Version::CURRENT,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -80,6 +89,13 @@ pub struct Limits {
     pub request_bytes_in_flight_max: usize,
     /// Client connections. Default 4096; further ones are refused.
     pub clients_max: usize,
+    /// Connections of nodes that are in no group's peers (yet). Default 64; further ones are
+    /// refused.
+    pub strangers_max: usize,
+    /// Lives of one node connected at once, each by one connection for messages: its data
+    /// directory was wiped and the earlier connection is not gone yet, or a second process holds
+    /// its certificate. Default 4; further ones are refused.
+    pub lives_max: usize,
     /// TLS handshakes under way. Default 512; from half of it on, addresses must prove that they
     /// exist before anything is computed for them.
     pub handshakes_max: usize,
@@ -102,12 +118,17 @@ pub struct Limits {
     pub snapshot_bytes_per_second: u64,
     /// Largest incoming snapshot. Default 64 GiB.
     pub snapshot_bytes_max: u64,
-    /// Snapshots coming in at once. Default 2.
+    /// Files of incoming snapshots at once: those coming in, those whose connection broke, and
+    /// those not read to the end yet. Default 2; further ones are put off.
     pub snapshots_in_max: usize,
-    /// Snapshots going out at once. Default 4.
+    /// Snapshots going out at once. Default 2; further ones wait in order, at most one for each
+    /// peer and group.
     pub snapshots_out_max: usize,
     /// A snapshot that makes no progress for this long is given up. Default 30 s.
     pub snapshot_stall: Duration,
+    /// The part that has arrived of a snapshot whose connection broke is kept for its sender to go
+    /// on for this long, unless the room is needed. Default 60 s.
+    pub snapshot_kept: Duration,
 }
 
 impl Default for Limits {
@@ -124,6 +145,8 @@ impl Default for Limits {
             requests_in_flight_max: 4096,
             request_bytes_in_flight_max: 64 * MIB,
             clients_max: 4096,
+            strangers_max: 64,
+            lives_max: 4,
             handshakes_max: 512,
             hello_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(30),
@@ -134,8 +157,9 @@ impl Default for Limits {
             snapshot_bytes_per_second: 100_000_000,
             snapshot_bytes_max: 64 << 30,
             snapshots_in_max: 2,
-            snapshots_out_max: 4,
+            snapshots_out_max: 2,
             snapshot_stall: Duration::from_secs(30),
+            snapshot_kept: Duration::from_secs(60),
         }
     }
 }

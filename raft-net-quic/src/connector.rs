@@ -3,14 +3,15 @@
 use crate::config::{ClientCredentials, ConnectorConfig};
 use crate::endpoint::bind_socket;
 use crate::error::{BindError, ProtocolError, close, describe};
-use crate::frame::{FrameReader, Hello, NOBODY, Purpose};
+use crate::frame::FrameReader;
+use crate::hello::{Hello, NOBODY, Purpose};
 use crate::peer::{connect, no_answer, resolve};
 use crate::request::Calls;
 use crate::tls::{self, ANY_NODE};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, EndpointConfig, SendStream, TokioRuntime, VarInt};
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector};
-use raft_core::types::{GroupId, NodeId};
+use raft_core::types::{GroupId, NodeId, Version};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -78,7 +79,7 @@ impl Shared {
     }
 
     async fn connect(&self, address: &str) -> Result<Arc<dyn Channel>, CallError> {
-        let hello = Hello { purpose: Purpose::Client, identity: NOBODY, to: NodeId(0) };
+        let hello = Hello::new(Purpose::Client, NOBODY, NodeId(0), Version::OLDEST);
         let limit = self.config.connect_timeout;
         let mut reason = String::new();
         // Of all addresses of the name: another one may lead to the right node.

@@ -14,7 +14,7 @@ use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime};
 use raft_core::raft::Envelope;
 use raft_core::state_machine::Snapshot;
 use raft_core::transport::{BoxFuture, CallError, Inbox, Peers, Service, Transport};
-use raft_core::types::{GroupId, Identity, Incarnation, NodeId, Term};
+use raft_core::types::{GroupId, Identity, NodeId, Term, Version};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -56,9 +56,14 @@ impl QuicTransport {
     /// See [`BindError`].
     pub fn bind(config: QuicConfig) -> Result<Self, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let limits = config.limits.within_frames();
-        let server = tls::server(&config.credentials, config.require_client_certificate, &limits)?;
-        let peer_config = tls::peer(&config.credentials, &limits)?;
+        let (version, limits) = (config.version, config.limits.within_frames());
+        if !(Version::OLDEST..=Version::CURRENT).contains(&version) {
+            return Err(BindError::Version(version));
+        }
+        let credentials = &config.credentials;
+        let require = config.require_client_certificate;
+        let server = tls::server(credentials, require, version, &limits)?;
+        let peer_config = tls::peer(credentials, version, &limits)?;
         snapshot::prepare(&config.snapshot_dir).map_err(|source| BindError::SnapshotDir {
             path: config.snapshot_dir.clone(),
             source,
@@ -72,10 +77,11 @@ impl QuicTransport {
         let tokio = Arc::new(TokioRuntime);
         let socket = tokio.wrap_udp_socket(socket).map_err(failed)?;
         let weak = Arc::downgrade(&socket);
-        let settings = tls::endpoint(&config.credentials.key);
+        let settings = tls::endpoint(&credentials.key);
         let endpoint = Endpoint::new_with_abstract_socket(settings, Some(server), socket, tokio)
             .map_err(failed)?;
         let shared = Shared::new(
+            version,
             limits,
             runtime,
             config.snapshot_dir.clone(),
@@ -84,6 +90,7 @@ impl QuicTransport {
         );
         let shared = Arc::new(shared);
         shared.runtime.spawn(accept::accept(Arc::clone(&shared), endpoint));
+        shared.runtime.spawn(snapshot::sweep(Arc::clone(&shared.incoming)));
         Ok(Self { owner: Arc::new(Owner { shared, local_addr, socket: weak }) })
     }
 
@@ -97,12 +104,6 @@ impl QuicTransport {
     /// are dropped where they are.
     pub fn serve(&self, group: GroupId, service: Arc<dyn Service>) {
         self.owner.shared.set_service(group, service);
-    }
-
-    /// The life of a peer as it said when it connected to this node; `None` while it is not
-    /// connected.
-    pub fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
-        self.owner.shared.incarnation(node)
     }
 
     /// Follows whether this node's connection to a peer stands; `None` if the peer is not known.
@@ -155,7 +156,7 @@ impl Transport for QuicTransport {
 
     fn send(&self, group: GroupId, envelope: Envelope) {
         let shared = &self.owner.shared;
-        match shared.peer(envelope.to) {
+        match shared.peer_for(group, &envelope) {
             Some(peer) if peer.send(group, envelope) => shared.counters.messages_sent(),
             _ => shared.counters.messages_dropped(),
         }
@@ -164,6 +165,10 @@ impl Transport for QuicTransport {
     fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot) {
         let shared = Arc::clone(&self.owner.shared);
         self.owner.shared.runtime.spawn(snapshot::send(shared, group, to, term, snapshot));
+    }
+
+    fn round_trip(&self, _group: GroupId, peer: NodeId) -> Option<Duration> {
+        self.owner.shared.peer(peer)?.round_trip()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong, in words for those who run a cluster.
 
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+use raft_core::types::Version;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -64,6 +65,10 @@ pub enum BindError {
     /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The version asked for is none that this release speaks.
+    #[error("version {0} is not spoken: {oldest} to {newest} are", oldest = Version::OLDEST,
+        newest = Version::CURRENT)]
+    Version(Version),
     /// Not called inside a tokio runtime.
     #[error("a tokio runtime is needed")]
     NoRuntime,
@@ -75,7 +80,7 @@ pub(crate) mod close {
     pub(crate) const DONE: u32 = 0;
     /// The same node connected anew.
     pub(crate) const REPLACED: u32 = 1;
-    /// Other protocol version.
+    /// No version in common.
     pub(crate) const VERSION: u32 = 2;
     /// Other cluster.
     pub(crate) const CLUSTER: u32 = 3;
@@ -87,7 +92,7 @@ pub(crate) mod close {
     pub(crate) const NOT_READY: u32 = 6;
     /// Malformed or unexpected frames.
     pub(crate) const PROTOCOL: u32 = 7;
-    /// Too many clients.
+    /// Too many clients, or connections of nodes.
     pub(crate) const CROWDED: u32 = 8;
     /// No hello in time.
     pub(crate) const TIMEOUT: u32 = 9;
@@ -104,11 +109,8 @@ pub(crate) enum ProtocolError {
     Kind(u8),
     #[error("stream ended within a frame")]
     Truncated,
-    #[error(
-        "protocol version {}.{} met version {}.{}: run the same release on all nodes",
-        theirs.0, theirs.1, ours.0, ours.1
-    )]
-    Version { ours: (u16, u16), theirs: (u16, u16) },
+    #[error("a hello of version {0}.{1} where 1.1 was settled")]
+    Version(u16, u16),
     #[error("{0}")]
     Forged(String),
     /// Not the remote end's doing: the connection or the stream is gone.
@@ -120,7 +122,7 @@ impl ProtocolError {
     /// The close code that tells the remote end.
     pub(crate) const fn code(&self) -> u32 {
         match self {
-            Self::Version { .. } => close::VERSION,
+            Self::Version(..) => close::VERSION,
             _ => close::PROTOCOL,
         }
     }

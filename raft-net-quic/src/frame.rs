@@ -6,12 +6,9 @@
 use crate::error::ProtocolError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::RecvStream;
-use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId};
+use raft_core::types::GroupId;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-
-/// Version of the frame layout; both ends of a connection must have the same.
-pub(crate) const VERSION: u16 = 1;
 
 /// Bytes of a frame before its body: length and kind.
 pub(crate) const HEADER: usize = 5;
@@ -37,80 +34,17 @@ pub(crate) const END: u8 = 9;
 /// The snapshot arrived whole and was handed over.
 pub(crate) const RECEIVED: u8 = 10;
 
+/// Head of a snapshot that can be continued over another stream.
+pub(crate) const OFFER: u8 = 11;
+/// How much of an offered snapshot is there.
+pub(crate) const PROGRESS: u8 = 12;
+/// An offered snapshot cannot be taken at present.
+pub(crate) const BUSY: u8 = 13;
+
 /// Body of [`OPEN`]: the stream carries appends.
 pub(crate) const STREAM_BULK: u8 = 1;
 /// Body of [`OPEN`]: the stream carries forwarded requests.
 pub(crate) const STREAM_REQUESTS: u8 = 2;
-
-/// What a connection is for, said in its [`HELLO`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Purpose {
-    /// Raft messages and forwarded requests of a peer.
-    Messages,
-    /// Snapshots of a peer.
-    Snapshots,
-    /// Requests of a client.
-    Client,
-}
-
-/// The body of [`HELLO`]. A client, and a node that serves no group yet, leave the identity 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Hello {
-    pub(crate) purpose: Purpose,
-    pub(crate) identity: Identity,
-    /// Whom the sender believes to talk to; 0 if it does not care.
-    pub(crate) to: NodeId,
-}
-
-pub(crate) const NOBODY: Identity =
-    Identity { cluster: ClusterId(0), node: NodeId(0), incarnation: Incarnation(0) };
-
-impl Hello {
-    const BYTES: usize = 2 + 2 + 1 + 4 * 8;
-
-    pub(crate) fn encode(&self, out: &mut BytesMut) {
-        put(out, HELLO, |out| {
-            out.put_u16_le(VERSION);
-            out.put_u16_le(raft_core::codec::VERSION);
-            out.put_u8(match self.purpose {
-                Purpose::Messages => 0,
-                Purpose::Snapshots => 1,
-                Purpose::Client => 2,
-            });
-            out.put_u64_le(self.identity.cluster.0);
-            out.put_u64_le(self.identity.node.0);
-            out.put_u64_le(self.to.0);
-            out.put_u64_le(self.identity.incarnation.0);
-        });
-    }
-
-    /// Reads a hello, versions first, so that any later layout is told by its version.
-    pub(crate) fn decode(frame: Frame) -> Result<Self, ProtocolError> {
-        let Frame { kind, mut body } = frame;
-        if kind != HELLO || body.len() < 4 {
-            return Err(ProtocolError::Malformed("hello"));
-        }
-        let theirs = (body.get_u16_le(), body.get_u16_le());
-        let ours = (VERSION, raft_core::codec::VERSION);
-        if theirs != ours {
-            return Err(ProtocolError::Version { ours, theirs });
-        }
-        if body.len() != Self::BYTES - 4 {
-            return Err(ProtocolError::Malformed("hello"));
-        }
-        let purpose = match body.get_u8() {
-            0 => Purpose::Messages,
-            1 => Purpose::Snapshots,
-            2 => Purpose::Client,
-            _ => return Err(ProtocolError::Malformed("hello")),
-        };
-        let cluster = ClusterId(body.get_u64_le());
-        let node = NodeId(body.get_u64_le());
-        let to = NodeId(body.get_u64_le());
-        let incarnation = Incarnation(body.get_u64_le());
-        Ok(Self { purpose, identity: Identity { cluster, node, incarnation }, to })
-    }
-}
 
 /// One frame as it arrived. The body shares the receive buffer.
 #[derive(Clone, Debug)]

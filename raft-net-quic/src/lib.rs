@@ -58,21 +58,41 @@
 //!
 //! # Who may talk to whom
 //!
-//! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`]) from clients
-//! ([`ALPN_CLIENT`]). Every node has a certificate of the cluster's authority with two DNS names:
+//! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`], [`ALPN_PEER_V1`]) from
+//! clients ([`ALPN_CLIENT`]). Every node has a certificate of the cluster's authority with two DNS names:
 //! [`server_name`] of its id and [`ANY_NODE`].
 //!
 //! - A node that dials node 3 demands the name of node 3; the node that accepts demands the name
 //!   of the node that the hello claims to come from. A client's certificate makes no node.
 //! - A client demands [`ANY_NODE`], as it knows addresses, not ids; whether it must present a
 //!   certificate itself is configured.
-//! - The hello carries protocol version, cluster, ids and incarnation. What does not match is
-//!   refused with a text that says so, which the dialling side reports.
-//! - Once a peer was met, on whichever side, its incarnation is remembered as long as the process
-//!   lives, and the same id with another one is let in no more, on either side: whoever lost its
-//!   data directory has forgotten its votes and what it acknowledged, and must not come back under
-//!   its old id as if nothing had happened. This is a guard, not a proof: a process that restarts
-//!   remembers nobody, until incarnations are bound to ids through the log.
+//! - The hello carries versions, cluster, ids and incarnation. What does not match is refused with
+//!   a text that says so, which the dialling side reports.
+//! - **Lives.** Any incarnation of a node is let in, on either side, as long as its certificate and
+//!   cluster match: which life counts is the group's to decide, who knows it through the log. Every
+//!   message and snapshot is delivered with the incarnation and version that the hello of its own
+//!   connection has told (`Sender`), so those of two lives are never mixed, even while both are
+//!   connected: a wiped node beside its former connection, or two processes with one certificate.
+//! - **Strangers.** A node that is not among the peers (yet) is let in the same way, up to a number.
+//!
+//! # Versions
+//!
+//! Two nodes speak the older one of their versions, if both know it, and what it lacks is not sent:
+//! a message that is newer than the peer is dropped, as if the network had lost it. Which version a
+//! node speaks at most is configured ([`QuicConfig::version`]).
+//!
+//! The code of version 1 takes no hello but its own, to the byte. So ALPN, which the TLS handshake
+//! settles before a hello is sent, and protects, tells which hello it will be: a node offers, and
+//! takes, first [`ALPN_PEER`] (`raft-peer/2`), then [`ALPN_PEER_V1`] (`raft-peer/1`). Where both
+//! know the former, both hellos tell the newest and the oldest version spoken, and no version to
+//! come needs another ALPN; a later version may append to the hello, which earlier ones skip. A
+//! node of version 1 knows the latter only, and sees nothing new: neither in the hello nor in what
+//! follows. Clients have their own ALPN and, so far, the hello of version 1.
+//!
+//! | version | adds |
+//! |---|---|
+//! | 1 | |
+//! | 2 | versions in the hello; snapshots that are acknowledged and continued; what `Message::since` says |
 //!
 //! # Connections and streams
 //!
@@ -102,8 +122,9 @@
 //! frame     length u32 (of what follows) | kind u8 | body
 //!
 //! kind  name      body
-//!    1  HELLO     version u16 = 1 | codec version u16 | purpose u8 | cluster u64 | node u64 |
-//!                 to u64 | incarnation u64
+//!    1  HELLO     versions 2 x u16 | purpose u8 | cluster u64 | node u64 | to u64 |
+//!                 incarnation u64
+//!                 versions: `raft-peer/2` newest and oldest that is spoken; otherwise 1 and 1.
 //!                 purpose: 0 messages, 1 snapshots, 2 client. First frame of a connection's first
 //!                 stream; answered with the other end's. A client sends 0 for all ids; `to` is 0
 //!                 in the answer.
@@ -111,18 +132,61 @@
 //!    3  MESSAGE   an envelope with its group (raft_core::codec)
 //!    4  REQUEST   id u64 | group u64 | request
 //!    5  REPLY     id u64 | reply
-//!    6  FAILURE   id u64 | may have run u8 | text. Instead of REPLY; for a snapshot, id is 0.
-//!    7  SNAPSHOT  group u64 | term u64 | meta (raft_core::codec). First frame of its stream.
+//!    6  FAILURE   id u64 | may have run u8 | text. Instead of REPLY. Of a snapshot, id is 0: from
+//!                 the receiver, 0 it is refused, 1 this stream is over and another may go on; from
+//!                 the sender, it is given up.
+//!    7  SNAPSHOT  group u64 | term u64 | meta (raft_core::codec). First frame of its stream where
+//!                 version 1 is spoken.
 //!    8  CHUNK     1 to 131 072 bytes of the snapshot
 //!    9  END       length u64 | XXH3-128 of all bytes u128
 //!   10  RECEIVED  empty: the snapshot arrived whole and was handed over
+//!   11  OFFER     transfer u64 | group u64 | term u64 | meta. First frame of its stream from
+//!                 version 2 on.
+//!   12  PROGRESS  bytes u64: how much of the offered snapshot is there
+//!   13  BUSY      text: it cannot be taken at present
 //! ```
 //!
 //! Connections are closed with an application code and a text: 0 done, 1 replaced by a newer
 //! connection of the same node, 2 version, 3 cluster, 4 not the node that was meant, 5 certificate,
-//! 6 not ready, 7 malformed or unexpected frames, 8 too many clients, 9 no hello in time.
+//! 6 not ready, 7 malformed or unexpected frames, 8 too many clients or connections of a node, 9 no
+//! hello in time.
 //!
-//! A change to any of this is a new `version`; both are told when versions differ.
+//! A change to any of this is a new version.
+//!
+//! # Snapshots
+//!
+//! One stream carries one snapshot, or the rest of one:
+//!
+//! ```text
+//! sender                         receiver
+//! OFFER transfer, term, meta ->
+//!                             <- PROGRESS 0, or what is there of this very transfer
+//! CHUNK ... (from there on)   ->
+//!                             <- PROGRESS, after each MiB written
+//! END length, checksum        ->
+//!                             <- RECEIVED, once length and checksum are right
+//! ```
+//!
+//! - **Continued**, not begun anew, when stream or connection break while both processes live. The
+//!   sender draws the transfer's number and keeps up to 8 MiB until they are acknowledged, so the
+//!   snapshot is read once, without going back; beyond that it waits. The receiver keeps the file
+//!   and its running checksum. The sender dials again, with the pauses of all connections, and
+//!   goes on where the receiver is. If that is nowhere the sender can go back to, as the receiver
+//!   has restarted or has removed the part, the transfer is given up.
+//! - **Never mixed.** A part is continued only by the same node, life, transfer, term and meta. One
+//!   stream at a time writes to it: a newer one of the same node and group takes its place. The
+//!   checksum is of the whole, over all streams.
+//! - **Handed over once.** A sender that missed the last word asks again and is told `RECEIVED`.
+//! - **Refused early** if its term is over: at either end, before and while it is sent, as far as
+//!   the node's own messages have told its term.
+//! - **Bounded**: see the limits below. Outgoing ones wait in order; incoming ones are put off with
+//!   `BUSY`, and the sender tries again. A part that waits to be continued yields its room.
+//! - **Reported once**: as handed over, or as given up, which is when it is refused, when its reader
+//!   fails, when the peer is no member any more, cannot be reached at first, or for too long.
+//! - With a peer of version 1 there is one try: `SNAPSHOT`, chunks and `END`, answered by `RECEIVED`
+//!   or `FAILURE`.
+//!
+//! Parts that are given up are removed; those of an earlier process are when the transport starts.
 //!
 //! # Limits
 //!
@@ -144,9 +208,14 @@
 //! | the rest of a message or request | 30 s | connection dropped |
 //! | silence | 5 s, keep-alives each second | connection gone |
 //! | tries to connect | every 50 ms to 2 s, with jitter | |
-//! | snapshots coming in | 2, each 64 GiB | refused |
-//! | snapshots going out | 4, one per peer and group, each 100 MB/s | reported as not sent |
+//! | connections of nodes that are no peers | 64 | refused |
+//! | lives of one node connected for messages | 4 | refused |
+//! | connections of one life for snapshots | 8 | refused |
+//! | files of snapshots coming in: on their way, broken off, not read yet | 2, each 64 GiB | put off |
+//! | snapshots going out | 2, each 100 MB/s | wait in order, one per peer and group |
+//! | unacknowledged bytes of a snapshot | 8 MiB | the sender waits |
 //! | a snapshot without progress | 30 s | given up |
+//! | a part that nobody continues | 60 s | removed |
 //!
 //! Lengths are checked before anything is allocated, and memory grows only with what has arrived.
 
@@ -156,6 +225,7 @@ mod connector;
 mod endpoint;
 mod error;
 mod frame;
+mod hello;
 mod peer;
 mod queue;
 mod request;
@@ -169,4 +239,4 @@ pub use endpoint::QuicTransport;
 pub use error::{BindError, CredentialsError};
 pub use peer::Link;
 pub use shared::Counters;
-pub use tls::{ALPN_CLIENT, ALPN_PEER, ANY_NODE, server_name};
+pub use tls::{ALPN_CLIENT, ALPN_PEER, ALPN_PEER_V1, ANY_NODE, server_name};

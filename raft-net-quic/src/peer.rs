@@ -5,7 +5,8 @@
 
 use crate::config::Limits;
 use crate::error::{NoConnection, ProtocolError, close, describe, printable};
-use crate::frame::{self, FrameReader, Hello, Purpose};
+use crate::frame::{self, FrameReader};
+use crate::hello::{Hello, Purpose};
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
 use crate::shared::Shared;
@@ -14,7 +15,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, Endpoint, SendStream, VarInt};
 use raft_core::raft::Envelope;
 use raft_core::transport::{BoxFuture, CallError};
-use raft_core::types::{GroupId, Identity, NodeId};
+use raft_core::types::{GroupId, Identity, NodeId, Version};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,8 +34,8 @@ pub(crate) struct Peer {
     control: Queue,
     bulk: Queue,
     link: watch::Sender<Link>,
-    /// Of the connection, while there is one.
-    calls: Mutex<Option<Arc<Calls>>>,
+    /// The connection, while there is one, and the calls that wait on it.
+    current: Mutex<Option<(Connection, Arc<Calls>)>>,
     /// The peer has connected to this node, so it lives.
     pub(crate) heard: Notify,
 }
@@ -65,7 +66,7 @@ impl Peer {
                 since: std::time::Instant::now(),
                 reason,
             }),
-            calls: Mutex::new(None),
+            current: Mutex::new(None),
             heard: Notify::new(),
         }
     }
@@ -93,7 +94,7 @@ impl Peer {
         group: GroupId,
         request: Bytes,
     ) -> BoxFuture<Result<Bytes, CallError>> {
-        if let Some(calls) = &*self.calls() {
+        if let Some((_, calls)) = &*self.current() {
             return calls.call(group, request);
         }
         let reason = match &*self.link.borrow() {
@@ -110,19 +111,24 @@ impl Peer {
         self.link.subscribe()
     }
 
-    fn connected(&self, calls: Arc<Calls>) {
-        *self.calls() = Some(calls);
-        self.control.set_open(true);
-        self.bulk.set_open(true);
+    /// How long a packet there and back takes at present; `None` while not connected.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.current().as_ref().map(|(connection, _)| connection.rtt())
+    }
+
+    fn connected(&self, connection: Connection, calls: Arc<Calls>, spoken: Version) {
+        *self.current() = Some((connection, calls));
+        self.control.set_open(Some(spoken));
+        self.bulk.set_open(Some(spoken));
         self.link.send_replace(Link::Connected);
     }
 
     /// Drops what waits; calls end. Returns whether the reason is news.
     fn disconnected(&self, reason: &str) -> bool {
-        self.control.set_open(false);
-        self.bulk.set_open(false);
-        let calls = self.calls().take();
-        if let Some(calls) = calls {
+        self.control.set_open(None);
+        self.bulk.set_open(None);
+        let current = self.current().take();
+        if let Some((_, calls)) = current {
             calls.close(reason);
         }
         self.link.send_if_modified(|link| {
@@ -136,8 +142,8 @@ impl Peer {
         })
     }
 
-    fn calls(&self) -> MutexGuard<'_, Option<Arc<Calls>>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn current(&self) -> MutexGuard<'_, Option<(Connection, Arc<Calls>)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,11 +174,9 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
         if at_once {
             continue;
         }
-        // Half to all of the pause, so that nodes do not try in step; a try that itself took long
-        // is followed by the next at once.
-        let jittered = pause / 2 + (pause / 2).mul_f64(tls::random() as f64 / u64::MAX as f64);
+        // A try that itself took long is followed by the next at once.
         tokio::select! {
-            () = tokio::time::sleep_until(begin + jittered) => {
+            () = tokio::time::sleep_until(begin + jittered(pause)) => {
                 pause = (pause * 2).min(shared.limits().backoff_max);
             }
             () = peer.heard.notified() => {}
@@ -182,6 +186,11 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>) {
         }
     }
     peer.disconnected("it is no member any more");
+}
+
+/// Half to all of a pause, so that nodes do not try in step.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    pause / 2 + (pause / 2).mul_f64(tls::random() as f64 / u64::MAX as f64)
 }
 
 /// One connection from dial to loss; returns why it is lost.
@@ -197,13 +206,14 @@ async fn session(
         Ok(dialled) => dialled,
         Err(reason) => return reason,
     };
-    let Dialled { connection, send, remote } = dialled;
-    let mut streams = match open_streams(shared, peer, &connection, send).await {
+    let Dialled { connection, send, remote, spoken } = dialled;
+    let mut streams = match open_streams(shared, peer, &connection, send, spoken).await {
         Ok(streams) => streams,
         Err(error) => return error.to_string(),
     };
     tracing::info!(
-        peer = %peer.node, address, incarnation = %remote.identity.incarnation, "peer connected"
+        peer = %peer.node, address, incarnation = %remote.identity.incarnation, %spoken,
+        "peer connected"
     );
     let ended = tokio::select! {
         error = connection.closed() => return describe(&error),
@@ -226,6 +236,7 @@ async fn open_streams(
     peer: &Arc<Peer>,
     connection: &Connection,
     mut control: SendStream,
+    spoken: Version,
 ) -> Result<JoinSet<String>, ProtocolError> {
     let calls = Calls::new(shared.limits());
     let mut bulk = connection.open_uni().await?;
@@ -247,7 +258,7 @@ async fn open_streams(
     let reader = Arc::clone(&calls);
     let large = connection.clone();
     streams.spawn(async move { reader.read_large(&large).await.to_string() });
-    peer.connected(calls);
+    peer.connected(connection.clone(), calls, spoken);
     Ok(streams)
 }
 
@@ -267,6 +278,8 @@ pub(crate) struct Dialled {
     /// The rest of the stream that carried the hello.
     pub(crate) send: SendStream,
     pub(crate) remote: Hello,
+    /// The version that both speak.
+    pub(crate) spoken: Version,
 }
 
 /// Connects to a node as a node. The error is one line that does not repeat who and where.
@@ -281,7 +294,7 @@ pub(crate) async fn dial(
     let config = &shared.peer_config;
     let limit = shared.limits().dial_timeout;
     let name = tls::server_name(node);
-    let hello = Hello { purpose, identity: me, to: node };
+    let hello = Hello::new(purpose, me, node, shared.version);
     let ipv6 = endpoint.local_addr().is_ok_and(|address| address.is_ipv6());
     let mut reason = String::from("its name has no IPv4 address, and this node listens on one");
     for address in resolve(address).await?.into_iter().filter(|to| ipv6 || to.is_ipv4()) {
@@ -290,24 +303,35 @@ pub(crate) async fn dial(
             Err(_) => reason = no_answer(limit),
             Ok(Err(error)) => reason = error.reason,
             Ok(Ok((connection, send, _, remote))) => {
-                let theirs = remote.identity;
-                let checked = if theirs.cluster == me.cluster && theirs.node == node {
-                    shared.meet(theirs)
-                } else {
-                    Err(format!(
-                        "it is node {} of cluster {}, not {node} of {}",
-                        theirs.node, theirs.cluster, me.cluster
-                    ))
+                let (code, error) = match check(&remote, node, me, shared.version) {
+                    Ok(spoken) => return Ok(Dialled { connection, send, remote, spoken }),
+                    Err(refused) => refused,
                 };
-                match checked {
-                    Ok(()) => return Ok(Dialled { connection, send, remote }),
-                    Err(error) => reason = error,
-                }
-                connection.close(VarInt::from_u32(close::NODE), reason.as_bytes());
+                reason = error;
+                connection.close(VarInt::from_u32(code), reason.as_bytes());
             }
         }
     }
     Err(reason)
+}
+
+/// Whether the hello of the other end is of the node that was meant, in any life; the version to
+/// speak with it, or the close code and text for it.
+fn check(
+    remote: &Hello,
+    node: NodeId,
+    me: Identity,
+    newest: Version,
+) -> Result<Version, (u32, String)> {
+    let theirs = remote.identity;
+    if (theirs.cluster, theirs.node) != (me.cluster, node) {
+        let text = format!(
+            "it is node {} of cluster {}, not {node} of {}",
+            theirs.node, theirs.cluster, me.cluster
+        );
+        return Err((close::NODE, text));
+    }
+    remote.spoken(me.node, newest).map_err(|text| (close::VERSION, text))
 }
 
 pub(crate) fn no_answer(limit: Duration) -> String {
@@ -332,14 +356,15 @@ pub(crate) async fn connect(
     let connecting = endpoint.connect_with(config, address, name);
     let connecting = connecting.map_err(|error| printable(error.to_string().as_bytes()))?;
     let connection = connecting.await?;
+    let protocol = tls::protocol(&connection).ok_or_else(|| "unknown protocol".to_owned())?;
     let greeting = async {
         let (mut send, recv) = connection.open_bi().await?;
         let mut frame = BytesMut::new();
-        hello.encode(&mut frame);
+        hello.encode(protocol, &mut frame);
         send.write_all(&frame).await?;
         let mut reader = FrameReader::new(recv, SMALL_FRAME);
         let frame = reader.next().await?.ok_or(ProtocolError::Truncated)?;
-        Ok::<_, ProtocolError>((send, reader, Hello::decode(frame)?))
+        Ok::<_, ProtocolError>((send, reader, Hello::decode(frame, protocol)?))
     };
     let greeting = greeting.await;
     match greeting {

@@ -9,7 +9,7 @@ use crate::frame;
 use bytes::BytesMut;
 use quinn::SendStream;
 use raft_core::raft::{Envelope, Message};
-use raft_core::types::GroupId;
+use raft_core::types::{GroupId, Version};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -27,7 +27,8 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    open: bool,
+    /// What the connected peer understands; `None` while it is not connected.
+    spoken: Option<Version>,
     messages: VecDeque<(GroupId, Envelope)>,
     bytes: usize,
 }
@@ -43,18 +44,24 @@ impl Queue {
         }
     }
 
-    /// Starts or stops taking messages; what waits is dropped.
-    pub(crate) fn set_open(&self, open: bool) {
-        *self.lock() = State { open, ..State::default() };
+    /// Starts to take messages of versions up to `spoken`, or stops; what waits is dropped.
+    pub(crate) fn set_open(&self, spoken: Option<Version>) {
+        *self.lock() = State { spoken, ..State::default() };
     }
 
     /// Queues a message. False if it was dropped. An empty queue takes one of any size.
     pub(crate) fn push(&self, group: GroupId, envelope: Envelope) -> bool {
-        let size = size(&envelope);
+        let (size, since) = (size(&envelope), envelope.message.since());
         let mut state = self.lock();
+        let Some(spoken) = state.spoken else { return false };
+        if since > spoken {
+            drop(state);
+            tracing::debug!(to = %envelope.to, %since, %spoken, "message not understood there");
+            return false;
+        }
         let full = state.messages.len() >= self.messages_max
             || (state.bytes + size > self.bytes_max && !state.messages.is_empty());
-        if !state.open || full {
+        if full {
             return false;
         }
         state.bytes += size;

@@ -4,11 +4,13 @@
 
 use crate::config::Limits;
 use crate::error::close;
-use crate::frame::Purpose;
+use crate::hello::{Hello, Purpose};
 use crate::peer::{self, Peer};
+use crate::snapshot::Incoming;
 use quinn::{Connection, Endpoint, VarInt};
+use raft_core::raft::Envelope;
 use raft_core::transport::{Inbox, Service};
-use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId};
+use raft_core::types::{GroupId, Identity, Incarnation, NodeId, Term, Version};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) struct Shared {
+    /// The newest version this node speaks.
+    pub(crate) version: Version,
     limits: Limits,
     pub(crate) runtime: Handle,
     pub(crate) snapshot_dir: PathBuf,
@@ -28,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) identity: watch::Sender<Option<Identity>>,
     tables: Mutex<Tables>,
     pub(crate) counters: Recorder,
-    pub(crate) snapshots_in: Arc<Semaphore>,
+    pub(crate) incoming: Arc<Incoming>,
     pub(crate) snapshots_out: Arc<Semaphore>,
 }
 
@@ -40,19 +44,57 @@ struct Tables {
     peers: HashMap<NodeId, Arc<Peer>>,
     /// Those of `peers` that nobody named: they connected, and are known as long as they do.
     learned: HashSet<NodeId>,
-    /// The connection last accepted from each peer, with the peer's incarnation.
-    accepted: HashMap<(NodeId, Purpose), (Connection, Incarnation)>,
-    /// The incarnation in which each peer was first met. Kept as long as the process lives; only
-    /// nodes with a certificate of the cluster get here.
-    met: HashMap<(ClusterId, NodeId), Incarnation>,
+    /// Connections of nodes to this one. Only those with a certificate of the cluster get here.
+    accepted: Vec<Accepted>,
+    /// The latest term in which this node has sent anything: its own is no earlier one.
+    terms: HashMap<GroupId, Term>,
     /// Snapshots on their way out.
     sending: HashSet<(GroupId, NodeId)>,
     /// What was last told about a remote address that was refused.
     refusals: HashMap<SocketAddr, String>,
 }
 
+/// A connection that a node made to this one.
+struct Accepted {
+    node: NodeId,
+    incarnation: Incarnation,
+    purpose: Purpose,
+    connection: Connection,
+}
+
+/// Connections for snapshots of one life of a node, at most: the node has some snapshots on their
+/// way, and connections that broke may not be noticed yet.
+const SNAPSHOT_CONNECTIONS_MAX: usize = 8;
+
+impl Tables {
+    /// Whether one more connection can be accepted, and if not, why.
+    fn has_room(&self, hello: &Hello, limits: &Limits) -> Result<(), String> {
+        let Identity { node, incarnation, .. } = hello.identity;
+        let named = |node| self.peers.contains_key(&node) && !self.learned.contains(&node);
+        if !named(node) {
+            let strangers = self.accepted.iter().filter(|known| !named(known.node)).count();
+            if strangers >= limits.strangers_max {
+                return Err("too many nodes that are no peers are connected".into());
+            }
+        }
+        let of_node = |known: &&Accepted| (known.node, known.purpose) == (node, hello.purpose);
+        let mut of_node = self.accepted.iter().filter(of_node).map(|known| known.incarnation);
+        let (count, most) = match hello.purpose {
+            Purpose::Snapshots => {
+                (of_node.filter(|life| *life == incarnation).count(), SNAPSHOT_CONNECTIONS_MAX)
+            }
+            _ => (of_node.by_ref().count(), limits.lives_max),
+        };
+        if count >= most {
+            return Err(format!("{count} connections of {node} are open"));
+        }
+        Ok(())
+    }
+}
+
 impl Shared {
     pub(crate) fn new(
+        version: Version,
         limits: Limits,
         runtime: Handle,
         snapshot_dir: PathBuf,
@@ -60,15 +102,16 @@ impl Shared {
         endpoint: Endpoint,
     ) -> Self {
         Self {
-            runtime,
+            version,
             snapshot_dir,
             peer_config,
             endpoint: Mutex::new(Some(endpoint)),
             identity: watch::Sender::new(None),
             tables: Mutex::default(),
             counters: Recorder::default(),
-            snapshots_in: Arc::new(Semaphore::new(limits.snapshots_in_max)),
-            snapshots_out: Arc::new(Semaphore::new(limits.snapshots_out_max)),
+            incoming: Arc::new(Incoming::new(&limits, runtime.clone())),
+            snapshots_out: Arc::new(Semaphore::new(limits.snapshots_out_max.max(1))),
+            runtime,
             limits,
         }
     }
@@ -93,11 +136,16 @@ impl Shared {
             peer.set_address(None);
         }
         *tables = Tables::default();
+        drop(tables);
+        self.incoming.close();
         endpoint
     }
 
     pub(crate) fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
-        self.tables().inboxes.insert(group, inbox);
+        let mut tables = self.tables();
+        tables.inboxes.insert(group, inbox);
+        tables.terms.remove(&group);
+        drop(tables);
         self.identity.send_if_modified(|current| {
             let changed = *current != Some(identity);
             if changed && let Some(earlier) = current {
@@ -164,72 +212,85 @@ impl Shared {
         self.runtime.spawn(peer::keep_connected(Arc::clone(self), peer));
     }
 
-    /// Notes a connection accepted from a peer, which replaces an earlier one. A peer that nobody
-    /// named yet (this node joins, and the membership has not reached it) is answered at the
-    /// address it connected from: nodes dial from the port they listen on.
+    /// Notes a connection accepted from a peer. One for messages replaces an earlier one of the same
+    /// life; another life of the node, wherever it is, is let in beside it. A peer that nobody named
+    /// yet (this node joins, and the membership has not reached it) is answered at the address it
+    /// last connected from: nodes dial from the port they listen on. The error: there are too many.
     pub(crate) fn accepted(
         self: &Arc<Self>,
-        purpose: Purpose,
-        peer: Identity,
+        hello: &Hello,
         connection: &Connection,
-    ) {
+    ) -> Result<(), String> {
+        let (node, incarnation) = (hello.identity.node, hello.identity.incarnation);
+        let purpose = hello.purpose;
+        let remote = connection.remote_address();
         let mut tables = self.tables();
-        tables.refusals.remove(&connection.remote_address());
-        let entry = (connection.clone(), peer.incarnation);
-        let earlier = tables.accepted.insert((peer.node, purpose), entry);
+        let earlier = tables.accepted.iter().position(|known| {
+            purpose == Purpose::Messages
+                && (known.node, known.incarnation, known.purpose) == (node, incarnation, purpose)
+        });
+        let earlier = earlier.map(|at| tables.accepted.swap_remove(at));
+        if earlier.is_none() {
+            tables.has_room(hello, &self.limits)?;
+        }
+        tables.refusals.remove(&remote);
+        let connection = connection.clone();
+        tables.accepted.push(Accepted { node, incarnation, purpose, connection });
         if purpose == Purpose::Messages {
-            match tables.peers.get(&peer.node) {
-                Some(known) => known.heard.notify_waiters(),
+            let learned = tables.learned.contains(&node);
+            match tables.peers.get(&node) {
+                Some(known) => {
+                    if learned {
+                        known.set_address(Some(remote.to_string()));
+                    }
+                    known.heard.notify_waiters();
+                }
                 None if self.endpoint().is_some() => {
-                    let address = connection.remote_address().to_string();
-                    tables.learned.insert(peer.node);
-                    self.add_peer(&mut tables.peers, peer.node, address);
+                    tables.learned.insert(node);
+                    self.add_peer(&mut tables.peers, node, remote.to_string());
                 }
                 None => {}
             }
         }
         drop(tables);
-        if let Some((earlier, _)) = earlier {
-            earlier.close(VarInt::from_u32(close::REPLACED), b"the same node connected anew");
+        if let Some(Accepted { connection, .. }) = earlier {
+            connection.close(VarInt::from_u32(close::REPLACED), b"the same node connected anew");
         }
+        Ok(())
     }
 
     /// Forgets an accepted connection that is gone.
-    pub(crate) fn left(&self, purpose: Purpose, node: NodeId, connection: &Connection) {
+    pub(crate) fn left(&self, hello: &Hello, connection: &Connection) {
+        let node = hello.identity.node;
         let mut tables = self.tables();
-        let current = tables.accepted.get(&(node, purpose));
-        if current.is_none_or(|(current, _)| current.stable_id() != connection.stable_id()) {
+        let Tables { accepted, learned, peers, .. } = &mut *tables;
+        accepted.retain(|known| known.connection.stable_id() != connection.stable_id());
+        if !learned.contains(&node) {
             return;
         }
-        tables.accepted.remove(&(node, purpose));
-        if purpose == Purpose::Messages
-            && tables.learned.remove(&node)
-            && let Some(peer) = tables.peers.remove(&node)
-        {
-            peer.set_address(None);
+        let is_left = |known: &&Accepted| (known.node, known.purpose) == (node, Purpose::Messages);
+        let other = accepted.iter().rfind(is_left);
+        let other = other.map(|known| known.connection.remote_address().to_string());
+        if other.is_none() {
+            learned.remove(&node);
+        }
+        let peer = if other.is_none() { peers.remove(&node) } else { peers.get(&node).cloned() };
+        if let Some(peer) = peer {
+            peer.set_address(other);
         }
     }
 
-    /// Remembers a peer whose certificate and hello are right. The error: it was met before
-    /// with another data directory: its promises are gone with that, and if it voted again, two
-    /// leaders of one term could be elected.
-    pub(crate) fn meet(&self, peer: Identity) -> Result<(), String> {
+    /// The peer that a message goes to, whose term is noted.
+    pub(crate) fn peer_for(&self, group: GroupId, envelope: &Envelope) -> Option<Arc<Peer>> {
         let mut tables = self.tables();
-        let met = tables.met.entry((peer.cluster, peer.node)).or_insert(peer.incarnation);
-        if *met == peer.incarnation {
-            return Ok(());
-        }
-        Err(format!(
-            "{} comes with a new data directory (incarnation {}, was {met}): \
-             it has forgotten what it promised and is not let in",
-            peer.node, peer.incarnation
-        ))
+        let latest = tables.terms.entry(group).or_default();
+        *latest = envelope.term.max(*latest);
+        tables.peers.get(&envelope.to).cloned()
     }
 
-    /// The life of a peer that is connected to this node.
-    pub(crate) fn incarnation(&self, node: NodeId) -> Option<Incarnation> {
-        let tables = self.tables();
-        tables.accepted.get(&(node, Purpose::Messages)).map(|(_, incarnation)| *incarnation)
+    /// Whether this node is in a later term than `term`, as far as it has said.
+    pub(crate) fn is_over(&self, group: GroupId, term: Term) -> bool {
+        self.tables().terms.get(&group).is_some_and(|latest| *latest > term)
     }
 
     /// Marks a snapshot as being sent. False if one is on its way already.
@@ -306,4 +367,8 @@ counters! {
     snapshots_sent,
     /// Snapshots received whole.
     snapshots_received,
+    /// Streams of outgoing snapshots that broke and were not given up.
+    snapshots_interrupted,
+    /// Streams of outgoing snapshots that went on with what was there already.
+    snapshots_resumed,
 }

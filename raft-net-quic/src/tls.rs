@@ -6,13 +6,14 @@
 
 use crate::config::{ClientCredentials, Credentials, Limits};
 use crate::error::CredentialsError;
+use crate::hello::Protocol;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
     Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig,
     VarInt,
 };
-use raft_core::types::NodeId;
+use raft_core::types::{NodeId, Version};
 use rustls::crypto::ring;
 use rustls::crypto::tls13::{Hkdf, OkmBlock};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
@@ -22,8 +23,11 @@ use rustls::{RootCertStore, SupportedCipherSuite};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// ALPN of connections between nodes.
-pub const ALPN_PEER: &[u8] = b"raft-peer/1";
+/// ALPN of connections between nodes, from version 2 on: the hello tells which versions are spoken.
+pub const ALPN_PEER: &[u8] = b"raft-peer/2";
+
+/// ALPN of connections between nodes of which one speaks version 1 only.
+pub const ALPN_PEER_V1: &[u8] = b"raft-peer/1";
 
 /// ALPN of connections from clients.
 pub const ALPN_CLIENT: &[u8] = b"raft-client/1";
@@ -66,6 +70,7 @@ fn roots(ca: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, Credentia
 pub(crate) fn server(
     credentials: &Credentials,
     require_client_certificate: bool,
+    version: Version,
     limits: &Limits,
 ) -> Result<quinn::ServerConfig, CredentialsError> {
     let provider = provider();
@@ -82,7 +87,9 @@ pub(crate) fn server(
         .with_client_cert_verifier(verifier.map_err(unusable)?)
         .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
         .map_err(unusable)?;
-    tls.alpn_protocols = vec![ALPN_PEER.to_vec(), ALPN_CLIENT.to_vec()];
+    // In this order of preference.
+    tls.alpn_protocols = peer_protocols(version);
+    tls.alpn_protocols.push(ALPN_CLIENT.to_vec());
     tls.ignore_client_order = true;
     // No resumption: every connection presents and checks certificates anew.
     tls.send_tls13_tickets = 0;
@@ -98,10 +105,18 @@ pub(crate) fn server(
 /// The dialling side between nodes.
 pub(crate) fn peer(
     credentials: &Credentials,
+    version: Version,
     limits: &Limits,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
     let identity = Some((credentials.chain.clone(), credentials.key.clone_key()));
-    dialler(&credentials.ca, identity, ALPN_PEER, limits)
+    dialler(&credentials.ca, identity, peer_protocols(version), limits)
+}
+
+/// What a node that speaks up to `version` offers to others, and takes from them. TLS covers the
+/// choice, so nobody in between can talk two nodes into the older one.
+fn peer_protocols(version: Version) -> Vec<Vec<u8>> {
+    let newer = (version > Version(1)).then(|| ALPN_PEER.to_vec());
+    newer.into_iter().chain([ALPN_PEER_V1.to_vec()]).collect()
 }
 
 /// The dialling side of clients.
@@ -110,13 +125,13 @@ pub(crate) fn client(
     limits: &Limits,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
     let ClientCredentials { ca, identity } = credentials.clone();
-    dialler(&ca, identity, ALPN_CLIENT, limits)
+    dialler(&ca, identity, vec![ALPN_CLIENT.to_vec()], limits)
 }
 
 fn dialler(
     ca: &[CertificateDer<'static>],
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    alpn: &[u8],
+    alpn_protocols: Vec<Vec<u8>>,
     limits: &Limits,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
     let tls = rustls::ClientConfig::builder_with_provider(provider())
@@ -127,7 +142,7 @@ fn dialler(
         Some((chain, key)) => tls.with_client_auth_cert(chain, key).map_err(unusable)?,
         None => tls.with_no_client_auth(),
     };
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.alpn_protocols = alpn_protocols;
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(unusable)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -223,9 +238,14 @@ impl HmacKey for ResetKey {
 }
 
 /// The protocol that ALPN chose.
-pub(crate) fn protocol(connection: &Connection) -> Option<Vec<u8>> {
+pub(crate) fn protocol(connection: &Connection) -> Option<Protocol> {
     let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
-    data.protocol
+    match data.protocol?.as_slice() {
+        ALPN_PEER => Some(Protocol::Peer),
+        ALPN_PEER_V1 => Some(Protocol::PeerV1),
+        ALPN_CLIENT => Some(Protocol::Client),
+        _ => None,
+    }
 }
 
 /// The certificate chain that the remote end proved to own.

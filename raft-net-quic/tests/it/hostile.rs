@@ -1,28 +1,33 @@
 //! Remote ends that do not follow the protocol, speaking it by hand.
 
-use crate::kit::{Authority, CLUSTER, Event, GROUP, TestNode, connect, echo, heartbeat};
+use crate::kit::{Authority, CLUSTER, Event, GROUP, TestNode, connect, echo, envelope, heartbeat};
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use raft_core::codec;
-use raft_core::raft::Envelope;
-use raft_core::types::{GroupId, NodeId, SnapshotMeta, Term};
-use raft_net_quic::{ALPN_CLIENT, ALPN_PEER, Credentials, server_name};
+use raft_core::types::{GroupId, NodeId, SnapshotMeta};
+use raft_net_quic::{ALPN_CLIENT, ALPN_PEER, ALPN_PEER_V1, Credentials, server_name};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 /// A frame by the book.
-fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut frame = (body.len() as u32 + 1).to_le_bytes().to_vec();
     frame.push(kind);
     frame.extend_from_slice(body);
     frame
 }
 
-fn hello(purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
+/// A hello of a node that speaks versions 1 and 2, or of a client.
+pub(crate) fn hello(purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
+    hello_in((if purpose == 2 { 1 } else { 2 }, 1), purpose, cluster, node, to)
+}
+
+/// A hello with these two numbers in front: newest and oldest version, or 1 and 1.
+fn hello_in(versions: (u16, u16), purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
     let mut body = BytesMut::new();
-    body.put_u16_le(1);
-    body.put_u16_le(codec::VERSION);
+    body.put_u16_le(versions.0);
+    body.put_u16_le(versions.1);
     body.put_u8(purpose);
     for number in [cluster, node, to, 77] {
         body.put_u64_le(number);
@@ -31,7 +36,7 @@ fn hello(purpose: u8, cluster: u64, node: u64, to: u64) -> Vec<u8> {
 }
 
 /// Connects as node 9, or as a client, and says nothing yet.
-async fn dial(authority: &Authority, node: &TestNode, alpn: &[u8]) -> Connection {
+pub(crate) async fn dial(authority: &Authority, node: &TestNode, alpn: &[u8]) -> Connection {
     let Credentials { ca, chain, key } = authority.node(9);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca[0].clone()).unwrap();
@@ -74,7 +79,7 @@ fn hello_of(node: &TestNode) -> Vec<u8> {
     expected
 }
 
-async fn closed(connection: &Connection) -> (u64, String) {
+pub(crate) async fn closed(connection: &Connection) -> (u64, String) {
     match connection.closed().await {
         ConnectionError::ApplicationClosed(closed) => {
             let reason = String::from_utf8(closed.reason.to_vec()).unwrap();
@@ -171,16 +176,24 @@ async fn a_frame_that_does_not_end_costs_the_connection() {
 async fn bad_hellos_are_refused() {
     let authority = Authority::new();
     let node = TestNode::start(&authority, 1);
-    let mut newer = hello(0, CLUSTER.0, 9, 1);
-    newer[5] = 2;
-    let version = "protocol version 2.1 met version 1.1: run the same release on all nodes";
-    let cases: [(&[u8], Vec<u8>, u64, &str); 7] = [
-        (ALPN_PEER, newer, 2, version),
+    let newer = |versions| hello_in(versions, 0, CLUSTER.0, 9, 1);
+    let no_common = "no version in common: n9 speaks v3 to v4, n1 v1 to v2";
+    let settled = "a hello of version 2.1 where 1.1 was settled";
+    let cases: [(&[u8], Vec<u8>, u64, &str); 10] = [
+        (ALPN_PEER, newer((4, 3)), 2, no_common),
+        (ALPN_PEER, newer((1, 2)), 7, "malformed hello"),
+        (ALPN_PEER_V1, newer((2, 1)), 2, settled),
+        (ALPN_CLIENT, hello_in((2, 1), 2, 0, 0, 0), 2, settled),
         (ALPN_PEER, frame(1, &[1]), 7, "malformed hello"),
-        (ALPN_PEER, frame(1, &[1, 0, 1, 0, 0]), 7, "malformed hello"),
+        (ALPN_PEER, frame(1, &[2, 0, 1, 0, 0]), 7, "malformed hello"),
         (ALPN_PEER, hello(5, CLUSTER.0, 9, 1), 7, "malformed hello"),
         (ALPN_PEER, hello(2, CLUSTER.0, 9, 1), 7, "the hello does not fit the protocol"),
-        (ALPN_CLIENT, hello(0, CLUSTER.0, 9, 1), 7, "the hello does not fit the protocol"),
+        (
+            ALPN_CLIENT,
+            hello_in((1, 1), 0, CLUSTER.0, 9, 1),
+            7,
+            "the hello does not fit the protocol",
+        ),
         (
             ALPN_PEER,
             hello(0, CLUSTER.0, 8, 1),
@@ -195,6 +208,38 @@ async fn bad_hellos_are_refused() {
         assert_eq!(closed(&connection).await, (code, text.into()));
     }
     works(&authority, &node).await;
+}
+
+/// What the code of version 1 sent, and what it insisted on in the answer.
+#[tokio::test]
+async fn a_node_of_version_1_is_answered_in_its_own_bytes() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let connection = dial(&authority, &node, ALPN_PEER_V1).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&hello_in((1, 1), 0, CLUSTER.0, 9, 1)).await.unwrap();
+    let mut answer = [0; 42];
+    recv.read_exact(&mut answer).await.unwrap();
+    let mut expected = hello_in((1, 1), 0, CLUSTER.0, 1, 0);
+    expected[34..].copy_from_slice(&1_u64.to_le_bytes());
+    assert_eq!(answer[..], expected[..]);
+    send.write_all(&message(9, 1)).await.unwrap();
+    let heard = node.message().await;
+    assert_eq!((heard.sender.incarnation.0, heard.sender.version.0), (77, 1));
+}
+
+/// A later version may append to its hello, and is spoken to in ours.
+#[tokio::test]
+async fn a_node_of_a_later_version_is_let_in() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let connection = dial(&authority, &node, ALPN_PEER).await;
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    let mut body = hello_in((9, 2), 0, CLUSTER.0, 9, 1)[5..].to_vec();
+    body.extend_from_slice(b"more");
+    send.write_all(&frame(1, &body)).await.unwrap();
+    send.write_all(&message(9, 1)).await.unwrap();
+    assert_eq!(node.message().await.sender.version.0, 9);
 }
 
 #[tokio::test]
@@ -233,8 +278,7 @@ async fn bad_frames_cost_the_connection() {
 }
 
 fn message(from: u64, to: u64) -> Vec<u8> {
-    let envelope =
-        Envelope { from: NodeId(from), to: NodeId(to), term: Term(1), message: heartbeat(1) };
+    let envelope = envelope(NodeId(from), NodeId(to), heartbeat(1));
     let mut body = BytesMut::new();
     codec::encode_envelope(GROUP, &envelope, &mut body);
     frame(3, &body)

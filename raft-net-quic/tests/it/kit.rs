@@ -5,7 +5,7 @@ use raft_core::raft::{AppendEntries, Envelope, Message};
 use raft_core::state_machine::Snapshot;
 use raft_core::transport::{BoxFuture, Caller, Channel, Connector, Inbox, Service, Transport};
 use raft_core::types::{
-    ClusterId, Entry, GroupId, Identity, Incarnation, Index, LogId, NodeId, Payload, Run,
+    ClusterId, Entry, GroupId, Identity, Incarnation, Index, LogId, NodeId, Payload, Run, Sender,
     SnapshotMeta, Term,
 };
 use raft_net_quic::{
@@ -63,7 +63,7 @@ impl Authority {
 /// What an inbox was given.
 pub(crate) enum Event {
     Message(Envelope),
-    Snapshot(NodeId, Term, Snapshot),
+    Snapshot(NodeId, Sender, Term, Snapshot),
     Sent(NodeId, SnapshotMeta, bool),
 }
 
@@ -74,8 +74,8 @@ impl Inbox for Recorder {
         let _ = self.0.send(Event::Message(envelope));
     }
 
-    fn receive_snapshot(&self, from: NodeId, term: Term, snapshot: Snapshot) {
-        let _ = self.0.send(Event::Snapshot(from, term, snapshot));
+    fn receive_snapshot(&self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
+        let _ = self.0.send(Event::Snapshot(from, sender, term, snapshot));
     }
 
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {
@@ -141,7 +141,7 @@ impl TestNode {
     }
 
     pub(crate) fn send(&self, to: NodeId, message: Message) {
-        self.transport.send(GROUP, Envelope { from: self.id, to, term: Term(1), message });
+        self.transport.send(GROUP, envelope(self.id, to, message));
     }
 
     /// Waits until the connection to `peer` stands, or does not.
@@ -195,6 +195,11 @@ pub(crate) async fn introduce(nodes: &[TestNode]) {
             node.connected(peer.id).await;
         }
     }
+}
+
+/// A message on its way; its sender is the receiver's to fill in.
+pub(crate) fn envelope(from: NodeId, to: NodeId, message: Message) -> Envelope {
+    Envelope { from, to, term: Term(1), sender: Sender::default(), message }
 }
 
 /// An append of one command.

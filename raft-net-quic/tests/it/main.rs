@@ -2,7 +2,12 @@
 
 mod hostile;
 mod kit;
+mod lives;
 mod messages;
+mod offers;
+mod relay;
 mod requests;
+mod resumption;
 mod security;
 mod snapshots;
+mod versions;

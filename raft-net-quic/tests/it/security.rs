@@ -1,6 +1,6 @@
 //! Who is refused, and in which words.
 
-use crate::kit::{Authority, CLUSTER, GROUP, TestNode, connect, echo};
+use crate::kit::{Authority, CLUSTER, GROUP, TestNode, connect, echo, heartbeat, introduce};
 use bytes::Bytes;
 use raft_core::transport::{CallError, Connector, Transport};
 use raft_core::types::{ClusterId, NodeId};
@@ -28,6 +28,44 @@ async fn a_node_of_a_foreign_cluster_is_refused() {
     foreign.refused(NodeId(1), text).await;
     assert!(node.transport.counters().refusals > 0);
     assert!(node.transport.link(NodeId(2)).is_none());
+}
+
+/// Two clusters of one authority whose addresses were swapped, by a mistake of whoever set them up.
+#[tokio::test]
+async fn clusters_that_swap_addresses_refuse_each_other() {
+    const OTHER: ClusterId = ClusterId(0xc2);
+    let authority = Authority::new();
+    let node = |id, cluster| {
+        TestNode::start_with(authority.node(id), id, cluster, 0, |config| {
+            config.limits.backoff_max = std::time::Duration::from_millis(100);
+        })
+    };
+    let ours = [node(1, CLUSTER), node(2, CLUSTER)];
+    let theirs = [node(1, OTHER), node(2, OTHER)];
+    let peers = |of: &[TestNode; 2]| {
+        of.iter().map(|node| (node.id, node.address.clone())).collect::<Vec<_>>()
+    };
+    for (nodes, swapped) in [(&ours, &theirs), (&theirs, &ours)] {
+        for node in nodes {
+            node.transport.set_peers(GROUP, peers(swapped));
+        }
+    }
+    for (nodes, here, there) in [(&ours, CLUSTER, OTHER), (&theirs, OTHER, CLUSTER)] {
+        for (node, peer) in [(&nodes[0], NodeId(2)), (&nodes[1], NodeId(1))] {
+            let text = format!("{peer} belongs to cluster {there}, {} to cluster {here}", node.id);
+            node.refused(peer, &text).await;
+            assert!(node.transport.counters().refusals > 0);
+            node.send(peer, heartbeat(1));
+            assert_eq!(node.transport.counters().messages_received, 0);
+        }
+    }
+    // With the right addresses each cluster is whole, and nothing of the mistake is left.
+    for nodes in [&ours, &theirs] {
+        introduce(nodes).await;
+        nodes[0].send(NodeId(2), heartbeat(2));
+        assert_eq!(nodes[1].message().await.message, heartbeat(2));
+        assert_eq!(nodes[1].transport.counters().messages_received, 1);
+    }
 }
 
 #[tokio::test]

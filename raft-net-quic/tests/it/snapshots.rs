@@ -2,8 +2,9 @@
 
 use crate::kit::{Authority, CLUSTER, Event, GROUP, TestNode, cluster, introduce, snapshot};
 use raft_core::transport::Transport;
-use raft_core::types::{LogId, NodeId, Term};
+use raft_core::types::{Incarnation, LogId, NodeId, Sender, Term, Version};
 use std::io::{self, Read};
+use std::time::Duration;
 
 fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|i| (i * 31 % 253) as u8).collect()
@@ -24,9 +25,11 @@ async fn twenty_mebibytes_arrive_intact() {
     let sent = bytes(20 * 1024 * 1024 + 1);
     let data = io::Cursor::new(sent.clone());
     nodes[0].transport.send_snapshot(GROUP, NodeId(2), Term(3), snapshot(data));
-    let Event::Snapshot(from, term, mut received) = nodes[1].event().await else {
+    let Event::Snapshot(from, sender, term, mut received) = nodes[1].event().await else {
         panic!("no snapshot")
     };
+    let expected = Sender { incarnation: Incarnation(1), version: Version::CURRENT };
+    assert_eq!(sender, expected);
     assert_eq!((from, term, received.meta.last), (NodeId(1), Term(3), LogId::new(7, 2)));
     assert_eq!(nodes[1].files(), 1);
     let mut read = Vec::new();
@@ -75,7 +78,7 @@ async fn one_whose_reader_fails_or_panics_is_not_delivered() {
     // The next one is delivered, and is the first that is; the aborted ones are cleaned up.
     nodes[0].transport.send_snapshot(GROUP, NodeId(2), Term(4), snapshot(io::empty()));
     assert!(outcome(&nodes[0]).await);
-    let Event::Snapshot(_, term, received) = nodes[1].event().await else { panic!() };
+    let Event::Snapshot(_, _, term, received) = nodes[1].event().await else { panic!() };
     assert_eq!(term, Term(4));
     drop(received);
 }
@@ -113,7 +116,12 @@ async fn a_second_one_to_the_same_peer_is_refused() {
 
 #[tokio::test]
 async fn a_receiver_that_goes_away_is_noticed() {
-    let nodes = cluster(&Authority::new(), 2).await;
+    let authority = Authority::new();
+    let first = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, |config| {
+        config.limits.snapshot_stall = Duration::from_millis(300);
+    });
+    let nodes = [first, TestNode::start(&authority, 2)];
+    introduce(&nodes).await;
     nodes[0].transport.send_snapshot(GROUP, NodeId(2), Term(3), snapshot(io::repeat(1)));
     while nodes[1].files() == 0 {
         tokio::task::yield_now().await;
