@@ -5,19 +5,18 @@ use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::Config;
 use raft_core::state_machine::Journal;
 use raft_core::transport::MemoryNetwork;
-use raft_core::types::{Member, Membership, NodeId};
+use raft_core::types::{Member, NodeId};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let network = MemoryNetwork::new();
     let ids = [1, 2, 3].map(NodeId);
-    let members = Membership::of_voters(ids.map(|id| (id, Member::default())).into());
+    let initial = ids.map(|id| (id, Member::default()));
     let mut nodes = Vec::new();
     for id in ids {
         let config = NodeConfig {
-            raft: Config { id, ..Config::default() },
+            raft: Config { id, initial: initial.clone().into(), ..Config::default() },
             seed: id.0,
-            bootstrap: members.clone(),
             ..NodeConfig::default()
         };
         nodes.push(Node::start(config, MemoryLog::new(), Journal::new(), network.transport(id))?);

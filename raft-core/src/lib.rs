@@ -12,7 +12,7 @@
 //!
 //! # Example
 //!
-//! Three nodes in one process, over a network and logs in memory, are 38 lines:
+//! Three nodes in one process, over a network and logs in memory, are 40 lines:
 //! `examples/three_nodes.rs`. One node is:
 //!
 //! ```
@@ -22,13 +22,12 @@
 //! use raft_core::raft::Config;
 //! use raft_core::state_machine::Journal;
 //! use raft_core::transport::MemoryNetwork;
-//! use raft_core::types::{Member, Membership, NodeId};
+//! use raft_core::types::{Member, NodeId};
 //!
 //! # pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let id = NodeId(1);
 //! let config = NodeConfig {
-//!     raft: Config { id, ..Config::default() },
-//!     bootstrap: Membership::of_voters([(id, Member::default())].into()),
+//!     raft: Config { id, initial: [(id, Member::default())].into(), ..Config::default() },
 //!     ..NodeConfig::default()
 //! };
 //! let transport = MemoryNetwork::new().transport(id);

@@ -1,14 +1,14 @@
 //! How to run a node.
 
 use crate::raft::Config;
-use crate::types::{ClusterId, GroupId, Incarnation, Membership};
+use crate::types::{ClusterId, GroupId, Incarnation};
 use std::time::Duration;
 
-/// How to run a node. `Default` gives every value but the raft id, the cluster, the incarnation,
-/// the seed and the members.
+/// How to run a node. `Default` gives every value but the raft id, the cluster, the incarnation
+/// and the seed. The members that a new cluster is formed of are in [`Config::initial`].
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The core's own configuration, with the node's id.
+    /// The core's own configuration, with the node's id and the initial members.
     pub raft: Config,
     /// The group. Default 0.
     pub group: GroupId,
@@ -18,8 +18,6 @@ pub struct NodeConfig {
     pub incarnation: Incarnation,
     /// Seed of the election timeouts and read nonces; a random number.
     pub seed: u64,
-    /// The members a blank log starts with; the same on all of them. Ignored if the log has any.
-    pub bootstrap: Membership,
     /// Length of a tick. Default 10 ms.
     pub tick: Duration,
     /// Most requests waiting for an answer. Default 16 384.
@@ -36,7 +34,6 @@ impl Default for NodeConfig {
             cluster: ClusterId(0),
             incarnation: Incarnation(0),
             seed: 0,
-            bootstrap: Membership::default(),
             tick: Duration::from_millis(10),
             requests_max: 16 * 1024,
             checkpoint_bytes: 64 * 1024 * 1024,

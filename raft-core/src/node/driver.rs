@@ -4,14 +4,16 @@
 //! output once: so work that piles up meanwhile becomes one write and one message per follower.
 
 use super::applier::{Applier, Job};
-use super::event::{Completion, Event, Proposal, Query, Transfer, Waiter};
+use super::changes::Changes;
+use super::event::{ChangeRequest, Completion, Event, Proposal, Query, Transfer, Waiter};
 use super::requests::Requests;
 use super::storage::Storage;
 use super::{NodeConfig, ProposeError, ReadMode, Status, StopCause, TransferError};
 use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
-use crate::types::{Identity, Index, Membership, NodeId, Sender, SnapshotMeta, Term};
+use crate::types::{Identity, Index, NodeId, Sender, SnapshotMeta, Term};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -32,16 +34,32 @@ pub(super) struct Driver {
     status: watch::Sender<Arc<Status>>,
     requests: Requests,
     transfers: Vec<(u64, Transfer)>,
+    changes: Changes,
     /// Snapshots stepped into the core since the last output.
     incoming: Vec<Snapshot>,
     /// Entries up to here were handed to the applier.
     handed: Index,
     last_applied: Index,
     ticks: u64,
-    /// Role, term and leader as last published.
-    published: (bool, Term, Option<NodeId>),
-    /// The membership whose addresses the transport knows.
-    peers_of: Membership,
+    published: Published,
+    /// Where the transport was told to reach whom; nothing before it was told anything.
+    directory: Option<BTreeMap<NodeId, String>>,
+}
+
+/// What is published at once when it changes, rather than with the next tick.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Published {
+    /// Whether this node leads, the term, and the leader.
+    leadership: (bool, Term, Option<NodeId>),
+    /// Where the configuration in force stands in the log.
+    membership: Index,
+}
+
+impl Published {
+    fn of(raft: &Raft) -> Self {
+        let leadership = (raft.is_leader(), raft.term(), raft.leader());
+        Self { leadership, membership: raft.membership_index() }
+    }
 }
 
 impl Driver {
@@ -54,7 +72,7 @@ impl Driver {
         applier: Applier,
         status: watch::Sender<Arc<Status>>,
     ) -> Self {
-        let handed = raft.status().handed_index;
+        let handed = status.borrow().last_applied;
         Self {
             config,
             identity,
@@ -65,12 +83,13 @@ impl Driver {
             status,
             requests: Requests::default(),
             transfers: Vec::new(),
+            changes: Changes::default(),
             incoming: Vec::new(),
             handed,
             last_applied: handed,
             ticks: 0,
-            published: (false, Term(0), None),
-            peers_of: Membership::default(),
+            published: Published::default(),
+            directory: None,
         }
     }
 
@@ -154,6 +173,7 @@ impl Driver {
             Event::Query(query, ReadMode::Local) => self.give_applier(Job::Query(query)),
             Event::Query(query, ReadMode::Linearizable) => self.on_query(query),
             Event::Transfer(transfer) => self.on_transfer(transfer),
+            Event::Change(request) => self.on_change(request),
             Event::Shutdown => return Err(StopCause::Shutdown),
         }
         Ok(())
@@ -176,6 +196,7 @@ impl Driver {
                 tracing::info!(node = %self.identity.node, at = %meta.last, "snapshot restored");
                 self.handed = meta.last.index;
                 self.last_applied = meta.last.index;
+                self.changes.skipped(meta.last.index);
                 self.raft.step(Input::Restored(meta));
             }
             Completion::NotRestored(meta, error) => {
@@ -241,8 +262,7 @@ impl Driver {
                 tracing::info!(node = %self.identity.node, %to, "handing leadership over");
                 // The core gives up after one shortest election timeout; leave the target time to
                 // be elected and to be heard of.
-                let patience = 2 * u64::from(self.config.raft.election_ticks_max);
-                return self.transfers.push((self.ticks + patience, transfer));
+                return self.transfers.push((self.ticks + self.patience(), transfer));
             }
             Err(TransferRefusal::NotLeader { leader }) => TransferError::NotLeader { leader },
             Err(TransferRefusal::NoTarget) => TransferError::NoTarget,
@@ -250,6 +270,18 @@ impl Driver {
         };
         // Whoever asked may have gone.
         let _ = transfer.reply.send(Err(refusal));
+    }
+
+    fn on_change(&mut self, request: ChangeRequest) {
+        match self.raft.change_membership(&request.changes) {
+            Ok(id) => {
+                let changes = &request.changes;
+                tracing::info!(node = %self.identity.node, %id, ?changes, "membership change");
+                self.changes.begun(id, request);
+            }
+            // Whoever asked may have gone.
+            Err(refusal) => drop(request.reply.send(Err(refusal.into()))),
+        }
     }
 
     /// Does what the core wants done. None of it waits.
@@ -268,6 +300,7 @@ impl Driver {
         // Only now: what this turn committed has an outcome, even if leadership went with it.
         if !self.raft.is_leader() {
             self.requests.leadership_lost();
+            self.changes.leadership_lost(self.ticks, self.patience());
         }
         self.incoming.clear();
         for (batch, index) in reads {
@@ -279,15 +312,21 @@ impl Driver {
         for to in send_snapshot {
             self.give_applier(Job::Snapshot { to });
         }
-        if (self.raft.is_leader(), self.raft.term(), self.raft.leader()) != self.published {
+        if Published::of(&self.raft) != self.published {
             self.publish();
         }
+    }
+
+    /// How many ticks a new leader may take to be elected and to be heard of.
+    const fn patience(&self) -> u64 {
+        2 * self.config.raft.election_ticks_max as u64
     }
 
     fn apply(&mut self, item: Apply) {
         match item {
             Apply::Entries(run) => {
                 self.handed = run.last().index;
+                self.changes.committed(&run);
                 let waiters = self.requests.waiters_of(&run);
                 self.give_applier(Job::Apply { run, waiters });
             }
@@ -309,25 +348,31 @@ impl Driver {
     fn publish(&mut self) {
         let Self { raft, identity, config, last_applied, .. } = self;
         let status = Status::of(raft, *identity, *last_applied, config.tick);
-        let now = (raft.is_leader(), raft.term(), raft.leader());
-        if now != self.published {
-            self.published = now;
+        let now = Published::of(raft);
+        if now.leadership != self.published.leadership {
             let Status { role, term, leader, .. } = &status;
             tracing::info!(node = %identity.node, %term, %role, ?leader, "role");
         }
-        if status.membership != self.peers_of {
-            self.announce_peers(status.membership.clone());
-        }
+        self.published = now;
+        self.announce_peers();
         self.answer_transfers(status.leader);
         self.status.send_replace(Arc::new(status));
     }
 
-    fn announce_peers(&mut self, membership: Membership) {
-        let own = self.identity.node;
-        let others = membership.members().iter().filter(|(id, _)| **id != own);
-        let peers = others.map(|(id, member)| (*id, member.address.clone())).collect();
+    /// Tells the transport where the others are, if that has changed.
+    fn announce_peers(&mut self) {
+        let directory = self.raft.directory();
+        let same = |known: &BTreeMap<NodeId, String>| {
+            known.iter().map(|(node, address)| (*node, address.as_str())).eq(directory.clone())
+        };
+        if self.directory.as_ref().is_some_and(same) {
+            return;
+        }
+        let directory: BTreeMap<NodeId, String> =
+            directory.into_iter().map(|(node, address)| (node, address.to_owned())).collect();
+        let peers = directory.iter().map(|(node, address)| (*node, address.clone())).collect();
         self.transport.set_peers(self.config.group, peers);
-        self.peers_of = membership;
+        self.directory = Some(directory);
     }
 
     fn answer_transfers(&mut self, leader: Option<NodeId>) {
@@ -343,6 +388,7 @@ impl Driver {
     /// Ends the threads: what is queued for the disk is written first.
     async fn stop(mut self) {
         self.requests.stop();
+        self.changes.stop();
         let Self { storage, applier, .. } = self;
         drop((storage.writes, applier.jobs));
         let join = move || {

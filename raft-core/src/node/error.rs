@@ -1,8 +1,8 @@
 //! One error enum per operation; each variant says whether the request may still take effect.
 
 use crate::log_store::StorageError;
-use crate::raft::{ConfigError, LoadError};
-use crate::types::{ClusterId, Identity, LogId, NodeId};
+use crate::raft::{ChangeRefusal, ConfigError, LoadError};
+use crate::types::{ClusterId, Identity, Index, InvalidChange, LogId, NodeId};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -27,9 +27,6 @@ pub enum StartError {
         /// The node configured.
         node: NodeId,
     },
-    /// The log is blank and no initial membership was given.
-    #[error("no data, and no initial membership that names this node, to start from")]
-    NoMembership,
     /// The log is blank but the state machine is not: votes and acknowledgements given are lost.
     #[error(
         "the log is missing, but the state machine has applied up to {applied}: put back the log \
@@ -87,6 +84,58 @@ pub enum QueryError {
     /// The node stopped.
     #[error("the node stopped")]
     Stopped,
+}
+
+/// Why a membership change is not known to be complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// This node does not lead; no effect. Ask `leader`.
+    #[error("not the leader")]
+    NotLeader {
+        /// The leader this node knows.
+        leader: Option<NodeId>,
+    },
+    /// The leader has not committed anything in its term yet (thesis §4.1); no effect. It soon will
+    /// have: try again.
+    #[error("the leader has not committed anything in its term yet")]
+    NotReady,
+    /// Another change is under way, perhaps one that the cluster makes by itself: one at a time
+    /// (§6); no effect. Try again once the entry at `index` is committed.
+    #[error("another membership change is under way, at index {index}")]
+    Pending {
+        /// The entry that has to be committed first.
+        index: Index,
+    },
+    /// Leadership is being handed over; no effect. Try again later.
+    #[error("leadership is being handed over")]
+    HandingOver,
+    /// Some member is of a version that does not know membership changes; no effect. Upgrade it.
+    #[error("some member is of a version that does not know membership changes")]
+    TooOld,
+    /// The change makes no sense for the configuration in force; no effect.
+    #[error(transparent)]
+    Invalid(#[from] InvalidChange),
+    /// Leadership was lost, and this node has not learned what became of the change: it may or may
+    /// not take effect. The membership in the status of whoever leads tells.
+    #[error("leadership lost before the outcome was known")]
+    LeadershipLost,
+    /// The node stopped: it may or may not take effect.
+    #[error("the node stopped")]
+    Stopped,
+}
+
+impl From<ChangeRefusal> for ChangeError {
+    fn from(refusal: ChangeRefusal) -> Self {
+        match refusal {
+            ChangeRefusal::NotLeader { leader } => Self::NotLeader { leader },
+            ChangeRefusal::NotReady => Self::NotReady,
+            ChangeRefusal::Pending { index } => Self::Pending { index },
+            ChangeRefusal::HandingOver => Self::HandingOver,
+            ChangeRefusal::TooOld => Self::TooOld,
+            ChangeRefusal::Invalid(invalid) => Self::Invalid(invalid),
+        }
+    }
 }
 
 /// Why leadership was not transferred.

@@ -1,11 +1,11 @@
 //! What reaches the loop: events from outside, completions from the node's own threads.
 
-use super::{ProposeError, Proposed, QueryError, ReadMode, TransferError};
+use super::{ChangeError, Changed, ProposeError, Proposed, QueryError, ReadMode, TransferError};
 use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
-use crate::types::{Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
+use crate::types::{Change, Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -16,6 +16,7 @@ pub(super) enum Event {
     ProposeMany(Vec<Proposal>),
     Query(Query, ReadMode),
     Transfer(Transfer),
+    Change(ChangeRequest),
     Shutdown,
 }
 
@@ -35,6 +36,11 @@ pub(super) struct Query {
 pub(super) struct Transfer {
     pub(super) to: Option<NodeId>,
     pub(super) reply: oneshot::Sender<Result<NodeId, TransferError>>,
+}
+
+pub(super) struct ChangeRequest {
+    pub(super) changes: Vec<Change>,
+    pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,
 }
 
 /// Reports of the storage and applier threads. Their number is bounded by what the loop gave them

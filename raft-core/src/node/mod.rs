@@ -4,6 +4,7 @@
 //! commit, an applier thread owns the state machine. [`Node`] is the handle.
 
 mod applier;
+mod changes;
 mod config;
 mod driver;
 mod error;
@@ -13,17 +14,17 @@ mod status;
 mod storage;
 
 pub use config::NodeConfig;
-pub use error::{ProposeError, QueryError, StartError, StopCause, TransferError};
-pub use status::{PeerStatus, Status};
+pub use error::{ChangeError, ProposeError, QueryError, StartError, StopCause, TransferError};
+pub use status::{PeerProgress, PeerStatus, Status};
 
 use crate::log_store::LogStore;
 use crate::raft::{GroupOp, Loaded, LogOp, Raft};
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
-use crate::types::{Identity, LogId, NodeId, SnapshotMeta};
+use crate::types::{Change, Identity, LogId, Membership, NodeId, SnapshotMeta};
 use bytes::Bytes;
 use driver::Driver;
-use event::{Event, NodeInbox, Proposal, Query, Transfer};
+use event::{ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -38,6 +39,15 @@ pub struct Proposed {
     pub id: LogId,
     /// The state machine's reply.
     pub reply: Bytes,
+}
+
+/// A membership change that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The entry of the final configuration, which is committed.
+    pub id: LogId,
+    /// That configuration; it is never a joint one. The one in force may be newer already.
+    pub membership: Membership,
 }
 
 /// How fresh a query's answer must be.
@@ -64,8 +74,10 @@ impl Node {
     /// Starts a node on the current tokio runtime: loads the log (blocking), opens the transport
     /// and begins to follow.
     ///
-    /// A blank log is bound to the configured cluster and node, and starts with the configured
-    /// members.
+    /// A blank log is bound to the configured cluster, node and incarnation. The node then forms a
+    /// cluster with the others of [`Config::initial`](crate::raft::Config::initial), once all of
+    /// them are there; if that is empty it waits to be added to one by
+    /// [`change_membership`](Self::change_membership).
     ///
     /// # Errors
     /// See [`StartError`].
@@ -81,18 +93,16 @@ impl Node {
         config.raft.validate()?;
         let applied = machine.applied();
         let (identity, loaded) = load(&config, &mut log, &applied)?;
-        let hard_state = loaded.hard_state;
         let raft = Raft::new(config.raft.clone(), loaded, applied, config.seed)?;
-        tracing::info!(
-            node = %identity.node, term = %hard_state.term, last = %raft.status().last_log, "loaded"
-        );
+        let status = Status::at_start(&raft, identity, config.tick);
+        let Status { term, last_log: last, bound, .. } = &status;
+        tracing::info!(node = %identity.node, %term, %last, bound, "loaded");
 
         let (completed, completions) = mpsc::unbounded_channel();
         let storage = storage::start(config.group, log, completed.clone())?;
         let applier = applier::start(machine, config.checkpoint_bytes, completed.clone())?;
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        let status = Arc::new(Status::of(&raft, identity, raft.status().handed_index, config.tick));
-        let (status, status_seen) = watch::channel(status);
+        let (status, status_seen) = watch::channel(Arc::new(status));
         transport.open(config.group, identity, Arc::new(NodeInbox::new(events.clone(), completed)));
 
         let requests = Arc::new(Semaphore::new(config.requests_max));
@@ -174,13 +184,29 @@ impl Node {
         answer.await.unwrap_or(Err(TransferError::Stopped))
     }
 
-    /// The status as of the last tick or change of role, term or leader.
+    /// Changes who is in the cluster (§6): all of `changes` at once, or none. Only a leader can.
+    /// Returns once the change is complete, which for a node that is added means that it is a
+    /// learner: it becomes a voter by itself when it has caught up, if it was added to be promoted.
+    ///
+    /// It has no deadline of its own; dropping the future gives up waiting, the change may still
+    /// take effect. A leader that removes itself gets its answer, and then hands leadership over.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change_membership(&self, changes: Vec<Change>) -> Result<Changed, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Change(ChangeRequest { changes, reply });
+        self.events.send(event).await.map_err(|_| ChangeError::Stopped)?;
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    /// The status as of the last tick or change of role, term, leader or membership.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status.borrow())
     }
 
-    /// Waits until the status is published anew: at once on a change of role, term or leader, else
-    /// with the next tick. Returns at once if the node has stopped.
+    /// Waits until the status is published anew: at once on a change of role, term, leader or
+    /// membership, else with the next tick. Returns at once if the node has stopped.
     pub async fn status_changed(&self) {
         let mut status = self.status.clone();
         // A clone has seen only what was there when the node started.
@@ -238,14 +264,8 @@ fn load(
         // Votes and acknowledgements given by the lost log would be forgotten.
         return Err(StartError::LogLost { applied: applied.last });
     }
-    if !config.bootstrap.contains(node) {
-        return Err(StartError::NoMembership);
-    }
     let identity = Identity { cluster: config.cluster, node, incarnation: config.incarnation };
-    let boundary = SnapshotMeta { last: LogId::ZERO, membership: config.bootstrap.clone() };
-    let ops = [LogOp::Identity(identity), LogOp::Reset(boundary.clone())];
-    let ops = ops.map(|op| GroupOp { group: config.group, op });
-    log.write(&ops).map_err(StartError::Log)?;
-    let loaded = Loaded { identity: Some(identity), snapshot: boundary, ..Loaded::default() };
-    Ok((identity, loaded))
+    let bind = GroupOp { group: config.group, op: LogOp::Identity(identity) };
+    log.write(&[bind]).map_err(StartError::Log)?;
+    Ok((identity, Loaded { identity: Some(identity), ..loaded }))
 }

@@ -1,10 +1,10 @@
 //! A node as it sees itself, with durations instead of ticks.
 
-use crate::raft::{PeerProgress, Raft, RoleName};
-use crate::types::{Identity, Index, LogId, Membership, NodeId, Term};
+use crate::raft::{self, Raft, RoleName};
+use crate::types::{Identity, Incarnation, Index, LogId, Membership, NodeId, Term, Version};
 use std::time::Duration;
 
-/// A node as it sees itself.
+/// A node as it sees itself. Durations are exact to the tick.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Who it is.
@@ -19,14 +19,26 @@ pub struct Status {
     pub commit_index: Index,
     /// Highest entry applied.
     pub last_applied: Index,
+    /// Highest entry durable here.
+    pub persisted_index: Index,
     /// Its last entry.
     pub last_log: LogId,
     /// The entry the log starts after.
     pub log_start: LogId,
     /// Bytes of entries in memory.
     pub log_bytes: usize,
-    /// The membership in force.
+    /// The membership in force; empty as long as the node belongs to no cluster. It tells the size
+    /// of a quorum, how many failures it bears, and the history epoch.
     pub membership: Membership,
+    /// Whether the membership knows this life of the node, so that it may vote and lead. False of
+    /// a node that waits to be added, and of one whose directory was lost.
+    pub bound: bool,
+    /// Before there is a cluster: the initial members that have not answered.
+    pub missing: Vec<NodeId>,
+    /// For how long the own disk has completed nothing although it owes something.
+    pub waiting: Duration,
+    /// To whom leadership is being handed over.
+    pub transfer: Option<NodeId>,
     /// The other members, by id.
     pub peers: Vec<PeerStatus>,
 }
@@ -36,21 +48,47 @@ pub struct Status {
 pub struct PeerStatus {
     /// The peer.
     pub id: NodeId,
-    /// How long ago a message came from it, to the tick; `None` if none ever did.
+    /// How long ago a message came from it; `None` if none ever did. Whoever follows hears only
+    /// its leader.
     pub heard: Option<Duration>,
+    /// The newest version it understands; the oldest if nothing was heard of it.
+    pub version: Version,
+    /// For how long its disk had owed it a write when it last said so; 0 if not for long. Told to
+    /// leaders.
+    pub stalled: Duration,
+    /// Another life of it that was heard of: its directory was lost, or two processes have its
+    /// certificate.
+    pub other_life: Option<Incarnation>,
     /// A leader's view of its log.
     pub progress: Option<PeerProgress>,
 }
 
+/// A leader's view of a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// Known replicated up to here.
+    pub match_index: Index,
+    /// Next entry to send.
+    pub next_index: Index,
+    /// probe, replicate or snapshot.
+    pub flow: &'static str,
+    /// For how long it has left the oldest append unanswered.
+    pub unanswered: Duration,
+}
+
 impl Status {
-    pub(super) fn of(raft: &Raft, identity: Identity, last_applied: Index, tick: Duration) -> Self {
+    /// That of a node which has applied everything it has handed out: at its start.
+    pub(super) fn at_start(raft: &Raft, identity: Identity, tick: Duration) -> Self {
         let status = raft.status();
-        let heard = |ticks: u64| tick * u32::try_from(ticks).unwrap_or(u32::MAX);
-        let peer = |peer: &crate::raft::PeerStatus| PeerStatus {
-            id: peer.id,
-            heard: peer.heard_ticks.map(heard),
-            progress: peer.progress,
-        };
+        let handed = status.handed_index;
+        Self::from(status, identity, handed, tick)
+    }
+
+    pub(super) fn of(raft: &Raft, identity: Identity, last_applied: Index, tick: Duration) -> Self {
+        Self::from(raft.status(), identity, last_applied, tick)
+    }
+
+    fn from(status: raft::Status, identity: Identity, last_applied: Index, tick: Duration) -> Self {
         Self {
             identity,
             role: status.role,
@@ -58,11 +96,40 @@ impl Status {
             leader: status.leader,
             commit_index: status.commit_index,
             last_applied,
+            persisted_index: status.persisted_index,
             last_log: status.last_log,
             log_start: status.log_start,
             log_bytes: status.log_bytes,
-            peers: status.peers.iter().map(peer).collect(),
             membership: status.membership,
+            bound: status.bound,
+            missing: status.missing,
+            waiting: span(tick, status.waiting_ticks),
+            transfer: status.transfer,
+            peers: status.peers.into_iter().map(|peer| PeerStatus::of(peer, tick)).collect(),
         }
     }
+}
+
+impl PeerStatus {
+    fn of(peer: raft::PeerStatus, tick: Duration) -> Self {
+        let progress = |progress: raft::PeerProgress| PeerProgress {
+            match_index: progress.match_index,
+            next_index: progress.next_index,
+            flow: progress.flow,
+            unanswered: span(tick, progress.unanswered_ticks),
+        };
+        Self {
+            id: peer.id,
+            heard: peer.heard_ticks.map(|ticks| span(tick, ticks)),
+            version: peer.version,
+            stalled: span(tick, peer.stalled_ticks.into()),
+            other_life: peer.other_life,
+            progress: peer.progress.map(progress),
+        }
+    }
+}
+
+/// How long `ticks` are.
+fn span(tick: Duration, ticks: u64) -> Duration {
+    tick.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
 }

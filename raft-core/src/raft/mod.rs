@@ -512,6 +512,12 @@ impl Raft {
         self.state.log.membership()
     }
 
+    /// Where the configuration in force stands in the log, or the boundary that it is as of. It is
+    /// committed if the commit index is not below.
+    pub fn membership_index(&self) -> Index {
+        self.state.log.membership_index()
+    }
+
     /// Where the others are reached, by node: the members; those that just were, as long as they
     /// are to be told; before there is a cluster, those it is to be formed with.
     pub fn directory(&self) -> BTreeMap<NodeId, &str> {
