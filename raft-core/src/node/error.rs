@@ -113,6 +113,16 @@ pub enum ChangeError {
     /// Some member is of a version that does not know membership changes; no effect. Upgrade it.
     #[error("some member is of a version that does not know membership changes")]
     TooOld,
+    /// A node is to vote that has not caught up enough to; no effect. Try again later.
+    #[error("{node} has not caught up enough to vote")]
+    Behind {
+        /// The node.
+        node: NodeId,
+    },
+    /// Too few voters of the new configuration were heard of lately: it might never commit
+    /// anything; no effect. Start those that are away, or leave them out first.
+    #[error("too few voters of the new configuration are within reach")]
+    NoQuorum,
     /// The change makes no sense for the configuration in force; no effect.
     #[error(transparent)]
     Invalid(#[from] InvalidChange),
@@ -133,6 +143,8 @@ impl From<ChangeRefusal> for ChangeError {
             ChangeRefusal::Pending { index } => Self::Pending { index },
             ChangeRefusal::HandingOver => Self::HandingOver,
             ChangeRefusal::TooOld => Self::TooOld,
+            ChangeRefusal::Behind { node } => Self::Behind { node },
+            ChangeRefusal::NoQuorum => Self::NoQuorum,
             ChangeRefusal::Invalid(invalid) => Self::Invalid(invalid),
         }
     }
