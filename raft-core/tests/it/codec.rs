@@ -385,10 +385,18 @@ fn from_n2(term: Term, message: Message) -> Envelope {
 /// `n1` of two, which leads term 2.
 fn leader() -> Raft {
     let meta = SnapshotMeta { last: LogId::ZERO, membership: membership() };
-    let mut loaded = Loaded { snapshot: meta.clone(), ..Loaded::default() };
+    let (cluster, node, incarnation) = (ClusterId(1), NodeId(1), Incarnation(1));
+    let identity = Some(Identity { cluster, node, incarnation });
+    let mut loaded = Loaded { identity, snapshot: meta.clone(), ..Loaded::default() };
     loaded.hard_state.term = Term(1);
     let config = Config { id: NodeId(1), ..Config::default() };
+    let patience = config.election_ticks_max;
     let mut raft = Raft::new(config, loaded, meta, 1).expect("a good configuration");
+    // What it promised before it was restarted must have run out.
+    for _ in 0..patience {
+        raft.step(Input::Tick);
+        persist(&mut raft);
+    }
     raft.campaign();
     for (term, pre_vote) in [(Term(1), true), (Term(2), false)] {
         let message = Message::RequestVoteResponse { granted: true, pre_vote };
