@@ -7,6 +7,7 @@
 mod beyond;
 mod figure_2;
 mod section_6;
+mod section_6_changes;
 mod thesis;
 
 use bytes::Bytes;

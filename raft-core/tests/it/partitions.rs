@@ -11,7 +11,7 @@ use raft_core::testing::Cluster;
 use raft_core::types::{Index, NodeId, Term};
 
 /// Ticks of the shortest and of the longest election timeout.
-const ELECTION_MIN: u32 = 6;
+const ELECTION_MIN: u32 = 8;
 const ELECTION_MAX: u32 = 12;
 
 /// How long a partition lasts, in ticks.
@@ -45,7 +45,7 @@ impl Run {
             id: NodeId(1),
             election_ticks_min: ELECTION_MIN,
             election_ticks_max: ELECTION_MAX,
-            heartbeat_ticks: 2,
+            heartbeat_ticks: 3,
             ..Config::default()
         };
         let mut cluster = Cluster::new(nodes, &config, seed, false);

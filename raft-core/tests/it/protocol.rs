@@ -6,10 +6,11 @@ use super::references::{Reference, text_of};
 const DOCUMENT: &str = "docs/protocol.md";
 
 /// Tests named after a rule. Each of them stands in a row of the document.
-const RULES: [&str; 4] = [
+const RULES: [&str; 5] = [
     "raft-core/tests/it/paper/beyond.rs",
     "raft-core/tests/it/paper/figure_2.rs",
     "raft-core/tests/it/paper/section_6.rs",
+    "raft-core/tests/it/paper/section_6_changes.rs",
     "raft-core/tests/it/paper/thesis.rs",
 ];
 

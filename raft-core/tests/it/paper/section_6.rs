@@ -2,10 +2,10 @@
 //! replication. n2 and n3 are being replaced by n4 and n5, and n1 stays.
 
 use super::{Alone, ELECTION_MAX, N1, N2, N3, command, entries, ids, loaded, voters};
-use raft_core::raft::{AppendEntries, Loaded, Message, Raft};
+use raft_core::raft::{AppendEntries, Config, Input, Loaded, LogOp, Message, Raft};
 use raft_core::types::{
     Change, Entry, HardState, Incarnation, Index, LogId, Member, Membership, NodeId, Payload, Run,
-    Term,
+    SnapshotMeta, Term,
 };
 
 const N4: NodeId = NodeId(4);
@@ -169,7 +169,7 @@ fn section_6_the_latest_configuration_in_the_log_is_in_force() {
     node.sent.clear();
 
     // It campaigns in that configuration.
-    node.act(Raft::campaign);
+    node.tick(ELECTION_MAX);
     assert_eq!(receivers(&mut node), [N2, N3, N4, N5]);
 
     // ... so when the entry is replaced, it goes back to the one before.
@@ -184,6 +184,20 @@ fn section_6_a_restart_finds_the_latest_configuration() {
     let applied = disk(joint()).snapshot;
     let raft = Raft::new(super::config(N1), disk(joint()), applied, 1).expect("the log is whole");
     assert_eq!((raft.commit_index(), raft.status().membership), (Index(0), joint()));
+}
+
+/// What is compacted away leaves its last entry's configuration behind, not a later one.
+#[test]
+fn section_6_a_boundary_keeps_the_configuration_of_its_entry() {
+    let mut disk = disk(with_learners());
+    disk.entries.extend(Run::new(vec![entry(3, 1, joint())]));
+    let config = Config { log_trailing_bytes: 0, ..super::config(N1) };
+    let boundary = SnapshotMeta { last: LogId::new(2, 1), membership: with_learners() };
+    let mut raft = Raft::new(config, disk, boundary.clone(), 1).expect("log and state agree");
+    raft.step(Input::Flushed(boundary.clone()));
+    let write = raft.take_output().write.expect("entries 1 and 2 are not needed");
+    assert_eq!(write.ops, [LogOp::Compact(boundary)]);
+    assert_eq!(raft.status().membership, joint());
 }
 
 /// New servers join without a vote: they receive entries, but no majority asks for them ...
@@ -214,17 +228,33 @@ fn section_6_new_servers_are_asked_for_no_vote() {
     assert_eq!(node.role(), "pre-candidate");
 }
 
-/// A server without a vote does not campaign, however long it hears nothing.
+/// A server that has lost its vote for good, the entry that says so being committed, does not
+/// campaign, however long it hears nothing.
 #[test]
 fn section_6_a_server_without_a_vote_does_not_campaign() {
-    let demoted = joint().left();
-    assert!(!demoted.contains(N2));
-    let demote_self = voters().changed(&[Change::Demote { node: N1 }]).expect("it votes").left();
-    assert_eq!(demote_self.voters(), [N2, N3]);
-    let mut node = Alone::load(disk(demote_self), 1);
+    let demoted = voters().changed(&[Change::Demote { node: N1 }]).expect("it votes").left();
+    assert_eq!(demoted.voters(), [N2, N3]);
+    let mut node = node(demoted);
+    node.append(N2, 1, LogId::new(2, 1), &[], 2);
+    node.persist();
+    node.sent.clear();
     node.tick(10 * ELECTION_MAX);
     assert_eq!((node.role().as_str(), node.raft.term()), ("follower", Term(1)));
     assert_eq!(node.sent().len(), 0);
+}
+
+/// Until that entry is committed it does, for the others may need it to commit the entry; but it
+/// does not count itself (thesis §4.2.2).
+#[test]
+fn section_6_a_server_about_to_lose_its_vote_campaigns() {
+    let demoted = voters().changed(&[Change::Demote { node: N1 }]).expect("it votes").left();
+    let mut node = node(demoted);
+    node.tick(ELECTION_MAX);
+    assert_eq!(node.role(), "pre-candidate");
+    node.vote_response(N2, 1, true, true);
+    assert_eq!(node.role(), "pre-candidate");
+    node.vote_response(N3, 1, true, true);
+    assert_eq!(node.role(), "candidate");
 }
 
 /// A vote request is disregarded while a leader is heard, so that servers which were removed, and
