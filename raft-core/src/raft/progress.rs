@@ -96,8 +96,8 @@ impl Progress {
             }
             Flow::Probe { .. } => {}
             Flow::Replicate { in_flight, bytes } => {
-                while let Some(append) = in_flight.pop_front_if(|append| append.last <= index) {
-                    *bytes -= append.bytes;
+                while in_flight.front().is_some_and(|append| append.last <= index) {
+                    *bytes -= in_flight.pop_front().map_or(0, |append| append.bytes);
                 }
             }
             Flow::Snapshot(SnapshotStage::Sent { last, .. }) if index >= last.index => {

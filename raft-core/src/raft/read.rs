@@ -182,8 +182,9 @@ impl Confirmations {
     /// answered, with the index.
     pub(super) fn confirm(&mut self, state: &mut State, confirmed: u64) -> Vec<NodeId> {
         let mut told = Vec::new();
-        while let Some((_, at)) = self.rounds.pop_front_if(|(seq, _)| *seq <= confirmed) {
-            self.quorum_since = Some(at);
+        while let Some((_, at)) = self.rounds.front().filter(|(seq, _)| *seq <= confirmed) {
+            self.quorum_since = Some(*at);
+            self.rounds.pop_front();
         }
         while self.pending.front().is_some_and(|pending| pending.seq <= confirmed) {
             let Some(confirmation) = self.pending.pop_front() else { break };

@@ -40,7 +40,7 @@ pub(super) struct State {
     pub(super) campaigned: bool,
     /// Before this tick no vote is granted: an earlier life of this process may have promised the
     /// leader to grant none for a shortest election timeout.
-    votes_from: u64,
+    pub(super) votes_from: u64,
     /// When a leader was last heard leading, of whatever term: until the shortest election timeout
     /// is over nobody else is to be elected, for it may rely on that (thesis §6.4.1).
     leader_heard_at: Option<u64>,

@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::state::State;
-use crate::types::{LogId, NodeId};
+use crate::types::{Index, LogId, NodeId};
 
 /// A request for a vote, its sender's term already found current.
 #[derive(Clone, Copy)]
@@ -31,7 +31,8 @@ impl State {
         // A pre-vote is for the next term, in which nobody has voted yet.
         let free = pre_vote || self.vote().is_none_or(|vote| vote == from);
         // A leader that hands over has given its lease up, so a promise to it does not matter.
-        let may_vote = self.may_vote() || (transfer && self.is_bound());
+        let may_vote =
+            self.may_vote() || (transfer && self.is_bound()) || self.helps_found(request);
         // A node that restores a snapshot votes: it has acknowledged nothing of what it restores.
         let granted = up_to_date && free && may_vote && !self.takes_precedence(request);
         if granted && !pre_vote {
@@ -40,6 +41,16 @@ impl State {
             self.reset_election_timer();
         }
         self.send(from, Message::RequestVoteResponse { granted, pre_vote });
+    }
+
+    /// Whether a blank node may vote: for another initial member that holds the first entry and
+    /// nothing else. Its founder may have crashed before anybody else got it, and nobody could ever
+    /// lead otherwise. A node whose directory was wiped may be taken for a blank one here, but its
+    /// vote is not counted: the first entry names the lives whose votes are.
+    fn helps_found(&self, request: VoteRequest) -> bool {
+        let VoteRequest { from, last_log, .. } = request;
+        let initial = !self.is_formed() && self.config.initial.contains_key(&from);
+        initial && last_log.index == Index(1) && self.now >= self.votes_from
     }
 
     /// Whether this node should lead rather than a candidate with an equal log, and has not tried

@@ -83,6 +83,7 @@ scripts! {
     election_up_to_date
     election_vote_kept_within_a_term
     formation
+    formation_crash_after_founding
     formation_crash_of_the_founder
     formation_hello_to_an_earlier_life
     formation_needs_everyone

@@ -180,7 +180,9 @@ fn the_core_is_pure() {
         }
         for (number, line) in text.lines().enumerate() {
             let impure = IMPURE.iter().any(|word| line.contains(word));
-            let upward = |(at, name): (usize, &str)| !line[at + name.len()..].starts_with("types");
+            // Its deeper modules name those above them.
+            let own = |rest: &str| rest.starts_with("types") || core && rest.starts_with("raft");
+            let upward = |(at, name): (usize, &str)| !own(&line[at + name.len()..]);
             if impure || line.match_indices("crate::").any(upward) {
                 found.push(format!("{path}:{}: {line}", number + 1));
             }

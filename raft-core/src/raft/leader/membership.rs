@@ -107,7 +107,8 @@ impl Leader {
         if !committed || state.commit_index() < self.first_index || self.transfer.is_some() {
             return;
         }
-        if let Some(next) = self.due_membership(state) {
+        let due = self.due_membership(state);
+        if let Some(next) = due.filter(|next| next != state.log.membership()) {
             self.append_membership(state, next);
         }
     }

@@ -81,12 +81,10 @@ impl Leader {
         if self.is_removed(state) {
             return self.resign(state);
         }
-        if state.now >= self.next_transfer
-            && (self.is_stalled_alone(state) || self.gives_way(state))
-        {
-            if let Some(to) = self.best_successor(state) {
-                self.begin_transfer(state, to);
-            }
+        let due = state.now >= self.next_transfer;
+        if due && (self.is_stalled_alone(state) || self.gives_way(state)) {
+            let to = self.best_successor(state);
+            to.into_iter().for_each(|to| self.begin_transfer(state, to));
         }
         Next::Stay
     }
