@@ -2,9 +2,9 @@
 //!
 //! Every blank node says hello to the others it is to form a cluster with. The one with the lowest
 //! id, the founder, waits until each of the others has answered its hello; then its first entry is
-//! the membership, with the life of every member. Nobody votes or campaigns before it holds that
-//! entry, so nobody else can lead meanwhile. Term, vote and entry are one write, and nothing of
-//! them is told before that is durable: a founder that crashes has founded, or is blank still.
+//! the membership, with the life of every member. Nobody campaigns before it holds that entry, so
+//! nobody else can lead meanwhile. Term, vote and entry are one write, and nothing of them is told
+//! before that is durable: a founder that crashes has founded, or is blank still.
 
 use super::message::Message;
 use super::state::State;

@@ -89,8 +89,10 @@ impl Leader {
         let size = Entry::OVERHEAD + command.len();
         let full = !state.make_room(size)
             || self.uncommitted_bytes + size > state.config.uncommitted_bytes_max;
+        // Of a founder not even the term is durable before its first entry is.
+        let founding = state.persist.persisted_index() == Index::ZERO;
         // A leader that hands over takes nothing new, or the target would never catch up.
-        if full || self.transfer.is_some() {
+        if full || founding || self.transfer.is_some() {
             return Err(Refusal::Overloaded);
         }
         Ok(self.append(state, Payload::Command(command)))

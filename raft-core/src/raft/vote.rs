@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::state::State;
-use crate::types::{Index, LogId, NodeId};
+use crate::types::{LogId, NodeId};
 
 /// A request for a vote, its sender's term already found current.
 #[derive(Clone, Copy)]
@@ -43,14 +43,13 @@ impl State {
         self.send(from, Message::RequestVoteResponse { granted, pre_vote });
     }
 
-    /// Whether a blank node may vote: for another initial member that holds the first entry and
-    /// nothing else. Its founder may have crashed before anybody else got it, and nobody could ever
-    /// lead otherwise. A node whose directory was wiped may be taken for a blank one here, but its
-    /// vote is not counted: the first entry names the lives whose votes are.
+    /// Whether a blank node may vote: for another initial member. Of a cluster that was founded only
+    /// some may have got the first entry, and the rest be needed to elect a leader among them. A
+    /// node whose directory was wiped may be taken for a blank one here; its vote is not counted,
+    /// for the first entry names the lives whose votes are.
     fn helps_found(&self, request: VoteRequest) -> bool {
-        let VoteRequest { from, last_log, .. } = request;
-        let initial = !self.is_formed() && self.config.initial.contains_key(&from);
-        initial && last_log.index == Index(1) && self.now >= self.votes_from
+        let initial = !self.is_formed() && self.config.initial.contains_key(&request.from);
+        initial && self.now >= self.votes_from
     }
 
     /// Whether this node should lead rather than a candidate with an equal log, and has not tried

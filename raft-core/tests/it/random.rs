@@ -305,7 +305,12 @@ impl Run {
         let roomy =
             |membership: &Membership| !membership.is_joint() && membership.voters().len() >= 3;
         let memberships = self.memberships();
-        let formed = !memberships.is_empty();
+        // While a cluster is founded, a founder that is lost may found another of the same name.
+        let knows = |node: &NodeId| {
+            self.cluster.server(*node).memberships().iter().any(|it| !it.is_empty())
+        };
+        let formed = !memberships.is_empty()
+            && memberships.iter().flat_map(|membership| membership.voters()).all(knows);
         if formed && memberships.iter().all(roomy) && self.nobody_is_lost() {
             self.seen.wipes += 1;
             self.cluster.wipe(id);

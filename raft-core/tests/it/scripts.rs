@@ -85,6 +85,7 @@ scripts! {
     formation
     formation_crash_after_founding
     formation_crash_of_the_founder
+    formation_founder_is_lost
     formation_hello_to_an_earlier_life
     formation_needs_everyone
     formation_restart
