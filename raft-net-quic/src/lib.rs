@@ -59,8 +59,8 @@
 //! # Who may talk to whom
 //!
 //! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`], [`ALPN_PEER_V1`]) from
-//! clients ([`ALPN_CLIENT`]). Every node has a certificate of the cluster's authority with two DNS names:
-//! [`server_name`] of its id and [`ANY_NODE`].
+//! clients ([`ALPN_CLIENT`]). Every node has a certificate of the cluster's authority with two DNS
+//! names: [`server_name`] of its id and [`ANY_NODE`].
 //!
 //! - A node that dials node 3 demands the name of node 3; the node that accepts demands the name
 //!   of the node that the hello claims to come from. A client's certificate makes no node.
@@ -73,7 +73,7 @@
 //!   message and snapshot is delivered with the incarnation and version that the hello of its own
 //!   connection has told (`Sender`), so those of two lives are never mixed, even while both are
 //!   connected: a wiped node beside its former connection, or two processes with one certificate.
-//! - **Strangers.** A node that is not among the peers (yet) is let in the same way, up to a number.
+//! - **Strangers.** A node that is not among the peers (yet) is let in like them, up to a number.
 //!
 //! # Versions
 //!
@@ -92,7 +92,7 @@
 //! | version | adds |
 //! |---|---|
 //! | 1 | |
-//! | 2 | versions in the hello; snapshots that are acknowledged and continued; what `Message::since` says |
+//! | 2 | versions in the hello; snapshots that are continued; messages that say so (`since`) |
 //!
 //! # Connections and streams
 //!
@@ -181,10 +181,10 @@
 //!   the node's own messages have told its term.
 //! - **Bounded**: see the limits below. Outgoing ones wait in order; incoming ones are put off with
 //!   `BUSY`, and the sender tries again. A part that waits to be continued yields its room.
-//! - **Reported once**: as handed over, or as given up, which is when it is refused, when its reader
-//!   fails, when the peer is no member any more, cannot be reached at first, or for too long.
-//! - With a peer of version 1 there is one try: `SNAPSHOT`, chunks and `END`, answered by `RECEIVED`
-//!   or `FAILURE`.
+//! - **Reported once**: as handed over, or as given up, which is when it is refused, its reader
+//!   fails, the peer is no member any more, or cannot be reached at first, or for too long.
+//! - With a peer of version 1 there is one try: `SNAPSHOT`, chunks and `END`, answered by
+//!   `RECEIVED` or `FAILURE`.
 //!
 //! Parts that are given up are removed; those of an earlier process are when the transport starts.
 //!
@@ -211,7 +211,7 @@
 //! | connections of nodes that are no peers | 64 | refused |
 //! | lives of one node connected for messages | 4 | refused |
 //! | connections of one life for snapshots | 8 | refused |
-//! | files of snapshots coming in: on their way, broken off, not read yet | 2, each 64 GiB | put off |
+//! | files of incoming snapshots: arriving, broken off, not read yet | 2, 64 GiB each | put off |
 //! | snapshots going out | 2, each 100 MB/s | wait in order, one per peer and group |
 //! | unacknowledged bytes of a snapshot | 8 MiB | the sender waits |
 //! | a snapshot without progress | 30 s | given up |

@@ -212,10 +212,11 @@ impl Shared {
         self.runtime.spawn(peer::keep_connected(Arc::clone(self), peer));
     }
 
-    /// Notes a connection accepted from a peer. One for messages replaces an earlier one of the same
-    /// life; another life of the node, wherever it is, is let in beside it. A peer that nobody named
-    /// yet (this node joins, and the membership has not reached it) is answered at the address it
-    /// last connected from: nodes dial from the port they listen on. The error: there are too many.
+    /// Notes a connection accepted from a peer. One for messages replaces an earlier one of the
+    /// same life; another life of the node, wherever it is, is let in beside it. A peer that nobody
+    /// named yet (this node joins, and the membership has not reached it) is answered at the
+    /// address it last connected from: nodes dial from the port they listen on. The error: there
+    /// are too many.
     pub(crate) fn accepted(
         self: &Arc<Self>,
         hello: &Hello,

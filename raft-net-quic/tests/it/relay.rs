@@ -4,6 +4,7 @@
 //! address of its own towards the node.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,14 +97,17 @@ async fn forward(front: Arc<UdpSocket>, target: SocketAddr, state: Arc<State>) {
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
         let Ok((count, from)) = front.recv_from(&mut buffer).await else { continue };
-        if !flows.contains_key(&from) {
-            let back = Arc::new(bind().await);
-            let line = Line::new(&mut tasks, Arc::clone(&back), target, state.delay);
-            tasks.spawn(answer(back, Arc::clone(&front), from, Arc::clone(&state)));
-            flows.insert(from, line);
-        }
+        let line = match flows.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let back = Arc::new(bind().await);
+                let line = Line::new(&mut tasks, Arc::clone(&back), target, state.delay);
+                tasks.spawn(answer(back, Arc::clone(&front), from, Arc::clone(&state)));
+                new.insert(line)
+            }
+        };
         if state.count(count) {
-            flows[&from].send(&buffer[..count]);
+            line.send(&buffer[..count]);
         }
     }
 }

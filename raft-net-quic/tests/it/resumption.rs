@@ -211,23 +211,41 @@ async fn another_life_does_not_continue_what_an_earlier_one_began() {
     no_files(&second).await;
 }
 
+/// Has no bytes, and says so only once it is told to.
+struct Gate(std::sync::mpsc::Receiver<()>);
+
+impl Read for Gate {
+    fn read(&mut self, _buffer: &mut [u8]) -> std::io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(0)
+    }
+}
+
 #[tokio::test]
 async fn outgoing_ones_wait_for_their_turn() {
     let authority = Authority::new();
-    let sender = start(&authority, 1, |limits| {
-        limits.snapshots_out_max = 1;
-        limits.snapshot_bytes_per_second = 20_000_000;
-    });
+    let sender = start(&authority, 1, |limits| limits.snapshots_out_max = 1);
     let receivers = [2, 3, 4].map(|id| start(&authority, id, |_| ()));
     let peers = receivers.iter().map(|node| (node.id, node.address.clone())).collect();
     sender.transport.set_peers(GROUP, peers);
+    let (open, gate) = std::sync::mpsc::channel();
+    let mut data: Vec<Box<dyn Read + Send>> = vec![
+        Box::new(Cursor::new(bytes(MIB, 0))),
+        Box::new(Cursor::new(bytes(MIB, 0))),
+        Box::new(Gate(gate)),
+    ];
     for node in &receivers {
         sender.connected(node.id).await;
-        let data = Cursor::new(bytes(MIB, 0));
-        sender.transport.send_snapshot(GROUP, node.id, Term(3), snapshot(data));
+        sender.transport.send_snapshot(GROUP, node.id, Term(3), snapshot(data.pop().unwrap()));
         // The order in which their tasks begin is that in which they wait.
         tokio::task::yield_now().await;
     }
+    // Time enough for the others to go first.
+    for _ in 0..100 {
+        sender.send(NodeId(4), heartbeat(1));
+        receivers[2].message().await;
+    }
+    open.send(()).unwrap();
     for node in &receivers {
         assert_eq!(outcome(&sender).await, (node.id, true));
     }

@@ -4,11 +4,14 @@ use crate::kit::{
     Authority, CLUSTER, Event, GROUP, TestNode, append, heartbeat, introduce, snapshot,
 };
 use bytes::Bytes;
+use quinn::crypto::rustls::QuicServerConfig;
 use raft_core::raft::{AppendOutcome, Message};
 use raft_core::transport::Transport;
 use raft_core::types::{Incarnation, Index, LogId, NodeId, Term, Version};
-use raft_net_quic::{BindError, QuicTransport};
+use raft_net_quic::{BindError, Credentials, QuicTransport};
 use std::io::{Cursor, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 /// A node that speaks up to `version`.
 fn node(authority: &Authority, id: u64, version: u16) -> TestNode {
@@ -97,4 +100,48 @@ async fn a_version_that_this_release_does_not_speak_is_refused() {
         assert!(matches!(error, BindError::Version(refused) if refused == version));
         assert_eq!(error.to_string(), format!("version {version} is not spoken: v1 to v2 are"));
     }
+}
+
+/// What the code of version 1 insisted on when it was dialled: its ALPN, its hello to the byte, and
+/// behind it messages.
+#[tokio::test]
+async fn a_node_of_version_1_is_dialled_in_its_own_bytes() {
+    let authority = Authority::new();
+    let Credentials { chain, key, .. } = authority.node(2);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"raft-peer/1".to_vec(), b"raft-client/1".to_vec()];
+    let tls = QuicServerConfig::try_from(tls).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let old = quinn::Endpoint::server(config, listen).unwrap();
+
+    let node = TestNode::start(&authority, 1);
+    let address = old.local_addr().unwrap().to_string();
+    node.transport.set_peers(GROUP, vec![(NodeId(2), address)]);
+    let connection = old.accept().await.unwrap().await.unwrap();
+    let (mut send, mut recv) = connection.accept_bi().await.unwrap();
+    let hello = |node: u64, to: u64| {
+        let mut bytes = vec![38, 0, 0, 0, 1, 1, 0, 1, 0, 0];
+        for number in [CLUSTER.0, node, to, node] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    };
+    let mut told = [0; 42];
+    recv.read_exact(&mut told).await.unwrap();
+    assert_eq!(told[..], hello(1, 2)[..]);
+    send.write_all(&hello(2, 0)).await.unwrap();
+    node.connected(NodeId(2)).await;
+    node.send(NodeId(2), news());
+    assert_eq!(node.transport.counters().messages_dropped, 1);
+    node.send(NodeId(2), heartbeat(1));
+    let mut head = [0; 5];
+    recv.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[4], 3, "a message");
 }
