@@ -4,8 +4,8 @@
 //! Jobs run strictly in order, so a query handed over behind a run sees that run. Checkpoints are
 //! written by a thread of their own, at most one at a time, while applying goes on.
 
-use super::Proposed;
-use super::event::{Answer, Completion, Query, Waiter};
+use super::event::{Answer, Completion, Horizon, Query, Waiter};
+use super::{Proposed, Queried};
 use crate::log_store::StorageError;
 use crate::state_machine::{Snapshot, StateMachine};
 use crate::types::{Entry, Index, NodeId, Run};
@@ -13,6 +13,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Answers gathered before they are handed over even if more jobs wait.
@@ -24,7 +25,7 @@ pub(super) enum Job {
         run: Run,
         waiters: Vec<(Index, Waiter)>,
     },
-    Query(Query),
+    Query(Query, Horizon),
     /// Begin a checkpoint now, unless one is being written.
     Checkpoint,
     Snapshot {
@@ -104,10 +105,7 @@ impl<M: StateMachine> Worker<M> {
     fn work(&mut self, job: Job, answers: &mut Vec<Answer>) -> Result<(), StorageError> {
         match job {
             Job::Apply { run, waiters } => self.apply(&run, waiters, answers),
-            Job::Query(query) => {
-                let reply = self.machine.query(&query.query);
-                answers.push(Answer::Queried(query, reply));
-            }
+            Job::Query(query, horizon) => answers.push(self.query(query, horizon)),
             Job::Checkpoint => self.begin_checkpoint()?,
             Job::Snapshot { to } => self.send_snapshot(to),
             Job::Restore(snapshot) => self.restore(snapshot)?,
@@ -128,6 +126,19 @@ impl<M: StateMachine> Worker<M> {
             let reply = replies[position].clone();
             answers.push(Answer::Proposed(waiter, Proposed { id, reply }));
         }
+    }
+
+    /// The lease is looked at after reading: this thread may have been paused meanwhile, and another
+    /// node been elected.
+    fn query(&self, query: Query, horizon: Horizon) -> Answer {
+        let reply = self.machine.query(&query.query);
+        let staleness = match horizon {
+            Horizon::Confirmed => Some(Duration::ZERO),
+            Horizon::Lease { until } if Instant::now() < until => Some(Duration::ZERO),
+            Horizon::Lease { .. } => return Answer::Expired(query),
+            Horizon::Contact(at) => at.map(|at| at.elapsed()),
+        };
+        Answer::Queried(query, Queried { reply, applied: self.last_applied, staleness })
     }
 
     fn begin_checkpoint(&mut self) -> Result<(), StorageError> {

@@ -3,16 +3,20 @@
 //! It waits for one event, takes in everything else that is queued (bounded), and carries out the
 //! output once: so work that piles up meanwhile becomes one write and one message per follower.
 
+mod changes;
+mod reads;
+
 use super::applier::{Applier, Job};
-use super::changes::Changes;
-use super::event::{ChangeRequest, Completion, Event, Proposal, Query, Transfer, Waiter};
+use super::event::{Answer, ChangeRequest, Completion, Event, Proposal, Transfer, Waiter};
 use super::requests::Requests;
 use super::storage::Storage;
-use super::{NodeConfig, ProposeError, ReadMode, Status, StopCause, TransferError};
+use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
 use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, NodeId, Sender, SnapshotMeta, Term};
+use changes::Changes;
+use reads::TickTimes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +45,9 @@ pub(super) struct Driver {
     handed: Index,
     last_applied: Index,
     ticks: u64,
+    tick_times: TickTimes,
+    /// The last tick at which whoever leads was heard; see [`Raft::contact`].
+    contact: Option<u64>,
     published: Published,
     /// Where the transport was told to reach whom; nothing before it was told anything.
     directory: Option<BTreeMap<NodeId, String>>,
@@ -88,6 +95,8 @@ impl Driver {
             handed,
             last_applied: handed,
             ticks: 0,
+            tick_times: TickTimes::new(),
+            contact: None,
             published: Published::default(),
             directory: None,
         }
@@ -141,7 +150,9 @@ impl Driver {
 
     fn tick(&mut self) -> Result<(), StopCause> {
         self.ticks += 1;
+        self.tick_times.tick();
         self.raft.step(Input::Tick);
+        self.contact = self.contact.max(self.raft.contact());
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.requests.forget_abandoned();
             self.make_room();
@@ -170,8 +181,7 @@ impl Driver {
                     self.on_propose(proposal);
                 }
             }
-            Event::Query(query, ReadMode::Local) => self.give_applier(Job::Query(query)),
-            Event::Query(query, ReadMode::Linearizable) => self.on_query(query),
+            Event::Query(query) => self.on_query(query),
             Event::Transfer(transfer) => self.on_transfer(transfer),
             Event::Change(request) => self.on_change(request),
             Event::Shutdown => return Err(StopCause::Shutdown),
@@ -185,7 +195,7 @@ impl Driver {
             Completion::Applied { last_applied, answers } => {
                 self.last_applied = self.last_applied.max(last_applied);
                 for answer in answers {
-                    answer.deliver();
+                    self.deliver(answer);
                 }
             }
             Completion::Flushed(meta) => {
@@ -228,9 +238,12 @@ impl Driver {
         }
     }
 
-    fn on_query(&mut self, query: Query) {
-        let batch = self.raft.read();
-        self.requests.queried(batch, query);
+    fn deliver(&mut self, answer: Answer) {
+        match answer {
+            Answer::Proposed(waiter, proposed) => waiter.resolve(Ok(proposed)),
+            Answer::Queried(query, queried) => query.resolve(Ok(queried)),
+            Answer::Expired(query) => self.confirm(query),
+        }
     }
 
     fn on_snapshot(&mut self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
@@ -306,9 +319,7 @@ impl Driver {
         for (batch, index) in reads {
             self.requests.confirmed(batch, index);
         }
-        for query in self.requests.ready(self.handed) {
-            let _ = self.applier.jobs.send(Job::Query(query));
-        }
+        self.read_ready();
         for to in send_snapshot {
             self.give_applier(Job::Snapshot { to });
         }

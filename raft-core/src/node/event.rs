@@ -1,12 +1,15 @@
 //! What reaches the loop: events from outside, completions from the node's own threads.
 
-use super::{ChangeError, Changed, ProposeError, Proposed, QueryError, ReadMode, TransferError};
+use super::{
+    ChangeError, Changed, ProposeError, Proposed, Queried, QueryError, ReadMode, TransferError,
+};
 use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
 use crate::types::{Change, Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(super) enum Event {
@@ -14,7 +17,7 @@ pub(super) enum Event {
     Snapshot { from: NodeId, sender: Sender, term: Term, snapshot: Snapshot },
     Propose(Proposal),
     ProposeMany(Vec<Proposal>),
-    Query(Query, ReadMode),
+    Query(Query),
     Transfer(Transfer),
     Change(ChangeRequest),
     Shutdown,
@@ -29,8 +32,20 @@ pub(super) struct Proposal {
 
 pub(super) struct Query {
     pub(super) query: Bytes,
-    pub(super) reply: oneshot::Sender<Result<Bytes, QueryError>>,
+    pub(super) mode: ReadMode,
+    pub(super) reply: oneshot::Sender<Result<Queried, QueryError>>,
     pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// What is to be thought of a query's answer.
+#[derive(Clone, Copy)]
+pub(super) enum Horizon {
+    /// It is fresh: the index was confirmed.
+    Confirmed,
+    /// It is fresh if it was read before `until`.
+    Lease { until: Instant },
+    /// It is as stale as this contact with whoever leads.
+    Contact(Option<Instant>),
 }
 
 pub(super) struct Transfer {
@@ -73,7 +88,9 @@ pub(super) enum Completion {
 /// wake-up across threads costs more than most commands.
 pub(super) enum Answer {
     Proposed(Waiter, Proposed),
-    Queried(Query, Bytes),
+    Queried(Query, Queried),
+    /// What was read may be stale, for the lease is over: to be read again.
+    Expired(Query),
 }
 
 /// Whoever waits for a proposal's outcome.
@@ -82,17 +99,8 @@ pub(super) struct Waiter {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-impl Answer {
-    /// Delivers the answer; whoever gave up waiting is ignored.
-    pub(super) fn deliver(self) {
-        match self {
-            Self::Proposed(waiter, proposed) => waiter.resolve(Ok(proposed)),
-            Self::Queried(query, reply) => query.resolve(Ok(reply)),
-        }
-    }
-}
-
 impl Waiter {
+    /// Whoever gave up waiting is ignored.
     pub(super) fn resolve(self, outcome: Result<Proposed, ProposeError>) {
         drop(self.permit);
         let _ = self.reply.send(outcome);
@@ -100,7 +108,8 @@ impl Waiter {
 }
 
 impl Query {
-    pub(super) fn resolve(self, outcome: Result<Bytes, QueryError>) {
+    /// Whoever gave up waiting is ignored.
+    pub(super) fn resolve(self, outcome: Result<Queried, QueryError>) {
         drop(self.permit);
         let _ = self.reply.send(outcome);
     }

@@ -4,7 +4,6 @@
 //! commit, an applier thread owns the state machine. [`Node`] is the handle.
 
 mod applier;
-mod changes;
 mod config;
 mod driver;
 mod error;
@@ -21,12 +20,13 @@ use crate::log_store::LogStore;
 use crate::raft::{GroupOp, Loaded, LogOp, Raft};
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
-use crate::types::{Change, Identity, LogId, Membership, NodeId, SnapshotMeta};
+use crate::types::{Change, Identity, Index, LogId, Membership, NodeId, SnapshotMeta};
 use bytes::Bytes;
 use driver::Driver;
 use event::{ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Events that may wait for the loop; further messages are dropped, further requests refused.
@@ -56,8 +56,29 @@ pub enum ReadMode {
     /// Sees everything answered before it began (thesis §6.4), on any node. Waits for a leader.
     #[default]
     Linearizable,
+    /// As fresh as [`ReadMode::Linearizable`], without asking a quorum, as long as this node leads
+    /// and its clock and the others' run about as fast as each other (thesis §6.4.1); a machine
+    /// that is suspended does not see its clock run. Where there is no lease, or
+    /// [`Config::lease_reads`](crate::raft::Config::lease_reads) is off, a quorum is asked.
+    Lease,
+    /// Sees the entry with this index, such as that of an own write ([`Proposed::id`]): on any
+    /// node, without a leader. Waits until the entry is applied, for ever if it never is.
+    AtLeast(Index),
     /// What this node has applied.
     Local,
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queried {
+    /// The state machine's reply.
+    pub reply: Bytes,
+    /// The last entry applied when it was asked. Whoever asks for [`ReadMode::AtLeast`] this much
+    /// later on never sees an older state.
+    pub applied: Index,
+    /// How stale the reply may be: how long ago this node last heard from a leader that leads, or a
+    /// leader from a quorum; `None` if it never did. 0 of a linearizable read.
+    pub staleness: Option<Duration>,
 }
 
 /// A running node: a handle, cheap to clone. The node runs until [`Node::shutdown`], a storage
@@ -155,17 +176,18 @@ impl Node {
         outcomes
     }
 
-    /// Queries the state machine. A linearizable query waits for a leader that a quorum follows,
-    /// and has no deadline of its own; dropping the future gives up.
+    /// Queries the state machine, as fresh as `mode` says. A query that has to wait - for a leader
+    /// that a quorum follows, or for an entry - has no deadline of its own; dropping the future
+    /// gives up.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
+    pub async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Queried, QueryError> {
         let permit = Arc::clone(&self.requests).try_acquire_owned();
         let permit = permit.map_err(|_| QueryError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        let query = Query { query, reply, permit };
-        self.submit(Event::Query(query, mode)).map_err(|error| match error {
+        let query = Query { query, mode, reply, permit };
+        self.submit(Event::Query(query)).map_err(|error| match error {
             ProposeError::Overloaded => QueryError::Overloaded,
             _ => QueryError::Stopped,
         })?;

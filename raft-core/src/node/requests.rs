@@ -52,8 +52,13 @@ impl Requests {
         self.confirmed.entry(index).or_default().extend(queries);
     }
 
+    /// Waits until `index` is applied.
+    pub(super) fn waits_for(&mut self, index: Index, query: Query) {
+        self.confirmed.entry(index).or_default().push(query);
+    }
+
     /// The queries that may be handed to the state machine behind entry `handed`.
-    pub(super) fn ready(&mut self, handed: Index) -> impl Iterator<Item = Query> {
+    pub(super) fn ready(&mut self, handed: Index) -> impl Iterator<Item = Query> + use<> {
         let later = self.confirmed.split_off(&handed.next());
         std::mem::replace(&mut self.confirmed, later).into_values().flatten()
     }
