@@ -4,10 +4,12 @@
 //! output once: so work that piles up meanwhile becomes one write and one message per follower.
 
 mod changes;
+mod observe;
 mod reads;
 
 use super::applier::{Applier, Job};
 use super::event::{Answer, ChangeRequest, Completion, Event, Proposal, Transfer, Waiter};
+use super::events::{EVENTS_KEPT, NodeEvent, SnapshotStep};
 use super::requests::Requests;
 use super::storage::Storage;
 use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
@@ -16,10 +18,11 @@ use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, NodeId, Sender, SnapshotMeta, Term};
 use changes::Changes;
+use observe::Seen;
 use reads::TickTimes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// Most events taken in before their output is carried out.
@@ -48,25 +51,11 @@ pub(super) struct Driver {
     tick_times: TickTimes,
     /// The last tick at which whoever leads was heard; see [`Raft::contact`].
     contact: Option<u64>,
-    published: Published,
+    /// As of the end of the last turn.
+    seen: Seen,
+    listeners: broadcast::Sender<NodeEvent>,
     /// Where the transport was told to reach whom; nothing before it was told anything.
     directory: Option<BTreeMap<NodeId, String>>,
-}
-
-/// What is published at once when it changes, rather than with the next tick.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Published {
-    /// Whether this node leads, the term, and the leader.
-    leadership: (bool, Term, Option<NodeId>),
-    /// Where the configuration in force stands in the log.
-    membership: Index,
-}
-
-impl Published {
-    fn of(raft: &Raft) -> Self {
-        let leadership = (raft.is_leader(), raft.term(), raft.leader());
-        Self { leadership, membership: raft.membership_index() }
-    }
 }
 
 impl Driver {
@@ -97,9 +86,15 @@ impl Driver {
             ticks: 0,
             tick_times: TickTimes::new(),
             contact: None,
-            published: Published::default(),
+            seen: Seen::nothing(),
+            listeners: broadcast::channel(EVENTS_KEPT).0,
             directory: None,
         }
+    }
+
+    /// To listen to what happens to the node, as long as it runs.
+    pub(super) fn listeners(&self) -> broadcast::WeakSender<NodeEvent> {
+        self.listeners.downgrade()
     }
 
     /// The loop, until something stops the node.
@@ -207,13 +202,18 @@ impl Driver {
                 self.handed = meta.last.index;
                 self.last_applied = meta.last.index;
                 self.changes.skipped(meta.last.index);
+                self.tell_snapshot(meta.last, SnapshotStep::Restored);
                 self.raft.step(Input::Restored(meta));
             }
             Completion::NotRestored(meta, error) => {
                 tracing::warn!(node = %self.identity.node, at = %meta.last, %error, "not restored");
+                self.tell_snapshot(meta.last, SnapshotStep::NotRestored);
                 self.raft.step(Input::NotRestored(meta));
             }
             Completion::SnapshotSent { to, meta, ok } => {
+                let step =
+                    if ok { SnapshotStep::Sent { to } } else { SnapshotStep::NotSent { to } };
+                self.tell_snapshot(meta.last, step);
                 self.raft.step(Input::SnapshotSent { to, meta, ok });
             }
             Completion::Snapshot { to, snapshot } => self.send_snapshot(to, snapshot),
@@ -249,6 +249,7 @@ impl Driver {
     fn on_snapshot(&mut self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
         let at = snapshot.meta.last;
         tracing::info!(node = %self.identity.node, %from, %at, "snapshot arrived");
+        self.tell_snapshot(at, SnapshotStep::Arrived { from });
         let message = Message::InstallSnapshot { meta: snapshot.meta.clone() };
         self.incoming.push(snapshot);
         let to = self.identity.node;
@@ -266,6 +267,7 @@ impl Driver {
         };
         let at = snapshot.meta.last;
         tracing::info!(node = %self.identity.node, %to, %at, "sending a snapshot");
+        self.tell_snapshot(at, SnapshotStep::Sending { to });
         self.transport.send_snapshot(self.config.group, to, self.raft.term(), snapshot);
     }
 
@@ -323,9 +325,7 @@ impl Driver {
         for to in send_snapshot {
             self.give_applier(Job::Snapshot { to });
         }
-        if Published::of(&self.raft) != self.published {
-            self.publish();
-        }
+        self.observe();
     }
 
     /// How many ticks a new leader may take to be elected and to be heard of.
@@ -357,14 +357,7 @@ impl Driver {
 
     /// Shows the present status, and what follows from it outside.
     fn publish(&mut self) {
-        let Self { raft, identity, config, last_applied, .. } = self;
-        let status = Status::of(raft, *identity, *last_applied, config.tick);
-        let now = Published::of(raft);
-        if now.leadership != self.published.leadership {
-            let Status { role, term, leader, .. } = &status;
-            tracing::info!(node = %identity.node, %term, %role, ?leader, "role");
-        }
-        self.published = now;
+        let status = Status::of(&self.raft, self.identity, self.last_applied, &self.config);
         self.announce_peers();
         self.answer_transfers(status.leader);
         self.status.send_replace(Arc::new(status));

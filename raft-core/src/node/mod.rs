@@ -4,17 +4,21 @@
 //! commit, an applier thread owns the state machine. [`Node`] is the handle.
 
 mod applier;
+mod cause;
 mod config;
 mod driver;
 mod error;
 mod event;
+mod events;
 mod requests;
 mod status;
 mod storage;
 
+pub use cause::{Cause, NoQuorum};
 pub use config::NodeConfig;
 pub use error::{ChangeError, ProposeError, QueryError, StartError, StopCause, TransferError};
-pub use status::{PeerProgress, PeerStatus, Status};
+pub use events::{Events, NodeEvent, SnapshotStep};
+pub use status::{Limits, PeerProgress, PeerStatus, Status};
 
 use crate::log_store::LogStore;
 use crate::raft::{GroupOp, Loaded, LogOp, Raft};
@@ -27,7 +31,7 @@ use event::{ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 /// Events that may wait for the loop; further messages are dropped, further requests refused.
 const EVENTS_MAX: usize = 16 * 1024;
@@ -89,6 +93,8 @@ pub struct Node {
     requests: Arc<Semaphore>,
     status: watch::Receiver<Arc<Status>>,
     stopped: watch::Receiver<Option<StopCause>>,
+    /// Weak, so that listeners see the end of the node.
+    listeners: broadcast::WeakSender<NodeEvent>,
 }
 
 impl Node {
@@ -115,7 +121,7 @@ impl Node {
         let applied = machine.applied();
         let (identity, loaded) = load(&config, &mut log, &applied)?;
         let raft = Raft::new(config.raft.clone(), loaded, applied, config.seed)?;
-        let status = Status::at_start(&raft, identity, config.tick);
+        let status = Status::at_start(&raft, identity, &config);
         let Status { term, last_log: last, bound, .. } = &status;
         tracing::info!(node = %identity.node, %term, %last, bound, "loaded");
 
@@ -128,8 +134,9 @@ impl Node {
 
         let requests = Arc::new(Semaphore::new(config.requests_max));
         let driver = Driver::new(config, identity, raft, transport, storage, applier, status);
+        let listeners = driver.listeners();
         let stopped = driver::spawn(driver, inbox, completions);
-        Ok(Self { events, requests, status: status_seen, stopped })
+        Ok(Self { events, requests, status: status_seen, stopped, listeners })
     }
 
     /// Proposes a command and waits until it is committed and applied here. It has no deadline of
@@ -225,6 +232,12 @@ impl Node {
     /// The status as of the last tick or change of role, term, leader or membership.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status.borrow())
+    }
+
+    /// What happens to the node from now on. Whoever needs to know where that begins asks for the
+    /// status afterwards.
+    pub fn events(&self) -> Events {
+        Events(self.listeners.upgrade().map(|listeners| listeners.subscribe()))
     }
 
     /// Waits until the status is published anew: at once on a change of role, term, leader or

@@ -1,5 +1,7 @@
 //! The driver: nodes of one process over the network in memory.
 
+mod cause;
+mod events;
 mod membership;
 mod reads;
 
