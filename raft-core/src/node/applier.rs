@@ -5,12 +5,14 @@
 //! written by a thread of their own, at most one at a time, while applying goes on.
 
 use super::event::{Answer, Completion, Horizon, Query, Waiter};
-use super::{Proposed, Queried};
+use super::metrics::{Metrics, record_time};
+use super::{NodeConfig, Proposed, Queried};
 use crate::log_store::StorageError;
 use crate::state_machine::{Snapshot, StateMachine};
 use crate::types::{Entry, Index, NodeId, Run};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,6 +36,19 @@ pub(super) enum Job {
     Restore(Snapshot),
 }
 
+/// After how much the state machine is checkpointed.
+#[derive(Clone, Copy)]
+pub(super) struct Thresholds {
+    bytes: usize,
+    entries: usize,
+}
+
+impl Thresholds {
+    pub(super) const fn of(config: &NodeConfig) -> Self {
+        Self { bytes: config.checkpoint_bytes, entries: config.checkpoint_entries }
+    }
+}
+
 /// The queue to the thread, and the thread. What waits in the queue is bounded: runs by the log
 /// they are part of, queries by the node's bound on requests.
 pub(super) struct Applier {
@@ -43,7 +58,9 @@ pub(super) struct Applier {
 
 pub(super) fn start(
     machine: impl StateMachine,
-    checkpoint_bytes: usize,
+    node: NodeId,
+    thresholds: Thresholds,
+    metrics: Arc<Metrics>,
     completed: UnboundedSender<Completion>,
 ) -> io::Result<Applier> {
     let (jobs, queue) = channel();
@@ -51,8 +68,11 @@ pub(super) fn start(
         let last_applied = machine.applied().last.index;
         let mut worker = Worker {
             machine,
-            checkpoint_bytes,
+            node,
+            thresholds,
+            metrics,
             applied_bytes: 0,
+            applied_entries: 0,
             last_applied,
             checkpoint: None,
             completed: completed.clone(),
@@ -70,9 +90,13 @@ pub(super) fn start(
 
 struct Worker<M> {
     machine: M,
-    checkpoint_bytes: usize,
+    node: NodeId,
+    thresholds: Thresholds,
+    metrics: Arc<Metrics>,
     /// Bytes applied since the last checkpoint was begun.
     applied_bytes: usize,
+    /// Entries applied since then.
+    applied_entries: usize,
     last_applied: Index,
     /// The checkpoint being written.
     checkpoint: Option<JoinHandle<()>>,
@@ -94,7 +118,8 @@ impl<M: StateMachine> Worker<M> {
             if self.completed.send(Completion::Applied { last_applied, answers }).is_err() {
                 break;
             }
-            if self.applied_bytes >= self.checkpoint_bytes {
+            let Thresholds { bytes, entries } = self.thresholds;
+            if self.applied_bytes >= bytes || self.applied_entries >= entries {
                 self.begin_checkpoint()?;
             }
         }
@@ -116,9 +141,16 @@ impl<M: StateMachine> Worker<M> {
     fn apply(&mut self, run: &Run, waiters: Vec<(Index, Waiter)>, answers: &mut Vec<Answer>) {
         let first = run.first().index;
         assert!(first == self.last_applied.next(), "applying {run} after {}", self.last_applied);
-        let replies = self.machine.apply(run);
+        let last = run.last();
+        let span = tracing::trace_span!("apply", node = %self.node, term = %last.term, %first,
+            last = %last.index);
+        let began = Instant::now();
+        let replies = span.in_scope(|| self.machine.apply(run));
+        record_time(&self.metrics.apply_seconds, began.elapsed());
+        self.metrics.apply_entries.record(run.len() as f64);
         assert!(replies.len() == run.len(), "{} replies to {} entries", replies.len(), run.len());
-        self.last_applied = run.last().index;
+        self.last_applied = last.index;
+        self.applied_entries += run.len();
         self.applied_bytes += run.entries().iter().map(Entry::size).sum::<usize>();
         for (index, waiter) in waiters {
             let position = (index.0 - first.0) as usize;
@@ -146,7 +178,7 @@ impl<M: StateMachine> Worker<M> {
             return Ok(());
         }
         self.join_checkpoint();
-        self.applied_bytes = 0;
+        (self.applied_bytes, self.applied_entries) = (0, 0);
         let Some(job) = self.machine.checkpoint() else { return Ok(()) };
         let completed = self.completed.clone();
         let write = move || {
@@ -187,7 +219,7 @@ impl<M: StateMachine> Worker<M> {
         let report = match self.machine.restore(snapshot) {
             Ok(()) => {
                 self.last_applied = meta.last.index;
-                self.applied_bytes = 0;
+                (self.applied_bytes, self.applied_entries) = (0, 0);
                 Completion::Restored(meta)
             }
             // The sender's fault, and nothing has changed here.

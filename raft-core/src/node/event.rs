@@ -1,5 +1,6 @@
 //! What reaches the loop: events from outside, completions from the node's own threads.
 
+use super::metrics::Metrics;
 use super::{
     ChangeError, Changed, ProposeError, Proposed, Queried, QueryError, ReadMode, TransferError,
 };
@@ -9,7 +10,8 @@ use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
 use crate::types::{Change, Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(super) enum Event {
@@ -61,7 +63,11 @@ pub(super) struct ChangeRequest {
 /// Reports of the storage and applier threads. Their number is bounded by what the loop gave them
 /// to do.
 pub(super) enum Completion {
-    Persisted(WriteSeq),
+    /// Every write up to `seq` is durable; the last commit took so long.
+    Persisted {
+        seq: WriteSeq,
+        took: Duration,
+    },
     Applied {
         last_applied: Index,
         answers: Vec<Answer>,
@@ -120,18 +126,21 @@ impl Query {
 pub(super) struct NodeInbox {
     events: mpsc::Sender<Event>,
     completed: mpsc::UnboundedSender<Completion>,
+    metrics: Arc<Metrics>,
 }
 
 impl NodeInbox {
     pub(super) const fn new(
         events: mpsc::Sender<Event>,
         completed: mpsc::UnboundedSender<Completion>,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { events, completed }
+        Self { events, completed, metrics }
     }
 
     fn offer(&self, event: Event, what: &'static str) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.metrics.messages_dropped.increment(1);
             tracing::debug!(what, "dropped: the node cannot keep up");
         }
     }

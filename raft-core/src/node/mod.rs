@@ -10,24 +10,29 @@ mod driver;
 mod error;
 mod event;
 mod events;
+pub mod metrics;
 mod requests;
 mod status;
 mod storage;
+mod timing;
 
 pub use cause::{Cause, NoQuorum};
 pub use config::NodeConfig;
 pub use error::{ChangeError, ProposeError, QueryError, StartError, StopCause, TransferError};
 pub use events::{Events, NodeEvent, SnapshotStep};
 pub use status::{Limits, PeerProgress, PeerStatus, Status};
+pub use timing::Timing;
 
 use crate::log_store::LogStore;
 use crate::raft::{GroupOp, Loaded, LogOp, Raft};
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
 use crate::types::{Change, Identity, Index, LogId, Membership, NodeId, SnapshotMeta};
+use applier::Thresholds;
 use bytes::Bytes;
-use driver::Driver;
+use driver::{Driver, Threads};
 use event::{ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer};
+use metrics::Metrics;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,16 +131,27 @@ impl Node {
         tracing::info!(node = %identity.node, %term, %last, bound, "loaded");
 
         let (completed, completions) = mpsc::unbounded_channel();
-        let storage = storage::start(config.group, log, completed.clone())?;
-        let applier = applier::start(machine, config.checkpoint_bytes, completed.clone())?;
-        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let node = identity.node;
+        let metrics = Arc::new(Metrics::new(config.group, node));
+        let storage =
+            storage::start(config.group, node, log, Arc::clone(&metrics), completed.clone())?;
+        let applier = applier::start(
+            machine,
+            node,
+            Thresholds::of(&config),
+            Arc::clone(&metrics),
+            completed.clone(),
+        )?;
+        let (events, queue) = mpsc::channel(EVENTS_MAX);
         let (status, status_seen) = watch::channel(Arc::new(status));
-        transport.open(config.group, identity, Arc::new(NodeInbox::new(events.clone(), completed)));
+        let inbox = NodeInbox::new(events.clone(), completed, Arc::clone(&metrics));
+        transport.open(config.group, identity, Arc::new(inbox));
 
         let requests = Arc::new(Semaphore::new(config.requests_max));
-        let driver = Driver::new(config, identity, raft, transport, storage, applier, status);
+        let threads = Threads { storage, applier, metrics };
+        let driver = Driver::new(config, identity, raft, transport, threads, status);
         let listeners = driver.listeners();
-        let stopped = driver::spawn(driver, inbox, completions);
+        let stopped = driver::spawn(driver, queue, completions);
         Ok(Self { events, requests, status: status_seen, stopped, listeners })
     }
 

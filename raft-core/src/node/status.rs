@@ -1,6 +1,6 @@
 //! A node as it sees itself, with durations instead of ticks.
 
-use super::NodeConfig;
+use super::{NodeConfig, Timing};
 use crate::raft::{self, Raft, RoleName};
 use crate::types::{Identity, Incarnation, Index, LogId, Membership, NodeId, Term, Version};
 use std::time::Duration;
@@ -44,6 +44,9 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// From when on another node is unreachable and a disk stalled.
     pub limits: Limits,
+    /// Whether the election timeout suits network and disk. Measured every 16 ticks where there is
+    /// more than one voter.
+    pub timing: Timing,
 }
 
 /// What a node takes for a failure.
@@ -110,6 +113,7 @@ impl Status {
             transfer: None,
             peers: Vec::new(),
             limits: Limits::default(),
+            timing: Timing::default(),
         }
     }
 
@@ -157,6 +161,7 @@ impl Status {
                 silence: span(tick, 2 * u64::from(config.raft.election_ticks_max)),
                 stall: span(tick, config.raft.disk_stall_ticks.into()),
             },
+            timing: Timing::default(),
         }
     }
 }

@@ -3,7 +3,9 @@
 mod cause;
 mod events;
 mod membership;
+mod metrics;
 mod reads;
+mod timing;
 
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, MemoryLog, StorageError};

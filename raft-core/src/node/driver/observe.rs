@@ -61,10 +61,30 @@ impl Driver {
             let Seen { role, term, leader, .. } = now;
             tracing::info!(node = %self.identity.node, %term, %role, ?leader, "role");
         }
+        self.count(before, now);
         self.tell_changes(before, now);
         if now.office() != before.office() || now.membership != before.membership {
             self.publish();
         }
+    }
+
+    fn count(&self, before: Seen, now: Seen) {
+        let metrics = &self.threads.metrics;
+        if now.role == RoleName::Candidate && now.office() != before.office() {
+            metrics.elections.increment(1);
+        }
+        if now.leader.is_some() && now.leader != before.leader {
+            metrics.leader_changes.increment(1);
+        }
+    }
+
+    /// Shows on every tick where things stand.
+    pub(super) fn gauge(&self) {
+        let metrics = &self.threads.metrics;
+        metrics.term.set(self.seen.term.0 as f64);
+        metrics.commit_index.set(self.seen.committed.0 as f64);
+        metrics.last_applied.set(self.last_applied.0 as f64);
+        metrics.log_bytes.set(self.raft.log_bytes() as f64);
     }
 
     fn tell_changes(&self, before: Seen, now: Seen) {
