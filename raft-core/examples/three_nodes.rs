@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("entry {} is command number {:?}", written.id, written.reply);
     for node in &nodes {
         let read = node.query(written.reply.clone(), ReadMode::Linearizable).await?;
-        println!("{} read {read:?}", node.status().identity.node);
+        println!("{} read {:?}", node.status().identity.node, read.reply);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@
 //!
 //! # Example
 //!
-//! Three nodes in one process, over a network and logs in memory, are 40 lines:
+//! Three nodes in one process, over a network and logs in memory, are 37 lines:
 //! `examples/three_nodes.rs`. One node is:
 //!
 //! ```

@@ -4,15 +4,18 @@
 //! Jobs run strictly in order, so a query handed over behind a run sees that run. Checkpoints are
 //! written by a thread of their own, at most one at a time, while applying goes on.
 
-use super::Proposed;
-use super::event::{Answer, Completion, Query, Waiter};
+use super::event::{Answer, Completion, Horizon, Query, Waiter};
+use super::metrics::{Metrics, record_time};
+use super::{NodeConfig, Proposed, Queried};
 use crate::log_store::StorageError;
 use crate::state_machine::{Snapshot, StateMachine};
 use crate::types::{Entry, Index, NodeId, Run};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Answers gathered before they are handed over even if more jobs wait.
@@ -24,13 +27,26 @@ pub(super) enum Job {
         run: Run,
         waiters: Vec<(Index, Waiter)>,
     },
-    Query(Query),
+    Query(Query, Horizon),
     /// Begin a checkpoint now, unless one is being written.
     Checkpoint,
     Snapshot {
         to: NodeId,
     },
     Restore(Snapshot),
+}
+
+/// After how much the state machine is checkpointed.
+#[derive(Clone, Copy)]
+pub(super) struct Thresholds {
+    bytes: usize,
+    entries: usize,
+}
+
+impl Thresholds {
+    pub(super) const fn of(config: &NodeConfig) -> Self {
+        Self { bytes: config.checkpoint_bytes, entries: config.checkpoint_entries }
+    }
 }
 
 /// The queue to the thread, and the thread. What waits in the queue is bounded: runs by the log
@@ -42,7 +58,9 @@ pub(super) struct Applier {
 
 pub(super) fn start(
     machine: impl StateMachine,
-    checkpoint_bytes: usize,
+    node: NodeId,
+    thresholds: Thresholds,
+    metrics: Arc<Metrics>,
     completed: UnboundedSender<Completion>,
 ) -> io::Result<Applier> {
     let (jobs, queue) = channel();
@@ -50,8 +68,11 @@ pub(super) fn start(
         let last_applied = machine.applied().last.index;
         let mut worker = Worker {
             machine,
-            checkpoint_bytes,
+            node,
+            thresholds,
+            metrics,
             applied_bytes: 0,
+            applied_entries: 0,
             last_applied,
             checkpoint: None,
             completed: completed.clone(),
@@ -69,9 +90,13 @@ pub(super) fn start(
 
 struct Worker<M> {
     machine: M,
-    checkpoint_bytes: usize,
+    node: NodeId,
+    thresholds: Thresholds,
+    metrics: Arc<Metrics>,
     /// Bytes applied since the last checkpoint was begun.
     applied_bytes: usize,
+    /// Entries applied since then.
+    applied_entries: usize,
     last_applied: Index,
     /// The checkpoint being written.
     checkpoint: Option<JoinHandle<()>>,
@@ -93,7 +118,8 @@ impl<M: StateMachine> Worker<M> {
             if self.completed.send(Completion::Applied { last_applied, answers }).is_err() {
                 break;
             }
-            if self.applied_bytes >= self.checkpoint_bytes {
+            let Thresholds { bytes, entries } = self.thresholds;
+            if self.applied_bytes >= bytes || self.applied_entries >= entries {
                 self.begin_checkpoint()?;
             }
         }
@@ -104,10 +130,7 @@ impl<M: StateMachine> Worker<M> {
     fn work(&mut self, job: Job, answers: &mut Vec<Answer>) -> Result<(), StorageError> {
         match job {
             Job::Apply { run, waiters } => self.apply(&run, waiters, answers),
-            Job::Query(query) => {
-                let reply = self.machine.query(&query.query);
-                answers.push(Answer::Queried(query, reply));
-            }
+            Job::Query(query, horizon) => answers.push(self.query(query, horizon)),
             Job::Checkpoint => self.begin_checkpoint()?,
             Job::Snapshot { to } => self.send_snapshot(to),
             Job::Restore(snapshot) => self.restore(snapshot)?,
@@ -118,9 +141,16 @@ impl<M: StateMachine> Worker<M> {
     fn apply(&mut self, run: &Run, waiters: Vec<(Index, Waiter)>, answers: &mut Vec<Answer>) {
         let first = run.first().index;
         assert!(first == self.last_applied.next(), "applying {run} after {}", self.last_applied);
-        let replies = self.machine.apply(run);
+        let last = run.last();
+        let span = tracing::trace_span!("apply", node = %self.node, term = %last.term, %first,
+            last = %last.index);
+        let began = Instant::now();
+        let replies = span.in_scope(|| self.machine.apply(run));
+        record_time(&self.metrics.apply_seconds, began.elapsed());
+        self.metrics.apply_entries.record(run.len() as f64);
         assert!(replies.len() == run.len(), "{} replies to {} entries", replies.len(), run.len());
-        self.last_applied = run.last().index;
+        self.last_applied = last.index;
+        self.applied_entries += run.len();
         self.applied_bytes += run.entries().iter().map(Entry::size).sum::<usize>();
         for (index, waiter) in waiters {
             let position = (index.0 - first.0) as usize;
@@ -130,12 +160,25 @@ impl<M: StateMachine> Worker<M> {
         }
     }
 
+    /// The lease is looked at after reading: this thread may have been paused meanwhile, and another
+    /// node been elected.
+    fn query(&self, query: Query, horizon: Horizon) -> Answer {
+        let reply = self.machine.query(&query.query);
+        let staleness = match horizon {
+            Horizon::Confirmed => Some(Duration::ZERO),
+            Horizon::Lease { until } if Instant::now() < until => Some(Duration::ZERO),
+            Horizon::Lease { .. } => return Answer::Expired(query),
+            Horizon::Contact(at) => at.map(|at| at.elapsed()),
+        };
+        Answer::Queried(query, Queried { reply, applied: self.last_applied, staleness })
+    }
+
     fn begin_checkpoint(&mut self) -> Result<(), StorageError> {
         if self.checkpoint.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Ok(());
         }
         self.join_checkpoint();
-        self.applied_bytes = 0;
+        (self.applied_bytes, self.applied_entries) = (0, 0);
         let Some(job) = self.machine.checkpoint() else { return Ok(()) };
         let completed = self.completed.clone();
         let write = move || {
@@ -176,7 +219,7 @@ impl<M: StateMachine> Worker<M> {
         let report = match self.machine.restore(snapshot) {
             Ok(()) => {
                 self.last_applied = meta.last.index;
-                self.applied_bytes = 0;
+                (self.applied_bytes, self.applied_entries) = (0, 0);
                 Completion::Restored(meta)
             }
             // The sender's fault, and nothing has changed here.

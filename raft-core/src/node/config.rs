@@ -24,6 +24,11 @@ pub struct NodeConfig {
     pub requests_max: usize,
     /// Bytes of applied entries after which the state machine is checkpointed. Default 64 MiB.
     pub checkpoint_bytes: usize,
+    /// Applied entries after which it is checkpointed, however small they are. Default 1 000 000.
+    pub checkpoint_entries: usize,
+    /// Most snapshots being made or sent at once; further peers wait their turn. At least 1.
+    /// Default 2.
+    pub snapshots_max: usize,
 }
 
 impl Default for NodeConfig {
@@ -37,6 +42,8 @@ impl Default for NodeConfig {
             tick: Duration::from_millis(10),
             requests_max: 16 * 1024,
             checkpoint_bytes: 64 * 1024 * 1024,
+            checkpoint_entries: 1_000_000,
+            snapshots_max: 2,
         }
     }
 }

@@ -3,20 +3,32 @@
 //! It waits for one event, takes in everything else that is queued (bounded), and carries out the
 //! output once: so work that piles up meanwhile becomes one write and one message per follower.
 
+mod changes;
+mod observe;
+mod reads;
+mod snapshots;
+mod warnings;
+
 use super::applier::{Applier, Job};
-use super::changes::Changes;
-use super::event::{ChangeRequest, Completion, Event, Proposal, Query, Transfer, Waiter};
+use super::event::{Answer, ChangeRequest, Completion, Event, Proposal, Transfer, Waiter};
+use super::events::{EVENTS_KEPT, NodeEvent};
+use super::metrics::{Metrics, record_time};
 use super::requests::Requests;
 use super::storage::Storage;
-use super::{NodeConfig, ProposeError, ReadMode, Status, StopCause, TransferError};
-use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
+use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
+use crate::raft::{Apply, Envelope, Input, Output, Raft, Refusal, TransferRefusal};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
-use crate::types::{Identity, Index, NodeId, Sender, SnapshotMeta, Term};
+use crate::types::{Identity, Index, LogId, NodeId};
+use changes::Changes;
+use observe::Seen;
+use reads::TickTimes;
+use snapshots::Receivers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use warnings::Warnings;
 
 /// Most events taken in before their output is carried out.
 const BATCH_MAX: usize = 4096;
@@ -24,42 +36,41 @@ const BATCH_MAX: usize = 4096;
 /// Ticks between looks for requests that were given up, and at the size of the log.
 const HOUSEKEEPING_TICKS: u64 = 16;
 
+/// What works beside the loop, and what measures both.
+pub(super) struct Threads {
+    pub(super) storage: Storage,
+    pub(super) applier: Applier,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 pub(super) struct Driver {
     config: NodeConfig,
     identity: Identity,
     raft: Raft,
     transport: Arc<dyn Transport>,
-    storage: Storage,
-    applier: Applier,
+    threads: Threads,
     status: watch::Sender<Arc<Status>>,
     requests: Requests,
     transfers: Vec<(u64, Transfer)>,
     changes: Changes,
+    receivers: Receivers,
     /// Snapshots stepped into the core since the last output.
     incoming: Vec<Snapshot>,
     /// Entries up to here were handed to the applier.
     handed: Index,
+    /// The first and last proposal taken in since the last output.
+    proposed: Option<(LogId, LogId)>,
     last_applied: Index,
     ticks: u64,
-    published: Published,
+    tick_times: TickTimes,
+    /// The last tick at which whoever leads was heard; see [`Raft::contact`].
+    contact: Option<u64>,
+    warnings: Warnings,
+    /// As of the end of the last turn.
+    seen: Seen,
+    listeners: broadcast::Sender<NodeEvent>,
     /// Where the transport was told to reach whom; nothing before it was told anything.
     directory: Option<BTreeMap<NodeId, String>>,
-}
-
-/// What is published at once when it changes, rather than with the next tick.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Published {
-    /// Whether this node leads, the term, and the leader.
-    leadership: (bool, Term, Option<NodeId>),
-    /// Where the configuration in force stands in the log.
-    membership: Index,
-}
-
-impl Published {
-    fn of(raft: &Raft) -> Self {
-        let leadership = (raft.is_leader(), raft.term(), raft.leader());
-        Self { leadership, membership: raft.membership_index() }
-    }
 }
 
 impl Driver {
@@ -68,8 +79,7 @@ impl Driver {
         identity: Identity,
         raft: Raft,
         transport: Arc<dyn Transport>,
-        storage: Storage,
-        applier: Applier,
+        threads: Threads,
         status: watch::Sender<Arc<Status>>,
     ) -> Self {
         let handed = status.borrow().last_applied;
@@ -78,19 +88,29 @@ impl Driver {
             identity,
             raft,
             transport,
-            storage,
-            applier,
+            threads,
             status,
             requests: Requests::default(),
             transfers: Vec::new(),
             changes: Changes::default(),
+            receivers: Receivers::default(),
             incoming: Vec::new(),
             handed,
+            proposed: None,
             last_applied: handed,
             ticks: 0,
-            published: Published::default(),
+            tick_times: TickTimes::new(),
+            contact: None,
+            warnings: Warnings::default(),
+            seen: Seen::nothing(),
+            listeners: broadcast::channel(EVENTS_KEPT).0,
             directory: None,
         }
+    }
+
+    /// To listen to what happens to the node, as long as it runs.
+    pub(super) fn listeners(&self) -> broadcast::WeakSender<NodeEvent> {
+        self.listeners.downgrade()
     }
 
     /// The loop, until something stops the node.
@@ -128,23 +148,32 @@ impl Driver {
         events: &mut mpsc::Receiver<Event>,
         completions: &mut mpsc::UnboundedReceiver<Completion>,
     ) -> Result<(), StopCause> {
+        let mut taken = 1;
         for _ in 0..BATCH_MAX {
             let Ok(event) = events.try_recv() else { break };
             self.accept(event)?;
+            taken += 1;
         }
         for _ in 0..BATCH_MAX {
             let Ok(completion) = completions.try_recv() else { break };
             self.complete(completion)?;
+            taken += 1;
         }
+        self.threads.metrics.turn_events.record(f64::from(taken));
+        self.threads.metrics.events_queued.set(events.len() as f64);
         Ok(())
     }
 
     fn tick(&mut self) -> Result<(), StopCause> {
         self.ticks += 1;
+        self.tick_times.tick();
         self.raft.step(Input::Tick);
+        self.contact = self.contact.max(self.raft.contact());
+        self.gauge();
         if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
             self.requests.forget_abandoned();
             self.make_room();
+            self.measure();
         }
         self.publish();
         Ok(())
@@ -170,8 +199,7 @@ impl Driver {
                     self.on_propose(proposal);
                 }
             }
-            Event::Query(query, ReadMode::Local) => self.give_applier(Job::Query(query)),
-            Event::Query(query, ReadMode::Linearizable) => self.on_query(query),
+            Event::Query(query) => self.on_query(query),
             Event::Transfer(transfer) => self.on_transfer(transfer),
             Event::Change(request) => self.on_change(request),
             Event::Shutdown => return Err(StopCause::Shutdown),
@@ -181,31 +209,21 @@ impl Driver {
 
     fn complete(&mut self, completion: Completion) -> Result<(), StopCause> {
         match completion {
-            Completion::Persisted(seq) => self.raft.step(Input::Persisted(seq)),
+            Completion::Persisted { seq, took } => {
+                self.warnings.flushes.note(took);
+                self.raft.step(Input::Persisted(seq));
+            }
             Completion::Applied { last_applied, answers } => {
                 self.last_applied = self.last_applied.max(last_applied);
-                for answer in answers {
-                    answer.deliver();
-                }
+                self.deliver_all(answers);
             }
             Completion::Flushed(meta) => {
                 tracing::debug!(node = %self.identity.node, at = %meta.last, "checkpoint written");
                 self.raft.step(Input::Flushed(meta));
             }
-            Completion::Restored(meta) => {
-                tracing::info!(node = %self.identity.node, at = %meta.last, "snapshot restored");
-                self.handed = meta.last.index;
-                self.last_applied = meta.last.index;
-                self.changes.skipped(meta.last.index);
-                self.raft.step(Input::Restored(meta));
-            }
-            Completion::NotRestored(meta, error) => {
-                tracing::warn!(node = %self.identity.node, at = %meta.last, %error, "not restored");
-                self.raft.step(Input::NotRestored(meta));
-            }
-            Completion::SnapshotSent { to, meta, ok } => {
-                self.raft.step(Input::SnapshotSent { to, meta, ok });
-            }
+            Completion::Restored(meta) => self.on_restored(meta),
+            Completion::NotRestored(meta, error) => self.on_not_restored(meta, &error.to_string()),
+            Completion::SnapshotSent { to, meta, ok } => self.on_snapshot_sent(to, meta, ok),
             Completion::Snapshot { to, snapshot } => self.send_snapshot(to, snapshot),
             Completion::Failed(error) => return Err(StopCause::Storage(error.to_string())),
             Completion::Panicked(what) => {
@@ -218,42 +236,48 @@ impl Driver {
     fn on_propose(&mut self, proposal: Proposal) {
         let Proposal { command, reply, permit } = proposal;
         let waiter = Waiter { reply, permit };
-        match self.raft.propose(command) {
-            Ok(id) => self.requests.proposed(id, waiter),
-            Err(refusal) => waiter.resolve(Err(match refusal {
-                Refusal::NotLeader { leader } => ProposeError::NotLeader { leader },
-                Refusal::Overloaded => ProposeError::Overloaded,
-                Refusal::TooLarge { size, limit } => ProposeError::TooLarge { size, limit },
-            })),
-        }
+        let metrics = &self.threads.metrics;
+        let refused = match self.raft.propose(command) {
+            Ok(id) => {
+                metrics.accepted.increment(1);
+                let (first, _) = self.proposed.unwrap_or((id, id));
+                self.proposed = Some((first, id));
+                return self.requests.proposed(id, waiter);
+            }
+            Err(Refusal::NotLeader { leader }) => {
+                metrics.refused_not_leader.increment(1);
+                ProposeError::NotLeader { leader }
+            }
+            Err(Refusal::Overloaded) => {
+                metrics.refused_overloaded.increment(1);
+                ProposeError::Overloaded
+            }
+            Err(Refusal::TooLarge { size, limit }) => {
+                metrics.refused_too_large.increment(1);
+                ProposeError::TooLarge { size, limit }
+            }
+        };
+        waiter.resolve(Err(refused));
     }
 
-    fn on_query(&mut self, query: Query) {
-        let batch = self.raft.read();
-        self.requests.queried(batch, query);
-    }
-
-    fn on_snapshot(&mut self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
-        let at = snapshot.meta.last;
-        tracing::info!(node = %self.identity.node, %from, %at, "snapshot arrived");
-        let message = Message::InstallSnapshot { meta: snapshot.meta.clone() };
-        self.incoming.push(snapshot);
-        let to = self.identity.node;
-        self.raft.step(Input::Message(Envelope { from, to, term, sender, message }));
-    }
-
-    fn send_snapshot(&mut self, to: NodeId, snapshot: Option<Snapshot>) {
-        if !self.raft.is_leader() {
-            // Whoever leads now asks for one itself if it is needed.
+    fn deliver_all(&mut self, answers: Vec<Answer>) {
+        if answers.is_empty() {
             return;
         }
-        let Some(snapshot) = snapshot else {
-            let meta = SnapshotMeta::default();
-            return self.raft.step(Input::SnapshotSent { to, meta, ok: false });
-        };
-        let at = snapshot.meta.last;
-        tracing::info!(node = %self.identity.node, %to, %at, "sending a snapshot");
-        self.transport.send_snapshot(self.config.group, to, self.raft.term(), snapshot);
+        let span = tracing::trace_span!("answer", node = %self.identity.node,
+            last_applied = %self.last_applied, answers = answers.len());
+        let _entered = span.enter();
+        for answer in answers {
+            self.deliver(answer);
+        }
+    }
+
+    fn deliver(&mut self, answer: Answer) {
+        match answer {
+            Answer::Proposed(waiter, proposed) => waiter.resolve(Ok(proposed)),
+            Answer::Queried(query, queried) => query.resolve(Ok(queried)),
+            Answer::Expired(query) => self.confirm(query),
+        }
     }
 
     fn on_transfer(&mut self, transfer: Transfer) {
@@ -286,13 +310,11 @@ impl Driver {
 
     /// Does what the core wants done. None of it waits.
     fn carry_out(&mut self) {
-        let Output { messages, write, apply, reads, send_snapshot } = self.raft.take_output();
-        for envelope in messages {
-            self.transport.send(self.config.group, envelope);
-        }
+        let Output { messages, write, apply, reads, send_snapshot } = self.take_output();
+        self.replicate(messages);
         if let Some(write) = write {
             // An error means that the thread has ended; its report of why is on the way.
-            let _ = self.storage.writes.send(write);
+            let _ = self.threads.storage.writes.send(write);
         }
         for item in apply {
             self.apply(item);
@@ -300,20 +322,39 @@ impl Driver {
         // Only now: what this turn committed has an outcome, even if leadership went with it.
         if !self.raft.is_leader() {
             self.requests.leadership_lost();
+            self.receivers.leadership_lost();
             self.changes.leadership_lost(self.ticks, self.patience());
         }
         self.incoming.clear();
         for (batch, index) in reads {
             self.requests.confirmed(batch, index);
         }
-        for query in self.requests.ready(self.handed) {
-            let _ = self.applier.jobs.send(Job::Query(query));
-        }
+        self.read_ready();
         for to in send_snapshot {
-            self.give_applier(Job::Snapshot { to });
+            self.receivers.ask(to);
         }
-        if Published::of(&self.raft) != self.published {
-            self.publish();
+        self.make_snapshots();
+        self.observe();
+    }
+
+    /// Seals the proposals of this turn into one run.
+    fn take_output(&mut self) -> Output {
+        let Some((first, last)) = self.proposed.take() else { return self.raft.take_output() };
+        self.requests.turn_proposed(first.index);
+        let span = tracing::trace_span!("propose", node = %self.identity.node, term = %last.term,
+            first = %first.index, last = %last.index);
+        span.in_scope(|| self.raft.take_output())
+    }
+
+    fn replicate(&self, messages: Vec<Envelope>) {
+        if messages.is_empty() {
+            return;
+        }
+        let span = tracing::trace_span!("replicate", node = %self.identity.node,
+            term = %self.raft.term(), messages = messages.len());
+        let _entered = span.enter();
+        for envelope in messages {
+            self.transport.send(self.config.group, envelope);
         }
     }
 
@@ -325,7 +366,14 @@ impl Driver {
     fn apply(&mut self, item: Apply) {
         match item {
             Apply::Entries(run) => {
-                self.handed = run.last().index;
+                let (first, last) = (run.first().index, run.last());
+                let span = tracing::trace_span!("commit", node = %self.identity.node,
+                    term = %last.term, %first, last = %last.index);
+                let _entered = span.enter();
+                self.handed = last.index;
+                if let Some(waited) = self.requests.committed(last.index) {
+                    record_time(&self.threads.metrics.commit_seconds, waited);
+                }
                 self.changes.committed(&run);
                 let waiters = self.requests.waiters_of(&run);
                 self.give_applier(Job::Apply { run, waiters });
@@ -341,19 +389,14 @@ impl Driver {
 
     fn give_applier(&self, job: Job) {
         // An error means that the thread has ended; its report of why is on the way.
-        let _ = self.applier.jobs.send(job);
+        let _ = self.threads.applier.jobs.send(job);
     }
 
     /// Shows the present status, and what follows from it outside.
     fn publish(&mut self) {
-        let Self { raft, identity, config, last_applied, .. } = self;
-        let status = Status::of(raft, *identity, *last_applied, config.tick);
-        let now = Published::of(raft);
-        if now.leadership != self.published.leadership {
-            let Status { role, term, leader, .. } = &status;
-            tracing::info!(node = %identity.node, %term, %role, ?leader, "role");
-        }
-        self.published = now;
+        let mut status = Status::of(&self.raft, self.identity, self.last_applied, &self.config);
+        status.timing = self.warnings.timing;
+        self.warn(&status);
         self.announce_peers();
         self.answer_transfers(status.leader);
         self.status.send_replace(Arc::new(status));
@@ -389,7 +432,7 @@ impl Driver {
     async fn stop(mut self) {
         self.requests.stop();
         self.changes.stop();
-        let Self { storage, applier, .. } = self;
+        let Threads { storage, applier, .. } = self.threads;
         drop((storage.writes, applier.jobs));
         let join = move || {
             // They report their own panics.

@@ -1,12 +1,17 @@
 //! What reaches the loop: events from outside, completions from the node's own threads.
 
-use super::{ChangeError, Changed, ProposeError, Proposed, QueryError, ReadMode, TransferError};
+use super::metrics::Metrics;
+use super::{
+    ChangeError, Changed, ProposeError, Proposed, Queried, QueryError, ReadMode, TransferError,
+};
 use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
 use crate::types::{Change, Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(super) enum Event {
@@ -14,7 +19,7 @@ pub(super) enum Event {
     Snapshot { from: NodeId, sender: Sender, term: Term, snapshot: Snapshot },
     Propose(Proposal),
     ProposeMany(Vec<Proposal>),
-    Query(Query, ReadMode),
+    Query(Query),
     Transfer(Transfer),
     Change(ChangeRequest),
     Shutdown,
@@ -29,8 +34,20 @@ pub(super) struct Proposal {
 
 pub(super) struct Query {
     pub(super) query: Bytes,
-    pub(super) reply: oneshot::Sender<Result<Bytes, QueryError>>,
+    pub(super) mode: ReadMode,
+    pub(super) reply: oneshot::Sender<Result<Queried, QueryError>>,
     pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// What is to be thought of a query's answer.
+#[derive(Clone, Copy)]
+pub(super) enum Horizon {
+    /// It is fresh: the index was confirmed.
+    Confirmed,
+    /// It is fresh if it was read before `until`.
+    Lease { until: Instant },
+    /// It is as stale as this contact with whoever leads.
+    Contact(Option<Instant>),
 }
 
 pub(super) struct Transfer {
@@ -46,7 +63,11 @@ pub(super) struct ChangeRequest {
 /// Reports of the storage and applier threads. Their number is bounded by what the loop gave them
 /// to do.
 pub(super) enum Completion {
-    Persisted(WriteSeq),
+    /// Every write up to `seq` is durable; the last commit took so long.
+    Persisted {
+        seq: WriteSeq,
+        took: Duration,
+    },
     Applied {
         last_applied: Index,
         answers: Vec<Answer>,
@@ -73,7 +94,9 @@ pub(super) enum Completion {
 /// wake-up across threads costs more than most commands.
 pub(super) enum Answer {
     Proposed(Waiter, Proposed),
-    Queried(Query, Bytes),
+    Queried(Query, Queried),
+    /// What was read may be stale, for the lease is over: to be read again.
+    Expired(Query),
 }
 
 /// Whoever waits for a proposal's outcome.
@@ -82,17 +105,8 @@ pub(super) struct Waiter {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-impl Answer {
-    /// Delivers the answer; whoever gave up waiting is ignored.
-    pub(super) fn deliver(self) {
-        match self {
-            Self::Proposed(waiter, proposed) => waiter.resolve(Ok(proposed)),
-            Self::Queried(query, reply) => query.resolve(Ok(reply)),
-        }
-    }
-}
-
 impl Waiter {
+    /// Whoever gave up waiting is ignored.
     pub(super) fn resolve(self, outcome: Result<Proposed, ProposeError>) {
         drop(self.permit);
         let _ = self.reply.send(outcome);
@@ -100,7 +114,8 @@ impl Waiter {
 }
 
 impl Query {
-    pub(super) fn resolve(self, outcome: Result<Bytes, QueryError>) {
+    /// Whoever gave up waiting is ignored.
+    pub(super) fn resolve(self, outcome: Result<Queried, QueryError>) {
         drop(self.permit);
         let _ = self.reply.send(outcome);
     }
@@ -111,18 +126,21 @@ impl Query {
 pub(super) struct NodeInbox {
     events: mpsc::Sender<Event>,
     completed: mpsc::UnboundedSender<Completion>,
+    metrics: Arc<Metrics>,
 }
 
 impl NodeInbox {
     pub(super) const fn new(
         events: mpsc::Sender<Event>,
         completed: mpsc::UnboundedSender<Completion>,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { events, completed }
+        Self { events, completed, metrics }
     }
 
     fn offer(&self, event: Event, what: &'static str) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+            self.metrics.messages_dropped.increment(1);
             tracing::debug!(what, "dropped: the node cannot keep up");
         }
     }

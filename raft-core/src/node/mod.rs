@@ -4,30 +4,39 @@
 //! commit, an applier thread owns the state machine. [`Node`] is the handle.
 
 mod applier;
-mod changes;
+mod cause;
 mod config;
 mod driver;
 mod error;
 mod event;
+mod events;
+pub mod metrics;
 mod requests;
 mod status;
 mod storage;
+mod timing;
 
+pub use cause::{Cause, NoQuorum};
 pub use config::NodeConfig;
 pub use error::{ChangeError, ProposeError, QueryError, StartError, StopCause, TransferError};
-pub use status::{PeerProgress, PeerStatus, Status};
+pub use events::{Events, NodeEvent, SnapshotStep};
+pub use status::{Limits, PeerProgress, PeerStatus, Status};
+pub use timing::Timing;
 
 use crate::log_store::LogStore;
 use crate::raft::{GroupOp, Loaded, LogOp, Raft};
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
-use crate::types::{Change, Identity, LogId, Membership, NodeId, SnapshotMeta};
+use crate::types::{Change, Identity, Index, LogId, Membership, NodeId, SnapshotMeta};
+use applier::Thresholds;
 use bytes::Bytes;
-use driver::Driver;
+use driver::{Driver, Threads};
 use event::{ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer};
+use metrics::Metrics;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use std::time::Duration;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 /// Events that may wait for the loop; further messages are dropped, further requests refused.
 const EVENTS_MAX: usize = 16 * 1024;
@@ -56,8 +65,29 @@ pub enum ReadMode {
     /// Sees everything answered before it began (thesis §6.4), on any node. Waits for a leader.
     #[default]
     Linearizable,
+    /// As fresh as [`ReadMode::Linearizable`], without asking a quorum, as long as this node leads
+    /// and its clock and the others' run about as fast as each other (thesis §6.4.1); a machine
+    /// that is suspended does not see its clock run. Where there is no lease, or
+    /// [`Config::lease_reads`](crate::raft::Config::lease_reads) is off, a quorum is asked.
+    Lease,
+    /// Sees the entry with this index, such as that of an own write ([`Proposed::id`]): on any
+    /// node, without a leader. Waits until the entry is applied, for ever if it never is.
+    AtLeast(Index),
     /// What this node has applied.
     Local,
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queried {
+    /// The state machine's reply.
+    pub reply: Bytes,
+    /// The last entry applied when it was asked. Whoever asks for [`ReadMode::AtLeast`] this much
+    /// later on never sees an older state.
+    pub applied: Index,
+    /// How stale the reply may be: how long ago this node last heard from a leader that leads, or a
+    /// leader from a quorum; `None` if it never did. 0 of a linearizable read.
+    pub staleness: Option<Duration>,
 }
 
 /// A running node: a handle, cheap to clone. The node runs until [`Node::shutdown`], a storage
@@ -68,6 +98,8 @@ pub struct Node {
     requests: Arc<Semaphore>,
     status: watch::Receiver<Arc<Status>>,
     stopped: watch::Receiver<Option<StopCause>>,
+    /// Weak, so that listeners see the end of the node.
+    listeners: broadcast::WeakSender<NodeEvent>,
 }
 
 impl Node {
@@ -94,21 +126,33 @@ impl Node {
         let applied = machine.applied();
         let (identity, loaded) = load(&config, &mut log, &applied)?;
         let raft = Raft::new(config.raft.clone(), loaded, applied, config.seed)?;
-        let status = Status::at_start(&raft, identity, config.tick);
+        let status = Status::at_start(&raft, identity, &config);
         let Status { term, last_log: last, bound, .. } = &status;
         tracing::info!(node = %identity.node, %term, %last, bound, "loaded");
 
         let (completed, completions) = mpsc::unbounded_channel();
-        let storage = storage::start(config.group, log, completed.clone())?;
-        let applier = applier::start(machine, config.checkpoint_bytes, completed.clone())?;
-        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let node = identity.node;
+        let metrics = Arc::new(Metrics::new(config.group, node));
+        let storage =
+            storage::start(config.group, node, log, Arc::clone(&metrics), completed.clone())?;
+        let applier = applier::start(
+            machine,
+            node,
+            Thresholds::of(&config),
+            Arc::clone(&metrics),
+            completed.clone(),
+        )?;
+        let (events, queue) = mpsc::channel(EVENTS_MAX);
         let (status, status_seen) = watch::channel(Arc::new(status));
-        transport.open(config.group, identity, Arc::new(NodeInbox::new(events.clone(), completed)));
+        let inbox = NodeInbox::new(events.clone(), completed, Arc::clone(&metrics));
+        transport.open(config.group, identity, Arc::new(inbox));
 
         let requests = Arc::new(Semaphore::new(config.requests_max));
-        let driver = Driver::new(config, identity, raft, transport, storage, applier, status);
-        let stopped = driver::spawn(driver, inbox, completions);
-        Ok(Self { events, requests, status: status_seen, stopped })
+        let threads = Threads { storage, applier, metrics };
+        let driver = Driver::new(config, identity, raft, transport, threads, status);
+        let listeners = driver.listeners();
+        let stopped = driver::spawn(driver, queue, completions);
+        Ok(Self { events, requests, status: status_seen, stopped, listeners })
     }
 
     /// Proposes a command and waits until it is committed and applied here. It has no deadline of
@@ -155,17 +199,18 @@ impl Node {
         outcomes
     }
 
-    /// Queries the state machine. A linearizable query waits for a leader that a quorum follows,
-    /// and has no deadline of its own; dropping the future gives up.
+    /// Queries the state machine, as fresh as `mode` says. A query that has to wait - for a leader
+    /// that a quorum follows, or for an entry - has no deadline of its own; dropping the future
+    /// gives up.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
+    pub async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Queried, QueryError> {
         let permit = Arc::clone(&self.requests).try_acquire_owned();
         let permit = permit.map_err(|_| QueryError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        let query = Query { query, reply, permit };
-        self.submit(Event::Query(query, mode)).map_err(|error| match error {
+        let query = Query { query, mode, reply, permit };
+        self.submit(Event::Query(query)).map_err(|error| match error {
             ProposeError::Overloaded => QueryError::Overloaded,
             _ => QueryError::Stopped,
         })?;
@@ -203,6 +248,12 @@ impl Node {
     /// The status as of the last tick or change of role, term, leader or membership.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status.borrow())
+    }
+
+    /// What happens to the node from now on. Whoever needs to know where that begins asks for the
+    /// status afterwards.
+    pub fn events(&self) -> Events {
+        Events(self.listeners.upgrade().map(|listeners| listeners.subscribe()))
     }
 
     /// Waits until the status is published anew: at once on a change of role, term, leader or

@@ -4,12 +4,15 @@ use super::event::{Query, Waiter};
 use super::{ProposeError, QueryError};
 use crate::types::{Index, LogId, ReadId, Run};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// What waits. Its size is bounded by the node's bound on requests.
 #[derive(Default)]
 pub(super) struct Requests {
     /// Proposals appended and not yet handed to the state machine, by index.
     proposals: VecDeque<(LogId, Waiter)>,
+    /// When the first proposal of each turn was taken in.
+    accepted: VecDeque<(Index, Instant)>,
     /// Queries whose batch has no index yet.
     unconfirmed: BTreeMap<ReadId, Vec<Query>>,
     /// Queries whose index is not yet handed to the state machine.
@@ -19,6 +22,21 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn proposed(&mut self, id: LogId, waiter: Waiter) {
         self.proposals.push_back((id, waiter));
+    }
+
+    /// The proposals from `first` on were taken in by this turn.
+    pub(super) fn turn_proposed(&mut self, first: Index) {
+        self.accepted.push_back((first, Instant::now()));
+    }
+
+    /// For how long the oldest proposal up to `index` has waited, which is committed now.
+    pub(super) fn committed(&mut self, index: Index) -> Option<Duration> {
+        let mut oldest = None;
+        while let Some((_, at)) = self.accepted.front().filter(|(first, _)| *first <= index) {
+            oldest.get_or_insert(*at);
+            self.accepted.pop_front();
+        }
+        oldest.map(|at| at.elapsed())
     }
 
     pub(super) fn queried(&mut self, batch: ReadId, query: Query) {
@@ -41,6 +59,7 @@ impl Requests {
 
     /// Leadership is lost: the outcome of what was appended is unknown.
     pub(super) fn leadership_lost(&mut self) {
+        self.accepted.clear();
         for (_, waiter) in self.proposals.drain(..) {
             waiter.resolve(Err(ProposeError::LeadershipLost));
         }
@@ -52,8 +71,13 @@ impl Requests {
         self.confirmed.entry(index).or_default().extend(queries);
     }
 
+    /// Waits until `index` is applied.
+    pub(super) fn waits_for(&mut self, index: Index, query: Query) {
+        self.confirmed.entry(index).or_default().push(query);
+    }
+
     /// The queries that may be handed to the state machine behind entry `handed`.
-    pub(super) fn ready(&mut self, handed: Index) -> impl Iterator<Item = Query> {
+    pub(super) fn ready(&mut self, handed: Index) -> impl Iterator<Item = Query> + use<> {
         let later = self.confirmed.split_off(&handed.next());
         std::mem::replace(&mut self.confirmed, later).into_values().flatten()
     }

@@ -1,5 +1,6 @@
 //! A node as it sees itself, with durations instead of ticks.
 
+use super::{NodeConfig, Timing};
 use crate::raft::{self, Raft, RoleName};
 use crate::types::{Identity, Incarnation, Index, LogId, Membership, NodeId, Term, Version};
 use std::time::Duration;
@@ -41,6 +42,21 @@ pub struct Status {
     pub transfer: Option<NodeId>,
     /// The other members, by id.
     pub peers: Vec<PeerStatus>,
+    /// From when on another node is unreachable and a disk stalled.
+    pub limits: Limits,
+    /// Whether the election timeout suits network and disk. Measured every 16 ticks where there is
+    /// more than one voter.
+    pub timing: Timing,
+}
+
+/// What a node takes for a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// A node that nothing was heard of for longer is unreachable: twice the longest election
+    /// timeout, so that whoever campaigns has asked it.
+    pub silence: Duration,
+    /// A disk that owes something for so long is stalled.
+    pub stall: Duration,
 }
 
 /// A peer as a node sees it.
@@ -77,18 +93,53 @@ pub struct PeerProgress {
 }
 
 impl Status {
+    /// That of a node which knows of nobody: to make others of, in tests of what shows them.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            role: RoleName::Follower,
+            term: Term(0),
+            leader: None,
+            commit_index: Index::ZERO,
+            last_applied: Index::ZERO,
+            persisted_index: Index::ZERO,
+            last_log: LogId::ZERO,
+            log_start: LogId::ZERO,
+            log_bytes: 0,
+            membership: Membership::default(),
+            bound: false,
+            missing: Vec::new(),
+            waiting: Duration::ZERO,
+            transfer: None,
+            peers: Vec::new(),
+            limits: Limits::default(),
+            timing: Timing::default(),
+        }
+    }
+
     /// That of a node which has applied everything it has handed out: at its start.
-    pub(super) fn at_start(raft: &Raft, identity: Identity, tick: Duration) -> Self {
+    pub(super) fn at_start(raft: &Raft, identity: Identity, config: &NodeConfig) -> Self {
         let status = raft.status();
         let handed = status.handed_index;
-        Self::from(status, identity, handed, tick)
+        Self::from(status, identity, handed, config)
     }
 
-    pub(super) fn of(raft: &Raft, identity: Identity, last_applied: Index, tick: Duration) -> Self {
-        Self::from(raft.status(), identity, last_applied, tick)
+    pub(super) fn of(
+        raft: &Raft,
+        identity: Identity,
+        last_applied: Index,
+        config: &NodeConfig,
+    ) -> Self {
+        Self::from(raft.status(), identity, last_applied, config)
     }
 
-    fn from(status: raft::Status, identity: Identity, last_applied: Index, tick: Duration) -> Self {
+    fn from(
+        status: raft::Status,
+        identity: Identity,
+        last_applied: Index,
+        config: &NodeConfig,
+    ) -> Self {
+        let tick = config.tick;
         Self {
             identity,
             role: status.role,
@@ -106,11 +157,28 @@ impl Status {
             waiting: span(tick, status.waiting_ticks),
             transfer: status.transfer,
             peers: status.peers.into_iter().map(|peer| PeerStatus::of(peer, tick)).collect(),
+            limits: Limits {
+                silence: span(tick, 2 * u64::from(config.raft.election_ticks_max)),
+                stall: span(tick, config.raft.disk_stall_ticks.into()),
+            },
+            timing: Timing::default(),
         }
     }
 }
 
 impl PeerStatus {
+    /// A peer that nothing was heard of.
+    pub fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            heard: None,
+            version: Version::OLDEST,
+            stalled: Duration::ZERO,
+            other_life: None,
+            progress: None,
+        }
+    }
+
     fn of(peer: raft::PeerStatus, tick: Duration) -> Self {
         let progress = |progress: raft::PeerProgress| PeerProgress {
             match_index: progress.match_index,

@@ -5,13 +5,16 @@
 //! failure ends it: a failed flush is never retried, for nobody knows what the disk holds then.
 
 use super::event::Completion;
+use super::metrics::{Metrics, record_time};
 use crate::log_store::LogStore;
-use crate::raft::{GroupOp, Write};
-use crate::types::GroupId;
+use crate::raft::{GroupOp, LogOp, Write};
+use crate::types::{GroupId, NodeId};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Most bytes of one commit, so that its completion is not put off for ever.
@@ -26,12 +29,15 @@ pub(super) struct Storage {
 
 pub(super) fn start(
     group: GroupId,
-    mut log: impl LogStore,
+    node: NodeId,
+    log: impl LogStore,
+    metrics: Arc<Metrics>,
     completed: UnboundedSender<Completion>,
 ) -> io::Result<Storage> {
     let (writes, queue) = channel();
     let run = move || {
-        let outcome = catch_unwind(AssertUnwindSafe(|| run(group, &mut log, &queue, &completed)));
+        let mut writer = Writer { group, node, log, metrics, completed: completed.clone() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| writer.run(&queue)));
         if outcome.is_err() {
             // Nobody listens if the node is gone already.
             let _ = completed.send(Completion::Panicked("the log store"));
@@ -41,41 +47,56 @@ pub(super) fn start(
     Ok(Storage { writes, thread })
 }
 
-fn run(
+struct Writer<L> {
     group: GroupId,
-    log: &mut impl LogStore,
-    queue: &Receiver<Write>,
-    completed: &UnboundedSender<Completion>,
-) {
-    let mut ops = Vec::new();
-    while let Ok(first) = queue.recv() {
-        let mut last = first.seq;
-        let mut bytes = take(group, first, &mut ops);
-        while bytes < COMMIT_BYTES_MAX
-            && let Ok(write) = queue.try_recv()
-        {
-            last = write.seq;
-            bytes += take(group, write, &mut ops);
-        }
-        if let Err(error) = log.write(&ops) {
-            let _ = completed.send(Completion::Failed(error));
-            return;
-        }
-        ops.clear();
-        if completed.send(Completion::Persisted(last)).is_err() {
-            return;
-        }
-    }
+    node: NodeId,
+    log: L,
+    metrics: Arc<Metrics>,
+    completed: UnboundedSender<Completion>,
 }
 
-/// Adds the operations of `write` to the commit; how many bytes they are.
-fn take(group: GroupId, write: Write, ops: &mut Vec<GroupOp>) -> usize {
-    let mut bytes = 0;
-    for op in write.ops {
-        if let crate::raft::LogOp::Append(run) = &op {
-            bytes += run.size();
+impl<L: LogStore> Writer<L> {
+    /// Writes until the queue is closed, or a write fails.
+    fn run(&mut self, queue: &Receiver<Write>) {
+        let mut ops = Vec::new();
+        while let Ok(first) = queue.recv() {
+            let mut seq = first.seq;
+            let mut bytes = self.take(first, &mut ops);
+            while bytes < COMMIT_BYTES_MAX
+                && let Ok(write) = queue.try_recv()
+            {
+                seq = write.seq;
+                bytes += self.take(write, &mut ops);
+            }
+            let span =
+                tracing::trace_span!("write", node = %self.node, %seq, bytes, ops = ops.len());
+            let began = Instant::now();
+            let written = span.in_scope(|| self.log.write(&ops));
+            let took = began.elapsed();
+            let report = match written {
+                Ok(()) => Completion::Persisted { seq, took },
+                Err(error) => Completion::Failed(error),
+            };
+            let failed = matches!(report, Completion::Failed(_));
+            record_time(&self.metrics.write_seconds, took);
+            self.metrics.write_bytes.record(bytes as f64);
+            self.metrics.write_ops.record(ops.len() as f64);
+            ops.clear();
+            if self.completed.send(report).is_err() || failed {
+                return;
+            }
         }
-        ops.push(GroupOp { group, op });
     }
-    bytes
+
+    /// Adds the operations of `write` to the commit; how many bytes they are.
+    fn take(&self, write: Write, ops: &mut Vec<GroupOp>) -> usize {
+        let mut bytes = 0;
+        for op in write.ops {
+            if let LogOp::Append(run) = &op {
+                bytes += run.size();
+            }
+            ops.push(GroupOp { group: self.group, op });
+        }
+        bytes
+    }
 }

@@ -136,13 +136,17 @@ impl Leader {
     /// Check-quorum: a leader that has not heard a quorum for an election timeout steps down, or
     /// its clients would wait for ever (thesis §6.2).
     fn lost_quorum(&self, state: &State) -> bool {
-        let heard = state.log.membership().quorum_value(|node| {
+        state.now >= self.quorum_heard(state) + u64::from(state.config.election_ticks_max)
+    }
+
+    /// Since when a quorum has been heard, or when it elected this leader.
+    pub(super) fn quorum_heard(&self, state: &State) -> u64 {
+        state.log.membership().quorum_value(|node| {
             if node == state.id() {
                 return state.now;
             }
             state.contacts.of(node).heard_at.unwrap_or(0).max(self.since)
-        });
-        state.now >= heard + u64::from(state.config.election_ticks_max)
+        })
     }
 
     fn send_heartbeats(&mut self, state: &mut State) {

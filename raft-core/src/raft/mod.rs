@@ -277,6 +277,15 @@ impl Raft {
         }
     }
 
+    /// The tick, counted from the start of this node, at which it last heard a leader lead; of a
+    /// leader, at which it last had heard a quorum. `None` if it never did.
+    pub fn contact(&self) -> Option<u64> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.quorum_heard(&self.state)),
+            _ => self.state.leader_heard_at(),
+        }
+    }
+
     /// Ticks since the start of this node.
     pub const fn ticks(&self) -> u64 {
         self.state.now

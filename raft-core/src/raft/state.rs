@@ -228,6 +228,11 @@ impl State {
         self.reset_election_timer();
     }
 
+    /// When a leader was last heard leading.
+    pub(super) const fn leader_heard_at(&self) -> Option<u64> {
+        self.leader_heard_at
+    }
+
     /// Whether a leader was heard leading within the shortest election timeout: then nobody else is
     /// to be elected (thesis §4.2.3).
     pub(super) fn hears_leader(&self) -> bool {

@@ -105,7 +105,7 @@ impl Raft {
         let state = &self.state;
         Status {
             id: state.id(),
-            role: self.role_name(),
+            role: self.role(),
             term: state.term(),
             vote: state.vote(),
             leader: state.leader,
@@ -127,7 +127,8 @@ impl Raft {
         }
     }
 
-    fn role_name(&self) -> RoleName {
+    /// The role of this node.
+    pub const fn role(&self) -> RoleName {
         match &self.role {
             Role::Follower(_) => RoleName::Follower,
             Role::Candidate(candidate) if candidate.pre_vote => RoleName::PreCandidate,

@@ -7,7 +7,13 @@ use crate::types::{GroupId, Identity, NodeId, Sender, Term, Version};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Most messages under way where there is a delay; further ones are lost.
+const UNDER_WAY_MAX: usize = 64 * 1024;
 
 /// Connects the nodes of one process. A clone is another handle to the same network.
 #[derive(Clone, Default)]
@@ -20,6 +26,16 @@ struct Wires {
     inboxes: BTreeMap<(GroupId, NodeId), (Sender, Arc<dyn Inbox>)>,
     services: BTreeMap<(GroupId, NodeId), Arc<dyn Service>>,
     isolated: BTreeSet<NodeId>,
+    delay: Duration,
+    /// To the thread that delivers late; made with the first delay.
+    late: Option<SyncSender<Late>>,
+}
+
+/// A message under way.
+struct Late {
+    due: Instant,
+    group: GroupId,
+    envelope: Envelope,
 }
 
 impl MemoryNetwork {
@@ -45,6 +61,23 @@ impl MemoryNetwork {
             wires.isolated.insert(node);
         } else {
             wires.isolated.remove(&node);
+        }
+    }
+
+    /// Every message sent from now on takes this long to arrive, and a snapshot this much longer;
+    /// requests and their replies do not. Messages keep their order, so with a shorter delay the
+    /// first ones wait for those before them.
+    pub fn delay(&self, delay: Duration) {
+        let mut wires = self.write();
+        wires.delay = delay;
+        if wires.late.is_none() && !delay.is_zero() {
+            let (late, queue) = sync_channel(UNDER_WAY_MAX);
+            let network = Arc::downgrade(&self.wires);
+            // It ends with the network. Without it nothing is delivered, as by a broken network.
+            let _ = thread::Builder::new()
+                .name("memory-network".into())
+                .spawn(move || deliver_late(&network, &queue));
+            wires.late = Some(late);
         }
     }
 
@@ -80,6 +113,18 @@ impl Wires {
     }
 }
 
+/// Delivers each message when it is due.
+fn deliver_late(network: &Weak<RwLock<Wires>>, queue: &Receiver<Late>) {
+    while let Ok(Late { due, group, envelope }) = queue.recv() {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let Some(wires) = network.upgrade() else { return };
+        let network = MemoryNetwork { wires };
+        if let Some(inbox) = network.inbox(group, envelope.from, envelope.to) {
+            inbox.receive(envelope);
+        }
+    }
+}
+
 /// One node's end of a [`MemoryNetwork`].
 pub struct MemoryTransport {
     node: NodeId,
@@ -95,18 +140,31 @@ impl Transport for MemoryTransport {
     fn set_peers(&self, _group: GroupId, _peers: Vec<(NodeId, String)>) {}
 
     fn send(&self, group: GroupId, envelope: Envelope) {
+        let wires = self.network.read();
+        if let Some(late) = &wires.late {
+            // Full, or without its thread: lost.
+            let _ = late.try_send(Late { due: Instant::now() + wires.delay, group, envelope });
+            return;
+        }
+        drop(wires);
         if let Some(inbox) = self.network.inbox(group, self.node, envelope.to) {
             inbox.receive(envelope);
         }
     }
 
+    fn round_trip(&self, _group: GroupId, _peer: NodeId) -> Option<Duration> {
+        Some(2 * self.network.read().delay)
+    }
+
     fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot) {
         let (from, network) = (self.node, self.network.clone());
         // Reading may block, sending must not.
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             let Snapshot { meta, mut data } = snapshot;
             let mut bytes = Vec::new();
             let read = data.read_to_end(&mut bytes).is_ok();
+            let delay = network.read().delay;
+            thread::sleep(delay);
             let receiver = network.inbox(group, from, to).filter(|_| read);
             let (sender, own) = network.read().inboxes.get(&(group, from)).cloned().unzip();
             let ok = receiver.is_some();

@@ -1,6 +1,11 @@
 //! The driver: nodes of one process over the network in memory.
 
+mod cause;
+mod events;
 mod membership;
+mod metrics;
+mod reads;
+mod timing;
 
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, MemoryLog, StorageError};
@@ -127,7 +132,7 @@ async fn every_node_reads_what_the_leader_answered() {
         let proposed = cluster.node(leader).propose(command.clone()).await.unwrap();
         assert_eq!(proposed.reply, number(value));
         for node in &cluster.nodes {
-            let read = node.query(number(value), ReadMode::Linearizable).await.unwrap();
+            let read = node.query(number(value), ReadMode::Linearizable).await.unwrap().reply;
             assert_eq!(read, command);
         }
     }
@@ -169,10 +174,10 @@ async fn a_cut_off_leader_answers_no_linearizable_read() {
     let new = cluster.leader(&[old]).await;
     cluster.node(new).propose("two".into()).await.unwrap();
     // The old leader's read is still waiting; local reads show what it would have said.
-    let local = cluster.node(old).query(number(2), ReadMode::Local).await.unwrap();
+    let local = cluster.node(old).query(number(2), ReadMode::Local).await.unwrap().reply;
     assert_eq!(local, Bytes::new());
     cluster.network.isolate(old, false);
-    assert_eq!(stale.await.unwrap().unwrap(), Bytes::from_static(b"two"));
+    assert_eq!(stale.await.unwrap().unwrap().reply, Bytes::from_static(b"two"));
 }
 
 #[tokio::test]
@@ -186,7 +191,7 @@ async fn a_restarted_node_catches_up_from_its_log_and_the_leader() {
     cluster.node(leader).propose("two".into()).await.unwrap();
     let node = cluster.start_node(config(down.0, 3), Journal::new());
     cluster.nodes[down.0 as usize - 1] = node;
-    let read = cluster.node(down).query(number(2), ReadMode::Linearizable).await.unwrap();
+    let read = cluster.node(down).query(number(2), ReadMode::Linearizable).await.unwrap().reply;
     assert_eq!(read, Bytes::from_static(b"two"));
 }
 

@@ -69,7 +69,7 @@ async fn one_node_grows_to_three() {
     assert_eq!(learners, [NodeId(2), NodeId(3)]);
     for node in &cluster.nodes {
         shows(node, |status| voters(status) == [1, 2, 3] && status.bound).await;
-        let read = node.query(number(1), ReadMode::Linearizable).await.unwrap();
+        let read = node.query(number(1), ReadMode::Linearizable).await.unwrap().reply;
         assert_eq!(read, Bytes::from_static(b"one"));
     }
 }

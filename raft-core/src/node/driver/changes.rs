@@ -5,8 +5,8 @@
 //! on telling for a while after leadership is lost, so a leader that removes itself gets its answer
 //! too.
 
-use super::event::ChangeRequest;
-use super::{ChangeError, Changed};
+use crate::node::event::ChangeRequest;
+use crate::node::{ChangeError, Changed};
 use crate::types::{Entry, Index, LogId, Payload, Run};
 use tokio::sync::oneshot;
 
