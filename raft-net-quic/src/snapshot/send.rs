@@ -18,7 +18,7 @@ use raft_core::types::{GroupId, Identity, NodeId, Term};
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Sends a snapshot and reports the outcome to the group's inbox.
 pub(crate) async fn send(
@@ -216,11 +216,22 @@ impl Transfer {
         let arrived = self.arrived.clone();
         let mut acknowledged = arrived.subscribe();
         let mut words = pin!(listen(reply, &arrived));
-        tokio::select! {
-            told = &mut words => {
-                return told.and_then(|()| Err(GivenUp("the peer has it before its end".into())));
-            }
-            written = self.write(shared, send, resumable) => written?,
+        let early = |()| Err(GivenUp("the peer has it before its end".into()));
+        let written = tokio::select! {
+            biased;
+            told = &mut words => return told.and_then(early),
+            written = self.write(shared, send, resumable) => written,
+        };
+        if let Err(failure) = written {
+            // A receiver that stops the stream says why on its own, which may arrive later.
+            let patience = shared.limits().dial_timeout;
+            return match failure {
+                Broken(_) => match timeout(patience, words).await {
+                    Ok(told) => told.and_then(early),
+                    Err(_) => Err(failure),
+                },
+                GivenUp(_) => Err(failure),
+            };
         }
         loop {
             tokio::select! {
