@@ -146,7 +146,7 @@ pub fn encode_entry(entry: &Entry, out: &mut BytesMut) {
     let payload = match &entry.payload {
         Payload::Noop => WirePayload::Noop,
         Payload::Command(command) => WirePayload::Command(command),
-        Payload::Membership(membership) => WirePayload::Membership(membership.clone()),
+        Payload::Membership(membership) => WirePayload::Membership((**membership).clone()),
     };
     put(&WireEntry { id: entry.id, payload }, out);
 }
@@ -161,7 +161,7 @@ pub fn decode_entry(frame: &Bytes, rest: &mut &[u8]) -> Result<Entry, CodecError
     let payload = match payload {
         WirePayload::Noop => Payload::Noop,
         WirePayload::Command(command) => Payload::Command(frame.slice_ref(command)),
-        WirePayload::Membership(membership) => Payload::Membership(membership),
+        WirePayload::Membership(membership) => Payload::Membership(membership.into()),
     };
     Ok(Entry { id, payload })
 }

@@ -82,7 +82,7 @@ impl StateMachine for Journal {
             replies.push(match &entry.payload {
                 Payload::Noop => Bytes::new(),
                 Payload::Membership(membership) => {
-                    self.applied.membership = membership.clone();
+                    self.applied.membership = (**membership).clone();
                     Bytes::new()
                 }
                 Payload::Command(command) => {

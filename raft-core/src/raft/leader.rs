@@ -45,7 +45,7 @@ impl Leader {
         // The first entry of a cluster is its membership: so every state machine, and with it every
         // snapshot, gets to know the members through the log.
         let payload = match state.log.last() {
-            LogId::ZERO => Payload::Membership(state.log.membership().clone()),
+            LogId::ZERO => Payload::Membership(state.log.membership().clone().into()),
             _ => Payload::Noop,
         };
         Self::begin(state, payload)
@@ -53,7 +53,7 @@ impl Leader {
 
     /// Founds a cluster of `membership`; see `formation`.
     pub(super) fn found(state: &mut State, membership: Membership) -> Self {
-        Self::begin(state, Payload::Membership(membership))
+        Self::begin(state, Payload::Membership(membership.into()))
     }
 
     fn begin(state: &mut State, payload: Payload) -> Self {

@@ -118,7 +118,7 @@ impl Log {
         self.last = entry.id;
         self.bytes += entry.size();
         if let Payload::Membership(membership) = &entry.payload {
-            self.memberships.push((entry.id.index, membership.clone()));
+            self.memberships.push((entry.id.index, (**membership).clone()));
         }
         self.tail.push(entry);
     }
@@ -146,7 +146,7 @@ impl Log {
         self.bytes += run.size();
         for entry in run.entries() {
             if let Payload::Membership(membership) = &entry.payload {
-                self.memberships.push((entry.id.index, membership.clone()));
+                self.memberships.push((entry.id.index, (**membership).clone()));
             }
         }
         self.runs.push_back(run);

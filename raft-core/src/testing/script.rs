@@ -251,7 +251,7 @@ fn disk(cluster: &Cluster, arguments: &mut Arguments) -> Result<Loaded, String> 
     let ids = ids.collect::<Result<Vec<_>, String>>()?;
     // As leaders make them: the membership first, then what each term begins with.
     let payload = |id: LogId| match id.index {
-        Index(1) => Payload::Membership(cluster.membership()),
+        Index(1) => Payload::Membership(cluster.membership().into()),
         _ => Payload::Noop,
     };
     let entries = ids.into_iter().map(|id| Entry { id, payload: payload(id) }).collect();

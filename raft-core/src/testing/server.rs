@@ -97,7 +97,7 @@ impl Server {
     pub fn memberships(&self) -> Vec<Membership> {
         let entries = self.disk.entries.iter().flat_map(Run::entries);
         let logged = entries.filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some(membership.clone()),
+            Payload::Membership(membership) => Some((**membership).clone()),
             _ => None,
         });
         let in_memory = self.raft.as_ref().map(|raft| raft.membership().clone());
@@ -188,7 +188,7 @@ impl Machine {
         self.digest = hasher.finish();
         self.applied.last = entry.id;
         if let Payload::Membership(membership) = &entry.payload {
-            self.applied.membership = membership.clone();
+            self.applied.membership = (**membership).clone();
         }
         self.digest
     }

@@ -22,8 +22,9 @@ pub enum Payload {
     Noop,
     /// A command for the state machine, opaque to Raft. A clone shares the bytes.
     Command(Bytes),
-    /// A new membership; in force from the moment it is appended (§6).
-    Membership(Membership),
+    /// A new membership; in force from the moment it is appended (§6). Boxed, because it is large
+    /// and rare, and every other entry would be as large.
+    Membership(Box<Membership>),
 }
 
 impl Entry {

@@ -75,7 +75,7 @@ fn run_with(membership: Membership) -> Run {
     let payloads = [
         Payload::Noop,
         Payload::Command(Bytes::from_static(b"x")),
-        Payload::Membership(membership),
+        Payload::Membership(membership.into()),
     ];
     let entries = payloads
         .into_iter()
@@ -437,7 +437,7 @@ fn any_payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         Just(Payload::Noop),
         prop::collection::vec(any::<u8>(), 0..200).prop_map(|x| Payload::Command(x.into())),
-        any_membership().prop_map(Payload::Membership),
+        any_membership().prop_map(|it| Payload::Membership(it.into())),
     ]
 }
 

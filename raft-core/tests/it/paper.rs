@@ -226,7 +226,7 @@ fn voters() -> Membership {
 /// Entries as leaders make them: the membership first, then what a term begins with.
 fn entries(ids: &[(u64, u64)]) -> Vec<Entry> {
     let payload = |index| match index {
-        1 => Payload::Membership(voters()),
+        1 => Payload::Membership(voters().into()),
         _ => Payload::Noop,
     };
     let entry = |(index, term): &(u64, u64)| Entry {

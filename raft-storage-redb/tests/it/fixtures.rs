@@ -46,7 +46,7 @@ fn boundary(group: u64, meta: (u64, u64), membership: &Membership, reset: bool) 
 }
 
 fn membership_entry(group: u64, index: u64, term: u64, membership: &Membership) -> GroupOp {
-    let payload = Payload::Membership(membership.clone());
+    let payload = Payload::Membership(membership.clone().into());
     append(group, Run::new(vec![Entry { id: LogId::new(index, term), payload }]).unwrap())
 }
 

@@ -67,7 +67,7 @@ fn every_payload() {
         Payload::Noop,
         Payload::Command(Bytes::new()),
         Payload::Command(Bytes::from_static(b"command")),
-        Payload::Membership(boundary(1, 1).membership),
+        Payload::Membership(boundary(1, 1).membership.into()),
     ];
     let entries = payloads.into_iter().zip(1..);
     let entries = entries.map(|(payload, index)| Entry { id: LogId::new(index, 1), payload });

@@ -18,7 +18,7 @@ fn membership(size: usize) -> Membership {
 }
 
 fn entry(group: u64, index: u64, term: u64, membership: Membership) -> GroupOp {
-    let payload = Payload::Membership(membership);
+    let payload = Payload::Membership(membership.into());
     append(group, Run::new(vec![Entry { id: LogId::new(index, term), payload }]).unwrap())
 }
 

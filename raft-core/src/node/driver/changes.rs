@@ -86,7 +86,7 @@ impl Pending {
                     self.joint = true;
                     return Some(self);
                 }
-                let membership = membership.clone();
+                let membership = (**membership).clone();
                 self.resolve(Ok(Changed { id: entry.id, membership }));
                 None
             }

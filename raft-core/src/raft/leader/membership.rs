@@ -63,7 +63,7 @@ impl Leader {
             next.overlaps(&before),
             "a quorum of {before} could miss every quorum of {next}: neither may follow the other"
         );
-        let id = self.append(state, Payload::Membership(next));
+        let id = self.append(state, Payload::Membership(next.into()));
         self.follow_membership(state, &before, id.index.next());
         id
     }

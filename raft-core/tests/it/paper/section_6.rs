@@ -30,7 +30,7 @@ fn joint() -> Membership {
 }
 
 fn entry(index: u64, term: u64, membership: Membership) -> Entry {
-    Entry { id: LogId::new(index, term), payload: Payload::Membership(membership) }
+    Entry { id: LogId::new(index, term), payload: Payload::Membership(membership.into()) }
 }
 
 /// The disk of n1 in term 1: the first configuration, and that of entry 2.
