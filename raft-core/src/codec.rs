@@ -221,7 +221,7 @@ fn to_wire(message: &Message) -> (WireMessage, Option<&Run>) {
             WireMessage::Stalled { outcome, read_seq, ticks }
         }
         Message::InstallSnapshot { ref meta } => {
-            WireMessage::InstallSnapshot { meta: meta.clone() }
+            WireMessage::InstallSnapshot { meta: (**meta).clone() }
         }
         Message::TimeoutNow => WireMessage::TimeoutNow,
         Message::ReadIndex { request } => WireMessage::ReadIndex { request },
@@ -257,7 +257,7 @@ fn from_wire(wire: WireMessage, frame: &Bytes, rest: &mut &[u8]) -> Result<Messa
             Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks: ticks }
         }
         WireMessage::Hello { members, seen } => Message::Hello { members, seen },
-        WireMessage::InstallSnapshot { meta } => Message::InstallSnapshot { meta },
+        WireMessage::InstallSnapshot { meta } => Message::InstallSnapshot { meta: meta.into() },
         WireMessage::TimeoutNow => Message::TimeoutNow,
         WireMessage::ReadIndex { request } => Message::ReadIndex { request },
         WireMessage::ReadIndexResponse { request, index } => {

@@ -7,7 +7,11 @@ use crate::types::{Incarnation, Membership, NodeId, Sender, Version};
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub(super) struct Contacts(BTreeMap<NodeId, Contact>);
+pub(super) struct Contacts {
+    nodes: BTreeMap<NodeId, Contact>,
+    /// Whether any disk was said to stall, so that it costs nothing as long as none does.
+    stalled: bool,
+}
 
 /// What was heard of one node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -27,11 +31,9 @@ pub(super) struct Contact {
 impl Contacts {
     /// Notes a message of `sender`, a life of `from`.
     pub(super) fn note(&mut self, membership: &Membership, from: NodeId, sender: Sender, now: u64) {
-        if !membership.contains(from) {
-            return;
-        }
-        let contact = self.0.entry(from).or_default();
-        if membership.admits(from, sender.incarnation) {
+        let Some(member) = membership.members().get(&from) else { return };
+        let contact = self.nodes.entry(from).or_default();
+        if member.incarnation.is_none_or(|bound| bound == sender.incarnation) {
             contact.heard_at = Some(now);
             contact.life = Some(sender.incarnation);
             contact.version = sender.version;
@@ -41,20 +43,24 @@ impl Contacts {
     }
 
     pub(super) fn of(&self, node: NodeId) -> Contact {
-        self.0.get(&node).copied().unwrap_or_default()
+        self.nodes.get(&node).copied().unwrap_or_default()
     }
 
     pub(super) fn note_stall(&mut self, node: NodeId, ticks: u32) {
-        if let Some(contact) = self.0.get_mut(&node) {
+        if !self.stalled && ticks == 0 {
+            return;
+        }
+        if let Some(contact) = self.nodes.get_mut(&node) {
             contact.stalled_ticks = ticks;
         }
+        self.stalled = self.nodes.values().any(|contact| contact.stalled_ticks > 0);
     }
 
     /// Forgets whoever is no member of `membership`, and what was heard of lives that a member is
     /// not bound to any more.
     pub(super) fn retain_members(&mut self, membership: &Membership) {
-        self.0.retain(|node, _| membership.contains(*node));
-        for (node, contact) in &mut self.0 {
+        self.nodes.retain(|node, _| membership.contains(*node));
+        for (node, contact) in &mut self.nodes {
             let bound = membership.members().get(node).and_then(|member| member.incarnation);
             if bound.is_some() && contact.life != bound {
                 let known = contact.other_life.filter(|(life, _)| Some(*life) == bound);

@@ -54,8 +54,8 @@ pub enum Message {
     /// The header of a snapshot whose bytes have arrived on a stream of their own (§7). The
     /// transport's receiver hands it to the core only once all bytes are there.
     InstallSnapshot {
-        /// What the snapshot covers.
-        meta: SnapshotMeta,
+        /// What the snapshot covers. Boxed, because it is large and rare.
+        meta: Box<SnapshotMeta>,
     },
     /// The leader asks a caught-up follower to campaign at once (thesis §3.10).
     TimeoutNow,

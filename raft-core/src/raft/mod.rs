@@ -388,13 +388,12 @@ impl Raft {
     /// only of the life that the configuration in force is about.
     fn dispatch(&mut self, from: NodeId, sender: Sender, message: Message) -> Next {
         let state = &mut self.state;
-        let counts = state.counts(from, sender);
         match (&mut self.role, message) {
             (Role::Follower(follower), Message::AppendEntries(append)) => {
                 follower.on_append_entries(state, from, append);
             }
             (Role::Follower(follower), Message::InstallSnapshot { meta }) => {
-                follower.on_install_snapshot(state, from, meta);
+                follower.on_install_snapshot(state, from, *meta);
             }
             (Role::Follower(follower), Message::TimeoutNow) => {
                 return follower.on_timeout_now(state);
@@ -403,14 +402,14 @@ impl Raft {
                 state.on_read_index_response(request, index);
             }
             (Role::Candidate(candidate), Message::RequestVoteResponse { granted, pre_vote })
-                if counts =>
+                if state.counts(from, sender) =>
             {
                 return candidate.on_request_vote_response(state, from, granted, pre_vote);
             }
             (
                 Role::Leader(leader),
                 Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks },
-            ) if counts || leader.parts_with(from) => {
+            ) if state.counts(from, sender) || leader.parts_with(from) => {
                 state.contacts.note_stall(from, stalled_ticks);
                 leader.on_append_entries_response(state, from, sender, outcome, read_seq);
             }

@@ -300,7 +300,7 @@ impl Cluster {
         let sender = server.sender();
         if ok {
             self.snapshots.insert(meta.last, digest);
-            let message = Message::InstallSnapshot { meta: meta.clone() };
+            let message = Message::InstallSnapshot { meta: meta.clone().into() };
             let envelope = Envelope { from, to, term, sender, message };
             self.note(format_args!("{envelope}"));
             self.pool.push(envelope);

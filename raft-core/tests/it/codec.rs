@@ -118,7 +118,7 @@ fn messages() -> Vec<(Message, &'static str)> {
             "070102ac02030108020600",
         ),
         (
-            Message::InstallSnapshot { meta },
+            Message::InstallSnapshot { meta: meta.into() },
             "070102ac020402050201020002010468313a31010100020468323a31010200",
         ),
         (Message::TimeoutNow, "070102ac0205"),
@@ -174,7 +174,7 @@ fn messages_2() -> Vec<(Message, String)> {
         of(Message::Hello { members, seen: Some(Incarnation(300)) }, "080201c80101ac02"),
         of(stalled(matched, 1), "0900c8010101"),
         of(stalled(conflict, 300), "090108020601ac02"),
-        of(Message::InstallSnapshot { meta }, &format!("04{meta_bytes}")),
+        of(Message::InstallSnapshot { meta: meta.into() }, &format!("04{meta_bytes}")),
         of(Message::AppendEntries(append), &format!("02ab0204030301{run_bytes}")),
     ]
 }
@@ -350,7 +350,7 @@ fn the_largest_terms_and_indexes_do_not_overflow_the_core() {
         Message::RequestVote { last_log: last, pre_vote: true, transfer: false },
         Message::AppendEntries(append(last)),
         Message::AppendEntries(append(LogId::ZERO)),
-        Message::InstallSnapshot { meta: meta.clone() },
+        Message::InstallSnapshot { meta: meta.clone().into() },
         Message::TimeoutNow,
         Message::ReadIndex { request },
         Message::ReadIndexResponse { request, index: largest },
@@ -484,7 +484,7 @@ fn any_message() -> impl Strategy<Value = Message> {
                 seen: seen.map(Incarnation),
             }
         ),
-        any_meta().prop_map(|meta| Message::InstallSnapshot { meta }),
+        any_meta().prop_map(|meta| Message::InstallSnapshot { meta: meta.into() }),
         Just(Message::TimeoutNow),
         request().prop_map(|request| Message::ReadIndex { request }),
         (request(), index())

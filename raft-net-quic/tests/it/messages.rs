@@ -21,7 +21,7 @@ fn one_of_each() -> Vec<Message> {
         Message::AppendEntriesResponse { outcome: conflict, read_seq: 5, stalled_ticks: 0 },
         Message::AppendEntriesResponse { outcome: conflict, read_seq: 5, stalled_ticks: 7 },
         Message::Hello { members: vec![NodeId(1), NodeId(2)], seen: Some(Incarnation(4)) },
-        Message::InstallSnapshot { meta: SnapshotMeta::default() },
+        Message::InstallSnapshot { meta: SnapshotMeta::default().into() },
         Message::TimeoutNow,
         Message::ReadIndex { request },
         Message::ReadIndexResponse { request, index: Index(8) },

@@ -91,7 +91,7 @@ impl Driver {
         tracing::info!(node = %self.identity.node, %from, %at, "snapshot arrived");
         self.threads.metrics.snapshots_received.increment(1);
         self.tell_snapshot(at, SnapshotStep::Arrived { from });
-        let message = Message::InstallSnapshot { meta: snapshot.meta.clone() };
+        let message = Message::InstallSnapshot { meta: snapshot.meta.clone().into() };
         self.incoming.push(snapshot);
         let to = self.identity.node;
         self.raft.step(Input::Message(Envelope { from, to, term, sender, message }));

@@ -19,7 +19,7 @@ fn snapshot(index: u64, term: u64) -> SnapshotMeta {
 #[test]
 fn figure_13_install_snapshot_1_refuses_a_stale_term() {
     let mut node = Alone::new(&[(1, 1)], 3);
-    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(5, 2) });
+    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(5, 2).into() });
     assert_eq!(node.sent[0].term, Term(3));
     assert_eq!(node.sent(), ["n2 AppendEntriesResponse conflict=5 hint=1@1"]);
     assert_eq!(node.restoring, None);
@@ -29,7 +29,7 @@ fn figure_13_install_snapshot_1_refuses_a_stale_term() {
 #[test]
 fn figure_13_install_snapshot_6_keeps_what_follows() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1)], 1);
-    node.receive(N2, 1, Message::InstallSnapshot { meta: snapshot(2, 1) });
+    node.receive(N2, 1, Message::InstallSnapshot { meta: snapshot(2, 1).into() });
     assert_eq!(node.restoring, None);
     assert_eq!(node.sent(), ["n2 AppendEntriesResponse matched=2"]);
     assert_eq!(node.log(), ids(&[(1, 1), (2, 1), (3, 1)]));
@@ -42,7 +42,7 @@ fn figure_13_install_snapshot_6_keeps_what_follows() {
 #[test]
 fn figure_13_install_snapshot_7_8_replace_log_and_state() {
     let mut node = Alone::new(&[(1, 1), (2, 1), (3, 1)], 2);
-    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(3, 2) });
+    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(3, 2).into() });
     let restoring = node.restoring.take().expect("entry 3 is of another term");
     assert_eq!(node.sent(), NOTHING);
     node.step(Input::Restored(restoring));
@@ -57,12 +57,12 @@ fn figure_13_install_snapshot_7_8_replace_log_and_state() {
 #[test]
 fn beyond_a_damaged_snapshot_changes_nothing() {
     let mut node = Alone::new(&[(1, 1)], 2);
-    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(3, 2) });
+    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(3, 2).into() });
     let restoring = node.restoring.take().expect("the log lacks entry 3");
     node.step(Input::NotRestored(restoring));
     assert_eq!(node.log(), ids(&[(1, 1)]));
     assert_eq!(node.sent(), NOTHING);
-    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(3, 2) });
+    node.receive(N2, 2, Message::InstallSnapshot { meta: snapshot(3, 2).into() });
     assert!(node.restoring.is_some());
 }
 
