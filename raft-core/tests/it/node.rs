@@ -8,6 +8,7 @@ mod metrics;
 mod reads;
 mod snapshots;
 mod timing;
+mod traces;
 
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, MemoryLog, StorageError};
