@@ -4,6 +4,7 @@ mod cause;
 mod events;
 mod growth;
 mod membership;
+#[cfg(feature = "metrics")]
 mod metrics;
 mod reads;
 mod snapshots;

@@ -137,6 +137,21 @@ impl Transport for Told {
     }
 }
 
+/// Without knowing the others a blank node could not say hello to them.
+#[tokio::test]
+async fn before_there_is_a_cluster_the_transport_is_told_of_its_initial_members() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let inner = MemoryNetwork::new().transport(NodeId(1));
+    let transport = Arc::new(Told { inner, told: Arc::clone(&told) });
+    let node = Node::start(config(1, 3), MemoryLog::new(), Journal::new(), transport).unwrap();
+    shows(&node, |status| status.missing.len() == 2).await;
+    for _ in 0..20 {
+        node.status_changed().await;
+    }
+    let others = vec![(NodeId(2), String::new()), (NodeId(3), String::new())];
+    assert_eq!(*told.lock().unwrap(), [others], "once");
+}
+
 #[tokio::test]
 async fn the_transport_is_told_of_everybody_who_must_be_reached() {
     let network = MemoryNetwork::new();
