@@ -6,7 +6,9 @@
 //! * [`log_store`], [`state_machine`] and [`transport`] hold the three traits a node is put
 //!   together from, each with an implementation in memory.
 //! * `node` (feature `tokio`, on by default) runs a core over them: [`Node::start`] is all a user
-//!   needs to call.
+//!   needs to call. What it does shows in its [status](node::Status), as a stream of
+//!   [events](node::NodeEvent), in spans of `tracing`, and (feature `metrics`, on by default) in
+//!   the [metrics](node::metrics) of every stage.
 //! * [`codec`] turns messages and log operations into bytes, for wire and disk alike.
 //! * `testing` (feature `testing`) has what implementers and their tests need.
 //!
@@ -84,7 +86,9 @@
 //! | entries in memory | 256 MiB | [`Config::log_bytes_max`] |
 //! | uncommitted entries of a leader | 64 MiB | [`Config::uncommitted_bytes_max`] |
 //! | one append message | 256 KiB, or one entry | [`Config::message_bytes_max`] |
-//! | appends in flight to a follower | 4 | [`Config::in_flight_max`] |
+//! | appends in flight to a follower | 4, of 4 MiB together | [`Config::in_flight_max`] |
+//! | snapshots made or sent at once | 2 | [`NodeConfig::snapshots_max`] |
+//! | events kept for a slow listener | 1024 | [`Node::events`] |
 //! | requests that wait | 16 384 | [`NodeConfig::requests_max`](node::NodeConfig::requests_max) |
 //!
 //! [`Config::command_bytes_max`]: raft::Config::command_bytes_max
@@ -92,7 +96,9 @@
 //! [`Config::log_bytes_max`]: raft::Config::log_bytes_max
 //! [`Config::message_bytes_max`]: raft::Config::message_bytes_max
 //! [`Config::uncommitted_bytes_max`]: raft::Config::uncommitted_bytes_max
+//! [`Node::events`]: node::Node::events
 //! [`Node::start`]: node::Node::start
+//! [`NodeConfig::snapshots_max`]: node::NodeConfig::snapshots_max
 //! [`Node::propose`]: node::Node::propose
 
 pub mod codec;

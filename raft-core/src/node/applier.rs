@@ -160,8 +160,8 @@ impl<M: StateMachine> Worker<M> {
         }
     }
 
-    /// The lease is looked at after reading: this thread may have been paused meanwhile, and another
-    /// node been elected.
+    /// The lease is looked at after reading: this thread may have been paused meanwhile, and
+    /// another node been elected.
     fn query(&self, query: Query, horizon: Horizon) -> Answer {
         let reply = self.machine.query(&query.query);
         let staleness = match horizon {

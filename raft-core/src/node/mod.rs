@@ -103,8 +103,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on the current tokio runtime: loads the log (blocking), opens the transport
-    /// and begins to follow.
+    /// Starts a node on the current tokio runtime: loads the log, opens the transport and begins to
+    /// follow. Loading blocks: where a runtime does something else as well, call this within
+    /// [`spawn_blocking`](tokio::task::spawn_blocking), which belongs to the same runtime.
     ///
     /// A blank log is bound to the configured cluster, node and incarnation. The node then forms a
     /// cluster with the others of [`Config::initial`](crate::raft::Config::initial), once all of

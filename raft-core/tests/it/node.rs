@@ -2,10 +2,14 @@
 
 mod cause;
 mod events;
+mod growth;
 mod membership;
+#[cfg(feature = "metrics")]
 mod metrics;
 mod reads;
+mod snapshots;
 mod timing;
+mod traces;
 
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, MemoryLog, StorageError};
@@ -17,7 +21,7 @@ use raft_core::raft::{Config, GroupOp, Loaded};
 use raft_core::state_machine::{CheckpointJob, Journal, Snapshot, StateMachine};
 use raft_core::transport::MemoryNetwork;
 use raft_core::types::{
-    ClusterId, GroupId, Incarnation, Member, Membership, NodeId, Run, SnapshotMeta,
+    ClusterId, GroupId, Incarnation, Index, Member, Membership, NodeId, Run, SnapshotMeta,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -91,15 +95,20 @@ impl Cluster {
         Node::start(config, log, machine, self.network.transport(id)).unwrap()
     }
 
-    /// The leader that every node other than those in `except` follows, and which is none of them.
+    /// The leader that every node other than those in `except` follows, and which is none of them;
+    /// once all of them belong to the cluster, so that it does not need its founder any more.
     async fn leader(&self, except: &[NodeId]) -> NodeId {
         let knows = |node: &&Node| !except.contains(&node.status().identity.node);
         loop {
             let nodes = || self.nodes.iter().filter(knows);
             let first = nodes().next().unwrap();
             let leader = first.status().leader.filter(|id| !except.contains(id));
+            let follows = |node: &Node| {
+                let status = node.status();
+                status.leader == leader && status.commit_index > Index::ZERO
+            };
             if let Some(leader) = leader
-                && nodes().all(|node| node.status().leader == Some(leader))
+                && nodes().all(follows)
             {
                 return leader;
             }
@@ -329,6 +338,16 @@ impl StateMachine for Applied {
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
         self.0.restore(snapshot)
     }
+}
+
+/// Loading a log takes time, which other tasks of the runtime should not have to wait for.
+#[tokio::test]
+async fn a_node_can_be_started_off_the_runtime() {
+    let transport = MemoryNetwork::new().transport(NodeId(1));
+    let start = || Node::start(config(1, 1), MemoryLog::new(), Journal::new(), transport);
+    let node = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
+    shows(&node, |status| status.leader == Some(NodeId(1))).await;
+    node.propose("x".into()).await.unwrap();
 }
 
 #[tokio::test]

@@ -31,7 +31,10 @@ async fn the_life_of_a_node_is_told_in_order() {
     assert!(matches!(seen[4], NodeEvent::Membership { committed: true, .. }), "{seen:?}");
     assert_eq!(proposed, Err(ProposeError::NotLeader { leader: None }));
     let proposed = node.propose("one".into()).await.unwrap();
-    let reached = |event: &NodeEvent| matches!(event, NodeEvent::Committed { index } if *index >= proposed.id.index);
+    let reached = |event: &NodeEvent| match event {
+        NodeEvent::Committed { index } => *index >= proposed.id.index,
+        _ => false,
+    };
     up_to(&mut events, reached).await;
     node.shutdown().await;
     while events.next().await.is_some() {}

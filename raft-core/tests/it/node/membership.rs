@@ -114,18 +114,20 @@ async fn a_leader_that_loses_its_office_does_not_know_what_became_of_a_change() 
     assert_eq!(outcome, Err(ChangeError::LeadershipLost));
 }
 
+type Peers = Vec<(NodeId, String)>;
+
 /// Remembers where it was told to reach whom.
 struct Told {
     inner: Arc<MemoryTransport>,
-    peers: Arc<Mutex<Vec<Vec<(NodeId, String)>>>>,
+    told: Arc<Mutex<Vec<Peers>>>,
 }
 
 impl Transport for Told {
     fn open(&self, group: GroupId, identity: Identity, inbox: Arc<dyn Inbox>) {
         self.inner.open(group, identity, inbox);
     }
-    fn set_peers(&self, _group: GroupId, peers: Vec<(NodeId, String)>) {
-        self.peers.lock().unwrap().push(peers);
+    fn set_peers(&self, _group: GroupId, peers: Peers) {
+        self.told.lock().unwrap().push(peers);
     }
     fn send(&self, group: GroupId, envelope: Envelope) {
         self.inner.send(group, envelope);
@@ -135,12 +137,27 @@ impl Transport for Told {
     }
 }
 
+/// Without knowing the others a blank node could not say hello to them.
+#[tokio::test]
+async fn before_there_is_a_cluster_the_transport_is_told_of_its_initial_members() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let inner = MemoryNetwork::new().transport(NodeId(1));
+    let transport = Arc::new(Told { inner, told: Arc::clone(&told) });
+    let node = Node::start(config(1, 3), MemoryLog::new(), Journal::new(), transport).unwrap();
+    shows(&node, |status| status.missing.len() == 2).await;
+    for _ in 0..20 {
+        node.status_changed().await;
+    }
+    let others = vec![(NodeId(2), String::new()), (NodeId(3), String::new())];
+    assert_eq!(*told.lock().unwrap(), [others], "once");
+}
+
 #[tokio::test]
 async fn the_transport_is_told_of_everybody_who_must_be_reached() {
     let network = MemoryNetwork::new();
-    let peers = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::new(Mutex::new(Vec::new()));
     let inner = network.transport(NodeId(1));
-    let transport = Arc::new(Told { inner, peers: Arc::clone(&peers) });
+    let transport = Arc::new(Told { inner, told: Arc::clone(&told) });
     let node = Node::start(config(1, 1), MemoryLog::new(), Journal::new(), transport).unwrap();
     let transport = network.transport(NodeId(2));
     let other = Node::start(config(2, 0), MemoryLog::new(), Journal::new(), transport).unwrap();
@@ -149,7 +166,7 @@ async fn the_transport_is_told_of_everybody_who_must_be_reached() {
     shows(&other, |status| voters(status) == [1, 2]).await;
     change(&node, &[remove(2)]).await.unwrap();
     // It is told that it was removed before it is forgotten.
-    let told = || peers.lock().unwrap().clone();
+    let told = || told.lock().unwrap().clone();
     while told().last().is_none_or(|last| !last.is_empty()) {
         node.status_changed().await;
     }

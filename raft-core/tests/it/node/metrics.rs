@@ -93,7 +93,7 @@ async fn every_stage_of_a_write_is_measured() {
     for _ in 0..10 {
         node.propose("x".into()).await.unwrap();
     }
-    let last = node.status().last_log.index.max(raft_core::types::Index(11));
+    let last = node.status().last_log.index.max(Index(11));
     shows(node, |status| status.last_applied >= last).await;
     node.status_changed().await;
     assert_eq!(recorded.of(metrics::PROPOSALS_ACCEPTED), 10.0);

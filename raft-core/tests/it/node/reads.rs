@@ -1,7 +1,6 @@
 //! Reads of every freshness through the driver.
 
 use super::*;
-use raft_core::types::Index;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A journal whose queries, once it is armed, say that they have read, and wait before they answer.
