@@ -43,7 +43,7 @@ impl State {
         self.send(from, Message::RequestVoteResponse { granted, pre_vote });
     }
 
-    /// Whether a blank node may vote: for another initial member. Of a cluster that was founded only
+    /// Whether a blank node may vote: for another initial member. When a cluster was founded, only
     /// some may have got the first entry, and the rest be needed to elect a leader among them. A
     /// node whose directory was wiped may be taken for a blank one here; its vote is not counted,
     /// for the first entry names the lives whose votes are.
