@@ -69,8 +69,9 @@ async fn write(node: Node, mut stop: watch::Receiver<bool>) -> Vec<Bytes> {
 
 #[tokio::test]
 async fn one_node_that_flushes_every_write_grows_to_three_without_a_restart() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("one_node_grows");
-    let _ = fs::remove_dir_all(&folder);
+    // Of this process alone: the tests may run twice at a time.
+    let name = format!("one_node_grows_{}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&folder).unwrap();
     let network = MemoryNetwork::new();
     let start = |id, initial| {
