@@ -16,7 +16,7 @@ use super::metrics::{Metrics, record_time};
 use super::requests::Requests;
 use super::storage::Storage;
 use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
-use crate::raft::{Apply, Envelope, Input, Output, Raft, Refusal, TransferRefusal};
+use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, LogId, NodeId};
@@ -351,7 +351,7 @@ impl Driver {
             return;
         }
         let span = tracing::trace_span!("replicate", node = %self.identity.node,
-            term = %self.raft.term(), messages = messages.len());
+            term = %self.raft.term(), messages = messages.len(), last = ?last_of(&messages));
         let _entered = span.enter();
         for envelope in messages {
             self.transport.send(self.config.group, envelope);
@@ -440,6 +440,15 @@ impl Driver {
         };
         let _ = tokio::task::spawn_blocking(join).await;
     }
+}
+
+/// The last entry of any of `messages`.
+fn last_of(messages: &[Envelope]) -> Option<Index> {
+    let last = |envelope: &Envelope| match &envelope.message {
+        Message::AppendEntries(append) => append.entries.as_ref().map(|run| run.last().index),
+        _ => None,
+    };
+    messages.iter().filter_map(last).max()
 }
 
 /// Runs the loop on a task, watched by another: should an assertion of the core fail, the node

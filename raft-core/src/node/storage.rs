@@ -8,7 +8,7 @@ use super::event::Completion;
 use super::metrics::{Metrics, record_time};
 use crate::log_store::LogStore;
 use crate::raft::{GroupOp, LogOp, Write};
-use crate::types::{GroupId, NodeId};
+use crate::types::{GroupId, LogId, NodeId};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -68,8 +68,9 @@ impl<L: LogStore> Writer<L> {
                 seq = write.seq;
                 bytes += self.take(write, &mut ops);
             }
-            let span =
-                tracing::trace_span!("write", node = %self.node, %seq, bytes, ops = ops.len());
+            let span = tracing::trace_span!(
+                "write", node = %self.node, %seq, bytes, ops = ops.len(), last = ?last_of(&ops)
+            );
             let began = Instant::now();
             let written = span.in_scope(|| self.log.write(&ops));
             let took = began.elapsed();
@@ -99,4 +100,12 @@ impl<L: LogStore> Writer<L> {
         }
         bytes
     }
+}
+
+/// The last entry that `ops` append.
+fn last_of(ops: &[GroupOp]) -> Option<LogId> {
+    ops.iter().rev().find_map(|op| match &op.op {
+        LogOp::Append(run) => Some(run.last()),
+        _ => None,
+    })
 }

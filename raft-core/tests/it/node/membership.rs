@@ -6,7 +6,7 @@ use raft_core::raft::Envelope;
 use raft_core::transport::{Inbox, MemoryTransport, Transport};
 use raft_core::types::{Change, Identity, InvalidChange, Term};
 
-fn add(id: u64) -> Change {
+pub(super) fn add(id: u64) -> Change {
     Change::Add { node: NodeId(id), address: format!("n{id}:1"), promote: true }
 }
 
@@ -23,7 +23,7 @@ fn voters(status: &Status) -> Vec<u64> {
 }
 
 /// Makes the change, as often as the cluster is busy with one of its own.
-async fn change(node: &Node, changes: &[Change]) -> Result<Changed, ChangeError> {
+pub(super) async fn change(node: &Node, changes: &[Change]) -> Result<Changed, ChangeError> {
     loop {
         match node.change_membership(changes.to_vec()).await {
             Err(ChangeError::Pending { .. } | ChangeError::NotReady) => {
@@ -34,7 +34,7 @@ async fn change(node: &Node, changes: &[Change]) -> Result<Changed, ChangeError>
     }
 }
 
-async fn lead(node: &Node) {
+pub(super) async fn lead(node: &Node) {
     let own = node.status().identity.node;
     shows(node, |status| status.leader == Some(own)).await;
 }
