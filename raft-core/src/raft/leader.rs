@@ -89,10 +89,8 @@ impl Leader {
         let size = Entry::OVERHEAD + command.len();
         let full = !state.make_room(size)
             || self.uncommitted_bytes + size > state.config.uncommitted_bytes_max;
-        // Of a founder not even the term is durable before its first entry is.
-        let founding = state.persist.persisted_index() == Index::ZERO;
         // A leader that hands over takes nothing new, or the target would never catch up.
-        if full || founding || self.transfer.is_some() {
+        if full || self.transfer.is_some() {
             return Err(Refusal::Overloaded);
         }
         Ok(self.append(state, Payload::Command(command)))
@@ -230,7 +228,9 @@ impl Leader {
 
     pub(super) fn lease(&self, state: &State) -> Option<Lease> {
         let percent = u64::from(100 - state.config.clock_drift_percent);
-        let ticks = u64::from(state.config.election_ticks_min) * percent / 100;
+        // A follower's first tick of waiting may be nearly over when it hears of this leader.
+        let promised = u64::from(state.config.election_ticks_min) - 1;
+        let ticks = promised * percent / 100;
         let since = self.confirmations.quorum_since()?;
         let holds = !self.lease_void
             && state.commit_index() >= self.first_index

@@ -179,6 +179,7 @@ impl Progress {
     /// Gives up on what has been under way for too long: a lost append is sent again, a lost probe
     /// repeated. Both are harmless if they were only late.
     pub(super) fn expire(&mut self, now: u64, probe_ticks: u64, append_ticks: u64) {
+        let install_ticks = INSTALL_PATIENCE * append_ticks;
         // On a slow network an answer that is merely on its way is not lost; but who was away for
         // long is not waited for as long again.
         let probe_ticks = probe_ticks.max(append_ticks.min(self.round_trip_eighths / 4));
@@ -202,7 +203,7 @@ impl Progress {
             }
             // Installing may take long; but should the acknowledgement be lost, a probe finds out.
             Flow::Snapshot(SnapshotStage::Sent { last, at }) => {
-                if now >= *at + INSTALL_PATIENCE * append_ticks {
+                if now >= *at + install_ticks {
                     let next = last.index.next();
                     self.probe(next);
                 }

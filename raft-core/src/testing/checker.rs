@@ -6,14 +6,16 @@
 //! is broken; that is its only purpose.
 
 use crate::raft::{AppendOutcome, Envelope, Loaded, Message, Raft};
-use crate::types::{HardState, Incarnation, Index, LogId, Membership, NodeId, Payload, Run, Term};
+use crate::types::{
+    HardState, Incarnation, Index, LogId, Membership, NodeId, Payload, Run, Sender, Term,
+};
 use std::collections::BTreeMap;
 
 /// The record of a cluster's life so far.
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
     leaders: BTreeMap<Term, NodeId>,
-    ballots: BTreeMap<(Term, NodeId), NodeId>,
+    ballots: BTreeMap<(Term, NodeId, Incarnation), NodeId>,
     /// Every entry ever appended anywhere, with its predecessor.
     entries: BTreeMap<LogId, (LogId, Payload)>,
     /// Entry `index` is at `index - 1`.
@@ -64,6 +66,15 @@ impl Checker {
                 entry.payload
             );
             prev = entry.id;
+        }
+    }
+
+    /// A node crashes before its present term is durable. If it founded the cluster in that term,
+    /// nobody has heard of what it appended, and it may name other entries so.
+    pub fn on_forgotten_term(&mut self, term: Term, node: NodeId) {
+        if self.leaders.get(&term) == Some(&node) {
+            self.leaders.remove(&term);
+            self.entries.retain(|id, _| id.term != term);
         }
     }
 
@@ -131,17 +142,19 @@ impl Checker {
 
     /// The durability rule: a message leaves only once the sender's disk holds what it promises.
     pub fn on_send(&mut self, envelope: &Envelope, disk: &Loaded) {
-        let Envelope { from, to, term, .. } = *envelope;
+        let Envelope { from, to, term, sender, .. } = *envelope;
         let durable = disk.hard_state;
         assert!(durable.term >= term, "{envelope}: the disk of {from} is in term {}", durable.term);
         // In a later term the node has lived on; what it promised was on disk before that.
         let lived_on = durable.term > term;
         match envelope.message {
-            Message::RequestVote { pre_vote: false, .. } => self.on_ballot(term, from, from),
+            Message::RequestVote { pre_vote: false, .. } => {
+                self.on_ballot(term, from, sender, from)
+            }
             Message::RequestVoteResponse { granted: true, pre_vote: false } => {
                 let vote = durable.vote;
                 assert!(lived_on || vote == Some(to), "{envelope}: {from} has voted {vote:?}");
-                self.on_ballot(term, from, to);
+                self.on_ballot(term, from, sender, to);
             }
             Message::AppendEntriesResponse { outcome: AppendOutcome::Matched(index), .. } => {
                 let last = disk.last_index();
@@ -155,9 +168,11 @@ impl Checker {
         }
     }
 
-    /// One vote a term (§5.2), across restarts.
-    fn on_ballot(&mut self, term: Term, voter: NodeId, candidate: NodeId) {
-        let known = *self.ballots.entry((term, voter)).or_insert(candidate);
+    /// One vote a term (§5.2), across restarts. A life that has lost its directory may vote again
+    /// as another one: nobody counts that until the other life has taken its place.
+    fn on_ballot(&mut self, term: Term, voter: NodeId, sender: Sender, candidate: NodeId) {
+        let key = (term, voter, sender.incarnation);
+        let known = *self.ballots.entry(key).or_insert(candidate);
         assert!(known == candidate, "{voter} votes for {known} and {candidate} in term {term}");
     }
 

@@ -238,6 +238,10 @@ impl Cluster {
     /// `id` stops. Of its unreported writes, those up to `kept` reached the disk.
     pub fn crash(&mut self, id: NodeId, kept: Option<WriteSeq>) {
         self.write_through(id, kept.unwrap_or(WriteSeq(0)));
+        let server = self.server(id);
+        if let Some(raft) = server.raft().filter(|raft| raft.term() > server.disk.hard_state.term) {
+            self.checker.on_forgotten_term(raft.term(), id);
+        }
         self.server_mut(id).crash();
         self.note(format_args!("{id} crash"));
     }
