@@ -82,7 +82,7 @@ impl State {
             Payload::Membership(membership) => {
                 raft_core::codec::put(membership, out);
                 self.mvcc.mix(&out.split());
-                self.applied.membership = membership.clone();
+                self.applied.membership = (**membership).clone();
                 (2, (Outcome::None, [0; 3], Bytes::new()))
             }
         };
