@@ -299,14 +299,20 @@ impl Leader {
         }
     }
 
-    /// The log must be kept from here on, for snapshots under way.
-    pub(super) fn snapshot_floor(&self) -> Option<Index> {
-        let floor = |progress: &Progress| match progress.flow {
+    /// The log must be kept from here on: for snapshots under way, and for followers that are there
+    /// and still behind, who would need another snapshot as soon as they have installed one.
+    pub(super) fn needed_from(&self, state: &State) -> Option<Index> {
+        let needed = |(node, progress): (&NodeId, &Progress)| match progress.flow {
             Flow::Snapshot(SnapshotStage::Asked { floor }) => Some(floor),
             Flow::Snapshot(SnapshotStage::Sent { last, .. }) => Some(last.index),
-            _ => None,
+            Flow::Snapshot(SnapshotStage::Failed { .. }) => None,
+            Flow::Probe { .. } | Flow::Replicate { .. } => {
+                let matched = progress.match_index;
+                let here = matched >= state.log.start().index && state.is_alive(*node);
+                here.then_some(matched)
+            }
         };
-        self.progress.values().filter_map(floor).min()
+        self.progress.iter().filter_map(needed).min()
     }
 
     pub(super) const fn progress(&self) -> &BTreeMap<NodeId, Progress> {

@@ -449,7 +449,7 @@ impl Raft {
         state.note_flushed(flushed.last.index);
         let floor = match &self.role {
             Role::Leader(leader) if state.log.bytes() <= state.config.log_bytes_max / 2 => {
-                leader.snapshot_floor()
+                leader.needed_from(state)
             }
             _ => None,
         };

@@ -1,5 +1,6 @@
 //! Tests of the core from outside.
 
+mod catch_up;
 mod codec;
 mod mechanisms;
 mod node;

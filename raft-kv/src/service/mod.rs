@@ -190,12 +190,7 @@ impl<N: Replica> Door<N> {
         frame::range_reply(&answer.reply).map_err(|error| not_understood(&error))
     }
 
-    async fn query(
-        &self,
-        query: &Query,
-        mode: ReadMode,
-        clock: Clock,
-    ) -> Result<Queried, KvError> {
+    async fn query(&self, query: &Query, mode: ReadMode, clock: Clock) -> Result<Queried, KvError> {
         match timeout_at(clock.answer_by, self.node.query(codec::encode(query), mode)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),

@@ -12,7 +12,8 @@ use crate::client::frame::encode_write;
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::{
-    PeerStatus, ProposeError, Proposed, Queried, QueryError, ReadMode, Status, StopCause, TransferError,
+    PeerStatus, ProposeError, Proposed, Queried, QueryError, ReadMode, Status, StopCause,
+    TransferError,
 };
 use raft_core::raft::RoleName;
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers};
