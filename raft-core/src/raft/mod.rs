@@ -196,6 +196,11 @@ impl Raft {
         if state.log.term_at(applied.last.index) == Some(applied.last.term) {
             state.resume_at(applied.last.index);
         } else {
+            // The crash may also have come before the term of that snapshot was durable.
+            let term = applied.last.term;
+            if term > state.term() {
+                state.set_hard_state(term, None);
+            }
             state.reset_log(applied);
         }
         Ok(Self { state, role: Role::Follower(Follower) })

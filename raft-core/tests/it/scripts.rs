@@ -120,6 +120,7 @@ scripts! {
     restart_applies_nothing_twice
     restart_recovers
     snapshot_crash_before_reset
+    snapshot_crash_before_term
     snapshot_failed
     snapshot_keeps_suffix
     snapshot_lagging_follower
