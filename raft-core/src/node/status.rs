@@ -3,9 +3,10 @@
 use super::{NodeConfig, Timing};
 use crate::raft::{self, Raft, RoleName};
 use crate::types::{Identity, Incarnation, Index, LogId, Membership, NodeId, Term, Version};
+use std::fmt;
 use std::time::Duration;
 
-/// A node as it sees itself. Durations are exact to the tick.
+/// A node as it sees itself. Durations are exact to the tick; `Display` is one line.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Who it is.
@@ -163,6 +164,32 @@ impl Status {
             },
             timing: Timing::default(),
         }
+    }
+}
+
+impl fmt::Display for Status {
+    /// The core's notation, with what was applied and the membership:
+    /// `n1@2 leader last=5@2 commit=5 persisted=5 applied=5 voters=[n1, n2] progress={n2:4/5 probe}`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { term, role, last_log, commit_index, persisted_index, .. } = self;
+        let node = self.identity.node;
+        write!(f, "{node}@{term} {role}")?;
+        if let Some(leader) = self.leader.filter(|leader| *leader != node) {
+            write!(f, " leader={leader}")?;
+        }
+        if self.log_start != LogId::ZERO {
+            write!(f, " start={}", self.log_start)?;
+        }
+        write!(f, " last={last_log} commit={commit_index} persisted={persisted_index}")?;
+        write!(f, " applied={} {}", self.last_applied, self.membership)?;
+        let mut separator = " progress={";
+        for peer in &self.peers {
+            if let Some(PeerProgress { match_index, next_index, flow, .. }) = peer.progress {
+                write!(f, "{separator}{}:{match_index}/{next_index} {flow}", peer.id)?;
+                separator = " ";
+            }
+        }
+        f.write_str(if separator == " " { "}" } else { "" })
     }
 }
 

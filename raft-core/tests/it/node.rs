@@ -361,3 +361,17 @@ async fn a_short_tick_still_elects() {
     }
     node.propose("x".into()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_status_is_one_line_in_the_notation_of_the_core() {
+    let network = MemoryNetwork::new();
+    let node =
+        Node::start(config(1, 1), MemoryLog::new(), Journal::new(), network.transport(NodeId(1)))
+            .unwrap();
+    while node.status().last_applied < Index(1) {
+        node.status_changed().await;
+    }
+    let line = node.status().to_string();
+    assert_eq!(line, "n1@1 leader last=1@1 commit=1 persisted=1 applied=1 voters=[n1]");
+    node.shutdown().await;
+}
