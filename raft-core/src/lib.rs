@@ -78,6 +78,32 @@
 //! 10. The loop wakes the proposers, all of a batch in one pass. Followers learn the commit index
 //!     with the next append, the next heartbeat, or within a tick.
 //!
+//! # Beyond writing and reading
+//!
+//! * **Forming a cluster.** Nodes with blank logs form one once all of
+//!   [`Config::initial`](raft::Config::initial) are there; one of them alone is a cluster, too. A
+//!   node without initial members waits until it is added.
+//! * **Changing it.** [`Node::change_membership`] takes any number of
+//!   [`Change`](types::Change)s at once, by joint consensus (§6). A node that is added receives the
+//!   log as a learner, and votes once it keeps up, or stays an observer. One node grows to three
+//!   and back without a restart: `examples/grow_and_shrink.rs`.
+//! * **Losing a directory.** A node that comes back with a blank log is another life of itself:
+//!   what it says does not count until the leader has demoted the old life, and brought it up to
+//!   date ([`Config::readmit`](raft::Config::readmit)).
+//! * **Reading**, in four ways ([`ReadMode`](node::ReadMode)): linearizable on any node (thesis
+//!   §6.4); by a leader's lease, if that is switched on; from some position on, which makes
+//!   reading causal; and whatever is here, with how stale it may be.
+//! * **Moving leadership.** [`Node::transfer_leadership`]; by itself when the leader is removed,
+//!   when its disk stalls while those of the others work, or when a voter of higher priority keeps
+//!   up.
+//! * **Watching it.** [`Node::status`], [`Node::events`], causes of refusal as data
+//!   ([`NoQuorum`](node::NoQuorum)), a warning with a suggestion where the election timeout does
+//!   not suit network and disk ([`Timing`](node::Timing)), spans of each stage of a write, and the
+//!   counters and histograms of [`node::metrics`].
+//!
+//! `docs/protocol.md` leads from every rule of the paper and the thesis to its function and its
+//! test.
+//!
 //! # Limits
 //!
 //! | what | bound | where |
@@ -92,6 +118,9 @@
 //! | requests that wait | 16 384 | [`NodeConfig::requests_max`](node::NodeConfig::requests_max) |
 //!
 //! [`Config::command_bytes_max`]: raft::Config::command_bytes_max
+//! [`Node::change_membership`]: node::Node::change_membership
+//! [`Node::status`]: node::Node::status
+//! [`Node::transfer_leadership`]: node::Node::transfer_leadership
 //! [`Config::in_flight_max`]: raft::Config::in_flight_max
 //! [`Config::log_bytes_max`]: raft::Config::log_bytes_max
 //! [`Config::message_bytes_max`]: raft::Config::message_bytes_max

@@ -1,4 +1,4 @@
-//! What a node measures of itself, through the facade [`metrics`](https://docs.rs/metrics).
+//! What a node measures of itself, through the facade of the crate `metrics`.
 //!
 //! Install a recorder before [`Node::start`](super::Node::start): the node registers everything
 //! once, so that measuring costs it a few atomic operations per turn of its loop, and nothing worth
