@@ -226,10 +226,10 @@ async fn a_node_without_quorum_says_so() {
         if *id == NodeId(1) { cluster.isolate(*id) } else { cluster.kill(*id) }
     }
     let write = client.put("a", "2").await.unwrap_err();
-    assert!(write.to_string().contains("no quorum: 1 of 3, n2 "), "{write}");
+    assert!(write.to_string().contains("no quorum 1/3: n2 "), "{write}");
     let read = client.get_one("a").await.unwrap_err();
     assert!(matches!(read, ClientError::NotDone { .. }), "{read:?}");
-    assert!(read.to_string().contains("no quorum: 1 of 3, n2 "), "{read}");
+    assert!(read.to_string().contains("no quorum 1/3: n2 "), "{read}");
     let range = Range::of(Keys::One("a".into()));
     assert_eq!(client.get(range, Consistency::Serializable).await.unwrap().count, 1);
 }
