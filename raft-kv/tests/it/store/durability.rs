@@ -32,7 +32,7 @@ fn a_new_file_is_empty() {
 fn what_was_checkpointed_is_there_and_what_came_after_is_not() {
     let (_directory, path) = scratch();
     let mut fed = Fed::at(&path);
-    fed.entry(Payload::Membership(membership("a:1")));
+    fed.entry(Payload::Membership(membership("a:1").into()));
     fed.put("a", "1");
     fed.delete(one("a"));
     fed.put("b", "1");

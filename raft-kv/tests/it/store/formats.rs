@@ -43,7 +43,7 @@ fn membership_of(version: Version) -> Membership {
 
 /// What is in the snapshots.
 fn fill(fed: &mut Fed, membership: Membership) {
-    fed.entry(Payload::Membership(membership));
+    fed.entry(Payload::Membership(membership.into()));
     let session = fed.open_session();
     for n in 1..=5 {
         let request = Some(RequestId { session, seq: n, unanswered_from: 2 });
@@ -100,7 +100,7 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     assert!(again.is_ok(), "the session remembers: {again:?}");
     assert_eq!(fed.value("k3"), Some("again".into()));
     fed.put("later", "1");
-    fed.entry(Payload::Membership(membership_of(Version::CURRENT)));
+    fed.entry(Payload::Membership(membership_of(Version::CURRENT).into()));
     fed.checkpoint();
     fed.put("later", "2");
     let fed = fed.crash(&path);
@@ -165,7 +165,7 @@ fn a_membership_is_kept_whole() {
     assert_ne!(joint.left().members().len(), joint.members().len(), "a member leaves");
     let mut fed = Fed::at(&path);
     fed.put("a", "1");
-    fed.entry(Payload::Membership(joint.clone()));
+    fed.entry(Payload::Membership(joint.clone().into()));
     assert_eq!(fed.store.applied().membership, joint);
     assert_eq!(fed.checkpoint().membership, joint);
     fed.entry(Payload::Noop);
