@@ -12,7 +12,8 @@ use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use raft_core::types::SnapshotMeta;
 use redb::{
-    Database, OwnedRange, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -54,6 +55,17 @@ impl CheckpointFile {
         remove(&restore_path(path))?;
         let database = contain(path, || create(path))?;
         sync_directory(path)?;
+        Ok(Self { database, path: path.into() })
+    }
+
+    /// A file that is in `backend`; `path` is its name in messages.
+    pub(super) fn with_backend(
+        path: &Path,
+        backend: impl StorageBackend,
+    ) -> Result<Self, StorageError> {
+        let database = contain(path, || {
+            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+        })?;
         Ok(Self { database, path: path.into() })
     }
 
