@@ -3,7 +3,7 @@
 use raft_cli::cert::{Files, make_authority, make_client, make_node};
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
-use raft_core::types::{ClusterId, GroupId, Incarnation, Member, Membership, NodeId};
+use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::Client;
 use raft_kv::client::ClientOptions;
 use raft_kv::service::{KvService, ServiceConfig};
@@ -12,6 +12,7 @@ use raft_net_quic::{
     ClientCredentials, ConnectorConfig, Credentials, QuicConfig, QuicConnector, QuicTransport,
 };
 use raft_storage_redb::RedbLog;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -89,18 +90,17 @@ impl Cluster {
             address: endpoints[id.0 as usize - 1].clone(),
             ..Member::default()
         };
-        let bootstrap = Membership::of_voters(ids.map(|id| (id, member(id))).into());
+        let initial: BTreeMap<_, _> = ids.map(|id| (id, member(id))).into();
         let mut nodes = Vec::new();
         for (id, transport) in ids.into_iter().zip(transports) {
             let dir = &dirs[id.0 as usize - 1];
             let log = RedbLog::open(dir).expect("an empty directory");
             let machine = KvStore::open(&dir.join("kv.redb")).expect("an empty directory");
             let config = NodeConfig {
-                raft: Config { id, ..Config::default() },
+                raft: Config { id, initial: initial.clone(), ..Config::default() },
                 cluster: ClusterId(1),
                 incarnation: Incarnation(id.0),
                 seed: id.0,
-                bootstrap: bootstrap.clone(),
                 ..NodeConfig::default()
             };
             let node = Node::start(config, log, machine, transport.clone()).expect("all is new");

@@ -6,7 +6,7 @@ use raft_core::log_store::{LogStore, MemoryLog};
 use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::Config;
 use raft_core::transport::{MemoryNetwork, Transport};
-use raft_core::types::{Member, Membership, NodeId};
+use raft_core::types::{Member, NodeId};
 use raft_kv::api::{Action, Command, Keys, Op, Query, Range, RangeAnswer};
 use raft_kv::codec::{decode, encode};
 use raft_kv::store::KvStore;
@@ -35,8 +35,7 @@ async fn run(
     transport: Arc<dyn Transport>,
 ) -> Result<(), Box<dyn Error>> {
     let config = NodeConfig {
-        raft: Config { id: ID, ..Config::default() },
-        bootstrap: Membership::of_voters([(ID, Member::default())].into()),
+        raft: Config { id: ID, initial: [(ID, Member::default())].into(), ..Config::default() },
         ..NodeConfig::default()
     };
     let node = Node::start(config, log, KvStore::in_memory(), transport)?;
@@ -48,7 +47,7 @@ async fn run(
     node.propose(encode(&command)).await?;
     let query = Query::Range(Range::of(Keys::One("parts".into())));
     let answer = node.query(encode(&query), ReadMode::Linearizable).await?;
-    let found = decode::<RangeAnswer>(&answer)??;
+    let found = decode::<RangeAnswer>(&answer.reply)??;
     println!("{:?}", found.kvs[0].value);
     node.shutdown().await;
     Ok(())

@@ -129,10 +129,10 @@ impl Running {
             cluster: plan.cluster,
             incarnation: Incarnation(random()?),
             seed: random()?,
-            bootstrap: plan.bootstrap.clone(),
             tick: TICK,
             requests_max: REQUESTS_MAX,
             checkpoint_bytes: plan.checkpoint_bytes,
+            ..NodeConfig::default()
         };
         let node = Node::start(config, log, machine, transport.clone())
             .map_err(|error| starting(dir, &error))?;
@@ -244,7 +244,7 @@ fn starting(dir: &Path, error: &StartError) -> Failure {
         StartError::Log(error) => storage(dir, error),
         StartError::WrongIdentity { .. } => Failure::usage(format!("{}: {error}", dir.display()))
             .advice("start it with the --id, --cluster and --cluster-token of its first start"),
-        StartError::Config(_) | StartError::NoMembership => Failure::usage(error),
+        StartError::Config(_) => Failure::usage(error),
         _ => Failure::new(Kind::Local, error),
     }
 }

@@ -4,7 +4,7 @@
 use crate::args::serve::Serve;
 use crate::failure::Failure;
 use raft_core::raft::Config;
-use raft_core::types::{ClusterId, Member, Membership, NodeId};
+use raft_core::types::{ClusterId, Member, NodeId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,12 +17,10 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// A node as it is to be run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The core's configuration.
+    /// The core's configuration, with the initial members.
     pub raft: Config,
     /// The cluster.
     pub cluster: ClusterId,
-    /// The initial members; ignored once the log has some.
-    pub bootstrap: Membership,
     /// Where to listen.
     pub listen: String,
     /// Where the data is.
@@ -43,10 +41,11 @@ impl Plan {
             return usage("port 0 cannot be reached by others; choose one for --listen");
         }
         let cluster = args.cluster_id.unwrap_or_else(|| cluster_id(&args.cluster_token, &members));
-        let member = |(id, address)| (id, Member { address, incarnation: None, promote: false });
         let election_ticks = ticks("--election-timeout", args.election_timeout)?;
+        let initial = members.into_iter().map(|(id, address)| (id, Member::new(address)));
         let raft = Config {
             id: args.id,
+            initial: initial.collect(),
             heartbeat_ticks: ticks("--heartbeat-interval", args.heartbeat_interval)?,
             election_ticks_min: election_ticks,
             election_ticks_max: election_ticks.saturating_mul(2),
@@ -59,7 +58,6 @@ impl Plan {
         Ok(Self {
             raft,
             cluster,
-            bootstrap: Membership::of_voters(members.into_iter().map(member).collect()),
             listen,
             data_dir: args.data_dir.clone(),
             checkpoint_bytes: usize::try_from(args.checkpoint_bytes).unwrap_or(usize::MAX),

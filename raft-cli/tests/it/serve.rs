@@ -24,8 +24,9 @@ fn plan(id: &str, more: &[&str]) -> Result<Plan, String> {
 fn a_member_listens_where_the_list_says() {
     let plan = plan("2", &["--cluster", MEMBERS]).unwrap();
     assert_eq!(plan.listen, "10.0.0.2:2380");
-    assert_eq!(plan.bootstrap.voters(), [NodeId(1), NodeId(2), NodeId(3)]);
-    assert_eq!(plan.bootstrap.members()[&NodeId(3)].address, "10.0.0.3:2380");
+    let initial = &plan.raft.initial;
+    assert!(initial.keys().copied().eq([NodeId(1), NodeId(2), NodeId(3)]));
+    assert_eq!(initial[&NodeId(3)].address, "10.0.0.3:2380");
     assert_eq!(plan.raft.id, NodeId(2));
     let behind = ["--cluster", MEMBERS, "--listen", "0.0.0.0:2380"];
     assert_eq!(self::plan("2", &behind).unwrap().listen, "0.0.0.0:2380");
@@ -63,7 +64,7 @@ fn times_become_ticks() {
 #[test]
 fn a_cluster_of_one_needs_an_address() {
     let plan = plan("7", &["--single", "--listen", "127.0.0.1:2380"]).unwrap();
-    assert_eq!(plan.bootstrap.voters(), [NodeId(7)]);
+    assert!(plan.raft.initial.keys().copied().eq([NodeId(7)]));
     let refused = self::plan("7", &["--single"]).unwrap_err();
     assert!(refused.contains("--listen"), "{refused}");
 }

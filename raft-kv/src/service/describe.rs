@@ -11,7 +11,7 @@ impl<N: Replica> Door<N> {
     /// Describes this node: the store in it as applied, and the cluster as it sees it.
     pub(super) async fn describe(&self, clock: Clock) -> Reply {
         let answer = self.query(&Query::Summary, ReadMode::Local, clock).await?;
-        let summary: Summary = codec::decode(&answer).map_err(|error| not_understood(&error))?;
+        let summary: Summary = codec::decode(&answer.reply).map_err(|error| not_understood(&error))?;
         let status = node_status(&self.node.status(), summary, self.version.clone());
         Ok(ReplyBody::Status(Box::new(status)))
     }

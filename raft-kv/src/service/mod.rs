@@ -19,7 +19,7 @@ use crate::codec::{self, WireError};
 use crate::wire;
 use bytes::Bytes;
 use cause::cause;
-use raft_core::node::{Node, QueryError, ReadMode, TransferError};
+use raft_core::node::{Node, Queried, QueryError, ReadMode, TransferError};
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
@@ -187,10 +187,15 @@ impl<N: Replica> Door<N> {
             Consistency::Serializable => ReadMode::Local,
         };
         let answer = self.query(&Query::Range(range), mode, clock).await?;
-        frame::range_reply(&answer).map_err(|error| not_understood(&error))
+        frame::range_reply(&answer.reply).map_err(|error| not_understood(&error))
     }
 
-    async fn query(&self, query: &Query, mode: ReadMode, clock: Clock) -> Result<Bytes, KvError> {
+    async fn query(
+        &self,
+        query: &Query,
+        mode: ReadMode,
+        clock: Clock,
+    ) -> Result<Queried, KvError> {
         match timeout_at(clock.answer_by, self.node.query(codec::encode(query), mode)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),

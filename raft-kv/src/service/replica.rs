@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use raft_core::node::{
-    Node, ProposeError, Proposed, QueryError, ReadMode, Status, StopCause, TransferError,
+    Node, ProposeError, Proposed, Queried, QueryError, ReadMode, Status, StopCause, TransferError,
 };
 use raft_core::types::NodeId;
 use std::future::Future;
@@ -18,7 +18,7 @@ pub(super) trait Replica: Clone + Send + Sync + 'static {
         &self,
         query: Bytes,
         mode: ReadMode,
-    ) -> impl Future<Output = Result<Bytes, QueryError>> + Send;
+    ) -> impl Future<Output = Result<Queried, QueryError>> + Send;
     fn transfer_leadership(
         &self,
         to: Option<NodeId>,
@@ -33,7 +33,7 @@ impl Replica for Node {
         Self::propose(self, command).await
     }
 
-    async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
+    async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Queried, QueryError> {
         Self::query(self, query, mode).await
     }
 

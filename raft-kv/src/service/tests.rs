@@ -12,7 +12,7 @@ use crate::client::frame::encode_write;
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::{
-    PeerStatus, ProposeError, Proposed, QueryError, ReadMode, Status, StopCause, TransferError,
+    PeerStatus, ProposeError, Proposed, Queried, QueryError, ReadMode, Status, StopCause, TransferError,
 };
 use raft_core::raft::RoleName;
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers};
@@ -47,18 +47,19 @@ impl Replica for FakeNode {
         Ok(Proposed { id: LogId::ZERO, reply })
     }
 
-    async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Bytes, QueryError> {
-        match codec::decode(&query).unwrap() {
-            Query::Range(range) if range.limit == 1 => Ok(codec::encode(&future_revision())),
-            Query::Range(_) if mode == ReadMode::Local => Ok(codec::encode(&found())),
+    async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Queried, QueryError> {
+        let reply = match codec::decode(&query).unwrap() {
+            Query::Range(range) if range.limit == 1 => codec::encode(&future_revision()),
+            Query::Range(_) if mode == ReadMode::Local => codec::encode(&found()),
             Query::Range(_) => std::future::pending().await,
-            Query::Summary => Ok(codec::encode(&Summary {
+            Query::Summary => codec::encode(&Summary {
                 revision: Revision(7),
                 keys: 3,
                 state_hash: 9,
                 last_applied: Index(12),
-            })),
-        }
+            }),
+        };
+        Ok(Queried { reply, applied: Index(12), staleness: Some(Duration::ZERO) })
     }
 
     async fn transfer_leadership(&self, _: Option<NodeId>) -> Result<NodeId, TransferError> {
@@ -158,22 +159,21 @@ fn status(role: RoleName, leader: Option<u64>, heard: &[(u64, u64)]) -> Arc<Stat
     });
     let (cluster, incarnation) = (ClusterId(5), Incarnation(6));
     let peer = |(id, age): &(u64, u64)| PeerStatus {
-        id: NodeId(*id),
         heard: Some(Duration::from_millis(*age)),
-        progress: None,
+        ..PeerStatus::new(NodeId(*id))
     };
     Arc::new(Status {
-        identity: Identity { cluster, node: NodeId(1), incarnation },
         role,
         term: Term(4),
         leader: leader.map(NodeId),
         commit_index: Index(11),
         last_applied: Index(10),
         last_log: LogId::new(13, 4),
-        log_start: LogId::ZERO,
         log_bytes: 100,
         membership: Membership::of_voters(members.collect()),
+        bound: true,
         peers: heard.iter().map(peer).collect(),
+        ..Status::new(Identity { cluster, node: NodeId(1), incarnation })
     })
 }
 

@@ -1,14 +1,15 @@
-//! A node that was away for so long that the log it needs is gone.
+//! A node that comes when the log it needs is gone.
 
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, MemoryLog, StorageError};
 use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::{Config, GroupOp, Loaded};
 use raft_core::transport::MemoryNetwork;
-use raft_core::types::{GroupId, LogId, Member, Membership, NodeId};
+use raft_core::types::{Change, GroupId, Incarnation, LogId, Member, NodeId};
 use raft_kv::api::{Action, Command, Keys, Op, Query, Range, RangeAnswer, Summary};
 use raft_kv::codec::{decode, encode};
 use raft_kv::store::KvStore;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -28,27 +29,28 @@ impl LogStore for KeptLog {
 
 struct Cluster {
     network: MemoryNetwork,
-    members: Membership,
     logs: [KeptLog; 3],
     dir: TempDir,
 }
 
 impl Cluster {
     fn new() -> Self {
-        let member = |id: NodeId| Member { address: id.to_string(), ..Member::default() };
         Self {
             network: MemoryNetwork::new(),
-            members: Membership::of_voters([1, 2, 3].map(NodeId).map(|id| (id, member(id))).into()),
             logs: Default::default(),
             dir: tempfile::tempdir().unwrap(),
         }
     }
 
+    /// Starts a node: one of the two that form the cluster, or the third, which is added later.
     fn start(&self, id: NodeId) -> Node {
+        let initial: BTreeMap<_, _> =
+            [1, 2].map(NodeId).map(|id| (id, Member::new(id.to_string()))).into();
+        let initial = if initial.contains_key(&id) { initial } else { BTreeMap::new() };
         let config = NodeConfig {
-            raft: Config { id, log_trailing_bytes: 0, ..Config::default() },
+            raft: Config { id, initial, log_trailing_bytes: 0, ..Config::default() },
+            incarnation: Incarnation(id.0),
             seed: id.0,
-            bootstrap: self.members.clone(),
             checkpoint_bytes: 4096,
             ..NodeConfig::default()
         };
@@ -85,7 +87,7 @@ async fn put(node: &Node, key: String) {
 
 async fn summary(node: &Node) -> Summary {
     let answer = node.query(encode(&Query::Summary), ReadMode::Linearizable).await.unwrap();
-    decode(&answer).unwrap()
+    decode(&answer.reply).unwrap()
 }
 
 #[tokio::test]
@@ -101,18 +103,29 @@ async fn a_snapshot_brings_the_data_and_the_members() {
     }
     // Its log is blank, and what it needs is compacted away.
     let three = cluster.start(NodeId(3));
+    let add = Change::Add { node: NodeId(3), address: "n3".into(), promote: true };
+    leader.change_membership(vec![add]).await.unwrap();
+    let ids = [1, 2, 3].map(NodeId);
+    let counts = |node: &Node| {
+        let membership = &node.status().membership;
+        membership.voters() == ids && !membership.is_joint()
+    };
+    while !counts(leader) || !counts(&three) {
+        three.status_changed().await;
+    }
     let expected = summary(leader).await;
     let found = summary(&three).await;
     assert_eq!(found, expected);
     // The status is published with every tick.
     three.status_changed().await;
     assert!(three.status().log_start > LogId::ZERO, "it was to get a snapshot");
-    assert_eq!(three.status().membership, cluster.members);
+    let members = leader.status().membership.clone();
+    assert_eq!(three.status().membership, members);
 
     // It counts: with one of the others gone it makes the quorum, across a restart as well.
     cluster.stop(&three).await;
     let three = cluster.start(NodeId(3));
-    assert_eq!(three.status().membership, cluster.members);
+    assert_eq!(three.status().membership, members);
     cluster.stop(&one).await;
     let nodes = [&two, &three];
     let leader = nodes[leader_of(&nodes).await];
@@ -120,6 +133,6 @@ async fn a_snapshot_brings_the_data_and_the_members() {
     for node in nodes {
         let query = Query::Range(Range::of(Keys::One("after".into())));
         let answer = node.query(encode(&query), ReadMode::Linearizable).await.unwrap();
-        assert_eq!(decode::<RangeAnswer>(&answer).unwrap().unwrap().kvs.len(), 1);
+        assert_eq!(decode::<RangeAnswer>(&answer.reply).unwrap().unwrap().kvs.len(), 1);
     }
 }

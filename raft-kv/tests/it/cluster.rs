@@ -7,7 +7,7 @@ use raft_core::raft::Config;
 use raft_core::transport::{
     BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
 };
-use raft_core::types::{ClusterId, GroupId, Member, Membership, NodeId};
+use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::api::{Consistency, Keys, Range, Request, RequestBody, Revision};
 use raft_kv::client::{Client, ClientError, ClientOptions};
 use raft_kv::service::{KvService, ServiceConfig};
@@ -89,14 +89,14 @@ impl Cluster {
         let network = MemoryNetwork::new();
         let ids = (1..=count).map(NodeId);
         let member = |id: NodeId| Member { address: id.to_string(), ..Member::default() };
-        let bootstrap = Membership::of_voters(ids.clone().map(|id| (id, member(id))).collect());
+        let initial: BTreeMap<_, _> = ids.clone().map(|id| (id, member(id))).collect();
         let (mut nodes, doors) = (BTreeMap::new(), Arc::<Doors>::default());
         for id in ids {
             let config = NodeConfig {
-                raft: Config { id, ..Config::default() },
+                raft: Config { id, initial: initial.clone(), ..Config::default() },
                 cluster: ClusterId(7),
+                incarnation: Incarnation(id.0),
                 seed: id.0,
-                bootstrap: bootstrap.clone(),
                 ..NodeConfig::default()
             };
             let transport = network.transport(id);
