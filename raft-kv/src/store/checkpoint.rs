@@ -421,11 +421,11 @@ fn engine_error(place: String, error: redb::Error) -> StorageError {
 }
 
 /// Putting this one file back is safe at any age: the log fills in what follows, or the node
-/// refuses to start. An empty directory or an older log is not: the node would vote without what
-/// it has promised.
+/// refuses to start. So is an empty directory, where the node begins a new life; an older log is
+/// not: the node would vote without what it has promised.
 fn unusable(place: &str, what: &str) -> StorageError {
-    let advice = "put this file alone back from a copy, or leave the node stopped; keep its log, \
-                  and do not start its id on an empty directory";
+    let advice = "put this file alone back from a copy; or, where others hold the data, start the \
+                  node on an empty directory";
     StorageError::Corrupt(format!("{place}: {what}; {advice}"))
 }
 
