@@ -14,6 +14,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Nanoseconds above which times are not told apart: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
 /// Bytes of a write that is measured: a small commit of the log.
 const WRITE_BYTES: usize = 4096;
 
@@ -111,7 +113,7 @@ fn flush_once(file: &mut File) -> std::io::Result<()> {
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are allowed")
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds and three digits are allowed")
 }
 
 fn note(times: &mut Histogram<u64>, time: Duration) {
