@@ -89,6 +89,14 @@ impl Store {
         self.client.get(range, consistency).await.map_err(failure)
     }
 
+    /// Asks the node at `endpoint` how it is.
+    ///
+    /// # Errors
+    /// Of kind `Unavailable`.
+    pub async fn status(&self, endpoint: &str) -> Result<NodeStatus, Failure> {
+        self.client.status(endpoint).await.map_err(failure)
+    }
+
     /// Asks every node it can learn of how it is.
     pub async fn statuses(&self) -> Vec<Answer> {
         let answers = self.client.statuses().await.into_iter();

@@ -5,11 +5,13 @@ pub mod args;
 pub mod cert;
 pub mod client;
 pub mod demo;
+mod directory;
 pub mod failure;
 pub mod inspect;
 pub mod logging;
 pub mod output;
 pub mod records;
+pub mod recover;
 pub mod serve;
 pub mod transaction;
 pub mod verbs;
@@ -142,11 +144,17 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
             let stores = (0..connections).map(open).collect::<Result<_, _>>()?;
             verbs::bench::run(stores, args, output).await
         }),
+        Verb::Doctor(args) => block_on(async {
+            let target = target(&args.connection)?;
+            let store = Store::open(&target, DEADLINE_DEFAULT, 0)?;
+            verbs::doctor::run(&store, &target.endpoints, args, output).await
+        }),
         Verb::Completion(args) => verbs::completion::run(args, output),
         Verb::Demo(args) => demo::run(args, output),
         Verb::Serve(args) => serve::run(args, output),
         Verb::Cert(args) => cert::run(args, output),
         Verb::Inspect(args) => inspect::run(args, output),
+        Verb::Recover(args) => recover::run(args, output),
     }
 }
 

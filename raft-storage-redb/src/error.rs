@@ -10,11 +10,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// A blank node under the same id would count as the full voter it was, without what that voter
-/// has promised and acknowledged: committed entries could be lost.
-const ADVICE: &str = "this node must not vote with this log: keep the directory as it is, leave \
-                      the node stopped and do not start its id on an empty directory; the others \
-                      go on without it while a majority of the members is up";
+/// Under its old identity the node would count as the full voter it was, without what that voter
+/// has promised and acknowledged: committed entries could be lost. On an empty directory it gets a
+/// new one.
+const ADVICE: &str = "a node must not vote with this log; where others hold the data, start it on \
+                      an empty directory, as a new life of it that they take back";
 
 /// A corruption of `path`: what was acknowledged may be missing or altered.
 pub(crate) fn corrupt(path: &Path, what: impl Display) -> StorageError {

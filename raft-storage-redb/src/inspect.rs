@@ -3,15 +3,16 @@
 //! It checks as strictly as opening does, but shows everything up to the first bad row.
 
 use crate::database::{OpenDatabase, TABLE};
-use crate::error::{contain, engine};
+use crate::error::{contain, corrupt, engine};
 use crate::overlay::Overlay;
 use crate::record::Record;
 use crate::replay::Verifier;
 use crate::row::Header;
 use crate::side_file::{Acknowledged, SideFile};
-use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, unreadable};
+use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, replay, unreadable};
 use raft_core::log_store::StorageError;
-use raft_core::types::Version;
+use raft_core::raft::Loaded;
+use raft_core::types::{GroupId, Version};
 use redb::{Range, ReadableDatabase, TableError};
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -61,6 +62,27 @@ impl Inspection {
     /// readable, but a node will not start on them.
     pub const fn damage(&self) -> Option<&StorageError> {
         self.damage.as_ref()
+    }
+
+    /// What a node would find here, as [`LogStore::load`](raft_core::log_store::LogStore::load)
+    /// would give it.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] and the like if a node would not start on it.
+    pub fn load(&self, group: GroupId) -> Result<Loaded, StorageError> {
+        match &self.damage {
+            Some(StorageError::Corrupt(what)) => return Err(StorageError::Corrupt(what.clone())),
+            Some(error) => return Err(StorageError::Engine(error.to_string())),
+            None => {}
+        }
+        let Some(acknowledged) = self.acknowledged else {
+            let what = format_args!("{ACK_FILE} is missing beside it");
+            return Err(corrupt(&self.path, what));
+        };
+        contain(&self.path, "reading it", || {
+            let mut replayed = replay(&self.database, &self.path, acknowledged, Some(group))?;
+            Ok(replayed.groups.remove(&group).unwrap_or_default())
+        })
     }
 
     /// The rows, oldest first.

@@ -138,5 +138,6 @@ mod side_file;
 mod store;
 
 pub use inspect::{Inspection, Row, Rows, inspect};
+pub use overlay::Overlay;
 pub use record::{Change, Record};
 pub use store::{ACK_FILE, LOCK_FILE, LOG_FILE, RedbLog, Usage};

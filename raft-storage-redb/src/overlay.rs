@@ -11,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const PAGE_BYTES: usize = 4096;
 
-/// The file and what was written over it.
+/// A redb backend that reads a file and keeps what is written in memory, so that a database can be
+/// opened, and repaired, without changing the file.
 #[derive(Debug)]
-pub(crate) struct Overlay {
+pub struct Overlay {
     state: Mutex<State>,
 }
 
@@ -28,7 +29,11 @@ struct State {
 }
 
 impl Overlay {
-    pub(crate) fn new(file: File) -> io::Result<Self> {
+    /// Begins with the file as it is. It must not change while this lives.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
         let state = State { file, file_len: len, len, pages: BTreeMap::new() };
         Ok(Self { state: Mutex::new(state) })

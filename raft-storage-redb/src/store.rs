@@ -259,7 +259,7 @@ fn size(ops: &[GroupOp]) -> usize {
 }
 
 /// Reads the whole table.
-fn replay(
+pub(crate) fn replay(
     database: &Database,
     path: &Path,
     acknowledged: Acknowledged,

@@ -8,11 +8,13 @@ pub mod completion;
 pub mod connection;
 pub mod del;
 pub mod demo;
+pub mod doctor;
 pub mod export;
 pub mod get;
 pub mod import;
 pub mod inspect;
 pub mod put;
+pub mod recover;
 pub mod serve;
 pub mod status;
 pub mod text;
@@ -85,10 +87,14 @@ pub enum Verb {
     Export(export::Export),
     /// Measure throughput and latency.
     Bench(bench::Bench),
+    /// Check the election timeout against the network and the disk.
+    Doctor(doctor::Doctor),
     /// Make certificates for a cluster.
     Cert(cert::Cert),
     /// Look into a node's data directory.
     Inspect(inspect::Inspect),
+    /// Make a new cluster of what survived the loss of a quorum.
+    Recover(recover::Recover),
     /// Print a shell's completion script.
     Completion(completion::Completion),
 }

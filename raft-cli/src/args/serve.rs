@@ -1,7 +1,7 @@
 //! Arguments of `raft serve`.
 
 use super::values;
-use clap::{ArgAction, ArgGroup, Args};
+use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use raft_core::types::{ClusterId, NodeId};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,17 +15,35 @@ Examples:
   A cluster of one:
     raft serve --id 1 --data-dir n1 --ca ca.pem --cert n1.pem --key n1-key.pem --single
 
-The same command starts a node the first time and every other time. When it serves, it prints one
-line on stdout: `n1 listening on 10.0.0.1:2380`. SIGTERM and Ctrl-C stop it cleanly; a leader
-hands leadership over first.
+  A fourth node for a running cluster, whose id `raft status -o json` tells; it waits until
+  `raft member add n4=10.0.0.4:2380` adds it:
+    raft serve --id 4 --data-dir n4 --ca ca.pem --cert n4.pem --key n4-key.pem \
+      --join --cluster-id 8ab93df4556da4fe --listen 10.0.0.4:2380
+
+The same command starts a node the first time and every other time, also after its directory was
+lost or moved aside because it was damaged: the other nodes know that it is another life of it, and
+take it back once they have not heard of the earlier one for an election timeout. When it serves,
+it prints one line on stdout: `n1 listening on 10.0.0.1:2380`. What it waits for, it logs. SIGTERM
+and Ctrl-C stop it cleanly; a leader hands leadership over first.
 
 Exit codes: 0 stopped as asked; 2 the command line, the certificates or the identity of the data are
-wrong; 6 the data is damaged or in use, the port is in use, or the disk failed.";
+wrong; 6 the data is damaged (with --on-damage stop or --single) or in use, the port is in use, or
+the disk failed.";
+
+/// What to do with damaged data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum OnDamage {
+    /// Move it aside and come back blank, as a new life that the other nodes take back.
+    #[default]
+    Rejoin,
+    /// Stop and touch nothing.
+    Stop,
+}
 
 /// Run one node.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
-#[command(group = ArgGroup::new("formation").required(true).args(["cluster", "single"]))]
+#[command(group = ArgGroup::new("formation").required(true).args(["cluster", "single", "join"]))]
 pub struct Serve {
     /// The node's directory: log, checkpoint and identity; made if missing.
     #[arg(long, value_name = "DIR", env = "RAFT_DATA_DIR")]
@@ -46,6 +64,9 @@ pub struct Serve {
     /// This node alone is the cluster.
     #[arg(long)]
     pub single: bool,
+    /// Wait to be added to the running cluster of --cluster-id, by `raft member add`.
+    #[arg(long, requires = "cluster_id")]
+    pub join: bool,
     /// The cluster's id, hexadecimal; derived from --cluster and --cluster-token if left out.
     /// Nodes of different clusters refuse each other.
     #[arg(long, value_name = "HEX", value_parser = values::cluster)]
@@ -53,6 +74,11 @@ pub struct Serve {
     /// Any text; tells clusters apart that have, or once had, the same members.
     #[arg(long, value_name = "TEXT", default_value = "raft", conflicts_with = "cluster_id")]
     pub cluster_token: String,
+    /// What to do if the data is damaged or part of it is gone: move all of it into a folder
+    /// damaged-N beside and get it back from the other nodes, or stop. A cluster of one stops.
+    #[arg(long, value_name = "rejoin|stop", value_enum, default_value_t)]
+    #[arg(hide_possible_values = true)]
+    pub on_damage: OnDamage,
     /// Certificate (PEM) of the authority that every node must be certified by.
     #[arg(long, value_name = "FILE", env = "RAFT_CA")]
     pub ca: PathBuf,

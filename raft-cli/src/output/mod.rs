@@ -3,6 +3,7 @@
 
 pub mod bench;
 mod bytes;
+pub mod doctor;
 pub mod pairs;
 pub mod status;
 mod table;

@@ -2,16 +2,21 @@
 //! current-thread runtime, says when it serves, and stops it in order.
 //!
 //! Nothing here retries: whatever fails at the start or stops the node later ends the process with
-//! the cause in one line, and harms no data.
+//! the cause in one line, and harms no data. Data that is damaged is moved aside (`damage`), and
+//! the node begins anew.
 
 mod credentials;
+mod damage;
+pub mod data;
 pub mod plan;
 pub(crate) mod stop;
+mod waiting;
 
 use crate::args::serve::Serve;
 use crate::failure::{Failure, Kind};
 use crate::logging;
 use crate::output::Output;
+use data::{Data, damage_of};
 use plan::{Plan, TICK};
 use raft_core::log_store::StorageError;
 use raft_core::node::{Node, NodeConfig, StartError, StopCause};
@@ -20,9 +25,7 @@ use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
 use raft_kv::api::REQUEST_BYTES_MAX;
 use raft_kv::service::{KvService, ServiceConfig};
-use raft_kv::store::KvStore;
 use raft_net_quic::{BindError, Credentials, Limits, QuicConfig, QuicTransport};
-use raft_storage_redb::RedbLog;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,9 +35,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 /// The one group of a process.
-const GROUP: GroupId = GroupId(0);
-/// The state machine's checkpoint.
-const CHECKPOINT_FILE: &str = "kv.redb";
+pub const GROUP: GroupId = GroupId(0);
 /// Incoming snapshots.
 const SNAPSHOT_DIR: &str = "incoming";
 
@@ -70,24 +71,21 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
     ended
 }
 
-/// What a node needs of the disk.
-struct Opened {
-    credentials: Credentials,
-    log: RedbLog,
-    machine: KvStore,
+/// What a node needs of the disk: its credentials, and then its data.
+fn open(args: &Serve, plan: &Plan) -> Result<(Credentials, Data), Failure> {
+    let credentials = credentials::load(args)?;
+    let dir = &plan.data_dir;
+    std::fs::create_dir_all(dir)
+        .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
+    Ok((credentials, Data::open(plan)?))
 }
 
-impl Opened {
-    fn open(args: &Serve, dir: &Path) -> Result<Self, Failure> {
-        let credentials = credentials::load(args)?;
-        std::fs::create_dir_all(dir)
-            .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
-        // The log first: it holds the lock on the directory.
-        let log = RedbLog::open(dir).map_err(|error| storage(dir, &error))?;
-        let machine =
-            KvStore::open(&dir.join(CHECKPOINT_FILE)).map_err(|error| storage(dir, &error))?;
-        Ok(Self { credentials, log, machine })
-    }
+/// Runs `work` on a thread of its own, as files may be slow and a request to stop must be heard.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Failure::new(Kind::Local, format!("start: {error}"))))
 }
 
 /// A node and what it stands on.
@@ -110,32 +108,16 @@ impl Running {
     async fn start(args: &Serve, plan: &Plan) -> Result<Self, Failure> {
         let listen = resolve(&plan.listen).await?;
         let dir = &plan.data_dir;
-        // On a thread of its own, as files may be slow and a request to stop must be heard.
-        let (args_there, dir_there) = (args.clone(), dir.clone());
-        let opening = tokio::task::spawn_blocking(move || Opened::open(&args_there, &dir_there));
-        let opened = opening.await;
-        let opened =
-            opened.map_err(|error| Failure::new(Kind::Local, format!("start: {error}")))?;
-        let Opened { credentials, log, machine } = opened?;
+        let (args_there, plan_there) = (args.clone(), plan.clone());
+        let (credentials, data) = apart(move || open(&args_there, &plan_there)).await?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
             limits: limits(),
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };
         let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
-        let config = NodeConfig {
-            raft: plan.raft.clone(),
-            group: GROUP,
-            cluster: plan.cluster,
-            incarnation: Incarnation(random()?),
-            seed: random()?,
-            tick: TICK,
-            requests_max: REQUESTS_MAX,
-            checkpoint_bytes: plan.checkpoint_bytes,
-            ..NodeConfig::default()
-        };
-        let node = Node::start(config, log, machine, transport.clone())
-            .map_err(|error| starting(dir, &error))?;
+        let (node, moved_aside) = start_node(plan, data, &transport).await?;
+        tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         transport
@@ -197,6 +179,49 @@ impl Running {
             Err(_) => warn!("leadership not handed over within {} ms", bound.as_millis()),
         }
     }
+}
+
+/// Starts the node on its data, or on what is left after moving that aside. Also says whether that
+/// was done, now or earlier.
+async fn start_node(
+    plan: &Plan,
+    data: Data,
+    transport: &Arc<QuicTransport>,
+) -> Result<(Node, bool), Failure> {
+    let error = match start_on(plan, data, transport)? {
+        Ok(started) => return Ok(started),
+        Err(error) => error,
+    };
+    let Some(what) = damage_of(&error) else { return Err(starting(&plan.data_dir, &error)) };
+    let plan_there = plan.clone();
+    let data = apart(move || Data::replace(&plan_there, &what)).await?;
+    start_on(plan, data, transport)?.map_err(|error| starting(&plan.data_dir, &error))
+}
+
+fn start_on(
+    plan: &Plan,
+    data: Data,
+    transport: &Arc<QuicTransport>,
+) -> Result<Result<(Node, bool), StartError>, Failure> {
+    let Data { log, machine, moved_aside } = data;
+    let mut raft = plan.raft.clone();
+    if moved_aside {
+        // The cluster may live on elsewhere: this node must not help to form another.
+        raft.initial.clear();
+    }
+    let config = NodeConfig {
+        raft,
+        group: GROUP,
+        cluster: plan.cluster,
+        incarnation: Incarnation(random()?),
+        seed: random()?,
+        tick: TICK,
+        requests_max: REQUESTS_MAX,
+        checkpoint_bytes: plan.checkpoint_bytes,
+        ..NodeConfig::default()
+    };
+    let started = Node::start(config, log, machine, transport.clone());
+    Ok(started.map(|node| (node, moved_aside)))
 }
 
 /// Most requests waiting for an answer; the rest is refused as `overloaded`.

@@ -1,7 +1,8 @@
 //! What the arguments of `raft serve` amount to: checked values, and the reason when they make no
 //! sense. Touches neither disk nor network.
 
-use crate::args::serve::Serve;
+use super::waiting::Way;
+use crate::args::serve::{OnDamage, Serve};
 use crate::failure::Failure;
 use raft_core::raft::Config;
 use raft_core::types::{ClusterId, Member, NodeId};
@@ -23,6 +24,12 @@ pub struct Plan {
     pub cluster: ClusterId,
     /// Where to listen.
     pub listen: String,
+    /// Where others reach this node.
+    pub advertised: String,
+    /// Whether it is the only initial member.
+    pub single: bool,
+    /// Whether damaged data is moved aside, to get it back from others.
+    pub rejoin: bool,
     /// Where the data is.
     pub data_dir: PathBuf,
     /// Applied bytes between checkpoints.
@@ -36,7 +43,8 @@ impl Plan {
     /// Of kind `Usage`: the first that makes no sense.
     pub fn of(args: &Serve) -> Result<Self, Failure> {
         let members = members(args)?;
-        let listen = args.listen.clone().unwrap_or_else(|| members[&args.id].clone());
+        let advertised = advertised(args, &members)?;
+        let listen = args.listen.clone().unwrap_or_else(|| advertised.clone());
         if port(&listen) == Some(0) {
             return usage("port 0 cannot be reached by others; choose one for --listen");
         }
@@ -59,9 +67,23 @@ impl Plan {
             raft,
             cluster,
             listen,
+            advertised,
+            single: args.single,
+            rejoin: args.on_damage == OnDamage::Rejoin && !args.single,
             data_dir: args.data_dir.clone(),
             checkpoint_bytes: usize::try_from(args.checkpoint_bytes).unwrap_or(usize::MAX),
         })
+    }
+
+    /// How this node comes to a cluster if its directory is blank.
+    pub(super) fn way(&self, moved_aside: bool) -> Way {
+        if moved_aside {
+            Way::Return
+        } else if self.raft.initial.is_empty() {
+            Way::Join(self.advertised.clone())
+        } else {
+            Way::Form
+        }
     }
 
     /// How long an election takes at most, if nothing goes wrong.
@@ -70,9 +92,24 @@ impl Plan {
     }
 }
 
-/// The initial members, this node among them under its advertised address.
+/// Where others reach this node.
+fn advertised(args: &Serve, members: &BTreeMap<NodeId, String>) -> Result<String, Failure> {
+    if let Some(address) = members.get(&args.id) {
+        return Ok(address.clone());
+    }
+    match args.advertise.as_ref().or(args.listen.as_ref()) {
+        Some(address) => Ok(address.clone()),
+        None => usage("--join needs --listen or --advertise"),
+    }
+}
+
+/// The initial members, this node among them under its advertised address; none for a node that
+/// joins.
 fn members(args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
     let mut members = BTreeMap::new();
+    if args.join {
+        return Ok(members);
+    }
     if args.single {
         let Some(address) = args.advertise.as_ref().or(args.listen.as_ref()) else {
             return usage("--single needs --listen or --advertise");

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod cas;
 pub mod completion;
 pub mod del;
+pub mod doctor;
 pub mod export;
 pub mod get;
 pub mod import;

@@ -11,6 +11,11 @@ impl Progress {
         Self::new(Some(total), "{bar:40} {pos}/{len} keys  {per_sec}  {eta} left")
     }
 
+    /// Counts measurements up to `total`.
+    pub(super) fn of_samples(total: u64) -> Self {
+        Self::new(Some(total), "{bar:40} {pos}/{len} samples  {eta} left")
+    }
+
     /// Counts bytes up to the file's size, if it has one, and lines.
     pub(super) fn of_file(size: Option<u64>) -> Self {
         let template = match size {

@@ -33,6 +33,8 @@ pub(crate) struct Faults {
     pub(crate) no_quorum_from: u64,
     /// Before every read, somebody else adds a key: `zz/1`, `zz/2` and so on.
     pub(crate) write_before_reads: bool,
+    /// How long every answer takes.
+    pub(crate) delay: Duration,
 }
 
 #[derive(Clone)]
@@ -110,6 +112,10 @@ impl Cluster {
 
     async fn answer(&self, node: u64, request: Bytes) -> Result<Bytes, CallError> {
         let request = wire::decode_request(&request).expect("the client encodes well");
+        let delay = self.inner().faults.delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         let reply = match request.body {
             RequestBody::Write(command) => self.write(command).await?,
             RequestBody::Read { range, .. } => {

@@ -69,6 +69,25 @@ fn a_cluster_of_one_needs_an_address() {
     assert!(refused.contains("--listen"), "{refused}");
 }
 
+/// A node that joins forms nothing; it needs to know which cluster it waits for.
+#[test]
+fn a_node_that_joins_has_no_initial_members() {
+    let join = ["--join", "--cluster-id", "2a", "--advertise", "10.0.0.4:2380"];
+    let plan = plan("4", &join).unwrap();
+    assert!(plan.raft.initial.is_empty());
+    assert_eq!((plan.cluster, &*plan.listen), (ClusterId(42), "10.0.0.4:2380"));
+    let wrong: [(&[&str], &str); 4] = [
+        (&["--join", "--listen", "a:1"], "--cluster-id"),
+        (&["--join", "--cluster-id", "2a"], "--join needs --listen or --advertise"),
+        (&["--join", "--cluster-id", "2a", "--single"], "cannot be used with"),
+        (&["--join", "--cluster-id", "2a", "--cluster", MEMBERS], "cannot be used with"),
+    ];
+    for (more, says) in wrong {
+        let refused = self::plan("4", more).unwrap_err();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_the_reason() {
     let wrong: [(&str, &[&str], &str); 9] = [

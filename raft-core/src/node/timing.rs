@@ -25,7 +25,8 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub(super) fn new(
+    /// The verdict on these measurements.
+    pub fn new(
         round_trip: Option<Duration>,
         flush: Option<Duration>,
         election_timeout_min: Duration,

@@ -12,7 +12,8 @@ use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use raft_core::types::SnapshotMeta;
 use redb::{
-    Database, OwnedRange, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
+    WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -54,6 +55,17 @@ impl CheckpointFile {
         remove(&restore_path(path))?;
         let database = contain(path, || create(path))?;
         sync_directory(path)?;
+        Ok(Self { database, path: path.into() })
+    }
+
+    /// A file that is in `backend`; `path` is its name in messages.
+    pub(super) fn with_backend(
+        path: &Path,
+        backend: impl StorageBackend,
+    ) -> Result<Self, StorageError> {
+        let database = contain(path, || {
+            Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+        })?;
         Ok(Self { database, path: path.into() })
     }
 
@@ -409,11 +421,11 @@ fn engine_error(place: String, error: redb::Error) -> StorageError {
 }
 
 /// Putting this one file back is safe at any age: the log fills in what follows, or the node
-/// refuses to start. An empty directory or an older log is not: the node would vote without what
-/// it has promised.
+/// refuses to start. So is an empty directory, where the node begins a new life; an older log is
+/// not: the node would vote without what it has promised.
 fn unusable(place: &str, what: &str) -> StorageError {
-    let advice = "put this file alone back from a copy, or leave the node stopped; keep its log, \
-                  and do not start its id on an empty directory";
+    let advice = "put this file alone back from a copy; or, where others hold the data, start the \
+                  node on an empty directory";
     StorageError::Corrupt(format!("{place}: {what}; {advice}"))
 }
 

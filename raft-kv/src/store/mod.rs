@@ -81,6 +81,7 @@ use checkpoint::CheckpointFile;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use raft_core::types::{LogId, Run, SnapshotMeta};
+use redb::StorageBackend;
 use snapshot::{MemoryFrames, SnapshotReader, SnapshotStream};
 use state::State;
 use std::path::Path;
@@ -107,6 +108,15 @@ impl KvStore {
     /// process has it open; `Format` if a newer version wrote it; `Io` for what the system says.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         Self::load(CheckpointFile::open(path)?)
+    }
+
+    /// Opens the store whose checkpoint file, called `path` in messages, is in `backend`: to look at
+    /// a file without changing it.
+    ///
+    /// # Errors
+    /// As [`KvStore::open`].
+    pub fn with_backend(path: &Path, backend: impl StorageBackend) -> Result<Self, StorageError> {
+        Self::load(CheckpointFile::with_backend(path, backend)?)
     }
 
     /// An empty store that makes no checkpoints. Its snapshots are of the state as it is.

@@ -24,7 +24,7 @@ fn corrupt(dir: &Path, expected: &str) {
     let text = error.to_string();
     assert!(text.contains(expected), "{text}");
     assert!(text.contains("must not vote"), "{text}");
-    assert!(text.contains("do not start its id on an empty directory"), "{text}");
+    assert!(text.contains("as a new life of it"), "{text}");
 }
 
 #[test]

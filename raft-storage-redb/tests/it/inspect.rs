@@ -2,7 +2,8 @@
 
 use crate::support::{append, compact, hard_state, identity, reset, run};
 use raft_core::log_store::{LogStore, StorageError};
-use raft_storage_redb::{LOG_FILE, RedbLog, inspect};
+use raft_core::types::GroupId;
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, inspect};
 use redb::{Database, TableDefinition};
 use std::fs;
 use std::path::Path;
@@ -44,6 +45,22 @@ fn rows_print_in_the_notation_of_the_log() {
         "{}",
         lines[0]
     );
+}
+
+#[test]
+fn a_look_finds_what_a_node_would() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path()));
+    let inspection = inspect(dir.path()).unwrap();
+    let seen = [0, 7].map(|group| inspection.load(GroupId(group)).unwrap());
+    drop(inspection);
+    let mut log = RedbLog::open(dir.path()).unwrap();
+    assert_eq!(seen, [0, 7].map(|group| log.load(GroupId(group)).unwrap()));
+
+    drop(log);
+    fs::remove_file(dir.path().join(ACK_FILE)).unwrap();
+    let refused = inspect(dir.path()).unwrap().load(GroupId(0)).unwrap_err();
+    assert!(matches!(refused, StorageError::Corrupt(_)), "{refused}");
 }
 
 #[test]

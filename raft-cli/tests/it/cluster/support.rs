@@ -95,6 +95,16 @@ impl TestCluster {
         std::fs::read_to_string(self.processes.folder().log_file(id)).unwrap()
     }
 
+    /// Waits until a node has logged `text`.
+    pub(crate) async fn until_logged(&self, id: NodeId, text: &str) {
+        let logged = async {
+            while !self.log_of(id).contains(text) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(GUARD, logged).await.unwrap_or_else(|_| panic!("no {text:?}"));
+    }
+
     /// Runs a node of this cluster that is expected to fail, with changed arguments.
     pub(crate) async fn serve_fails(&self, id: NodeId, changes: &[(&str, &str)]) -> Failed {
         let mut args = self.processes.folder().serve_args(id);

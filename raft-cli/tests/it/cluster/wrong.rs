@@ -7,7 +7,6 @@ use raft_core::types::NodeId;
 use raft_kv::api::{Keys, KvError, RequestBody, VALUE_BYTES_MAX};
 use raft_kv::client::ClientError;
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::UdpSocket;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -104,53 +103,6 @@ async fn a_foreign_cluster_is_kept_out() {
     fs::rename(&aside, &data).unwrap();
     cluster.processes.start(id).await.unwrap();
     cluster.observer.converged(GUARD).await.unwrap();
-}
-
-/// A byte of the log rots, or the end of the file is gone: the node refuses to start, says which
-/// record and what to do; `inspect` says the same; the others go on.
-#[tokio::test]
-async fn a_damaged_log_is_refused() {
-    for damage in [flip_a_byte, cut_the_end] {
-        let mut cluster = TestCluster::start().await;
-        for number in 0..50 {
-            cluster.put(&format!("key{number}"), NEEDLE).await;
-        }
-        let id = cluster.others(cluster.leader().await)[0];
-        cluster.observer.converged(GUARD).await.unwrap();
-        cluster.processes.stop(id).await;
-        let data = cluster.processes.folder().data_dir(id);
-        damage(&data.join("log.redb"));
-
-        let failed = cluster.serve_fails(id, &[]).await;
-        assert_eq!(failed.code, LOCAL, "{failed:?}");
-        assert!(failed.error.contains("corrupt"), "{failed:?}");
-        assert!(failed.error.contains("log.redb"), "{failed:?}");
-        assert!(failed.error.contains("must not vote"), "what to do: {failed:?}");
-        assert!(failed.error.contains("empty directory"), "what not to do: {failed:?}");
-        let inspect = ["inspect".into(), "log".into(), data.display().to_string()];
-        let failed = run(&inspect).await;
-        assert_eq!(failed.code, LOCAL, "{failed:?}");
-        assert!(failed.error.contains("corrupt"), "{failed:?}");
-        cluster.put("still", "here").await;
-    }
-}
-
-const NEEDLE: &str = "a value that is found again in the file";
-
-fn flip_a_byte(log: &std::path::Path) {
-    let mut file = OpenOptions::new().read(true).write(true).open(log).unwrap();
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).unwrap();
-    let found = bytes.windows(NEEDLE.len()).position(|window| window == NEEDLE.as_bytes());
-    let position = found.expect("the log holds the value");
-    file.seek(SeekFrom::Start(position as u64)).unwrap();
-    file.write_all(&[bytes[position] ^ 1]).unwrap();
-}
-
-fn cut_the_end(log: &std::path::Path) {
-    let file = OpenOptions::new().write(true).open(log).unwrap();
-    let length = file.metadata().unwrap().len();
-    file.set_len(length / 2).unwrap();
 }
 
 /// The disk of one node is full: it stops with the cause and a failure; the others go on.
