@@ -25,6 +25,7 @@ impl Inbox for Nobody {
     fn receive_snapshot(
         &self,
         _from: NodeId,
+        _sender: raft_core::types::Sender,
         _term: Term,
         _snapshot: raft_core::state_machine::Snapshot,
     ) {

@@ -76,7 +76,7 @@ impl New {
         Ok(Self {
             identity: Identity { cluster, node: old.node, incarnation },
             hard_state: HardState { term, vote: Some(old.node) },
-            last: Entry { id, payload: Payload::Membership(membership) },
+            last: Entry { id, payload: Payload::Membership(membership.into()) },
         })
     }
 

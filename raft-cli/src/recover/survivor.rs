@@ -101,7 +101,7 @@ impl Survivor {
     /// The membership in force at its last entry; empty if it never belonged to a cluster.
     pub fn membership(&self) -> &Membership {
         let memberships = self.entries.iter().rev().filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some(membership),
+            Payload::Membership(membership) => Some(&**membership),
             _ => None,
         });
         let mut memberships = memberships;

@@ -183,7 +183,7 @@ fn a_membership_is_kept_whole() {
     // The state hash covers it, and it goes on from there.
     other.entry(Payload::Noop);
     assert_eq!(other.hash(), fed.hash());
-    other.entry(Payload::Membership(joint.left()));
+    other.entry(Payload::Membership(joint.left().into()));
     assert_eq!(other.checkpoint().membership, joint.left());
 }
 
@@ -199,7 +199,7 @@ fn the_version_is_that_of_the_membership() {
         (2, membership_of(Version(2))),
         (2, membership_of(Version(2)).left()),
     ] {
-        fed.entry(Payload::Membership(membership));
+        fed.entry(Payload::Membership(membership.into()));
         fed.checkpoint();
         let stream = bytes_of(fed.store.snapshot().unwrap()).1;
         assert_eq!(version_of_stream(&stream), version);

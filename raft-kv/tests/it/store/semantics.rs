@@ -209,13 +209,13 @@ fn deleting_twice_in_one_transaction_is_fine() {
 fn entries_without_a_command_are_answered_with_nothing() {
     let mut fed = Fed::in_memory();
     assert!(fed.entry(Payload::Noop).is_empty());
-    assert!(fed.entry(Payload::Membership(membership("a:1"))).is_empty());
+    assert!(fed.entry(Payload::Membership(membership("a:1").into())).is_empty());
     assert_eq!(fed.store.applied().membership, membership("a:1"));
     assert_eq!(fed.store.applied().last.index.0, 2);
     let one = fed.hash();
     let mut other = Fed::in_memory();
     other.entry(Payload::Noop);
-    other.entry(Payload::Membership(membership("b:1")));
+    other.entry(Payload::Membership(membership("b:1").into()));
     assert_ne!(one, other.hash(), "the membership is part of the hash");
 }
 
