@@ -52,7 +52,7 @@ struct Made {
 impl Made {
     /// The membership as the first entry, then commands, one for each of `terms`.
     fn new(node: u64, terms: &[u64]) -> Self {
-        let first = Entry { id: LogId::new(1, 1), payload: Payload::Membership(members()) };
+        let first = Entry { id: LogId::new(1, 1), payload: Payload::Membership(members().into()) };
         let commands = (2..).zip(terms).map(|(index, term)| command(index, *term));
         Self {
             node,
@@ -152,7 +152,7 @@ fn what_does_not_belong_together_is_not_compared() {
     refused(contradicts, "different entries");
     let mut anew = Made::new(2, &[1, 1]);
     let membership = members().recovered(NodeId(2), Member::new("n2:1"));
-    anew.entries[2].payload = Payload::Membership(membership);
+    anew.entries[2].payload = Payload::Membership(membership.into());
     refused(anew, "history epoch");
 }
 

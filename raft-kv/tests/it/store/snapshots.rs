@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Read};
 
 fn filled(fed: &mut Fed) {
-    fed.entry(Payload::Membership(membership("a:1")));
+    fed.entry(Payload::Membership(membership("a:1").into()));
     let session = fed.open_session();
     for n in 1..=5 {
         let request = Some(RequestId { session, seq: n, unanswered_from: 2 });
