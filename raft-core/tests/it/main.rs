@@ -11,3 +11,4 @@ mod random;
 mod references;
 mod scripts;
 mod tidy;
+mod votes;

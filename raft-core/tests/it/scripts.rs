@@ -59,6 +59,7 @@ scripts! {
     commit_figure_8
     commit_leader_disk
     commit_needs_quorum
+    commit_two_halves
     compaction_trailing
     compaction_trailing_entries
     compaction_waits_for_snapshot
@@ -67,6 +68,7 @@ scripts! {
     election_clock_jumps
     election_crash_before_vote_is_durable
     election_higher_term_deposes
+    election_leader_completeness
     election_leader_hears_nobody
     election_leader_stickiness
     election_longer_log_lower_term
