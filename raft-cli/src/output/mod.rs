@@ -3,6 +3,7 @@
 
 pub mod bench;
 mod bytes;
+pub mod members;
 pub mod pairs;
 pub mod status;
 mod table;

@@ -9,6 +9,7 @@ pub mod del;
 pub mod export;
 pub mod get;
 pub mod import;
+pub mod member;
 pub mod pages;
 mod progress;
 pub mod put;

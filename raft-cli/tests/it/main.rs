@@ -9,6 +9,7 @@ mod failures;
 mod fake;
 mod import;
 mod inspect;
+mod members;
 mod printing;
 mod records;
 mod resume;
