@@ -22,9 +22,11 @@ Examples:
 
 The same command starts a node the first time and every other time, also after its directory was
 lost or moved aside because it was damaged: the other nodes know that it is another life of it, and
-take it back once they have not heard of the earlier one for an election timeout. When it serves,
-it prints one line on stdout: `n1 listening on 10.0.0.1:2380`. What it waits for, it logs. SIGTERM
-and Ctrl-C stop it cleanly; a leader hands leadership over first.
+take it back once they have not heard of the earlier one for an election timeout. As long as there
+is a folder damaged-N in its directory, a node never helps to form a new cluster.
+
+When it serves, it prints one line on stdout: `n1 listening on 10.0.0.1:2380`. What it waits for, it
+logs. SIGTERM and Ctrl-C stop it cleanly; a leader hands leadership over first.
 
 Exit codes: 0 stopped as asked; 2 the command line, the certificates or the identity of the data are
 wrong; 6 the data is damaged (with --on-damage stop or --single) or in use, the port is in use, or

@@ -30,7 +30,10 @@ const CHUNK: usize = 4096;
 
 /// Runs `raft recover apply`.
 pub(super) fn run(args: &RecoverApply, output: &mut Output<'_>) -> Result<(), Failure> {
-    let survivor = Survivor::read(&args.from)?;
+    let survivor = match args.checkpoint_only {
+        true => Survivor::read_checkpoint(&args.from)?,
+        false => Survivor::read(&args.from)?,
+    };
     let cluster = args.cluster_id.map_or_else(|| random().map(ClusterId), Ok)?;
     let new = New::of(&survivor, cluster, &args.advertise)?;
     check_absent(&args.to)?;
