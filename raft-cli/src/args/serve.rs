@@ -17,7 +17,7 @@ Examples:
 
   A fourth node for a running cluster, whose id `raft status -o json` tells; it waits until
   `raft member add n4=10.0.0.4:2380` adds it:
-    raft serve --id 4 --data-dir n4 --ca ca.pem --cert n4.pem --key n4-key.pem \
+    raft serve --id 4 --data-dir n4 --ca ca.pem --cert n4.pem --key n4-key.pem \\
       --join --cluster-id 8ab93df4556da4fe --listen 10.0.0.4:2380
 
 The same command starts a node the first time and every other time, also after its directory was

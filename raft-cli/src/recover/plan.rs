@@ -128,12 +128,11 @@ impl<'a> Verdict<'a> {
         let missing = list(&self.missing);
         text.push_str(&format!(
             "Missing: {missing}; without them there is no quorum of the voters {}.\n\
-             Kept: entries up to {}, known to be committed, and those after it up to {last}, of \
-             which that is not known.\n\
+             Kept: entries up to {last}; {}.\n\
              May be lost: writes acknowledged after entry {last} that only {missing} had.\n\
              Next: {}\n",
             list(self.membership.voters()),
-            self.committed,
+            known(self.committed, last),
             self.next(),
         ));
         text
@@ -145,6 +144,17 @@ impl<'a> Verdict<'a> {
             "node": self.best.identity.node.0,
             "last": log_id(self.best.last()),
         })
+    }
+}
+
+/// Which of the entries up to `last` are known to be committed.
+pub(super) fn known(committed: LogId, last: LogId) -> String {
+    match committed {
+        LogId::ZERO => "of none of them it is known whether it was committed".to_owned(),
+        committed if committed == last => "all of them are known to be committed".to_owned(),
+        committed => format!(
+            "those up to {committed} are known to be committed, of those after it that is not known"
+        ),
     }
 }
 
