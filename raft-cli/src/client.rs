@@ -92,14 +92,6 @@ impl Store {
         self.client.get(range, consistency).await.map_err(failure)
     }
 
-    /// Asks the node at `endpoint` how it is.
-    ///
-    /// # Errors
-    /// Of kind `Unavailable`.
-    pub async fn status(&self, endpoint: &str) -> Result<NodeStatus, Failure> {
-        self.client.status(endpoint).await.map_err(failure)
-    }
-
     /// Asks every node it can learn of how it is.
     pub async fn statuses(&self) -> Vec<Answer> {
         let answers = self.client.statuses().await.into_iter();
@@ -169,7 +161,8 @@ pub fn failure(error: ClientError) -> Failure {
     }
 }
 
-fn connector(target: &Target) -> Result<Arc<dyn Connector>, Failure> {
+/// What reaches the nodes of the cluster that the command line names.
+pub(crate) fn connector(target: &Target) -> Result<Arc<dyn Connector>, Failure> {
     let identity = target.identity.as_ref();
     let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
     let credentials = ClientCredentials::from_files(&target.ca, identity)

@@ -150,8 +150,9 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
         }),
         Verb::Doctor(args) => block_on(async {
             let target = target(&args.connection)?;
-            let store = Store::open(&target, DEADLINE_DEFAULT, 0)?;
-            verbs::doctor::run(&store, &target.endpoints, args, output).await
+            let connector = client::connector(&target)?;
+            let most = target.deadline.unwrap_or(DEADLINE_DEFAULT);
+            verbs::doctor::run(&*connector, &target.endpoints, most, args, output).await
         }),
         Verb::Completion(args) => verbs::completion::run(args, output),
         Verb::Demo(args) => demo::run(args, output),

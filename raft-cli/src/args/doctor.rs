@@ -15,8 +15,8 @@ Examples:
 Run it on the machine of a node, with the other nodes as endpoints: it measures what that node has
 to wait for. A round trip is a small request to a node and its answer, so it includes what the node
 does for a request; a flush is a write of 4 KiB and fdatasync in a temporary file in --data-dir,
-which may be that of a running node. Ten times both, of which all but one in a hundred take no
-longer, must fit into the election timeout.
+which may be that of a running node. Ten times the p99 of both must fit into the election timeout;
+of several endpoints the slowest counts, as it is needed when another one fails.
 
 Exit codes: 0 the election timeout is long enough; 1 it is too short: the line says what would do;
 4 a node that was to be measured does not answer; 6 the directory cannot be written.";

@@ -15,6 +15,9 @@ Examples:
     raft recover plan n2 n4
     raft -o json recover plan n2 n4 | jq -r .best.dir
 
+  A cluster of one whose log is damaged, but not its checkpoint:
+    raft recover apply --from n1 --to n1-new --advertise 10.0.0.1:2380 --checkpoint-only --yes
+
 For when a majority of the voters is gone and will not come back; as long as it can be started, or
 copied to other machines, do that: it loses nothing. Stop every node first, and put none of the
 old directories back into service afterwards. `plan` only reads; `apply` writes a new directory and
@@ -65,6 +68,9 @@ pub struct RecoverApply {
     /// The new cluster's id, hexadecimal; drawn at random if left out.
     #[arg(long, value_name = "HEX", value_parser = values::cluster)]
     pub cluster_id: Option<ClusterId>,
+    /// Use the checkpoint alone, where the log is damaged: every write after it is lost.
+    #[arg(long)]
+    pub checkpoint_only: bool,
     /// Do it; without this, only say what would be done.
     #[arg(long)]
     pub yes: bool,

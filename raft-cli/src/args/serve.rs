@@ -17,14 +17,16 @@ Examples:
 
   A fourth node for a running cluster, whose id `raft status -o json` tells; it waits until
   `raft member add n4=10.0.0.4:2380` adds it:
-    raft serve --id 4 --data-dir n4 --ca ca.pem --cert n4.pem --key n4-key.pem \
+    raft serve --id 4 --data-dir n4 --ca ca.pem --cert n4.pem --key n4-key.pem \\
       --join --cluster-id 8ab93df4556da4fe --listen 10.0.0.4:2380
 
 The same command starts a node the first time and every other time, also after its directory was
 lost or moved aside because it was damaged: the other nodes know that it is another life of it, and
-take it back once they have not heard of the earlier one for an election timeout. When it serves,
-it prints one line on stdout: `n1 listening on 10.0.0.1:2380`. What it waits for, it logs. SIGTERM
-and Ctrl-C stop it cleanly; a leader hands leadership over first.
+take it back once they have not heard of the earlier one for an election timeout. As long as there
+is a folder damaged-N in its directory, a node never helps to form a new cluster.
+
+When it serves, it prints one line on stdout: `n1 listening on 10.0.0.1:2380`. What it waits for, it
+logs. SIGTERM and Ctrl-C stop it cleanly; a leader hands leadership over first.
 
 Exit codes: 0 stopped as asked; 2 the command line, the certificates or the identity of the data are
 wrong; 6 the data is damaged (with --on-damage stop or --single) or in use, the port is in use, or

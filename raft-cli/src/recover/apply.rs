@@ -3,6 +3,7 @@
 //! It is built beside its place, checked by reading it back, and renamed as the last step: a crash
 //! before leaves a `.partial` directory that the next try clears.
 
+use super::plan::known;
 use super::survivor::Survivor;
 use crate::args::recover::RecoverApply;
 use crate::directory::{failed, names, sync};
@@ -30,7 +31,10 @@ const CHUNK: usize = 4096;
 
 /// Runs `raft recover apply`.
 pub(super) fn run(args: &RecoverApply, output: &mut Output<'_>) -> Result<(), Failure> {
-    let survivor = Survivor::read(&args.from)?;
+    let survivor = match args.checkpoint_only {
+        true => Survivor::read_checkpoint(&args.from)?,
+        false => Survivor::read(&args.from)?,
+    };
     let cluster = args.cluster_id.map_or_else(|| random().map(ClusterId), Ok)?;
     let new = New::of(&survivor, cluster, &args.advertise)?;
     check_absent(&args.to)?;
@@ -163,9 +167,9 @@ impl New {
         output.print(&json, || {
             let mut text = format!(
                 "{} is {node} of the new cluster {cluster}, history epoch {epoch}, alone.\n\
-                 It has the entries up to {last}. Those up to {committed} are known to have been \
-                 committed; those after it are kept, although it is not known that they were.\n",
+                 It has the entries up to {last}; {}. They are all kept.\n",
                 args.to.display(),
+                known(committed, last),
             );
             text.push_str(&self.commands(args, &others));
             text

@@ -19,7 +19,7 @@ pub(super) fn run(args: &RecoverPlan, output: &mut Output<'_>) -> Result<(), Fai
             Err(failure) if failure.message.contains("in use by another process") => {
                 return Err(failure.advice("stop the node first"));
             }
-            Err(failure) => unusable.push((dir.clone(), failure)),
+            Err(failure) => unusable.push((dir.clone(), with_checkpoint(dir, failure))),
         }
     }
     check_relation(&survivors)?;
@@ -33,20 +33,34 @@ pub(super) fn run(args: &RecoverPlan, output: &mut Output<'_>) -> Result<(), Fai
     }
 }
 
+/// The same, with what can be made of the checkpoint although the log cannot be used.
+fn with_checkpoint(dir: &Path, failure: Failure) -> Failure {
+    match Survivor::read_checkpoint(dir) {
+        Ok(survivor) if !survivor.membership().is_empty() => failure.advice(format!(
+            "its checkpoint is whole, up to entry {}: `raft recover apply --checkpoint-only` \
+             can use it",
+            survivor.last()
+        )),
+        _ => failure,
+    }
+}
+
 /// Refuses to compare what was never one history.
 fn check_relation(survivors: &[Survivor]) -> Result<(), Failure> {
-    let Some((first, others)) = survivors.split_first() else { return Ok(()) };
-    for other in others {
+    let pairs = survivors.iter().enumerate();
+    for (first, other) in
+        pairs.flat_map(|(at, one)| survivors[..at].iter().map(move |two| (two, one)))
+    {
         let (one, two) = (first.dir.display(), other.dir.display());
         let (here, there) = (first.identity.cluster, other.identity.cluster);
         if here != there {
             let text = format!("{one} is of cluster {here}, {two} of cluster {there}");
             return Err(Failure::usage(text).advice("compare directories of one cluster"));
         }
-        let (here, there) = (first.membership(), other.membership());
-        let formed = !here.is_empty() && !there.is_empty();
-        if formed && here.epoch() != there.epoch() {
-            let (here, there) = (here.epoch(), there.epoch());
+        let (here, there) = (first.membership().epoch(), other.membership().epoch());
+        // A node that lags behind may not know yet that a new history has begun.
+        let goes_on = first.has(other.last()) || other.has(first.last());
+        if here != there && !goes_on {
             let text = format!("{one} is of history epoch {here}, {two} of {there}");
             return Err(Failure::usage(text).advice("compare directories of one history"));
         }
@@ -114,12 +128,11 @@ impl<'a> Verdict<'a> {
         let missing = list(&self.missing);
         text.push_str(&format!(
             "Missing: {missing}; without them there is no quorum of the voters {}.\n\
-             Kept: entries up to {}, known to be committed, and those after it up to {last}, of \
-             which that is not known.\n\
+             Kept: entries up to {last}; {}.\n\
              May be lost: writes acknowledged after entry {last} that only {missing} had.\n\
              Next: {}\n",
             list(self.membership.voters()),
-            self.committed,
+            known(self.committed, last),
             self.next(),
         ));
         text
@@ -131,6 +144,17 @@ impl<'a> Verdict<'a> {
             "node": self.best.identity.node.0,
             "last": log_id(self.best.last()),
         })
+    }
+}
+
+/// Which of the entries up to `last` are known to be committed.
+pub(super) fn known(committed: LogId, last: LogId) -> String {
+    match committed {
+        LogId::ZERO => "of none of them it is known whether it was committed".to_owned(),
+        committed if committed == last => "all of them are known to be committed".to_owned(),
+        committed => format!(
+            "those up to {committed} are known to be committed, of those after it that is not known"
+        ),
     }
 }
 
@@ -176,8 +200,9 @@ fn text(
 
 /// A directory that cannot be used, and why.
 fn named(dir: &Path, failure: &Failure) -> String {
-    let (dir, message) = (dir.display().to_string(), &failure.message);
-    if message.contains(&dir) { format!("{message}\n") } else { format!("{dir}: {message}\n") }
+    let dir = dir.display().to_string();
+    let name = if failure.message.contains(&dir) { String::new() } else { format!("{dir}: ") };
+    format!("{name}{failure}\n")
 }
 
 fn json(
@@ -186,8 +211,10 @@ fn json(
     verdict: Option<&Verdict<'_>>,
 ) -> Value {
     let directories: Vec<Value> = survivors.iter().map(survivor_json).collect();
-    let unusable: Vec<Value> =
-        unusable.iter().map(|(dir, why)| json!({ "dir": dir, "error": why.message })).collect();
+    let unusable: Vec<Value> = unusable
+        .iter()
+        .map(|(dir, why)| json!({ "dir": dir, "error": why.message, "advice": why.advice }))
+        .collect();
     let ids = |nodes: &[NodeId]| -> Vec<u64> { nodes.iter().map(|node| node.0).collect() };
     json!({
         "directories": directories,

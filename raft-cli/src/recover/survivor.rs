@@ -1,6 +1,7 @@
 //! What is in the data directory of a stopped node. Reads only, and keeps nodes from starting on
 //! the directory meanwhile.
 
+use crate::directory::failed;
 use crate::failure::{Failure, Kind};
 use crate::serve::GROUP;
 use crate::serve::data::CHECKPOINT_FILE;
@@ -8,11 +9,11 @@ use raft_core::log_store::StorageError;
 use raft_core::raft::Loaded;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{
-    Entry, HardState, Identity, Index, LogId, Membership, Payload, SnapshotMeta, Term,
+    ClusterId, Entry, HardState, Identity, Index, LogId, Membership, Payload, SnapshotMeta, Term,
 };
 use raft_kv::store::KvStore;
-use raft_storage_redb::{Inspection, Overlay, inspect};
-use std::fs::File;
+use raft_storage_redb::{Change, Inspection, LOCK_FILE, Overlay, Record, inspect};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,14 @@ pub struct Survivor {
     /// Keys in the checkpoint.
     pub keys: u64,
     /// Keeps nodes out.
-    _inspection: Inspection,
+    _lock: Lock,
+}
+
+/// What keeps nodes from starting on a directory.
+#[derive(Debug)]
+enum Lock {
+    Log { _inspection: Inspection },
+    File { _file: Option<File> },
 }
 
 impl Survivor {
@@ -61,9 +69,46 @@ impl Survivor {
             entries,
             checkpoint,
             keys,
-            _inspection: inspection,
+            _lock: Lock::Log { _inspection: inspection },
         };
         survivor.joined()
+    }
+
+    /// Reads the directory `dir` as if its log ended with the checkpoint: for one whose log cannot be
+    /// used.
+    ///
+    /// # Errors
+    /// Of kind `Local` if a node runs on it, there is no checkpoint or it is damaged, or nothing
+    /// that can be read tells whose it is.
+    pub fn read_checkpoint(dir: &Path) -> Result<Self, Failure> {
+        let (lock, identity) = match inspect(dir) {
+            Ok(inspection) => {
+                let identity = identity_in(&inspection);
+                (Lock::Log { _inspection: inspection }, identity)
+            }
+            Err(error @ StorageError::InUse(_)) => return Err(Failure::new(Kind::Local, error)),
+            Err(_) => (Lock::File { _file: lock(dir)? }, None),
+        };
+        let (checkpoint, keys) = read_checkpoint(&dir.join(CHECKPOINT_FILE))?;
+        if checkpoint.last == LogId::ZERO {
+            let text = format!("{}: there is no checkpoint", dir.display());
+            return Err(Failure::new(Kind::Local, text));
+        }
+        let identity = identity.or_else(|| sole_member(&checkpoint.membership));
+        let identity = identity.ok_or_else(|| {
+            let text = format!("{}: nothing in it tells whose it is", dir.display());
+            Failure::new(Kind::Local, text)
+        })?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            identity,
+            hard_state: HardState::default(),
+            boundary: checkpoint.clone(),
+            entries: Vec::new(),
+            checkpoint,
+            keys,
+            _lock: lock,
+        })
     }
 
     /// Joins log and checkpoint as a node does at its start.
@@ -91,6 +136,11 @@ impl Survivor {
             return (index == start).then_some(term);
         };
         self.entries.get(usize::try_from(place).ok()?).map(|entry| entry.id.term)
+    }
+
+    /// Whether it has this entry, as far as can be told: what is before the boundary is not known.
+    pub fn has(&self, id: LogId) -> bool {
+        id.index < self.boundary.last.index || self.term_at(id.index) == Some(id.term)
     }
 
     /// Its last entry.
@@ -128,6 +178,42 @@ impl Survivor {
     }
 }
 
+/// The identity in the rows before the first bad one.
+fn identity_in(inspection: &Inspection) -> Option<Identity> {
+    let rows = inspection.rows().ok()?.map_while(Result::ok);
+    let changes = rows.flat_map(|row| row.records).filter_map(|record| match record {
+        Record::Group(GROUP, Change::Identity(identity)) => Some(identity),
+        _ => None,
+    });
+    changes.last()
+}
+
+/// The node that was its cluster; the cluster's id and the life are not known.
+fn sole_member(membership: &Membership) -> Option<Identity> {
+    let mut members = membership.members().iter();
+    let (Some((node, member)), None) = (members.next(), members.next()) else { return None };
+    let incarnation = member.incarnation?;
+    Some(Identity { cluster: ClusterId(0), node: *node, incarnation })
+}
+
+/// Keeps nodes out of a directory whose log cannot even be looked at; there may be no lock file.
+fn lock(dir: &Path) -> Result<Option<File>, Failure> {
+    let path = dir.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open", &path, &error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            let dir = dir.display().to_string();
+            Err(Failure::new(Kind::Local, StorageError::InUse(dir)))
+        }
+        Err(TryLockError::Error(error)) => Err(failed("lock", &path, &error)),
+    }
+}
+
 /// What a checkpoint file covers, and its keys; all of it is read and checked.
 fn read_checkpoint(path: &Path) -> Result<(SnapshotMeta, u64), Failure> {
     let opened = File::open(path).and_then(Overlay::new);
@@ -136,7 +222,7 @@ fn read_checkpoint(path: &Path) -> Result<(SnapshotMeta, u64), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok((SnapshotMeta::default(), 0));
         }
-        Err(error) => return Err(crate::directory::failed("read", path, &error)),
+        Err(error) => return Err(failed("read", path, &error)),
     };
     let store = KvStore::with_backend(path, overlay);
     let store = store.map_err(|error| Failure::new(Kind::Local, error))?;

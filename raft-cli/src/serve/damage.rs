@@ -39,7 +39,7 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, Failure> {
     // Snapshots that were coming in are nobody's data yet; the transport tidies them up.
     let stays = [LOCK_FILE, SNAPSHOT_DIR].map(OsString::from);
     let rest =
-        |name: &&OsString| !first.contains(*name) && !stays.contains(*name) && !is_folder(*name);
+        |name: &&OsString| !first.contains(*name) && !stays.contains(*name) && !is_folder(name);
     move_all(dir, &folder, names.iter().filter(rest))?;
     Ok(folder)
 }

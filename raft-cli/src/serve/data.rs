@@ -80,7 +80,7 @@ fn refused(plan: &Plan, what: &str) -> Failure {
     let failure = Failure::new(Kind::Local, format!("{}: corrupt: {what}", plan.raft.id));
     if plan.single {
         let advice = "a cluster of one has nobody to get its data back from: put a copy back, or \
-                      see with `raft recover plan` what can still be read";
+                      see with `raft recover plan` what can be made of what is left";
         return failure.advice(advice);
     }
     failure.advice("--on-damage rejoin moves it aside and gets the data from the others")

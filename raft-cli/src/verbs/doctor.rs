@@ -2,31 +2,35 @@
 
 use super::progress::Progress;
 use crate::args::doctor::Doctor;
-use crate::client::Store;
 use crate::failure::{Failure, Kind};
 use crate::output::Output;
 use crate::output::doctor::{Findings, Measured};
 use hdrhistogram::Histogram;
 use raft_core::node::Timing;
+use raft_core::transport::{BoxFuture, CallError, Connector};
+use raft_kv::api::{Request, RequestBody};
+use raft_kv::wire;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Nanoseconds above which times are not told apart: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 /// Bytes of a write that is measured: a small commit of the log.
 const WRITE_BYTES: usize = 4096;
 
-/// Measures, and says whether the election timeout is long enough.
+/// Measures, and says whether the election timeout is long enough. An answer that takes longer than
+/// `most` counts as none.
 ///
 /// # Errors
 /// Of kind `No` if it is too short; `Unavailable` if an endpoint does not answer, `Local` if the
 /// directory cannot be written. What was measured is printed first.
 pub async fn run(
-    store: &Store,
+    connector: &dyn Connector,
     endpoints: &[String],
+    most: Duration,
     args: &Doctor,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
@@ -40,7 +44,7 @@ pub async fn run(
     };
     let mut measured = Vec::new();
     for endpoint in endpoints {
-        measured.push(round_trips(store, endpoint, args.samples, &mut step).await);
+        measured.push(round_trips(connector, endpoint, most, args.samples, &mut step).await);
     }
     let flush = match &args.data_dir {
         Some(dir) => Some(flushes(dir, args.samples, &mut step)?),
@@ -70,27 +74,39 @@ fn verdict(findings: &Findings) -> Result<(), Failure> {
     }
 }
 
-/// Asks a node for its status, one request after the other. The first opens the connection and does
-/// not count.
+/// Asks a node for its status, one request after the other over one connection.
 async fn round_trips(
-    store: &Store,
+    connector: &dyn Connector,
     endpoint: &str,
+    most: Duration,
     samples: u32,
     step: &mut impl FnMut(),
 ) -> Measured {
     let mut times = histogram();
-    let mut error = store.status(endpoint).await.err();
-    for _ in 0..samples {
-        if error.is_some() {
-            break;
+    let asked = async {
+        let channel = within(most, connector.connect(endpoint)).await?;
+        for _ in 0..samples {
+            let begun = Instant::now();
+            let deadline_ms = u32::try_from(most.as_millis()).unwrap_or(u32::MAX);
+            let request = Request { deadline_ms, body: RequestBody::Status };
+            let reply = within(most, channel.call(wire::encode_request(&request))).await?;
+            wire::decode_reply(&reply)
+                .map_err(|error| error.to_string())?
+                .map_err(|error| error.to_string())?;
+            note(&mut times, begun.elapsed());
+            step();
         }
-        let begun = Instant::now();
-        error = store.status(endpoint).await.err();
-        note(&mut times, begun.elapsed());
-        step();
-    }
-    let error = error.map(|failure| failure.message);
+        Ok(())
+    };
+    let error = asked.await.err();
     Measured { what: endpoint.to_owned(), times, error }
+}
+
+async fn within<T>(most: Duration, call: BoxFuture<Result<T, CallError>>) -> Result<T, String> {
+    match timeout(most, call).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {:.1} s", most.as_secs_f64())),
+    }
 }
 
 /// Writes and flushes a temporary file in `dir`, which goes with it.

@@ -9,13 +9,16 @@ use serde_json::Value;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// Guard against a test that hangs.
+const MOST: Duration = Duration::from_secs(60);
+
 fn examine(delay: u64, format: Format, more: &[&str]) -> (String, Result<(), Failure>) {
     let cluster = Cluster::new(Faults { delay: Duration::from_millis(delay), ..Faults::default() });
     let endpoints = [ADDRESSES[0].to_owned()];
     let words = ["raft", "doctor", "--samples", "10"].into_iter().chain(more.iter().copied());
     let cli = <raft_cli::args::Cli as clap::Parser>::try_parse_from(words).unwrap();
     let raft_cli::args::Verb::Doctor(args) = cli.verb else { panic!("not doctor") };
-    printed(format, async |output| doctor::run(&cluster.client(), &endpoints, &args, output).await)
+    printed(format, async |output| doctor::run(&cluster, &endpoints, MOST, &args, output).await)
 }
 
 /// Row 1 of the requirements: 80 ms away, 100 ms are too short and 1 s is long enough.
@@ -61,11 +64,11 @@ fn the_disk_is_measured_and_left_as_it_was() {
 #[test]
 fn a_node_that_does_not_answer_is_named() {
     let cluster = Cluster::new(Faults::default());
-    let store = cluster.patient_client(Duration::from_millis(50));
     let args = parse!(Doctor, "doctor", "--samples", "10");
     let endpoints = ADDRESSES.map(str::to_owned);
-    let (text, outcome) =
-        printed(Format::Table, async |output| doctor::run(&store, &endpoints, &args, output).await);
+    let (text, outcome) = printed(Format::Table, async |output| {
+        doctor::run(&cluster, &endpoints, MOST, &args, output).await
+    });
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, Kind::Unavailable);
     assert!(failure.message.contains(ADDRESSES[2]), "{failure}");

@@ -150,7 +150,7 @@ fn what_does_not_belong_together_is_not_compared() {
     let mut contradicts = Made::new(2, &[1, 1]);
     contradicts.entries[2].payload = Payload::Noop;
     refused(contradicts, "different entries");
-    let mut anew = Made::new(2, &[1, 1]);
+    let mut anew = Made::new(2, &[1, 2]);
     let membership = members().recovered(NodeId(2), Member::new("n2:1"));
     anew.entries[2].payload = Payload::Membership(membership.into());
     refused(anew, "history epoch");
@@ -230,7 +230,7 @@ fn a_log_that_was_about_to_start_anew_does() {
     let from = made.write(parent.path());
     let mut machine = KvStore::open(&from.join(CHECKPOINT_FILE)).unwrap();
     let ahead = Made::new(3, &[1, 1, 2, 2, 2]);
-    machine.apply(&Run::new(ahead.entries.clone()).unwrap());
+    machine.apply(&Run::new(ahead.entries).unwrap());
     machine.checkpoint().unwrap()().unwrap();
     drop(machine);
     let to = parent.path().join("new");
@@ -240,6 +240,45 @@ fn a_log_that_was_about_to_start_anew_does() {
     assert_eq!((new.boundary.clone(), new.entries.len()), (boundary, 1));
     assert_eq!(new.last(), LogId::new(7, 3));
     assert_eq!(new.identity.cluster, ClusterId(0x77));
+}
+
+/// A node of a recovered cluster that has not yet all the old entries knows only the old epoch.
+#[test]
+fn who_lags_behind_is_of_the_same_history() {
+    let parent = TempDir::new().unwrap();
+    let mut ahead = Made::new(1, &[1, 2]);
+    let membership = members().recovered(NodeId(1), Member::new("n1:1"));
+    ahead.entries[2].payload = Payload::Membership(membership);
+    let behind = Made::new(2, &[1]);
+    let (json, outcome) = plan(&[&ahead.write(parent.path()), &behind.write(parent.path())]);
+    outcome.unwrap();
+    assert_eq!(json["best"]["node"], 1, "{json}");
+}
+
+/// The log is damaged or gone, the checkpoint whole: that can be gone on from.
+#[test]
+fn a_checkpoint_alone_will_do() {
+    let breaks: [fn(&Path); 2] = [
+        |log| fs::write(log, b"no log at all").unwrap(),
+        |log| fs::OpenOptions::new().write(true).open(log).unwrap().set_len(9000).unwrap(),
+    ];
+    for damage in breaks {
+        let parent = TempDir::new().unwrap();
+        let mut made = Made::new(2, &[1, 1, 1]);
+        let (id, member) =
+            (NodeId(2), Member { incarnation: Some(Incarnation(2)), ..Member::new("n2:1") });
+        made.entries[0].payload = Payload::Membership(Membership::of_voters([(id, member)].into()));
+        let from = made.write(parent.path());
+        damage(&from.join(LOG_FILE));
+        let failure = plan(&[&from]).1.unwrap_err();
+        assert!(failure.to_string().contains("--checkpoint-only"), "{failure}");
+        let to = parent.path().join("new");
+        assert!(apply(&from, &to, &["--yes"]).1.is_err());
+        apply(&from, &to, &["--yes", "--checkpoint-only"]).1.unwrap();
+        let new = Survivor::read(&to).unwrap();
+        assert_eq!((new.identity.node, new.boundary.last), (NodeId(2), LogId::new(2, 1)));
+        assert_eq!((new.last(), new.membership().epoch()), (LogId::new(3, 2), 1));
+    }
 }
 
 #[test]
