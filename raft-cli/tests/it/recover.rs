@@ -248,7 +248,7 @@ fn who_lags_behind_is_of_the_same_history() {
     let parent = TempDir::new().unwrap();
     let mut ahead = Made::new(1, &[1, 2]);
     let membership = members().recovered(NodeId(1), Member::new("n1:1"));
-    ahead.entries[2].payload = Payload::Membership(membership);
+    ahead.entries[2].payload = Payload::Membership(membership.into());
     let behind = Made::new(2, &[1]);
     let (json, outcome) = plan(&[&ahead.write(parent.path()), &behind.write(parent.path())]);
     outcome.unwrap();
@@ -267,7 +267,8 @@ fn a_checkpoint_alone_will_do() {
         let mut made = Made::new(2, &[1, 1, 1]);
         let (id, member) =
             (NodeId(2), Member { incarnation: Some(Incarnation(2)), ..Member::new("n2:1") });
-        made.entries[0].payload = Payload::Membership(Membership::of_voters([(id, member)].into()));
+        made.entries[0].payload =
+            Payload::Membership(Membership::of_voters([(id, member)].into()).into());
         let from = made.write(parent.path());
         damage(&from.join(LOG_FILE));
         let failure = plan(&[&from]).1.unwrap_err();
