@@ -5,9 +5,10 @@ use crate::args::connection::Target;
 use crate::failure::{Failure, Kind};
 use bytes::Bytes;
 use raft_core::transport::{CallError, Connector};
-use raft_core::types::NodeId;
+use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    Consistency, Keys, KvError, NodeStatus, Range, RangeReply, Revision, Txn, TxnReply,
+    Consistency, Health, Keys, KvError, Members, NodeStatus, Range, RangeReply, Revision, Txn,
+    TxnReply,
 };
 use raft_kv::client::{Cause, Client, ClientError, ClientOptions};
 use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
@@ -27,6 +28,8 @@ pub struct Answer {
     pub address: String,
     /// What the node there says of itself, or why it says nothing.
     pub status: Result<NodeStatus, String>,
+    /// What it says may be wrong; nodes of earlier versions cannot tell.
+    pub health: Option<Health>,
 }
 
 impl Store {
@@ -101,9 +104,30 @@ impl Store {
                     message.strip_prefix(&prefix).unwrap_or(&message).to_owned()
                 };
                 let status = answer.status.map_err(why);
-                Answer { address: answer.endpoint, status }
+                Answer { address: answer.endpoint, status, health: answer.health }
             })
             .collect()
+    }
+
+    /// Who is in the cluster.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn members(&self) -> Result<Members, Failure> {
+        self.client.members().await.map_err(failure)
+    }
+
+    /// Changes who is in the cluster, all of it or nothing; returns who is then.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn change_members(&self, changes: Vec<Change>) -> Result<Members, Failure> {
+        self.client.change_members(changes).await.map_err(|error| match error.may_have_run() {
+            true => {
+                failure(error).advice("look at `raft member list` before you change them again")
+            }
+            false => failure(error),
+        })
     }
 
     /// Hands leadership to a node, or to the best follower.
@@ -120,6 +144,9 @@ pub fn failure(error: ClientError) -> Failure {
     match error {
         ClientError::Refused(error @ KvError::FutureRevision { .. }) => {
             Failure::new(Kind::Refused, error).advice("give an earlier --rev")
+        }
+        ClientError::Refused(KvError::ChangeRefused { reason, advice }) => {
+            Failure::new(Kind::Refused, reason).advice(advice)
         }
         ClientError::Refused(error) => Failure::new(Kind::Refused, error),
         ClientError::NotDone { reason, source: Some(Cause::Call(CallError::Refused(_))) } => {

@@ -126,6 +126,10 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
         Verb::Status(args) => {
             block_on(async { verbs::status::run(&open(&args.connection)?, output).await })
         }
+        Verb::Member(args) => {
+            let connection = args.action.connection();
+            block_on(async { verbs::member::run(&open(connection)?, args, output).await })
+        }
         Verb::Transfer(args) => {
             block_on(async { verbs::transfer::run(&open(&args.connection)?, args, output).await })
         }

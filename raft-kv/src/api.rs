@@ -4,10 +4,19 @@
 //! version, ranges `[key, range_end)`, transactions that take one revision. All of it is encoded
 //! with postcard; [`VERSION`] goes in front of every request and every command in the log.
 
+mod cluster;
+
+pub(crate) use cluster::changes;
+pub use cluster::{
+    ADDRESS_BYTES_MAX, Absence, Absent, CHANGES_MAX, Health, MemberRole, Members, NoQuorum,
+    PeerHealth, validate_changes,
+};
+
 use bytes::Bytes;
-use raft_core::types::{ClusterId, Incarnation, Index, LogId, NodeId, Term};
+use raft_core::types::{Change, ClusterId, Incarnation, Index, LogId, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// Version of requests, replies and commands; the first byte of each.
 pub const VERSION: u8 = 1;
@@ -334,6 +343,31 @@ pub enum Consistency {
     Linearizable,
     /// What the node has applied: fast, works without a quorum, may be old.
     Serializable,
+    /// Not older than this, on any node and without a quorum: waits until the node has come so far.
+    AtLeast(Position),
+}
+
+/// How far a history of the store has come: what a read has seen, or a write has done. It is the
+/// token of causal reads; see [`Consistency::AtLeast`]. Positions of one history are in order.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// The history epoch: how often the cluster was made anew from what survived of it. A position
+    /// of another history is refused.
+    pub epoch: u64,
+    /// The revision. That of an own write, in the history of an earlier answer, is a position too.
+    pub revision: Revision,
+}
+
+/// How fresh an answer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Freshness {
+    /// The history epoch it belongs to; see [`Position::epoch`].
+    pub epoch: u64,
+    /// How old it may be: how long ago the node last heard of a leader, or a leader of a quorum;
+    /// `None` if it never did. 0 of a linearizable read.
+    pub staleness: Option<Duration>,
 }
 
 /// A request to a node.
@@ -364,6 +398,33 @@ pub enum RequestBody {
         /// To whom.
         to: Option<NodeId>,
     },
+    /// As `Read`, and the answer says how fresh it is.
+    DatedRead {
+        /// What.
+        range: Range,
+        /// How fresh.
+        consistency: Consistency,
+    },
+    /// Tell who is in the cluster: sees every change answered before it began.
+    Members,
+    /// Change who is in the cluster: all of it or nothing. [`CHANGES_MAX`] at most.
+    ChangeMembers(#[serde(with = "changes")] Vec<Change>),
+    /// Tell what may be wrong with this node or the cluster; needs no quorum.
+    Health,
+}
+
+impl RequestBody {
+    /// Whether it has no effect, however often it is asked.
+    pub const fn is_read(&self) -> bool {
+        match self {
+            Self::Read { .. }
+            | Self::Status
+            | Self::DatedRead { .. }
+            | Self::Members
+            | Self::Health => true,
+            Self::Write(_) | Self::TransferLeadership { .. } | Self::ChangeMembers(_) => false,
+        }
+    }
 }
 
 /// A node's reply.
@@ -380,6 +441,12 @@ pub enum ReplyBody {
     Status(Box<NodeStatus>),
     /// Leadership was handed over.
     Transferred,
+    /// To a dated read.
+    Dated(Freshness, RangeReply),
+    /// To `Members`; to `ChangeMembers` once that is complete.
+    Members(Box<Members>),
+    /// To `Health`.
+    Health(Box<Health>),
 }
 
 /// A node as it sees itself and its cluster.
@@ -488,11 +555,39 @@ pub enum KvError {
     /// May take effect: the node cannot tell. The text says why.
     #[error("outcome unknown: {0}")]
     Unknown(String),
+    /// There is no quorum. Whether the request may take effect once there is one again is told.
+    #[error("{}{why}", if *.may_have_run { "outcome unknown: " } else { "" })]
+    NoQuorum {
+        /// Whether it may take effect; if not, it has none.
+        may_have_run: bool,
+        /// Who is missing, and why.
+        why: Box<NoQuorum>,
+    },
+    /// No effect: the position belongs to another history of the cluster, which was made anew of
+    /// what survived: what was read there may not be part of this one. Read anew.
+    #[error("the position is of history {asked}, this is history {current}: read anew")]
+    OtherHistory {
+        /// The epoch of the position.
+        asked: u64,
+        /// The epoch of the cluster.
+        current: u64,
+    },
+    /// No effect: the members cannot be changed so, as they are now.
+    #[error("{reason}")]
+    ChangeRefused {
+        /// Why.
+        reason: String,
+        /// What to do instead.
+        advice: String,
+    },
 }
 
 impl KvError {
     /// Whether the request may have taken, or may yet take, effect.
     pub const fn may_have_run(&self) -> bool {
-        matches!(self, Self::Unknown(_) | Self::AnsweredBefore(_))
+        matches!(
+            self,
+            Self::Unknown(_) | Self::AnsweredBefore(_) | Self::NoQuorum { may_have_run: true, .. }
+        )
     }
 }

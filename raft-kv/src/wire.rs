@@ -8,11 +8,12 @@
 mod tests;
 
 use crate::api::{
-    Consistency, KvError, NodeStatus, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
+    Consistency, Freshness, Health, KvError, Members, NodeStatus, Range, RangeReply, Reply,
+    ReplyBody, Request, RequestBody, changes,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{Bytes, BytesMut};
-use raft_core::types::NodeId;
+use raft_core::types::{Change, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// The bytes of a request.
@@ -28,6 +29,12 @@ pub fn encode_request(request: &Request) -> Bytes {
             RequestBody::TransferLeadership { to } => {
                 WireRequestBody::TransferLeadership { to: *to }
             }
+            RequestBody::DatedRead { range, consistency } => {
+                WireRequestBody::DatedRead { range: range.clone(), consistency: *consistency }
+            }
+            RequestBody::Members => WireRequestBody::Members,
+            RequestBody::ChangeMembers(changes) => WireRequestBody::ChangeMembers(changes.clone()),
+            RequestBody::Health => WireRequestBody::Health,
         },
     })
 }
@@ -43,6 +50,12 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
         WireRequestBody::Read { range, consistency } => RequestBody::Read { range, consistency },
         WireRequestBody::Status => RequestBody::Status,
         WireRequestBody::TransferLeadership { to } => RequestBody::TransferLeadership { to },
+        WireRequestBody::DatedRead { range, consistency } => {
+            RequestBody::DatedRead { range, consistency }
+        }
+        WireRequestBody::Members => RequestBody::Members,
+        WireRequestBody::ChangeMembers(changes) => RequestBody::ChangeMembers(changes),
+        WireRequestBody::Health => RequestBody::Health,
     };
     Ok(Request { deadline_ms, body })
 }
@@ -86,6 +99,9 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
         WireReplyBody::Range(reply) => ReplyBody::Range(reply),
         WireReplyBody::Status(status) => ReplyBody::Status(status),
         WireReplyBody::Transferred => ReplyBody::Transferred,
+        WireReplyBody::Dated(freshness, range) => ReplyBody::Dated(freshness, range),
+        WireReplyBody::Members(members) => ReplyBody::Members(members),
+        WireReplyBody::Health(health) => ReplyBody::Health(health),
     }))
 }
 
@@ -103,6 +119,10 @@ enum WireRequestBody<'a> {
     Read { range: Range, consistency: Consistency },
     Status,
     TransferLeadership { to: Option<NodeId> },
+    DatedRead { range: Range, consistency: Consistency },
+    Members,
+    ChangeMembers(#[serde(with = "changes")] Vec<Change>),
+    Health,
 }
 
 /// [`ReplyBody`] with the command's reply borrowed.
@@ -112,4 +132,7 @@ enum WireReplyBody<'a> {
     Range(RangeReply),
     Status(Box<NodeStatus>),
     Transferred,
+    Dated(Freshness, RangeReply),
+    Members(Box<Members>),
+    Health(Box<Health>),
 }

@@ -13,6 +13,7 @@ pub mod export;
 pub mod get;
 pub mod import;
 pub mod inspect;
+pub mod member;
 pub mod put;
 pub mod recover;
 pub mod serve;
@@ -79,6 +80,8 @@ pub enum Verb {
     Txn(txn::Txn),
     /// Show all members: role, term, indexes, progress.
     Status(status::Status),
+    /// Show or change the members.
+    Member(member::Member),
     /// Hand leadership to another node.
     Transfer(transfer::Transfer),
     /// Load keys and values from JSON lines or TSV.

@@ -89,6 +89,7 @@ impl Observer {
             address: address.clone(),
             id: Some(*id),
             status,
+            health: None,
             progress: seen.iter().flatten().find(|member| member.id == *id).cloned(),
         };
         self.members.iter().zip(statuses.clone()).map(row).collect()

@@ -4,6 +4,7 @@
 pub mod bench;
 mod bytes;
 pub mod doctor;
+pub mod members;
 pub mod pairs;
 pub mod status;
 mod table;

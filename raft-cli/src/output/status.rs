@@ -1,8 +1,9 @@
 //! The members of a cluster, printed.
 
 use super::Table;
-use raft_core::types::NodeId;
-use raft_kv::api::{MemberStatus, NodeStatus};
+use super::members::names;
+use raft_core::types::{Membership, NodeId, Term};
+use raft_kv::api::{Health, MemberRole, MemberStatus, NoQuorum, NodeStatus};
 use serde::Serialize;
 
 /// One member: what it says of itself, or why it could not be asked.
@@ -16,7 +17,46 @@ pub struct Row {
     pub status: Result<NodeStatus, String>,
     /// How the leader sees it.
     pub progress: Option<MemberStatus>,
+    /// What it says may be wrong.
+    pub health: Option<Health>,
 }
+
+impl Row {
+    /// What people should know about it, a line each.
+    fn remarks(&self) -> Vec<String> {
+        let name = name(self);
+        let Some(health) = &self.health else {
+            let error = self.status.as_ref().err();
+            return error
+                .map(|why| format!("{name} at {}: {why}", self.address))
+                .into_iter()
+                .collect();
+        };
+        let mut remarks = Vec::new();
+        let membership = &health.members.membership;
+        let member = self.id.is_some_and(|id| membership.contains(id));
+        if !membership.is_empty() && !member {
+            remarks.push(format!("{name} was removed from the cluster"));
+        } else if !membership.is_empty() && !health.bound {
+            remarks.push(format!(
+                "{name} has come back without what it had stored, and waits to be taken back"
+            ));
+        }
+        if health.waiting_ms >= WAITING_SAID_MS {
+            let waited = ago(health.waiting_ms);
+            remarks.push(format!("{name}: the disk has completed nothing for {waited}"));
+        }
+        if let Some(to) = health.transfer {
+            remarks.push(format!("{name} is handing leadership over to {to}"));
+        }
+        remarks.extend(health.timing.iter().map(|timing| format!("{name}: {timing}")));
+        remarks.extend(health.no_quorum.iter().map(|why| format!("{name}: {why}")));
+        remarks
+    }
+}
+
+/// A disk that owes something for less than this is one that works.
+const WAITING_SAID_MS: u64 = 500;
 
 /// A member as JSON; what is not known is left out.
 #[derive(Serialize, Default)]
@@ -31,6 +71,18 @@ pub struct RowJson {
     node: Option<NodeJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthJson>,
+}
+
+#[derive(Serialize)]
+struct HealthJson {
+    member: bool,
+    bound: bool,
+    disk_waiting_ms: u64,
+    transfer: Option<u64>,
+    timing: Option<String>,
+    no_quorum: Option<NoQuorum>,
 }
 
 #[derive(Serialize)]
@@ -71,9 +123,17 @@ impl RowJson {
             flow: member.flow.clone(),
             heard_ms: member.heard_ms,
         });
+        let health = row.health.as_ref().map(|health| HealthJson {
+            member: row.id.is_some_and(|id| health.members.membership.contains(id)),
+            bound: health.bound,
+            disk_waiting_ms: health.waiting_ms,
+            transfer: health.transfer.map(|id| id.0),
+            timing: health.timing.clone(),
+            no_quorum: health.no_quorum.clone(),
+        });
         let id = row.id.map(|id| id.0);
         let reachable = row.status.is_ok();
-        Self { address: row.address.clone(), id, reachable, error, node, progress }
+        Self { address: row.address.clone(), id, reachable, error, node, progress, health }
     }
 }
 
@@ -113,33 +173,66 @@ const HEADERS: [&str; 13] = [
     ">HEARD",
 ];
 
-/// Members as a table, then one line for each that could not be asked, with the reason.
+/// Members as a table, then a line for whatever is wrong, as that a member could not be asked.
 pub fn text(rows: &[Row]) -> String {
+    let membership = membership(rows);
     let mut table = Table::new(&HEADERS);
-    let mut unreachable = String::new();
+    let mut remarks: Vec<String> = rows.iter().flat_map(Row::remarks).collect();
+    if let Some(joint) = membership.filter(|membership| membership.is_joint()) {
+        let (from, to) = (joint.outgoing(), joint.voters());
+        remarks.push(format!("the voters are being changed: {} to {}", names(from), names(to)));
+    }
     for row in rows {
-        let name = row.id.map_or_else(|| "?".to_owned(), |id| id.to_string());
-        if let Err(error) = &row.status {
-            unreachable.push_str(&format!("{name} at {}: {error}\n", row.address));
-        }
-        let mut cells = vec![name, row.address.clone()];
-        cells.extend(node_cells(row));
+        let mut cells = vec![name(row), row.address.clone()];
+        cells.extend(node_cells(row, membership));
         cells.extend(progress_cells(row));
         table.row(cells);
     }
-    format!("{}{unreachable}", table.render())
+    remarks.iter().fold(table.render(), |text, remark| text + remark + "\n")
 }
 
-fn node_cells(row: &Row) -> Vec<String> {
+/// How much a node knows of its cluster: the leader of the highest term most.
+pub fn rank(status: &NodeStatus) -> (bool, Term) {
+    (status.leader == Some(status.id), status.term)
+}
+
+/// The members as the node knows them that knows most; nothing if none says.
+pub fn membership(rows: &[Row]) -> Option<&Membership> {
+    let known = rows.iter().filter_map(|row| {
+        let membership = &row.health.as_ref()?.members.membership;
+        Some((rank(row.status.as_ref().ok()?), membership))
+    });
+    let known = known.filter(|(_, membership)| !membership.is_empty());
+    known.max_by_key(|(rank, _)| *rank).map(|(_, membership)| membership)
+}
+
+fn name(row: &Row) -> String {
+    row.id.map_or_else(|| "?".to_owned(), |id| id.to_string())
+}
+
+/// What it is to the configuration, if that is not the usual.
+fn unusual_role(row: &Row, membership: Option<&Membership>) -> Option<String> {
+    let (Some(membership), Some(id)) = (membership, row.id) else {
+        let voter = row.progress.as_ref().is_none_or(|member| member.voter);
+        return (!voter).then(|| "learner".into());
+    };
+    if !membership.contains(id) {
+        return Some("no member".into());
+    }
+    let role = MemberRole::of(membership, id);
+    (role != MemberRole::Voter).then(|| role.to_string())
+}
+
+fn node_cells(row: &Row, membership: Option<&Membership>) -> Vec<String> {
     let Ok(status) = &row.status else {
         let mut cells = vec!["unreachable".to_owned()];
         cells.resize(8, "-".to_owned());
         return cells;
     };
-    let voter = row.progress.as_ref().is_none_or(|member| member.voter);
-    let learner = if voter { "" } else { " (learner)" };
+    let unusual = unusual_role(row, membership);
+    let unusual = unusual.map_or_else(String::new, |role| format!(" ({role})"));
     vec![
-        format!("{}{learner}", status.role),
+        format!("{}{unusual}", status.role),
         status.term.to_string(),
         status.leader.map_or_else(|| "-".to_owned(), |id| id.to_string()),
         status.commit_index.to_string(),

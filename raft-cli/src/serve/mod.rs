@@ -120,13 +120,8 @@ impl Running {
         tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        transport.serve(
-            GROUP,
-            KvService::new(ServiceConfig {
-                election_timeout: plan.election_timeout_max(),
-                ..ServiceConfig::new(node.clone(), GROUP, peers, version)
-            }),
-        );
+        transport
+            .serve(GROUP, KvService::new(ServiceConfig::new(node.clone(), GROUP, peers, version)));
         Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
     }
 

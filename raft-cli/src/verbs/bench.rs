@@ -63,6 +63,7 @@ impl Operation {
             Self::Put => "put",
             Self::Get(Consistency::Linearizable) => "get",
             Self::Get(Consistency::Serializable) => "get --serializable",
+            Self::Get(Consistency::AtLeast(_)) => "get, causal",
         }
     }
 }

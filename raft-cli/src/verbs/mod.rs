@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod export;
 pub mod get;
 pub mod import;
+pub mod member;
 pub mod pages;
 mod progress;
 pub mod put;

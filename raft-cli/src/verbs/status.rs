@@ -3,9 +3,9 @@
 use crate::client::{Answer, Store};
 use crate::failure::{Failure, Kind};
 use crate::output::Output;
-use crate::output::status::{Row, RowJson, text};
-use raft_core::types::NodeId;
-use raft_kv::api::{MemberStatus, NodeStatus};
+use crate::output::status::{Row, RowJson, membership, rank, text};
+use raft_core::types::{Membership, NodeId};
+use raft_kv::api::MemberStatus;
 use serde_json::json;
 
 /// Shows all members.
@@ -15,7 +15,9 @@ use serde_json::json;
 pub async fn run(store: &Store, output: &mut Output<'_>) -> Result<(), Failure> {
     let rows = rows(store.statuses().await);
     let members: Vec<_> = rows.iter().map(RowJson::of).collect();
-    output.print(&json!({ "members": members }), || text(&rows))?;
+    let changing = membership(&rows).map(Membership::is_joint);
+    let json = json!({ "members": members, "changing": changing });
+    output.print(&json, || text(&rows))?;
     if rows.iter().any(|row| row.status.is_ok()) {
         return Ok(());
     }
@@ -27,7 +29,7 @@ pub async fn run(store: &Store, output: &mut Output<'_>) -> Result<(), Failure> 
 pub fn rows(answers: Vec<Answer>) -> Vec<Row> {
     let members = known_members(&answers);
     let mut rows: Vec<Row> = Vec::new();
-    for Answer { address, status } in answers {
+    for Answer { address, status, health } in answers {
         let member = match &status {
             Ok(status) => members.iter().find(|member| member.id == status.id),
             Err(_) => members.iter().find(|member| member.address == address),
@@ -41,7 +43,7 @@ pub fn rows(answers: Vec<Answer>) -> Vec<Row> {
             continue;
         }
         rows.retain(|row| id.is_none() || row.id != id);
-        rows.push(Row { address, id, status, progress: member.cloned() });
+        rows.push(Row { address, id, status, progress: member.cloned(), health });
     }
     for member in members {
         if !rows.iter().any(|row| row.id == Some(member.id)) {
@@ -50,6 +52,7 @@ pub fn rows(answers: Vec<Answer>) -> Vec<Row> {
                 id: Some(member.id),
                 status: Err("not asked: none of the endpoints is its address".into()),
                 progress: Some(member),
+                health: None,
             });
         }
     }
@@ -60,9 +63,7 @@ pub fn rows(answers: Vec<Answer>) -> Vec<Row> {
 /// The members as the leader of the highest term sees them; without a leader, as the node with the
 /// highest term does, without progress.
 fn known_members(answers: &[Answer]) -> Vec<MemberStatus> {
-    let statuses = || answers.iter().filter_map(|answer| answer.status.as_ref().ok());
-    let is_leader = |status: &&NodeStatus| status.leader == Some(status.id);
-    let leader = statuses().filter(is_leader).max_by_key(|status| status.term);
-    let source = leader.or_else(|| statuses().max_by_key(|status| status.term));
+    let statuses = answers.iter().filter_map(|answer| answer.status.as_ref().ok());
+    let source = statuses.max_by_key(|status| rank(status));
     source.map(|status| status.members.clone()).unwrap_or_default()
 }

@@ -7,10 +7,13 @@ use raft_cli::failure::Failure;
 use raft_cli::output::{Format, Output};
 use raft_core::state_machine::StateMachine;
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector};
-use raft_core::types::{ClusterId, Entry, Incarnation, Index, LogId, NodeId, Payload, Run, Term};
+use raft_core::types::{
+    Change, ClusterId, Entry, Incarnation, Index, LogId, Member, Membership, NodeId, Payload, Run,
+    Term,
+};
 use raft_kv::api::{
-    Action, Command, KvError, MemberStatus, NodeStatus, Op, Query, RangeAnswer, Reply, ReplyBody,
-    RequestBody,
+    Action, Command, Health, KvError, MemberStatus, Members, NodeStatus, Op, Query, RangeAnswer,
+    Reply, ReplyBody, RequestBody,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -50,12 +53,34 @@ struct Inner {
     most: u64,
     now: u64,
     reads: u64,
+    /// What every node says of itself.
+    health: Health,
+}
+
+/// That of a node of a cluster in which nothing is wrong.
+fn health() -> Health {
+    let members = (1..).zip(ADDRESSES).map(|(id, address)| {
+        let incarnation = Some(Incarnation(id + 6));
+        (NodeId(id), Member { incarnation, ..Member::new(address) })
+    });
+    let membership = Membership::of_voters(members.collect());
+    Health {
+        members: Members { cluster: ClusterId(42), leader: Some(NodeId(1)), membership },
+        bound: true,
+        persisted_index: Index(0),
+        waiting_ms: 12,
+        transfer: None,
+        timing: None,
+        no_quorum: None,
+        peers: Vec::new(),
+    }
 }
 
 impl Cluster {
     pub(crate) fn new(faults: Faults) -> Self {
         let store = KvStore::in_memory();
-        let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0, reads: 0 };
+        let health = health();
+        let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0, reads: 0, health };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -101,7 +126,7 @@ impl Cluster {
         let mut inner = self.inner();
         inner.now -= 1;
         if faults.no_quorum || (faults.no_quorum_from != 0 && number >= faults.no_quorum_from) {
-            return Ok(Err(KvError::Unavailable("no quorum: 1 of 3".into())));
+            return Ok(Err(KvError::Unavailable("no quorum 1/3".into())));
         }
         let reply = inner.apply(command);
         if faults.lose_reply_every != 0 && number.is_multiple_of(faults.lose_reply_every) {
@@ -125,10 +150,42 @@ impl Cluster {
                 let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
                 answer.map(ReplyBody::Range)
             }
+            RequestBody::DatedRead { .. } => Err(KvError::Malformed("not asked by a verb".into())),
+            RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
+            RequestBody::ChangeMembers(changes) => self.change_members(&changes),
+            RequestBody::Health => Ok(ReplyBody::Health(Box::new(self.health()))),
             RequestBody::Status => Ok(ReplyBody::Status(Box::new(self.status(node)))),
             RequestBody::TransferLeadership { .. } => Ok(ReplyBody::Transferred),
         };
         Ok(wire::encode_reply(&reply))
+    }
+
+    /// What the nodes say of the members, and may say wrong.
+    pub(crate) fn with_health(&self, change: impl FnOnce(&mut Health)) {
+        change(&mut self.inner().health);
+    }
+
+    fn health(&self) -> Health {
+        self.inner().health.clone()
+    }
+
+    fn members(&self) -> Members {
+        self.inner().health.members.clone()
+    }
+
+    fn change_members(&self, changes: &[Change]) -> Reply {
+        let membership = &mut self.inner().health.members.membership;
+        let changed = membership.changed(changes).map_err(|error| {
+            let (reason, advice) = (error.to_string(), "do something else".into());
+            KvError::ChangeRefused { reason, advice }
+        })?;
+        *membership = changed.left();
+        let members = Members {
+            cluster: ClusterId(42),
+            leader: Some(NodeId(1)),
+            membership: membership.clone(),
+        };
+        Ok(ReplyBody::Members(Box::new(members)))
     }
 
     fn status(&self, node: u64) -> NodeStatus {

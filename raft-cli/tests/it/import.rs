@@ -144,7 +144,7 @@ fn a_cluster_that_fails_stops_it_with_an_honest_account() {
         printed(Format::Json, async |output| verbs::import::run(client, &args, output).await);
     let failure = outcome.expect_err("no quorum");
     assert_eq!(failure.kind, Kind::Unavailable);
-    assert!(failure.message.contains("no quorum: 1 of 3"), "{failure}");
+    assert!(failure.message.contains("no quorum 1/3"), "{failure}");
 
     cluster.set_faults(Faults::default());
     let acked = folder.acked();

@@ -11,6 +11,7 @@ mod failures;
 mod fake;
 mod import;
 mod inspect;
+mod members;
 mod printing;
 mod records;
 mod recover;

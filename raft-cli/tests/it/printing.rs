@@ -17,6 +17,7 @@ fn a_member_that_is_not_there_is_shown_with_the_reason() {
         address: "h:1".into(),
         id: Some(NodeId(3)),
         status: Err("no answer within 1.0 s".into()),
+        health: None,
         progress: None,
     };
     let text = status::text(std::slice::from_ref(&row));

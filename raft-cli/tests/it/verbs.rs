@@ -9,7 +9,11 @@ use raft_cli::verbs;
 use std::io::Write;
 
 /// Runs a command line of words against a cluster.
-fn run(cluster: &Cluster, format: Format, words: &[&str]) -> (String, Result<(), Failure>) {
+pub(crate) fn run(
+    cluster: &Cluster,
+    format: Format,
+    words: &[&str],
+) -> (String, Result<(), Failure>) {
     use clap::Parser;
     let cli = raft_cli::args::Cli::try_parse_from(["raft"].iter().chain(words)).expect("right");
     let store = cluster.client();
@@ -20,19 +24,20 @@ fn run(cluster: &Cluster, format: Format, words: &[&str]) -> (String, Result<(),
         Verb::Cas(args) => verbs::cas::run(&store, args, output).await,
         Verb::Txn(args) => verbs::txn::run(&store, args, output).await,
         Verb::Status(_) => verbs::status::run(&store, output).await,
+        Verb::Member(args) => verbs::member::run(&store, args, output).await,
         Verb::Transfer(args) => verbs::transfer::run(&store, args, output).await,
         Verb::Completion(args) => verbs::completion::run(args, output),
         other => panic!("not a verb of a client: {other:?}"),
     })
 }
 
-fn table(cluster: &Cluster, words: &[&str]) -> String {
+pub(crate) fn table(cluster: &Cluster, words: &[&str]) -> String {
     let (text, outcome) = run(cluster, Format::Table, words);
     outcome.expect("done");
     text
 }
 
-fn json(cluster: &Cluster, words: &[&str]) -> String {
+pub(crate) fn json(cluster: &Cluster, words: &[&str]) -> String {
     let (text, outcome) = run(cluster, Format::Json, words);
     outcome.expect("done");
     text
@@ -202,7 +207,7 @@ fn no_quorum_is_said() {
         printed(Format::Table, async |output| verbs::put::run(&store, &args, output).await);
     let failure = outcome.expect_err("no quorum");
     assert_eq!(failure.kind, Kind::Unavailable);
-    assert!(failure.message.contains("no quorum: 1 of 3"), "{failure}");
+    assert!(failure.message.contains("no quorum 1/3"), "{failure}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a client's call may end with, if not with an answer.
 
-use crate::api::KvError;
+use crate::api::{KvError, NoQuorum};
 use crate::codec::WireError;
 use raft_core::transport::CallError;
 use std::time::Duration;
@@ -36,6 +36,17 @@ impl ClientError {
     /// Whether the request may have taken effect. If not, it certainly did not and will not.
     pub const fn may_have_run(&self) -> bool {
         matches!(self, Self::Unknown { .. })
+    }
+
+    /// Why there is no quorum, if that is why: for programs.
+    pub fn no_quorum(&self) -> Option<&NoQuorum> {
+        match self {
+            Self::NotDone { source: Some(Cause::Node(KvError::NoQuorum { why, .. })), .. }
+            | Self::Unknown { source: Some(Cause::Node(KvError::NoQuorum { why, .. })), .. } => {
+                Some(why)
+            }
+            _ => None,
+        }
     }
 
     /// The cluster's final word on a request: no effect, unless the error says otherwise.

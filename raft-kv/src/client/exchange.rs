@@ -27,6 +27,8 @@ pub(super) struct Exchange {
     pub(super) frame: Bytes,
     /// The deadline written in it.
     pub(super) frame_ms: u32,
+    /// How long one node may take.
+    pub(super) attempt: Duration,
     /// When the caller is told that it did not work.
     pub(super) deadline: Instant,
     /// Whether it may be sent again although an earlier try may have run.
@@ -116,7 +118,7 @@ impl Shared {
             }
         };
         let now = Instant::now();
-        let time = self.attempt.min(exchange.deadline.saturating_duration_since(now));
+        let time = exchange.attempt.min(exchange.deadline.saturating_duration_since(now));
         let time_ms = millis(time);
         if time_ms < exchange.frame_ms {
             exchange.frame_ms = time_ms;
@@ -208,7 +210,13 @@ impl Shared {
 
 /// Whether an error is about the moment, not about the request.
 const fn is_for_now(error: &KvError) -> bool {
-    matches!(error, KvError::Overloaded | KvError::Unavailable(_) | KvError::Unknown(_))
+    matches!(
+        error,
+        KvError::Overloaded
+            | KvError::Unavailable(_)
+            | KvError::Unknown(_)
+            | KvError::NoQuorum { .. }
+    )
 }
 
 fn verdict(cause: &Cause) -> Verdict {

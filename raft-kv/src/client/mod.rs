@@ -8,33 +8,33 @@
 //! It owns connections and the session, never data: nothing is cached. It knows no transport; it
 //! is handed a [`Connector`].
 
+mod cluster;
 mod directory;
 mod error;
 mod exchange;
 pub(crate) mod frame;
 mod session;
 
+pub use cluster::EndpointStatus;
 pub use error::{Cause, ClientError};
 
 use crate::api::{
-    Action, ActionReply, CommandReply, Compare, Consistency, KeyValue, Keys, KvError, NodeStatus,
-    Op, OpReply, Operator, REQUEST_BYTES_MAX, Range, RangeReply, ReplyBody, Request, RequestBody,
-    Revision, SESSION_WINDOW_MAX, Target, Txn, TxnReply,
+    Action, ActionReply, CommandReply, Compare, Consistency, Freshness, KeyValue, Keys, KvError,
+    Op, OpReply, Operator, Position, REQUEST_BYTES_MAX, Range, RangeReply, ReplyBody, Request,
+    RequestBody, Revision, SESSION_WINDOW_MAX, Target, Txn, TxnReply,
 };
 use crate::codec::{self, WireError};
 use crate::wire;
 use bytes::Bytes;
-use directory::{Directory, Fault};
+use directory::Directory;
 use error::{Trouble, gave_up};
 use exchange::Exchange;
-use raft_core::transport::{Channel, Connector};
-use raft_core::types::{ClusterId, NodeId};
+use raft_core::transport::Connector;
+use raft_core::types::ClusterId;
 use session::{Session, Ticket};
-use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 /// How a client finds the cluster and how patient it is.
@@ -99,6 +99,18 @@ pub struct PutReply {
     pub prev_kv: Option<KeyValue>,
 }
 
+/// What a read answers that says how fresh it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadReply {
+    /// What was found; its revision is the one it saw.
+    pub range: RangeReply,
+    /// How far the store had come: the token for [`Consistency::AtLeast`].
+    pub position: Position,
+    /// How old it may be: how long ago the node last heard of a leader, or a leader of a quorum;
+    /// `None` if it never did. 0 of a linearizable read.
+    pub staleness: Option<Duration>,
+}
+
 /// What a delete answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteReply {
@@ -119,15 +131,6 @@ pub struct SwapReply {
     pub revision: Revision,
     /// If not swapped, what is there instead; `None` if the key does not exist.
     pub found: Option<KeyValue>,
-}
-
-/// One endpoint's answer to [`Client::statuses`].
-#[derive(Clone, Debug)]
-pub struct EndpointStatus {
-    /// Its address.
-    pub endpoint: String,
-    /// What the node there says, or why it says nothing.
-    pub status: Result<NodeStatus, ClientError>,
 }
 
 impl Client {
@@ -283,82 +286,52 @@ impl Client {
         Ok(reply.kvs.into_iter().next())
     }
 
-    /// Asks the node at `endpoint`, and no other, to describe itself and its cluster.
+    /// Reads a range, and says how fresh the answer is. Its position is not behind any later
+    /// answer to [`Consistency::AtLeast`] that position, whichever node gives it.
     ///
     /// # Errors
-    /// See [`ClientError`]; never [`ClientError::Unknown`].
-    pub async fn status(&self, endpoint: &str) -> Result<NodeStatus, ClientError> {
-        let until = Instant::now() + self.deadline.min(self.shared.attempt);
-        let asked = timeout_at(until, self.shared.ask_status(endpoint, until)).await;
-        let cause = match asked {
-            Ok(Ok(status)) => return Ok(status),
-            Ok(Err(cause)) => cause,
-            Err(_) => Cause::Silent(self.deadline.min(self.shared.attempt)),
-        };
-        Err(gave_up(false, Some(Trouble { address: Some(endpoint.into()), cause })))
-    }
-
-    /// Asks every node known to describe itself: those given, and the members they tell of. Nodes
-    /// known by several addresses are reported once.
-    pub async fn statuses(&self) -> Vec<EndpointStatus> {
-        let mut asked: Vec<String> = Vec::new();
-        let mut answers = Vec::new();
-        loop {
-            let known = self.shared.directory.addresses();
-            let new: Vec<String> = known
-                .iter()
-                .map(ToString::to_string)
-                .filter(|address| !asked.contains(address))
-                .collect();
-            if new.is_empty() {
-                break;
+    /// As [`get`](Self::get).
+    pub async fn read(
+        &self,
+        range: Range,
+        consistency: Consistency,
+    ) -> Result<ReadReply, ClientError> {
+        match self.request(RequestBody::DatedRead { range, consistency }, true).await? {
+            ReplyBody::Dated(Freshness { epoch, staleness }, range) => {
+                let position = Position { epoch, revision: range.revision };
+                Ok(ReadReply { range, position, staleness })
             }
-            asked.extend(new.iter().cloned());
-            let mut asking = JoinSet::new();
-            for endpoint in new {
-                let client = self.clone();
-                asking.spawn(async move {
-                    let status = client.status(&endpoint).await;
-                    EndpointStatus { endpoint, status }
-                });
-            }
-            answers.extend(asking.join_all().await);
-        }
-        let place = |answer: &EndpointStatus| asked.iter().position(|at| *at == answer.endpoint);
-        answers.sort_by_key(place);
-        let mut seen = BTreeSet::new();
-        answers.retain(|answer| {
-            answer.status.as_ref().is_ok_and(|node| seen.insert(node.id)) || answer.status.is_err()
-        });
-        answers
-    }
-
-    /// Hands leadership to a node, or to the best follower.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), ClientError> {
-        // Without a target, a second try would hand it on from whom the first one gave it to.
-        let repeatable = to.is_some();
-        match self.request(RequestBody::TransferLeadership { to }, repeatable).await? {
-            ReplyBody::Transferred => Ok(()),
-            _ => Err(unexpected(true)),
+            _ => Err(unexpected(false)),
         }
     }
 
     async fn request(&self, body: RequestBody, repeatable: bool) -> Result<ReplyBody, ClientError> {
-        let read = matches!(body, RequestBody::Read { .. });
+        let read = body.is_read();
         let deadline = Instant::now() + self.deadline;
-        let frame_ms = self.frame_ms(deadline);
-        let frame = wire::encode_request(&Request { deadline_ms: frame_ms, body });
-        let mut exchange = Exchange { frame, frame_ms, deadline, repeatable, in_doubt: false };
-        match self.shared.exchange(&mut exchange).await {
+        let attempt = self.shared.attempt;
+        match self.exchange(body, repeatable, attempt, deadline).await {
             // A read has no effect that could be in doubt.
             Err(ClientError::Unknown { reason, source }) if read => {
                 Err(ClientError::NotDone { reason, source })
             }
             answer => answer,
         }
+    }
+
+    /// Has one request answered; one node may take as long as `attempt`.
+    async fn exchange(
+        &self,
+        body: RequestBody,
+        repeatable: bool,
+        attempt: Duration,
+        deadline: Instant,
+    ) -> Result<ReplyBody, ClientError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let frame_ms = millis(attempt.min(left));
+        let frame = wire::encode_request(&Request { deadline_ms: frame_ms, body });
+        let mut exchange =
+            Exchange { frame, frame_ms, attempt, deadline, repeatable, in_doubt: false };
+        self.shared.exchange(&mut exchange).await
     }
 
     /// Puts an action through the log, exactly once.
@@ -372,8 +345,7 @@ impl Client {
             if frame.len() > REQUEST_BYTES_MAX {
                 return Err(ClientError::Refused(over_limit(&action, frame.len())));
             }
-            let mut exchange =
-                Exchange { frame, frame_ms, deadline, repeatable: true, in_doubt: false };
+            let mut exchange = self.repeatable(frame, frame_ms, deadline);
             let body = self.shared.exchange(&mut exchange).await?;
             match command_reply(&body) {
                 Ok(Ok(reply)) => return Ok(reply),
@@ -418,8 +390,7 @@ impl Client {
         }
         let frame_ms = self.frame_ms(deadline);
         let frame = frame::encode_write(frame_ms, None, &Action::OpenSession, 0);
-        let mut exchange =
-            Exchange { frame, frame_ms, deadline, repeatable: true, in_doubt: false };
+        let mut exchange = self.repeatable(frame, frame_ms, deadline);
         let body = match shared.exchange(&mut exchange).await {
             Ok(body) => body,
             // A session that may have been opened has no effect on what the caller wants.
@@ -437,6 +408,11 @@ impl Client {
             Ok(Err(error)) => Err(ClientError::refused(error)),
             _ => Err(unexpected(false)),
         }
+    }
+
+    fn repeatable(&self, frame: Bytes, frame_ms: u32, deadline: Instant) -> Exchange {
+        let attempt = self.shared.attempt;
+        Exchange { frame, frame_ms, attempt, deadline, repeatable: true, in_doubt: false }
     }
 
     /// The deadline a request is first encoded with.
@@ -462,57 +438,12 @@ impl Shared {
         }
     }
 
-    /// Takes over the members a node tells of, and who leads them.
-    fn take_in(self: &Arc<Self>, status: &NodeStatus) {
-        if *self.cluster.get_or_init(|| status.cluster) != status.cluster {
-            return;
-        }
-        self.directory.learn(status.members.iter().map(|member| &*member.address));
-        let leader = status.members.iter().find(|member| Some(member.id) == status.leader);
-        if let Some(leader) = leader.filter(|_| self.prefer_leader)
-            && let Some((id, address)) = self.directory.prefer(&leader.address)
-        {
-            self.connect(id, address);
-        }
-    }
-
     fn last_trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note_trouble(&self, trouble: &Trouble) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble.clone());
-    }
-
-    async fn ask_status(
-        self: &Arc<Self>,
-        endpoint: &str,
-        until: Instant,
-    ) -> Result<NodeStatus, Cause> {
-        let known = self.directory.connected(endpoint);
-        let channel: Arc<dyn Channel> = match &known {
-            Some(node) => Arc::clone(&node.channel),
-            None => self.connector.connect(endpoint).await.map_err(Cause::Call)?,
-        };
-        let deadline_ms = millis(until.saturating_duration_since(Instant::now()));
-        let request = Request { deadline_ms, body: RequestBody::Status };
-        let reply = channel.call(wire::encode_request(&request)).await.map_err(|error| {
-            if let Some(node) = &known {
-                // Or the broken connection would be asked again for ever.
-                self.directory.failed(node, Fault::Broken);
-            }
-            Cause::Call(error)
-        })?;
-        match wire::decode_reply(&reply).map_err(Cause::Answer)? {
-            Ok(ReplyBody::Status(status)) => {
-                if self.directory.addresses().iter().any(|known| &**known == endpoint) {
-                    self.take_in(&status);
-                }
-                Ok(*status)
-            }
-            Ok(_) => Err(Cause::Answer(WireError::Malformed)),
-            Err(error) => Err(Cause::Node(error)),
-        }
     }
 }
 

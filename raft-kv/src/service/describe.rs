@@ -1,17 +1,17 @@
 //! A node's status as its clients see it.
 
+use super::cause::millis;
+use super::read::summary;
 use super::replica::Replica;
-use super::{Clock, Door, not_understood};
+use super::{Clock, Door};
 use crate::api::{MemberStatus, NodeStatus, Query, Reply, ReplyBody, Summary};
-use crate::codec;
 use raft_core::node::{ReadMode, Status};
 use raft_core::types::{Member, NodeId};
 
 impl<N: Replica> Door<N> {
     /// Describes this node: the store in it as applied, and the cluster as it sees it.
     pub(super) async fn describe(&self, clock: Clock) -> Reply {
-        let answer = self.query(&Query::Summary, ReadMode::Local, clock).await?;
-        let summary: Summary = codec::decode(&answer.reply).map_err(|error| not_understood(&error))?;
+        let summary = summary(&self.query(&Query::Summary, ReadMode::Local, clock).await?)?;
         let status = node_status(&self.node.status(), summary, self.version.clone());
         Ok(ReplyBody::Status(Box::new(status)))
     }
@@ -43,7 +43,7 @@ fn members(status: &Status) -> Vec<MemberStatus> {
     let describe = |(id, member): (&NodeId, &Member)| {
         let peer = status.peers.iter().find(|peer| peer.id == *id);
         let heard = peer.and_then(|peer| peer.heard);
-        let heard_ms = heard.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let heard_ms = heard.map(millis);
         let own = *id == status.identity.node;
         let progress = peer.and_then(|peer| peer.progress);
         MemberStatus {

@@ -1,6 +1,6 @@
 //! What passes through a node, and the little that the node must know of it.
 
-use crate::api::{RequestId, VERSION};
+use crate::api::{Freshness, RequestId, VERSION};
 use crate::codec::{WireError, versioned};
 use bytes::{BufMut, Bytes, BytesMut};
 use raft_core::codec;
@@ -37,16 +37,22 @@ pub(crate) fn is_ok(frame: &[u8]) -> bool {
 }
 
 /// Turns the state machine's encoded `Result<RangeReply, KvError>` into an encoded reply,
-/// without looking into it: a reply may hold a mebibyte.
+/// without looking into it: a reply may hold a mebibyte. With `dated` in front of it, if it is so.
 ///
 /// # Errors
 /// If `answer` is not the beginning of such a result.
-pub(crate) fn range_reply(answer: &Bytes) -> Result<Bytes, WireError> {
+pub(crate) fn range_reply(dated: Option<&Freshness>, answer: &Bytes) -> Result<Bytes, WireError> {
     const RANGE: u8 = 1;
+    const DATED: u8 = 4;
+    /// Most bytes of version, two discriminants and the freshness.
+    const FRONT: usize = 3 + 10 + 1 + 10 + 5;
     match versioned(answer)? {
         [OK, reply @ ..] => {
-            let mut out = BytesMut::with_capacity(reply.len() + 3);
-            out.put_slice(&[VERSION, OK, RANGE]);
+            let mut out = BytesMut::with_capacity(reply.len() + FRONT);
+            out.put_slice(&[VERSION, OK, if dated.is_some() { DATED } else { RANGE }]);
+            if let Some(freshness) = dated {
+                codec::put(freshness, &mut out);
+            }
             out.put_slice(reply);
             Ok(out.freeze())
         }

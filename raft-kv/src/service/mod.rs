@@ -7,19 +7,19 @@
 mod cause;
 mod describe;
 pub(crate) mod frame;
+mod members;
+mod read;
 mod replica;
 #[cfg(all(test, feature = "client"))]
 mod tests;
 mod write;
 
-use crate::api::{
-    Consistency, KvError, Query, REQUEST_BYTES_MAX, Range, Reply, ReplyBody, RequestBody,
-};
-use crate::codec::{self, WireError};
+use crate::api::{KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
+use crate::codec::WireError;
 use crate::wire;
 use bytes::Bytes;
-use cause::cause;
-use raft_core::node::{Node, Queried, QueryError, ReadMode, TransferError};
+use cause::Why;
+use raft_core::node::{Node, TransferError};
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
@@ -39,19 +39,15 @@ pub struct ServiceConfig {
     pub peers: Arc<dyn Peers>,
     /// Version of the program, for the status.
     pub version: String,
-    /// The longest election timeout; a node silent for two of them is called unreachable.
-    pub election_timeout: Duration,
     /// Longest time a request may take; a longer deadline is cut to this.
     pub deadline_max: Duration,
 }
 
 impl ServiceConfig {
-    /// A service of `node` with election timeouts up to a second (raft-core's default) and
-    /// deadlines up to a minute.
+    /// A service of `node` with deadlines up to a minute.
     pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
-        let election_timeout = Duration::from_secs(1);
         let deadline_max = Duration::from_secs(60);
-        Self { node, group, peers, version, election_timeout, deadline_max }
+        Self { node, group, peers, version, deadline_max }
     }
 }
 
@@ -67,9 +63,8 @@ impl KvService {
     /// Outside a tokio runtime with a clock: it starts a task there, which follows the leader and
     /// ends with the service or the node.
     pub fn new(config: ServiceConfig) -> Arc<Self> {
-        let ServiceConfig { node, group, peers, version, election_timeout, deadline_max } = config;
-        let silence = election_timeout * 2;
-        let door = Door::new(node, Limits { silence, deadline_max }, group, peers, version);
+        let ServiceConfig { node, group, peers, version, deadline_max } = config;
+        let door = Door::new(node, deadline_max, group, peers, version);
         Arc::new(Self { door: Arc::new(door) })
     }
 }
@@ -85,21 +80,13 @@ impl Service for KvService {
 struct Door<N> {
     node: N,
     id: NodeId,
-    limits: Limits,
+    /// Longest deadline.
+    deadline_max: Duration,
     group: GroupId,
     peers: Arc<dyn Peers>,
     version: String,
     /// The leader this node knows; follows the node's status closely.
     leader: watch::Receiver<Option<NodeId>>,
-}
-
-/// Times a service goes by.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// A node silent for longer is unreachable.
-    silence: Duration,
-    /// Longest deadline.
-    deadline_max: Duration,
 }
 
 /// When a request came and when it must be answered.
@@ -110,8 +97,8 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(deadline_ms: u32, limits: &Limits) -> Self {
-        let deadline = Duration::from_millis(deadline_ms.into()).min(limits.deadline_max);
+    fn new(deadline_ms: u32, deadline_max: Duration) -> Self {
+        let deadline = Duration::from_millis(deadline_ms.into()).min(deadline_max);
         // The answer must be with the caller, not on its way, when the caller stops waiting.
         let way_back = (deadline / 10).min(Duration::from_millis(100));
         let started = Instant::now();
@@ -132,7 +119,7 @@ impl Clock {
 impl<N: Replica> Door<N> {
     fn new(
         node: N,
-        limits: Limits,
+        deadline_max: Duration,
         group: GroupId,
         peers: Arc<dyn Peers>,
         version: String,
@@ -140,7 +127,7 @@ impl<N: Replica> Door<N> {
         let status = node.status();
         let (sender, leader) = watch::channel(status.leader);
         tokio::spawn(follow_leader(node.clone(), sender));
-        Self { node, id: status.identity.node, limits, group, peers, version, leader }
+        Self { node, id: status.identity.node, deadline_max, group, peers, version, leader }
     }
 
     /// Answers one request, whatever it is.
@@ -155,15 +142,26 @@ impl<N: Replica> Door<N> {
                 return wire::encode_reply(&Err(KvError::Malformed(error.to_string())));
             }
         };
-        let clock = Clock::new(request.deadline_ms, &self.limits);
+        let clock = Clock::new(request.deadline_ms, self.deadline_max);
         let reply = match request.body {
             RequestBody::Write(command) => return self.write(caller, frame, command, clock).await,
             RequestBody::Read { range, consistency } => {
-                match self.read(range, consistency, clock).await {
+                match self.read(range, consistency, false, clock).await {
                     Ok(reply) => return reply,
                     Err(error) => Err(error),
                 }
             }
+            RequestBody::DatedRead { range, consistency } => {
+                match self.read(range, consistency, true, clock).await {
+                    Ok(reply) => return reply,
+                    Err(error) => Err(error),
+                }
+            }
+            RequestBody::Members => self.members(clock).await,
+            RequestBody::ChangeMembers(changes) => {
+                return self.change_members(caller, frame, changes, clock).await;
+            }
+            RequestBody::Health => self.health(clock).await,
             RequestBody::Status => self.describe(clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;
@@ -173,39 +171,6 @@ impl<N: Replica> Door<N> {
             debug!(?caller, %error, "request failed");
         }
         wire::encode_reply(&reply)
-    }
-
-    /// Reads on this node; the encoded reply.
-    async fn read(
-        &self,
-        range: Range,
-        consistency: Consistency,
-        clock: Clock,
-    ) -> Result<Bytes, KvError> {
-        let mode = match consistency {
-            Consistency::Linearizable => ReadMode::Linearizable,
-            Consistency::Serializable => ReadMode::Local,
-        };
-        let answer = self.query(&Query::Range(range), mode, clock).await?;
-        frame::range_reply(&answer.reply).map_err(|error| not_understood(&error))
-    }
-
-    async fn query(
-        &self,
-        query: &Query,
-        mode: ReadMode,
-        clock: Clock,
-    ) -> Result<Queried, KvError> {
-        match timeout_at(clock.answer_by, self.node.query(codec::encode(query), mode)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),
-            Ok(Err(error)) => Err(KvError::Unavailable(error.to_string())),
-            Err(_) if mode == ReadMode::Local => Err(KvError::Unavailable(format!(
-                "the state machine did not answer within {:.1} s",
-                clock.waited().as_secs_f64()
-            ))),
-            Err(_) => Err(KvError::Unavailable(self.cause(clock))),
-        }
     }
 
     /// Hands leadership over, or has the leader do it; the encoded reply.
@@ -236,7 +201,7 @@ impl<N: Replica> Door<N> {
         };
         match timeout_at(clock.answer_by, work).await {
             Ok(reply) => reply,
-            Err(_) => wire::encode_reply(&Err(KvError::Unknown(self.cause(clock)))),
+            Err(_) => wire::encode_reply(&Err(self.why(clock).unknown())),
         }
     }
 
@@ -259,8 +224,8 @@ impl<N: Replica> Door<N> {
         }
     }
 
-    fn cause(&self, clock: Clock) -> String {
-        cause(&self.node.status(), self.limits.silence, clock.waited())
+    fn why(&self, clock: Clock) -> Why {
+        Why::of(&self.node.status(), clock.waited())
     }
 }
 

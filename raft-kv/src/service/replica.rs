@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use raft_core::node::{
-    Node, ProposeError, Proposed, Queried, QueryError, ReadMode, Status, StopCause, TransferError,
+    ChangeError, Changed, Node, ProposeError, Proposed, Queried, QueryError, ReadMode, Status,
+    StopCause, TransferError,
 };
-use raft_core::types::NodeId;
+use raft_core::types::{Change, NodeId};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ pub(super) trait Replica: Clone + Send + Sync + 'static {
         &self,
         to: Option<NodeId>,
     ) -> impl Future<Output = Result<NodeId, TransferError>> + Send;
+    fn change_membership(
+        &self,
+        changes: Vec<Change>,
+    ) -> impl Future<Output = Result<Changed, ChangeError>> + Send;
     fn status(&self) -> Arc<Status>;
     fn status_changed(&self) -> impl Future<Output = ()> + Send;
     fn stopped(&self) -> impl Future<Output = StopCause> + Send;
@@ -39,6 +44,10 @@ impl Replica for Node {
 
     async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
         Self::transfer_leadership(self, to).await
+    }
+
+    async fn change_membership(&self, changes: Vec<Change>) -> Result<Changed, ChangeError> {
+        Self::change_membership(self, changes).await
     }
 
     fn status(&self) -> Arc<Status> {

@@ -1,23 +1,29 @@
 //! The service on a node that does as it is told, on a paused clock.
 
-use super::cause::cause;
+mod members;
+mod reads;
+
+use super::Door;
+use super::cause::Why;
 use super::replica::Replica;
 use super::write::Try;
-use super::{Door, Limits};
 use crate::api::{
-    Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Query, REQUEST_BYTES_MAX, Range,
-    RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision, SessionId, Summary,
+    Absence, Absent, Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Query,
+    REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
+    Revision, SessionId, Summary,
 };
 use crate::client::frame::encode_write;
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::{
-    PeerStatus, ProposeError, Proposed, Queried, QueryError, ReadMode, Status, StopCause, TransferError,
+    self, ChangeError, Changed, PeerStatus, ProposeError, Proposed, Queried, QueryError, ReadMode,
+    Status, StopCause, TransferError,
 };
 use raft_core::raft::RoleName;
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers};
 use raft_core::types::{
-    ClusterId, GroupId, Identity, Incarnation, Index, LogId, Member, Membership, NodeId, Term,
+    Change, ClusterId, GroupId, Identity, Incarnation, Index, LogId, Member, Membership, NodeId,
+    Term,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -38,6 +44,12 @@ struct FakeNode {
     proposals: Script<Result<Bytes, ProposeError>>,
     proposed: Arc<Mutex<Vec<Bytes>>>,
     transfers: Script<Result<NodeId, TransferError>>,
+    changes: Script<Result<Membership, ChangeError>>,
+    changed: Arc<Mutex<Vec<Vec<Change>>>>,
+    /// The state machine's revision.
+    revision: watch::Sender<u64>,
+    /// How every query was to be answered.
+    modes: Arc<Mutex<Vec<ReadMode>>>,
 }
 
 impl Replica for FakeNode {
@@ -48,18 +60,32 @@ impl Replica for FakeNode {
     }
 
     async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Queried, QueryError> {
+        self.modes.lock().unwrap().push(mode);
+        if let ReadMode::AtLeast(index) = mode {
+            // What is applied at an index brings the revision that is 5 below.
+            let applied = |revision: &u64| revision + 5 >= index.0;
+            self.revision.subscribe().wait_for(applied).await.unwrap();
+        }
+        let revision = *self.revision.borrow();
+        let (applied, staleness) = (Index(revision + 5), Some(Duration::from_millis(20)));
         let reply = match codec::decode(&query).unwrap() {
             Query::Range(range) if range.limit == 1 => codec::encode(&future_revision()),
             Query::Range(_) if mode == ReadMode::Local => codec::encode(&found()),
             Query::Range(_) => std::future::pending().await,
             Query::Summary => codec::encode(&Summary {
-                revision: Revision(7),
+                revision: Revision(revision),
                 keys: 3,
                 state_hash: 9,
-                last_applied: Index(12),
+                last_applied: applied,
             }),
         };
-        Ok(Queried { reply, applied: Index(12), staleness: Some(Duration::ZERO) })
+        Ok(Queried { reply, applied, staleness })
+    }
+
+    async fn change_membership(&self, changes: Vec<Change>) -> Result<Changed, ChangeError> {
+        self.changed.lock().unwrap().push(changes);
+        let membership = next(&self.changes).await?;
+        Ok(Changed { id: LogId::ZERO, membership })
     }
 
     async fn transfer_leadership(&self, _: Option<NodeId>) -> Result<NodeId, TransferError> {
@@ -114,11 +140,15 @@ impl Fixture {
             proposals: Script::default(),
             proposed: Arc::default(),
             transfers: Script::default(),
+            changes: Script::default(),
+            changed: Arc::default(),
+            revision: watch::Sender::new(7),
+            modes: Arc::default(),
         };
         let peers = Arc::<FakePeers>::default();
-        let limits = Limits { silence: SILENCE, deadline_max: Duration::from_secs(60) };
+        let deadline_max = Duration::from_secs(60);
         let shared = Arc::clone(&peers) as Arc<dyn Peers>;
-        let door = Door::new(node.clone(), limits, GroupId(0), shared, "1.2.3".into());
+        let door = Door::new(node.clone(), deadline_max, GroupId(0), shared, "1.2.3".into());
         Self { door: Arc::new(door), node, peers }
     }
 
@@ -172,6 +202,7 @@ fn status(role: RoleName, leader: Option<u64>, heard: &[(u64, u64)]) -> Arc<Stat
         log_bytes: 100,
         membership: Membership::of_voters(members.collect()),
         bound: true,
+        limits: node::Limits { silence: SILENCE, stall: SILENCE },
         peers: heard.iter().map(peer).collect(),
         ..Status::new(Identity { cluster, node: NodeId(1), incarnation })
     })
@@ -229,17 +260,18 @@ fn unknown(text: &str) -> Reply {
 #[test]
 fn causes_name_what_is_missing() {
     let of = |role, leader, heard: &[(u64, u64)]| {
-        cause(&status(role, leader, heard), SILENCE, Duration::from_millis(2000))
+        let status = status(role, leader, heard);
+        Why::of(&status, Duration::from_millis(2000)).unavailable().to_string()
     };
     let (follower, leader) = (RoleName::Follower, RoleName::Leader);
     let candidate = RoleName::PreCandidate;
     assert_eq!(
         of(candidate, None, &[(2, 4100), (3, 4000)]),
-        "no quorum: 1 of 3, n2 unreachable for 4.1 s, n3 unreachable for 4.0 s"
+        "no quorum 1/3: n2 unreachable 4.1 s, n3 unreachable 4.0 s"
     );
     assert_eq!(
         of(leader, Some(1), &[(2, 2100)]),
-        "no quorum: 1 of 3, n2 unreachable for 2.1 s, n3 never reached"
+        "no quorum 1/3: n2 unreachable 2.1 s, n3 never heard"
     );
     assert_eq!(of(candidate, None, &[(2, 1900), (3, 4000)]), "no leader: election in progress");
     assert_eq!(of(follower, Some(2), &[(2, 10)]), "leader n2 did not answer within 2.0 s");
@@ -248,7 +280,7 @@ fn causes_name_what_is_missing() {
     assert_eq!(of(follower, None, &[(2, 1000), (3, 90_000)]), "no leader: election in progress");
     assert_eq!(
         of(follower, None, &[(2, 3000), (3, 90_000)]),
-        "no quorum: 1 of 3, n2 unreachable for 3.0 s, n3 unreachable for 90.0 s"
+        "no quorum 1/3: n2 unreachable 3.0 s, n3 unreachable 90.0 s"
     );
 }
 
@@ -397,14 +429,18 @@ async fn everything_is_answered_before_its_deadline() {
     let in_time = |started: Instant| {
         assert!(started.elapsed() < Duration::from_millis(DEADLINE_MS.into()));
     };
-    let started = Instant::now();
     at.node.status.send_replace(status(RoleName::PreCandidate, None, &[(2, 4100), (3, 4000)]));
-    let text = "no quorum: 1 of 3, n2 unreachable for 4.1 s, n3 unreachable for 4.0 s";
-    assert_eq!(at.ask(Caller::Client, put(true)).await, unavailable(text));
-    in_time(started);
-    let started = Instant::now();
-    assert_eq!(at.request(read.clone()).await, unavailable(text));
-    in_time(started);
+    let text = "no quorum 1/3: n2 unreachable 4.1 s, n3 unreachable 4.0 s";
+    for request in [put(true), request(read)] {
+        let started = Instant::now();
+        let error = at.ask(Caller::Client, request).await.unwrap_err();
+        assert_eq!((error.to_string(), error.may_have_run()), (text.into(), false));
+        let KvError::NoQuorum { why, .. } = error else { panic!("{error}") };
+        assert_eq!((why.reachable, why.needed, why.voters), (1, 2, 3));
+        let absent = Absent { node: NodeId(2), why: Absence::Unreachable, for_ms: 4100 };
+        assert_eq!(why.absent[0], absent);
+        in_time(started);
+    }
 
     // Once it was sent to somebody, the outcome is unknown.
     at.lead(Some(2));
@@ -415,11 +451,11 @@ async fn everything_is_answered_before_its_deadline() {
     at.lead(Some(1));
     let started = Instant::now();
     let reply = at.ask(Caller::Client, put(true)).await;
-    assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
+    assert!(reply.is_err_and(|error| error.may_have_run()));
     in_time(started);
     let started = Instant::now();
     let reply = at.request(RequestBody::TransferLeadership { to: None }).await;
-    assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
+    assert!(reply.is_err_and(|error| error.may_have_run()));
     in_time(started);
 }
 

@@ -1,4 +1,5 @@
-//! Writes: proposed where this node leads, else forwarded to the leader, once.
+//! Writes and changes of the members: done where this node leads, else forwarded to the leader,
+//! once.
 //!
 //! A try that certainly had no effect is followed by another one until the deadline. A try whose
 //! outcome is unknown is followed by another one only if the command may be repeated, because the
@@ -8,12 +9,12 @@ use super::cause::not_leader;
 use super::frame::{self, CommandHead};
 use super::replica::Replica;
 use super::{Clock, Door, too_large};
-use crate::api::{CommandReply, KvError, ReplyBody};
+use crate::api::{CommandReply, KvError, ReplyBody, validate_changes};
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::ProposeError;
 use raft_core::transport::{CallError, Caller};
-use raft_core::types::NodeId;
+use raft_core::types::{Change, NodeId};
 use std::time::Duration;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::debug;
@@ -66,10 +67,13 @@ impl Try {
             return Self::Answered(reply);
         }
         match wire::decode_reply(&reply) {
-            Ok(Err(error @ (KvError::Unavailable(_) | KvError::Overloaded))) => {
-                Self::NotDone(error)
-            }
+            Ok(Err(
+                error @ (KvError::Unavailable(_)
+                | KvError::Overloaded
+                | KvError::NoQuorum { may_have_run: false, .. }),
+            )) => Self::NotDone(error),
             Ok(Err(KvError::Unknown(why))) => Self::InDoubt(why),
+            Ok(Err(KvError::NoQuorum { why, .. })) => Self::InDoubt(why.text),
             Ok(_) => Self::Answered(reply),
             Err(error) => Self::InDoubt(format!("leader {leader} answered with {error}")),
         }
@@ -91,9 +95,17 @@ struct Progress {
 struct Write {
     caller: Caller,
     frame: Bytes,
-    command: Bytes,
+    work: Work,
     repeatable: bool,
     clock: Clock,
+}
+
+/// What a leader is to do.
+enum Work {
+    /// Propose this command.
+    Command(Bytes),
+    /// Change the members.
+    Change(Vec<Change>),
 }
 
 impl<N: Replica> Door<N> {
@@ -111,12 +123,40 @@ impl<N: Replica> Door<N> {
                 return wire::encode_reply(&Err(KvError::Malformed(format!("command: {error}"))));
             }
         };
-        let write = Write { caller, frame, command, repeatable, clock };
+        self.carry_out(Write { caller, frame, work: Work::Command(command), repeatable, clock })
+            .await
+    }
+
+    /// Changes the members; the encoded reply. It is never done twice: a second run might undo what
+    /// somebody else did after the first.
+    pub(super) async fn change_members(
+        &self,
+        caller: Caller,
+        frame: Bytes,
+        changes: Vec<Change>,
+        clock: Clock,
+    ) -> Bytes {
+        if let Err(error) = validate_changes(&changes) {
+            return wire::encode_reply(&Err(error));
+        }
+        let work = Work::Change(changes);
+        self.carry_out(Write { caller, frame, work, repeatable: false, clock }).await
+    }
+
+    async fn carry_out(&self, write: Write) -> Bytes {
         let mut progress = Progress::default();
-        match timeout_at(clock.answer_by, self.route(&write, &mut progress)).await {
+        match timeout_at(write.clock.answer_by, self.route(&write, &mut progress)).await {
             Ok(Ok(reply)) => settle(reply, &progress),
             Ok(Err(error)) => wire::encode_reply(&Err(error)),
             Err(_) => wire::encode_reply(&Err(self.expired(&write, progress))),
+        }
+    }
+
+    /// One try where this node leads.
+    async fn try_here(&self, write: &Write) -> Try {
+        match &write.work {
+            Work::Command(command) => self.propose(command).await,
+            Work::Change(changes) => self.change(changes).await,
         }
     }
 
@@ -127,7 +167,7 @@ impl<N: Replica> Door<N> {
             let leader = self.node.status().leader;
             progress.in_flight = leader.is_some();
             let tried = match leader {
-                Some(leader) if leader == self.id => self.propose(write).await,
+                Some(leader) if leader == self.id => self.try_here(write).await,
                 Some(leader) if write.caller == Caller::Client => self.forward(leader, write).await,
                 _ => Try::NotDone(KvError::Unavailable(not_leader(leader))),
             };
@@ -150,11 +190,11 @@ impl<N: Replica> Door<N> {
         }
     }
 
-    async fn propose(&self, write: &Write) -> Try {
-        if let Err(error) = check(&write.command) {
+    async fn propose(&self, command: &Bytes) -> Try {
+        if let Err(error) = check(command) {
             return Try::refused(error);
         }
-        match self.node.propose(write.command.clone()).await {
+        match self.node.propose(command.clone()).await {
             Ok(done) => Try::Answered(wire::encode_reply(&Ok(ReplyBody::Write(done.reply)))),
             Err(error) => Try::of_propose(&error),
         }
@@ -209,12 +249,14 @@ impl<N: Replica> Door<N> {
     }
 
     fn expired(&self, write: &Write, progress: Progress) -> KvError {
-        let cause = self.cause(write.clock);
-        debug!(caller = ?write.caller, %cause, "write expired");
+        let why = self.why(write.clock);
+        debug!(caller = ?write.caller, ?why, "write expired");
         match progress.last {
-            _ if progress.in_flight || progress.in_doubt => KvError::Unknown(cause),
+            _ if progress.in_flight || progress.in_doubt => why.unknown(),
             Some(KvError::Overloaded) => KvError::Overloaded,
-            _ => KvError::Unavailable(cause),
+            // There is a leader, and it has said what is in the way.
+            Some(error) if matches!(write.work, Work::Change(_)) && why.is_led() => error,
+            _ => why.unavailable(),
         }
     }
 }

@@ -56,10 +56,16 @@ fn a_range_passes_into_the_reply_as_it_is() {
     let range = RangeReply { count: 300, more: true, ..RangeReply::default() };
     let answers = [Ok(range), Err(KvError::Overloaded), Err(KvError::Malformed("x".into()))];
     for answer in answers {
-        let reply = range_reply(&encode(&answer)).unwrap();
+        let reply = range_reply(None, &encode(&answer)).unwrap();
         assert_eq!(reply, encode_reply(&answer.clone().map(ReplyBody::Range)));
         assert_eq!(is_ok(&reply), answer.is_ok());
+        for staleness in [None, Some(std::time::Duration::MAX)] {
+            let freshness = Freshness { epoch: u64::MAX, staleness };
+            let reply = range_reply(Some(&freshness), &encode(&answer)).unwrap();
+            let dated = answer.clone().map(|range| ReplyBody::Dated(freshness, range));
+            assert_eq!(reply, encode_reply(&dated));
+        }
     }
-    assert!(range_reply(&Bytes::new()).is_err());
-    assert!(range_reply(&Bytes::from_static(&[VERSION, 2])).is_err());
+    assert!(range_reply(None, &Bytes::new()).is_err());
+    assert!(range_reply(None, &Bytes::from_static(&[VERSION, 2])).is_err());
 }

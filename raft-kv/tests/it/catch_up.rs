@@ -96,6 +96,8 @@ async fn a_snapshot_brings_the_data_and_the_members() {
     let (one, two) = (cluster.start(NodeId(1)), cluster.start(NodeId(2)));
     let nodes = [&one, &two];
     let leader = nodes[leader_of(&nodes).await];
+    // A founder takes nothing before its own first entry is durable.
+    summary(leader).await;
     let mut written = 0;
     while leader.status().log_start == LogId::ZERO {
         put(leader, format!("key/{written}")).await;

@@ -2,8 +2,11 @@
 
 use crate::fake::{Cluster, FakeConnector, Fault};
 use raft_core::transport::CallError;
-use raft_core::types::NodeId;
-use raft_kv::api::{Consistency, Keys, KvError, Range, Revision, SESSION_WINDOW_MAX};
+use raft_core::types::{Change, NodeId};
+use raft_kv::api::{
+    Absence, Absent, Consistency, Keys, KvError, NoQuorum, Position, Range, Revision,
+    SESSION_WINDOW_MAX,
+};
 use raft_kv::client::{Cause, Client, ClientError, ClientOptions};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +24,13 @@ fn client(cluster: &Arc<Cluster>, endpoints: &[&str]) -> Client {
 }
 
 fn no_quorum() -> KvError {
-    KvError::Unavailable("no quorum: 1 of 3, n2 unreachable for 4.1 s".into())
+    KvError::NoQuorum { may_have_run: false, why: Box::new(why()) }
+}
+
+fn why() -> NoQuorum {
+    let absent = Absent { node: NodeId(2), why: Absence::Unreachable, for_ms: 4100 };
+    let text = "no quorum 1/3: n2 unreachable 4.1 s".into();
+    NoQuorum { reachable: 1, needed: 2, voters: 3, absent: vec![absent], text }
 }
 
 /// Lets everything run until all tasks wait: only then does a paused clock move.
@@ -166,7 +175,7 @@ async fn no_quorum_is_reported_as_not_done_at_the_deadline() {
     let error = client.put("a", "2").await.unwrap_err();
     assert!(started.elapsed() <= Duration::from_secs(2), "{:?}", started.elapsed());
     let ClientError::NotDone { reason, source } = &error else { panic!("{error:?}") };
-    assert_eq!(*reason, "1:1: no quorum: 1 of 3, n2 unreachable for 4.1 s");
+    assert_eq!(*reason, "1:1: no quorum 1/3: n2 unreachable 4.1 s");
     assert_eq!(*source, Some(Cause::Node(no_quorum())));
     assert!(!error.may_have_run());
 }
@@ -179,7 +188,7 @@ async fn a_first_write_without_quorum_says_so_to_all_who_wait_for_the_session() 
     let (first, second) = tokio::join!(client.put("a", "1"), client.put("b", "1"));
     for error in [first.unwrap_err(), second.unwrap_err()] {
         assert!(matches!(error, ClientError::NotDone { .. }), "{error:?}");
-        assert!(error.to_string().contains("no quorum: 1 of 3"), "{error}");
+        assert!(error.to_string().contains("no quorum 1/3"), "{error}");
     }
 }
 
@@ -389,4 +398,67 @@ async fn members_of_another_cluster_are_not_taken_in() {
     let found = mixed.statuses().await;
     let endpoints: BTreeSet<_> = found.iter().map(|one| &*one.endpoint).collect();
     assert_eq!(endpoints, BTreeSet::from(["1:1", "2:1", "65:1"]));
+}
+
+fn add() -> Vec<Change> {
+    vec![Change::Add { node: NodeId(4), address: "4:1".into(), promote: true }]
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_are_told_and_changed() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster, &["1:1"]);
+    let members = client.members().await.unwrap();
+    assert_eq!(members.summary(), "3 voters: a quorum is 2, 1 may fail");
+    let members = client.change_members(add()).await.unwrap();
+    assert!(members.fulfil(&add()));
+    assert_eq!(members.membership.learners().collect::<Vec<_>>(), [NodeId(4)]);
+    let refused = client.change_members(add()).await.unwrap_err();
+    let ClientError::Refused(KvError::ChangeRefused { reason, .. }) = refused else { panic!() };
+    assert_eq!(reason, "n4 is a member already");
+    assert_eq!(cluster.with(|state| state.changes), 2);
+}
+
+/// Its reply was lost: that it took effect is seen in the members.
+#[tokio::test(start_paused = true)]
+async fn a_change_in_doubt_is_sent_once_and_looked_for() {
+    let cluster = Cluster::new(3);
+    cluster.set(1, Fault::LosesFirstReply);
+    let client = client(&cluster, &["1:1"]);
+    assert!(client.change_members(add()).await.unwrap().fulfil(&add()));
+    assert_eq!(cluster.with(|state| state.changes), 1);
+
+    // It did not take effect, or not yet: who knows.
+    for node in 1..=3 {
+        cluster.set(node, Fault::AnswersTimes(KvError::Unknown("leadership lost".into()), 1));
+    }
+    let remove = vec![Change::Remove { node: NodeId(4) }];
+    let unknown = client.change_members(remove).await.unwrap_err();
+    assert!(unknown.may_have_run(), "{unknown:?}");
+    assert_eq!(cluster.with(|state| state.changes), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_tells_its_position() {
+    let cluster = Cluster::new(1);
+    let client = client(&cluster, &["1:1"]);
+    let put = client.put("a", "1").await.unwrap();
+    let range = Range::of(Keys::all());
+    let read = client.read(range, Consistency::Linearizable).await.unwrap();
+    assert_eq!(read.position, Position { epoch: 3, revision: put.revision });
+    assert_eq!((read.range.count, read.staleness), (1, Some(Duration::ZERO)));
+}
+
+/// The reason reaches programs, not only people.
+#[tokio::test(start_paused = true)]
+async fn no_quorum_is_machine_readable() {
+    let cluster = Cluster::new(1);
+    let client = client(&cluster, &["1:1"]);
+    for may_have_run in [false, true] {
+        let error = KvError::NoQuorum { may_have_run, why: Box::new(why()) };
+        cluster.set(1, Fault::Answers(error));
+        let error = client.change_members(add()).await.unwrap_err();
+        assert_eq!((error.may_have_run(), error.no_quorum()), (may_have_run, Some(&why())));
+        assert!(error.to_string().ends_with("no quorum 1/3: n2 unreachable 4.1 s"), "{error}");
+    }
 }

@@ -21,15 +21,26 @@ use tokio::task::JoinSet;
 const GROUP: GroupId = GroupId(0);
 
 /// Nodes with the addresses `n1`, `n2` and so on.
-struct Cluster {
-    network: MemoryNetwork,
-    nodes: BTreeMap<NodeId, Node>,
-    doors: Arc<Doors>,
+pub(crate) struct Cluster {
+    pub(crate) network: MemoryNetwork,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) doors: Arc<Doors>,
+}
+
+/// A node without initial members.
+fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
+    NodeConfig {
+        raft: Config { id, ..Config::default() },
+        cluster: ClusterId(7),
+        incarnation: Incarnation(incarnation),
+        seed: incarnation,
+        ..NodeConfig::default()
+    }
 }
 
 /// The services that clients can reach.
 #[derive(Default)]
-struct Doors(Mutex<BTreeMap<String, Arc<dyn Service>>>);
+pub(crate) struct Doors(Mutex<BTreeMap<String, Arc<dyn Service>>>);
 
 /// The same doors, counting who is asked to write.
 struct Counted {
@@ -85,39 +96,65 @@ async fn a_client_that_prefers_the_leader_moves_on_to_it() {
 }
 
 impl Cluster {
-    fn start(count: u64) -> Self {
-        let network = MemoryNetwork::new();
-        let ids = (1..=count).map(NodeId);
-        let member = |id: NodeId| Member { address: id.to_string(), ..Member::default() };
-        let initial: BTreeMap<_, _> = ids.clone().map(|id| (id, member(id))).collect();
-        let (mut nodes, doors) = (BTreeMap::new(), Arc::<Doors>::default());
-        for id in ids {
-            let config = NodeConfig {
-                raft: Config { id, initial: initial.clone(), ..Config::default() },
-                cluster: ClusterId(7),
-                incarnation: Incarnation(id.0),
-                seed: id.0,
-                ..NodeConfig::default()
-            };
-            let transport = network.transport(id);
-            let node =
-                Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone())
-                    .unwrap();
-            let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
-            let service = KvService::new(config);
-            network.serve(GROUP, id, service.clone());
-            doors.0.lock().unwrap().insert(id.to_string(), service);
-            nodes.insert(id, node);
-        }
-        Self { network, nodes, doors }
+    /// A cluster formed of this many nodes.
+    pub(crate) fn start(count: u64) -> Self {
+        Self::configured(count, |_| {})
     }
 
-    fn client(&self, endpoint: NodeId) -> Client {
+    /// The same with other settings.
+    pub(crate) fn configured(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
+        let (network, doors) = (MemoryNetwork::new(), Arc::default());
+        let mut cluster = Self { network, nodes: BTreeMap::new(), doors };
+        let ids = (1..=count).map(NodeId);
+        let initial: BTreeMap<_, _> =
+            ids.clone().map(|id| (id, Member::new(id.to_string()))).collect();
+        for id in ids {
+            let raft = Config { id, initial: initial.clone(), ..Config::default() };
+            let mut config = NodeConfig { raft, ..node_config(id, id.0) };
+            change(&mut config);
+            cluster.run(config);
+        }
+        cluster
+    }
+
+    /// Starts a blank node that waits to be added.
+    pub(crate) fn join(&mut self, id: NodeId) {
+        self.run(node_config(id, id.0));
+    }
+
+    /// The node's directory is lost; it comes back with another life, and knows of no members.
+    pub(crate) async fn wipe(&mut self, id: NodeId) {
+        self.stop(id).await;
+        self.run(node_config(id, id.0 + 100));
+    }
+
+    /// Stops a node for good.
+    pub(crate) async fn stop(&mut self, id: NodeId) {
+        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.network.remove(id);
+        if let Some(node) = self.nodes.remove(&id) {
+            node.shutdown().await;
+        }
+    }
+
+    fn run(&mut self, config: NodeConfig) {
+        let id = config.raft.id;
+        let transport = self.network.transport(id);
+        let node = Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone());
+        let node = node.unwrap();
+        let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
+        let service = KvService::new(config);
+        self.network.serve(GROUP, id, service.clone());
+        self.doors.0.lock().unwrap().insert(id.to_string(), service);
+        self.nodes.insert(id, node);
+    }
+
+    pub(crate) fn client(&self, endpoint: NodeId) -> Client {
         let connector = Arc::clone(&self.doors) as Arc<dyn Connector>;
         Client::new(connector, ClientOptions::new([endpoint.to_string()]))
     }
 
-    async fn leader(&self) -> NodeId {
+    pub(crate) async fn leader(&self) -> NodeId {
         loop {
             for node in self.nodes.values() {
                 if let Some(leader) = node.status().leader {
@@ -128,17 +165,17 @@ impl Cluster {
         }
     }
 
-    fn other(&self, than: NodeId) -> NodeId {
+    pub(crate) fn other(&self, than: NodeId) -> NodeId {
         self.nodes.keys().copied().find(|id| *id != than).unwrap()
     }
 
     /// Cuts a node off from its peers; clients still reach it.
-    fn isolate(&self, id: NodeId) {
+    pub(crate) fn isolate(&self, id: NodeId) {
         self.network.isolate(id, true);
     }
 
     /// Cuts a node off from everybody.
-    fn kill(&self, id: NodeId) {
+    pub(crate) fn kill(&self, id: NodeId) {
         self.network.isolate(id, true);
         self.doors.0.lock().unwrap().remove(&id.to_string());
     }
@@ -226,10 +263,10 @@ async fn a_node_without_quorum_says_so() {
         if *id == NodeId(1) { cluster.isolate(*id) } else { cluster.kill(*id) }
     }
     let write = client.put("a", "2").await.unwrap_err();
-    assert!(write.to_string().contains("no quorum: 1 of 3, n2 "), "{write}");
+    assert!(write.to_string().contains("no quorum 1/3: n2 "), "{write}");
     let read = client.get_one("a").await.unwrap_err();
     assert!(matches!(read, ClientError::NotDone { .. }), "{read:?}");
-    assert!(read.to_string().contains("no quorum: 1 of 3, n2 "), "{read}");
+    assert!(read.to_string().contains("no quorum 1/3: n2 "), "{read}");
     let range = Range::of(Keys::One("a".into()));
     assert_eq!(client.get(range, Consistency::Serializable).await.unwrap().count, 1);
 }

@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use raft_core::transport::{BoxFuture, CallError, Caller, Channel, Connector, Service};
-use raft_core::types::{ClusterId, Incarnation, Index, LogId, NodeId, Term};
+use raft_core::types::{
+    Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term,
+};
 use raft_kv::api::{
-    Action, ActionReply, Command, CommandReply, KeyValue, Keys, KvError, MemberStatus, NodeStatus,
-    Op, OpReply, Range, RangeReply, Reply, ReplyBody, RequestBody, RequestId, Revision,
-    SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
+    Action, ActionReply, Command, CommandReply, Freshness, KeyValue, Keys, KvError, MemberStatus,
+    Members, NodeStatus, Op, OpReply, Range, RangeReply, Reply, ReplyBody, RequestBody, RequestId,
+    Revision, SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
 };
 use raft_kv::{codec, wire};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// What is wrong with a node.
@@ -62,6 +65,10 @@ pub(crate) struct State {
     pub(crate) unanswered_from: u64,
     /// Leadership transfers done.
     pub(crate) transfers: u64,
+    /// Changes of members asked for.
+    pub(crate) changes: u64,
+    /// Those that voted at the beginning, and what has become of them.
+    membership: Membership,
 }
 
 #[derive(Default)]
@@ -73,7 +80,9 @@ struct Session {
 impl Cluster {
     pub(crate) fn new(nodes: u64) -> Arc<Self> {
         let faults = (1..=nodes).map(|node| (node, Fault::None)).collect();
-        let state = State { faults, revision: 1, ..State::default() };
+        let member = |node| (NodeId(node), Member::new(format!("{node}:1")));
+        let membership = Membership::of_voters((1..=nodes).map(member).collect());
+        let state = State { faults, revision: 1, membership, ..State::default() };
         Arc::new(Self { state: Mutex::new(state), held: watch::Sender::new(false) })
     }
 
@@ -152,9 +161,12 @@ impl FakeNode {
         self.clone()
     }
 
-    /// Whether a named write is seen for the first time.
+    /// Whether a named write, or a change of the members, is seen for the first time.
     fn is_first(&self, request: &Bytes) -> bool {
         let request = wire::decode_request(request).unwrap();
+        if matches!(request.body, RequestBody::ChangeMembers(_)) {
+            return self.cluster.with(|state| state.changes == 0);
+        }
         let RequestBody::Write(command) = request.body else { return false };
         let command: Command = codec::decode(&command).unwrap();
         let name = command.request.map(|request| (request.session.0, request.seq));
@@ -183,6 +195,18 @@ impl FakeNode {
                 Ok(ReplyBody::Write(codec::encode(&reply)))
             }
             RequestBody::Read { range, .. } => Ok(ReplyBody::Range(state.read(&range))),
+            RequestBody::DatedRead { range, .. } => {
+                let freshness = Freshness { epoch: 3, staleness: Some(Duration::ZERO) };
+                Ok(ReplyBody::Dated(freshness, state.read(&range)))
+            }
+            RequestBody::Members => Ok(ReplyBody::Members(Box::new(state.members()))),
+            RequestBody::ChangeMembers(changes) => {
+                state.changes += 1;
+                state.change(&changes)?;
+                Ok(ReplyBody::Members(Box::new(state.members())))
+            }
+            // As a node of an earlier version.
+            RequestBody::Health => Err(KvError::Malformed("malformed bytes".into())),
             RequestBody::Status => Ok(ReplyBody::Status(Box::new(state.status(self.node)))),
             RequestBody::TransferLeadership { .. } => {
                 state.transfers += 1;
@@ -285,6 +309,20 @@ impl State {
             self.kvs.values().filter(|kv| holds(&range.keys, &kv.key)).cloned().collect();
         let count = kvs.len() as u64;
         RangeReply { revision: Revision(self.revision), kvs, more: false, count }
+    }
+
+    fn members(&self) -> Members {
+        let (cluster, leader) = (ClusterId(1), Some(NodeId(1)));
+        Members { cluster, leader, membership: self.membership.clone() }
+    }
+
+    fn change(&mut self, changes: &[Change]) -> Result<(), KvError> {
+        let changed = self.membership.changed(changes).map_err(|error| KvError::ChangeRefused {
+            reason: error.to_string(),
+            advice: "do not".into(),
+        })?;
+        self.membership = changed.left();
+        Ok(())
     }
 
     fn status(&self, node: u64) -> NodeStatus {

@@ -4,5 +4,6 @@ mod catch_up;
 mod client;
 mod cluster;
 mod fake;
+mod members;
 mod store;
 mod wire;

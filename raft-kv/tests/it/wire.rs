@@ -1,14 +1,17 @@
 //! The bytes on the wire.
 
 use bytes::Bytes;
-use raft_core::types::{ClusterId, Incarnation, Index, LogId, NodeId, Term};
+use raft_core::types::{
+    Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term, Version,
+};
 use raft_kv::api::{
-    Action, ActionReply, Command, Consistency, KeyValue, Keys, KvError, MemberStatus, NodeStatus,
-    Op, OpReply, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision,
-    SessionId, VERSION,
+    Absence, Absent, Action, ActionReply, Command, Consistency, Freshness, Health, KeyValue, Keys,
+    KvError, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply, PeerHealth, Position, Range,
+    RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision, SessionId, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
+use std::time::Duration;
 
 fn command() -> Command {
     let request = RequestId { session: SessionId(9), seq: 300, unanswered_from: 290 };
@@ -23,8 +26,59 @@ fn requests() -> Vec<Request> {
         RequestBody::Read { range, consistency: Consistency::Serializable },
         RequestBody::Status,
         RequestBody::TransferLeadership { to: Some(NodeId(3)) },
+        RequestBody::DatedRead {
+            range: Range::of(Keys::all()),
+            consistency: Consistency::AtLeast(Position { epoch: 1, revision: Revision(300) }),
+        },
+        RequestBody::Members,
+        RequestBody::ChangeMembers(changes()),
+        RequestBody::Health,
     ];
     bodies.into_iter().map(|body| Request { deadline_ms: 5000, body }).collect()
+}
+
+fn changes() -> Vec<Change> {
+    let (node, address) = (NodeId(4), String::from("n4:1"));
+    vec![
+        Change::Add { node, address: address.clone(), promote: true },
+        Change::Promote { node },
+        Change::Demote { node },
+        Change::Remove { node },
+        Change::Readdress { node, address },
+        Change::Prioritize { node, priority: 7 },
+    ]
+}
+
+fn members() -> Members {
+    let three = [1, 2, 3].map(|id| (NodeId(id), Member::new(format!("n{id}:1"))));
+    let membership = Membership::of_voters(three.into());
+    let joint = [Change::Remove { node: NodeId(1) }, changes().swap_remove(0)];
+    let membership = membership.changed(&joint).unwrap();
+    Members { cluster: ClusterId(1), leader: Some(NodeId(2)), membership }
+}
+
+fn no_quorum() -> NoQuorum {
+    let absent = Absent { node: NodeId(2), why: Absence::Unreachable, for_ms: 4100 };
+    let text = "no quorum 1/2: n2 unreachable 4.1 s".into();
+    NoQuorum { reachable: 1, needed: 2, voters: 2, absent: vec![absent], text }
+}
+
+fn health() -> Health {
+    Health {
+        members: members(),
+        bound: true,
+        persisted_index: Index(5),
+        waiting_ms: 300,
+        transfer: Some(NodeId(3)),
+        timing: Some("too short".into()),
+        no_quorum: Some(no_quorum()),
+        peers: vec![PeerHealth {
+            id: NodeId(2),
+            version: Version::CURRENT,
+            stalled_ms: 1,
+            other_life: true,
+        }],
+    }
 }
 
 fn replies() -> Vec<Reply> {
@@ -61,6 +115,8 @@ fn replies() -> Vec<Reply> {
         members: vec![member],
     };
     let range = RangeReply { revision: Revision(1), kvs: vec![pair], more: true, count: 2 };
+    let freshness = Freshness { epoch: 1, staleness: Some(Duration::from_millis(12)) };
+    let dated = range.clone();
     let put = OpReply::Put { prev_kv: None };
     let written = ActionReply::Op { revision: Revision(5), reply: put };
     vec![
@@ -70,6 +126,12 @@ fn replies() -> Vec<Reply> {
         Ok(ReplyBody::Transferred),
         Err(KvError::Overloaded),
         Err(KvError::Unknown("why".into())),
+        Ok(ReplyBody::Dated(freshness, dated)),
+        Ok(ReplyBody::Members(Box::new(members()))),
+        Ok(ReplyBody::Health(Box::new(health()))),
+        Err(KvError::NoQuorum { may_have_run: true, why: Box::new(no_quorum()) }),
+        Err(KvError::OtherHistory { asked: 1, current: 2 }),
+        Err(KvError::ChangeRefused { reason: "why".into(), advice: "what".into() }),
     ]
 }
 
@@ -115,6 +177,35 @@ fn the_format_of_version_1() {
     assert_eq!(encode_request(&requests()[0]), request);
     assert_eq!(encode_reply(&Ok(ReplyBody::Transferred)), &[1, 0, 3][..]);
     assert_eq!(encode_reply(&Err(KvError::Overloaded)), &[1, 1, 8][..]);
+}
+
+/// What came later stands behind what was there: nodes and clients of both kinds understand each
+/// other in all that the older one knows.
+#[test]
+fn what_was_added_to_version_1_comes_behind_it() {
+    let tag = |place: usize| encode_request(&requests()[place])[3];
+    assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(tag), [0, 1, 2, 3, 4, 5, 6, 7]);
+    let tags = |reply: Reply| encode_reply(&reply)[1..3].to_vec();
+    assert_eq!(
+        replies().into_iter().map(tags).collect::<Vec<_>>(),
+        [
+            [0, 0],
+            [0, 1],
+            [0, 2],
+            [0, 3],
+            [1, 8],
+            [1, 10],
+            [0, 4],
+            [0, 5],
+            [0, 6],
+            [1, 11],
+            [1, 12],
+            [1, 13],
+        ]
+    );
+    let [add] = [RequestBody::ChangeMembers(changes()[..1].to_vec())];
+    let request = encode_request(&Request { deadline_ms: 1, body: add });
+    assert_eq!(request, &[1, 1, 6, 1, 0, 4, 4, 110, 52, 58, 49, 1][..]);
 }
 
 #[test]

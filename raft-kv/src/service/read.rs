@@ -1,0 +1,95 @@
+//! Reads: answered by this node from what it has applied, once that is as fresh as it has to be.
+
+use super::cause::Why;
+use super::replica::Replica;
+use super::{Clock, Door, frame, not_understood};
+use crate::api::{Consistency, Freshness, KvError, Position, Query, Range, Summary};
+use crate::codec;
+use bytes::Bytes;
+use raft_core::node::{Queried, QueryError, ReadMode};
+use tokio::time::timeout_at;
+
+impl<N: Replica> Door<N> {
+    /// Reads on this node; the encoded reply, which says how fresh it is if it is to be `dated`.
+    pub(super) async fn read(
+        &self,
+        range: Range,
+        consistency: Consistency,
+        dated: bool,
+        clock: Clock,
+    ) -> Result<Bytes, KvError> {
+        let mode = match consistency {
+            // Without a lease a quorum is asked; whether there are any is for the core to say.
+            Consistency::Linearizable => ReadMode::Lease,
+            Consistency::Serializable => ReadMode::Local,
+            Consistency::AtLeast(position) => {
+                self.reach(position, clock).await?;
+                ReadMode::Local
+            }
+        };
+        let found = self.query(&Query::Range(range), mode, clock).await?;
+        let dated = dated.then(|| {
+            let epoch = self.node.status().membership.epoch();
+            Freshness { epoch, staleness: found.staleness }
+        });
+        frame::range_reply(dated.as_ref(), &found.reply).map_err(|error| not_understood(&error))
+    }
+
+    /// Waits until this node has applied what `position` has.
+    async fn reach(&self, position: Position, clock: Clock) -> Result<(), KvError> {
+        let status = self.node.status();
+        if status.membership.is_empty() {
+            return Err(Why::of(&status, clock.waited()).unavailable());
+        }
+        let current = status.membership.epoch();
+        if position.epoch != current {
+            return Err(KvError::OtherHistory { asked: position.epoch, current });
+        }
+        let mut mode = ReadMode::Local;
+        let mut reached = None;
+        loop {
+            let query = self.query(&Query::Summary, mode, clock).await;
+            let seen = match (query, reached) {
+                (Err(KvError::Unavailable(_)), Some(revision)) => {
+                    let asked = position.revision;
+                    let text = format!("revision {asked} has not come here yet, {revision} has");
+                    return Err(KvError::Unavailable(text));
+                }
+                (seen, _) => seen?,
+            };
+            let summary = summary(&seen)?;
+            if summary.revision >= position.revision {
+                return Ok(());
+            }
+            // Whatever is applied next may be it; looking is cheap beside applying.
+            reached = Some(summary.revision);
+            mode = ReadMode::AtLeast(seen.applied.next());
+        }
+    }
+
+    /// Asks the state machine.
+    pub(super) async fn query(
+        &self,
+        query: &Query,
+        mode: ReadMode,
+        clock: Clock,
+    ) -> Result<Queried, KvError> {
+        match timeout_at(clock.answer_by, self.node.query(codec::encode(query), mode)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),
+            Ok(Err(error)) => Err(KvError::Unavailable(error.to_string())),
+            Err(_) if matches!(mode, ReadMode::Local | ReadMode::AtLeast(_)) => {
+                Err(KvError::Unavailable(format!(
+                    "the state machine did not answer within {:.1} s",
+                    clock.waited().as_secs_f64()
+                )))
+            }
+            Err(_) => Err(self.why(clock).unavailable()),
+        }
+    }
+}
+
+/// The answer to a query for the summary.
+pub(super) fn summary(answer: &Queried) -> Result<Summary, KvError> {
+    codec::decode(&answer.reply).map_err(|error| not_understood(&error))
+}
