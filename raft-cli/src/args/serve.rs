@@ -100,6 +100,10 @@ pub struct Serve {
     /// most twice as long. Five heartbeats or more.
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::duration)]
     pub election_timeout: Duration,
+    /// Answer linearizable reads on the leader without asking a quorum, as long as it holds a
+    /// lease: faster, but only as right as clocks are; they may differ in speed by a fifth.
+    #[arg(long)]
+    pub lease_reads: bool,
     /// Bytes of applied entries after which the state is written to the checkpoint and the log
     /// shortened.
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]

@@ -74,8 +74,8 @@ impl Survivor {
         survivor.joined()
     }
 
-    /// Reads the directory `dir` as if its log ended with the checkpoint: for one whose log cannot be
-    /// used.
+    /// Reads the directory `dir` as if its log ended with the checkpoint: for one whose log cannot
+    /// be used.
     ///
     /// # Errors
     /// Of kind `Local` if a node runs on it, there is no checkpoint or it is damaged, or nothing

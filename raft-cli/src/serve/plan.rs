@@ -57,6 +57,7 @@ impl Plan {
             heartbeat_ticks: ticks("--heartbeat-interval", args.heartbeat_interval)?,
             election_ticks_min: election_ticks,
             election_ticks_max: election_ticks.saturating_mul(2),
+            lease_reads: args.lease_reads,
             ..Config::default()
         };
         if raft.election_ticks_min / 5 < raft.heartbeat_ticks {

@@ -61,6 +61,13 @@ fn times_become_ticks() {
     assert_eq!(slow.raft.election_ticks_max, 400);
 }
 
+/// Reads that rely on clocks are for those who ask for them.
+#[test]
+fn leases_are_off_unless_asked_for() {
+    assert!(!plan("1", &["--cluster", MEMBERS]).unwrap().raft.lease_reads);
+    assert!(plan("1", &["--cluster", MEMBERS, "--lease-reads"]).unwrap().raft.lease_reads);
+}
+
 #[test]
 fn a_cluster_of_one_needs_an_address() {
     let plan = plan("7", &["--single", "--listen", "127.0.0.1:2380"]).unwrap();

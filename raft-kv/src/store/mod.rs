@@ -110,8 +110,8 @@ impl KvStore {
         Self::load(CheckpointFile::open(path)?)
     }
 
-    /// Opens the store whose checkpoint file, called `path` in messages, is in `backend`: to look at
-    /// a file without changing it.
+    /// Opens the store whose checkpoint file, called `path` in messages, is in `backend`: to look
+    /// at a file without changing it.
     ///
     /// # Errors
     /// As [`KvStore::open`].

@@ -2,6 +2,7 @@
 
 use super::support::{GUARD, TestCluster};
 use raft_core::types::NodeId;
+use raft_kv::api::NodeStatus;
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -91,4 +92,27 @@ async fn a_survivor_goes_on_as_a_new_cluster() {
     assert_ne!(old.cluster.to_string(), cluster_id);
     assert_eq!(old.leader, None);
     cluster.processes.kill(NodeId(3)).await;
+
+    // It grows again, on blank directories.
+    let mut joined = Vec::new();
+    for id in [NodeId(2), NodeId(3)] {
+        let data = cluster.processes.folder().data_dir(id).with_extension("new");
+        joined.push(join(&cluster, id, &data, cluster_id).await);
+        cluster.until_logged(id, &format!("`raft member add {id}=")).await;
+        let member = format!("{id}={}", cluster.processes.folder().address(id));
+        let files = cluster.processes.folder().dir().display().to_string();
+        let first = cluster.processes.folder().address(NodeId(1));
+        let args = ["--dir", &files, "--endpoints", first, "--deadline", "60s"];
+        printed(&cluster, &[&args[..], &["member", "add", &member]].concat()).await;
+    }
+    let grown = cluster.observer.until("three voters", GUARD, |answers| {
+        let statuses = answers.iter().filter_map(|(_, status)| status.as_ref().ok());
+        let voters = |status: &NodeStatus| status.members.iter().filter(|one| one.voter).count();
+        let knows = |status: &&NodeStatus| voters(status) == 3 && status.leader.is_some();
+        (statuses.filter(knows).count() == 3).then_some(())
+    });
+    grown.await.unwrap();
+    let status = cluster.observer.converged(GUARD).await.unwrap();
+    assert_eq!(status.cluster.to_string(), cluster_id);
+    assert_eq!(status.keys, 102);
 }
