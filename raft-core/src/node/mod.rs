@@ -85,8 +85,10 @@ pub struct Queried {
     /// The last entry applied when it was asked. Whoever asks for [`ReadMode::AtLeast`] this much
     /// later on never sees an older state.
     pub applied: Index,
-    /// How stale the reply may be: how long ago this node last heard from a leader that leads, or a
-    /// leader from a quorum; `None` if it never did. 0 of a linearizable read.
+    /// How long ago this node last heard from a leader that leads, or, of a leader, since a quorum
+    /// last answered it: what was committed before that and is not in the reply was still on its
+    /// way, or waited to be applied. `None` if it never heard from one, or restores a snapshot. 0
+    /// of a linearizable read.
     pub staleness: Option<Duration>,
 }
 
@@ -218,7 +220,8 @@ impl Node {
         answer.await.unwrap_or(Err(QueryError::Stopped))
     }
 
-    /// Hands leadership to `to`, or to the voter whose log reaches furthest (thesis §3.10); returns
+    /// Hands leadership to `to`, or to the voter that should lead, by priority and by log (thesis
+    /// §3.10); returns
     /// who leads then.
     ///
     /// # Errors

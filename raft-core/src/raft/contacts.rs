@@ -1,7 +1,6 @@
 //! What was heard of the other nodes: when, of which life of theirs, in which version.
 //!
-//! Only of members, or before there is a cluster of those it is to be formed with, so that
-//! strangers cost no memory.
+//! Only of members, so that strangers cost no memory.
 
 use crate::types::{Incarnation, Membership, NodeId, Sender, Version};
 use std::collections::BTreeMap;
@@ -18,26 +17,40 @@ pub(super) struct Contacts {
 pub(super) struct Contact {
     /// When the life that the member is bound to was last heard of; before it is bound, any.
     pub(super) heard_at: Option<u64>,
-    /// The life last heard of, as long as it is the one that counts.
+    /// When that life last answered this node as its leader: what it sends besides does not show
+    /// that it hears anything.
+    pub(super) answered_at: Option<u64>,
+    /// The life that last answered, as long as it is the one that counts.
     pub(super) life: Option<Incarnation>,
     /// The newest version that life understands.
     pub(super) version: Version,
     /// How long its disk had owed it a write when it last said so, in ticks.
     pub(super) stalled_ticks: u32,
-    /// Another life of the node, and when it was last heard of.
+    /// Another life of the node that has answered, and when it last did. One that cannot be
+    /// reached is not to take anybody's place.
     pub(super) other_life: Option<(Incarnation, u64)>,
 }
 
 impl Contacts {
-    /// Notes a message of `sender`, a life of `from`.
-    pub(super) fn note(&mut self, membership: &Membership, from: NodeId, sender: Sender, now: u64) {
+    /// Notes a message of `sender`, a life of `from`; whether it answers this node as its leader.
+    pub(super) fn note(
+        &mut self,
+        membership: &Membership,
+        from: NodeId,
+        sender: Sender,
+        answers: bool,
+        now: u64,
+    ) {
         let Some(member) = membership.members().get(&from) else { return };
         let contact = self.nodes.entry(from).or_default();
         if member.incarnation.is_none_or(|bound| bound == sender.incarnation) {
             contact.heard_at = Some(now);
-            contact.life = Some(sender.incarnation);
             contact.version = sender.version;
-        } else {
+            if answers {
+                contact.answered_at = Some(now);
+                contact.life = Some(sender.incarnation);
+            }
+        } else if answers {
             contact.other_life = Some((sender.incarnation, now));
         }
     }

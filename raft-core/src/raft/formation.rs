@@ -65,7 +65,8 @@ impl State {
     /// The membership to found the cluster with, if this is the founder and all others are there.
     pub(super) fn to_found(&self) -> Option<Membership> {
         let founder = self.config.initial.keys().next() == Some(&self.id());
-        if self.is_formed() || !founder || self.log.last() != LogId::ZERO {
+        let blank = self.log.last() == LogId::ZERO && self.restoring.is_none();
+        if self.is_formed() || !founder || !blank {
             return None;
         }
         let mut version = self.sender.version;
@@ -76,6 +77,13 @@ impl State {
             version = version.min(sender.version);
         }
         Some(Membership::of_voters(members).upgraded(version))
+    }
+
+    /// Whether this blank node has heard from another life of `from` since: then what `sender` says
+    /// comes late, from one that may have founded the cluster before it was lost.
+    pub(super) fn has_greeted_another_life(&self, from: NodeId, sender: Sender) -> bool {
+        let greeted = self.hellos.0.get(&from).map(|hello| hello.sender.incarnation);
+        !self.is_formed() && greeted.is_some_and(|life| life != sender.incarnation)
     }
 
     fn present(&self, node: NodeId) -> Option<Sender> {

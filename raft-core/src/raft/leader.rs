@@ -28,8 +28,6 @@ pub(super) struct Leader {
     uncommitted_bytes: usize,
     confirmations: Confirmations,
     transfer: Option<Transfer>,
-    /// No hand-over begins by itself before this tick.
-    next_transfer: u64,
     /// Whether this leader, removed from the configuration, has tried to hand over.
     resigned: bool,
     /// Whether another was asked to campaign: then no lease holds in this term any more.
@@ -66,7 +64,6 @@ impl Leader {
             uncommitted_bytes: state.log.bytes_after(state.commit_index()),
             confirmations: Confirmations::default(),
             transfer: None,
-            next_transfer: state.now,
             resigned: false,
             lease_void: false,
             partings: BTreeMap::new(),
@@ -143,7 +140,8 @@ impl Leader {
             if node == state.id() {
                 return state.now;
             }
-            state.contacts.of(node).heard_at.unwrap_or(0).max(self.since)
+            // Only answers show that a node hears this leader: others may call, and not hear.
+            state.contacts.of(node).answered_at.unwrap_or(0).max(self.since)
         })
     }
 
@@ -156,7 +154,9 @@ impl Leader {
     /// An idle follower learns within a tick what was committed; a busy one by the next append.
     fn tell_commit(&mut self, state: &mut State) {
         for (peer, progress) in &mut self.progress {
-            if progress.commit_told < state.commit_index().min(progress.match_index) {
+            // Below the boundary of the log nothing can be told but by a snapshot.
+            let tells = progress.match_index >= state.log.start().index;
+            if tells && progress.commit_told < state.commit_index().min(progress.match_index) {
                 heartbeat(state, *peer, progress, self.confirmations.seq());
             }
         }

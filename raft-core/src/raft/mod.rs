@@ -247,7 +247,8 @@ impl Raft {
         self.state.reads.join()
     }
 
-    /// Hands leadership to `to`, or to the voter whose log reaches furthest (thesis §3.10). Until
+    /// Hands leadership to `to`, or to the voter that should lead: by priority among
+    /// those that have everything committed, else by log (thesis §3.10). Until
     /// it is done, or given up after the shortest election timeout, proposals are refused.
     ///
     /// # Errors
@@ -283,10 +284,12 @@ impl Raft {
     }
 
     /// The tick, counted from the start of this node, at which it last heard a leader lead; of a
-    /// leader, at which it last had heard a quorum. `None` if it never did.
+    /// leader, at which a quorum last answered. `None` if it never did, or restores a snapshot.
     pub fn contact(&self) -> Option<u64> {
         match &self.role {
             Role::Leader(leader) => Some(leader.quorum_heard(&self.state)),
+            // What is here is about to be replaced by something far newer.
+            _ if self.state.restoring.is_some() => None,
             _ => self.state.leader_heard_at(),
         }
     }
@@ -342,12 +345,13 @@ impl Raft {
         if to != self.state.id() || from == self.state.id() || !envelope.is_consistent() {
             return Next::Stay;
         }
-        self.state.note_heard(from, sender);
         // Before there is a cluster there are no terms to speak of.
         if let Message::Hello { members, seen } = &envelope.message {
             self.state.on_hello(from, sender, members, *seen);
             return Next::Stay;
         }
+        let answers = matches!(envelope.message, Message::AppendEntriesResponse { .. });
+        self.state.note_heard(from, sender, answers && term == self.state.term());
         // A stale term is answered with ours (§5.1).
         if term < self.state.term() {
             self.state.refuse_stale(&envelope);
@@ -366,6 +370,9 @@ impl Raft {
             self.enter(Next::Follower { term, leader: None });
         }
         if let Message::AppendEntries(_) | Message::InstallSnapshot { .. } = envelope.message {
+            if self.state.has_greeted_another_life(from, sender) {
+                return Next::Stay;
+            }
             self.follow(from);
         }
         if let Some(request) = request {
@@ -448,14 +455,13 @@ impl Raft {
     }
 
     /// Compacts what the state machine no longer needs, but for a margin that spares slow followers
-    /// a snapshot, and not past a snapshot under way unless the log grows too large.
+    /// a snapshot, and not past what a snapshot under way or a follower that is there will need.
     fn on_flushed(&mut self, flushed: &SnapshotMeta) -> Next {
         let state = &mut self.state;
         state.note_flushed(flushed.last.index);
         let floor = match &self.role {
-            Role::Leader(leader) if state.log.bytes() <= state.config.log_bytes_max / 2 => {
-                leader.needed_from(state)
-            }
+            // Until the log is full, when `make_room` takes precedence.
+            Role::Leader(leader) => leader.needed_from(state),
             _ => None,
         };
         state.compact(floor.unwrap_or(Index(u64::MAX)));

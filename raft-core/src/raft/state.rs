@@ -38,6 +38,10 @@ pub(super) struct State {
     pub(super) hellos: Hellos,
     /// Whether this node has campaigned since it last heard a leader.
     pub(super) campaigned: bool,
+    /// No hand-over begins by itself before this tick.
+    pub(super) next_transfer: u64,
+    /// How long to wait after the last one, in longest election timeouts.
+    pub(super) transfer_pause: u64,
     /// Before this tick no vote is granted: an earlier life of this process may have promised the
     /// leader to grant none for a shortest election timeout.
     pub(super) votes_from: u64,
@@ -78,6 +82,8 @@ impl State {
             contacts: Contacts::default(),
             hellos: Hellos::default(),
             campaigned: false,
+            next_transfer: 0,
+            transfer_pause: 0,
             votes_from: 0,
             leader_heard_at: None,
             election_due: 0,
@@ -206,14 +212,14 @@ impl State {
         members.filter(|node| *node != self.id()).collect()
     }
 
-    pub(super) fn note_heard(&mut self, from: NodeId, sender: Sender) {
-        self.contacts.note(self.log.membership(), from, sender, self.now);
+    pub(super) fn note_heard(&mut self, from: NodeId, sender: Sender, answers: bool) {
+        self.contacts.note(self.log.membership(), from, sender, answers, self.now);
     }
 
-    /// Whether `node` was heard of within the shortest election timeout.
+    /// Whether `node` has answered this leader within the shortest election timeout.
     pub(super) fn is_alive(&self, node: NodeId) -> bool {
         let patience = u64::from(self.config.election_ticks_min);
-        self.contacts.of(node).heard_at.is_some_and(|at| self.now < at + patience)
+        self.contacts.of(node).answered_at.is_some_and(|at| self.now < at + patience)
     }
 
     /// Whether what `sender` says as `node` counts: see [`Membership::admits`].

@@ -17,7 +17,7 @@ impl State {
     /// Whether the request is to be turned down before its term is even looked at: a leader is
     /// alive, and it did not ask for this election itself (thesis §4.2.3). Otherwise a node that
     /// cannot hear the leader would depose it again and again. A leader that asks for votes has
-    /// ceased to lead: it was restarted.
+    /// ceased to lead: it was restarted, or has stepped down.
     pub(super) fn is_disruptive(&self, request: VoteRequest, leads: bool) -> bool {
         let leader_asks = self.leader == Some(request.from);
         !request.transfer && !leader_asks && (leads || self.hears_leader())

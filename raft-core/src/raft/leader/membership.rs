@@ -9,7 +9,9 @@ use super::Leader;
 use crate::raft::ChangeRefusal;
 use crate::raft::progress::Progress;
 use crate::raft::state::State;
-use crate::types::{Change, Index, LogId, Member, Membership, NodeId, Payload, Version};
+use crate::types::{
+    Change, Index, InvalidChange, LogId, Member, Membership, NodeId, Payload, Version,
+};
 use std::collections::BTreeMap;
 
 /// A node that is no member any more, and is still told so.
@@ -50,6 +52,9 @@ impl Leader {
         let joins = |node: &&NodeId| !state.log.membership().is_voter(**node);
         if let Some(node) = next.voters().iter().filter(joins).find(|it| !self.knows(state, **it)) {
             return Err(ChangeRefusal::Behind { node: *node });
+        }
+        if next.size() > state.config.command_bytes_max {
+            return Err(ChangeRefusal::Invalid(InvalidChange::TooLarge));
         }
         if !next.is_quorum(|node| node == state.id() || state.is_alive(node)) {
             return Err(ChangeRefusal::NoQuorum);
@@ -104,7 +109,8 @@ impl Leader {
     /// Appends the configuration that is due next, if one is.
     pub(super) fn tend_membership(&mut self, state: &mut State) {
         let committed = state.log.membership_index() <= state.commit_index();
-        if !committed || state.commit_index() < self.first_index || self.transfer.is_some() {
+        let leaves = self.transfer.is_some() || self.is_removed(state);
+        if !committed || state.commit_index() < self.first_index || leaves {
             return;
         }
         let due = self.due_membership(state);

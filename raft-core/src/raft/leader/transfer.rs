@@ -6,6 +6,10 @@ use crate::raft::state::State;
 use crate::raft::{Next, TransferRefusal};
 use crate::types::NodeId;
 
+/// Longest election timeouts between two hand-overs that nobody asked for, at first and at most.
+const PAUSE_MIN: u64 = 32;
+const PAUSE_MAX: u64 = 4096;
+
 /// A hand-over under way.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Transfer {
@@ -70,23 +74,31 @@ impl Leader {
     }
 
     /// Gives up a hand-over that did not succeed in time, and begins those that nobody asks for.
-    pub(super) fn tend_transfer(&mut self, state: &State) -> Next {
+    pub(super) fn tend_transfer(&mut self, state: &mut State) -> Next {
         if let Some(transfer) = &self.transfer {
             if state.now < transfer.due {
                 return Next::Stay;
             }
             self.transfer = None;
-            self.next_transfer = state.now + u64::from(state.config.election_ticks_max);
         }
         if self.is_removed(state) {
             return self.resign(state);
         }
-        let due = state.now >= self.next_transfer;
+        let due = state.now >= state.next_transfer;
         if due && (self.is_stalled_alone(state) || self.gives_way(state)) {
-            let to = self.best_successor(state);
-            to.into_iter().for_each(|to| self.begin_transfer(state, to));
+            self.give_way(state);
         }
         Next::Stay
+    }
+
+    /// Hands over to whoever should lead; the next time only after a pause, which doubles each time.
+    /// A successor that this leader hears may be unable to win, and every try costs an election.
+    fn give_way(&mut self, state: &mut State) {
+        let Some(to) = self.best_successor(state) else { return };
+        let longest = u64::from(state.config.election_ticks_max);
+        state.transfer_pause = (2 * state.transfer_pause).clamp(PAUSE_MIN, PAUSE_MAX);
+        state.next_transfer = state.now + state.transfer_pause * longest;
+        self.begin_transfer(state, to);
     }
 
     /// A leader outside the configuration has nothing left to do (§6): it hands over, so that

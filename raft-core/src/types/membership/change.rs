@@ -4,6 +4,9 @@ use super::{Member, Membership};
 use crate::types::{Incarnation, NodeId, Version};
 use std::collections::BTreeMap;
 
+/// A host name has 253 bytes at most, a port five, and brackets and colons are needed.
+const ADDRESS_BYTES_MAX: usize = 262;
+
 /// One part of a membership change. Several at once make one change, which takes effect as a whole.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Change {
@@ -71,6 +74,12 @@ pub enum InvalidChange {
     /// The node id 0 is not used.
     #[error("0 is not a node id")]
     NodeZero,
+    /// The address is longer than any host's name and port, 262 bytes.
+    #[error("the address of {0} is too long")]
+    LongAddress(NodeId),
+    /// The membership would be larger than the largest command.
+    #[error("too many members")]
+    TooLarge,
     /// Nobody would be left to vote.
     #[error("no voter would be left")]
     NoVoters,
@@ -137,6 +146,11 @@ impl Membership {
     fn change(&mut self, change: &Change, leaving: &mut Vec<NodeId>) -> Result<(), InvalidChange> {
         match change {
             Change::Add { node: NodeId(0), .. } => return Err(InvalidChange::NodeZero),
+            Change::Add { node, address, .. } | Change::Readdress { node, address }
+                if address.len() > ADDRESS_BYTES_MAX =>
+            {
+                return Err(InvalidChange::LongAddress(*node));
+            }
             Change::Add { node, .. } if self.contains(*node) => {
                 return Err(InvalidChange::AlreadyMember(*node));
             }
