@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::codec::{decode_envelope, encode_envelope};
 use raft_core::raft::{AppendEntries, Envelope, Message};
-use raft_core::types::{Entry, GroupId, Index, LogId, NodeId, Payload, Run, Term};
+use raft_core::types::{Entry, GroupId, Index, LogId, NodeId, Payload, Run, Sender, Term};
 
 fn append(entries: u64) -> Envelope {
     let entry = |index| Entry {
@@ -18,7 +18,8 @@ fn append(entries: u64) -> Envelope {
         read_seq: 0,
     };
     let message = Message::AppendEntries(append);
-    Envelope { from: NodeId(1), to: NodeId(2), term: Term(7), message }
+    let (from, to, sender) = (NodeId(1), NodeId(2), Sender::default());
+    Envelope { from, to, sender, term: Term(7), message }
 }
 
 fn codec(criterion: &mut Criterion) {
@@ -38,7 +39,7 @@ fn codec(criterion: &mut Criterion) {
         encode_envelope(GroupId(0), &envelope, &mut frame);
         let frame = frame.freeze();
         group.bench_function(format!("decode_{entries}"), |bencher| {
-            bencher.iter(|| decode_envelope(&frame));
+            bencher.iter(|| decode_envelope(&frame, Sender::default()));
         });
     }
     group.finish();

@@ -5,7 +5,9 @@ use benches::{Certificates, payload};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::transport::{BoxFuture, Caller, Connector, Inbox, Service, Transport};
-use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId, SnapshotMeta, Term};
+use raft_core::types::{
+    ClusterId, GroupId, Identity, Incarnation, NodeId, Sender, SnapshotMeta, Term,
+};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -25,6 +27,7 @@ impl Inbox for Nobody {
     fn receive_snapshot(
         &self,
         _from: NodeId,
+        _sender: Sender,
         _term: Term,
         _snapshot: raft_core::state_machine::Snapshot,
     ) {
