@@ -83,7 +83,8 @@ impl Members {
             let before = membership.outgoing().len();
             let bears = bears(membership.tolerated_failures());
             return format!(
-                "changing from {before} to {voters} voter{plural}: it takes a quorum of both, {bears}"
+                "changing from {before} to {voters} voter{plural}: it takes a quorum of both, \
+                 {bears}"
             );
         }
         let (quorum, bears) = (membership.quorum_size(), bears(membership.tolerated_failures()));

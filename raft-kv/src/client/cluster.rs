@@ -1,4 +1,5 @@
-//! What a client asks about the cluster itself: how its nodes are, who is in it, and to change that.
+//! What a client asks about the cluster itself: how its nodes are, and who is in it. It changes
+//! that, too.
 
 use super::directory::Fault;
 use super::error::{Cause, ClientError, Trouble, gave_up};
@@ -112,16 +113,16 @@ impl Client {
         self.members_of(self.request(RequestBody::Members, true).await?)
     }
 
-    /// Changes who is in the cluster, all of `changes` or nothing, and waits until that is complete:
-    /// of a node that is added, until it is a learner; it becomes a voter by itself when it has
-    /// caught up, if it was added to be promoted. Returns the members then.
+    /// Changes who is in the cluster, all of `changes` or nothing, and waits until that is
+    /// complete: of a node that is added, until it is a learner; it becomes a voter by itself when
+    /// it has caught up, if it was added to be promoted. Returns the members then.
     ///
     /// A change is sent once. If what became of it is not known, the members in force tell: if they
     /// are as wanted, they are the answer.
     ///
     /// # Errors
-    /// See [`ClientError`]. [`ClientError::Refused`] holds the reason, with what to do instead if it
-    /// is a [`ChangeRefused`](crate::api::KvError::ChangeRefused). After
+    /// See [`ClientError`]. [`ClientError::Refused`] holds the reason, with what to do instead if
+    /// it is a [`ChangeRefused`](crate::api::KvError::ChangeRefused). After
     /// [`ClientError::Unknown`] look at the [`members`](Self::members) before changing them again.
     pub async fn change_members(&self, changes: Vec<Change>) -> Result<Members, ClientError> {
         let look = (self.deadline / 4).min(LOOK_MAX);

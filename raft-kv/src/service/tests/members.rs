@@ -13,7 +13,7 @@ fn change() -> RequestBody {
 }
 
 fn grown() -> Membership {
-    status(RoleName::Leader, Some(1), &[]).membership.changed(&add()).unwrap()
+    status(RoleName::Leader, Some(1), &[]).membership.changed(&add()).expect("it makes sense")
 }
 
 fn members() -> Reply {
@@ -23,11 +23,11 @@ fn members() -> Reply {
 
 impl Fixture {
     fn changes(&self, answers: impl IntoIterator<Item = Result<Membership, ChangeError>>) {
-        self.node.changes.lock().unwrap().extend(answers);
+        self.node.changes.lock().expect("unpoisoned").extend(answers);
     }
 
     fn tried(&self) -> usize {
-        self.node.changed.lock().unwrap().len()
+        self.node.changed.lock().expect("unpoisoned").len()
     }
 
     fn know(&self, change: impl FnOnce(&mut Status)) {
@@ -42,7 +42,7 @@ async fn the_leader_changes_the_members() {
     let at = Fixture::new(Some(1));
     at.changes([Ok(grown())]);
     assert_eq!(at.request(change()).await, members());
-    assert_eq!(*at.node.changed.lock().unwrap(), [add()]);
+    assert_eq!(*at.node.changed.lock().expect("unpoisoned"), [add()]);
 
     let at = Fixture::new(Some(2));
     at.peer_answers([Ok(wire::encode_reply(&members()))]);
@@ -156,6 +156,6 @@ async fn health_tells_what_may_be_wrong() {
     assert_eq!((members.cluster, members.membership.voters().len()), (ClusterId(5), 3));
     assert_eq!((bound, waiting_ms, transfer, timing), (true, 300, Some(NodeId(2)), None));
     let text = "no quorum 1/3: n2 back as another life, n3 unreachable 9.0 s";
-    assert_eq!(no_quorum.unwrap().text, text);
+    assert_eq!(no_quorum.expect("there is none").text, text);
     assert!(peers[0].other_life && !peers[1].other_life);
 }

@@ -27,14 +27,14 @@ async fn a_dated_read_says_how_stale_it_may_be() {
 async fn linearizable_reads_make_use_of_a_lease() {
     let at = Fixture::new(Some(1));
     at.request(read(Consistency::Linearizable)).await.unwrap_err();
-    assert_eq!(*at.node.modes.lock().unwrap(), [ReadMode::Lease]);
+    assert_eq!(*at.node.modes.lock().expect("unpoisoned"), [ReadMode::Lease]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_causal_read_waits_for_its_position() {
     let at = Fixture::new(None);
     assert_eq!(at.request(at_least(0, 7)).await, dated());
-    assert_eq!(*at.node.modes.lock().unwrap(), [ReadMode::Local, ReadMode::Local]);
+    assert_eq!(*at.node.modes.lock().expect("unpoisoned"), [ReadMode::Local, ReadMode::Local]);
     let apply = async {
         for revision in [8, 9] {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -44,7 +44,7 @@ async fn a_causal_read_waits_for_its_position() {
     let (reply, ()) = tokio::join!(at.request(at_least(0, 9)), apply);
     assert_eq!(reply, dated());
     // One more look for each entry, none in between.
-    assert_eq!(at.node.modes.lock().unwrap().len(), 2 + 4);
+    assert_eq!(at.node.modes.lock().expect("unpoisoned").len(), 2 + 4);
 }
 
 #[tokio::test(start_paused = true)]
