@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use raft_core::raft::{Config, Raft};
 use raft_core::testing::Cluster;
-use raft_core::types::{Index, NodeId, Term};
+use raft_core::types::{Change, Index, NodeId, Term};
 
 /// Ticks of the shortest and of the longest election timeout.
 const ELECTION_MIN: u32 = 8;
@@ -186,6 +186,32 @@ fn a_leader_that_nobody_hears_is_replaced() {
 
 /// It would depose the leader again and again, were it not for pre-votes and for voters that hear
 /// their leader (thesis §4.2.3, §9.6).
+/// Whom the others ask for votes is not thereby heard by them: only answers count.
+#[test]
+fn a_leader_that_all_call_and_few_hear_is_replaced() {
+    serves(4, 1, |cluster| {
+        for (from, to) in [(1, 2), (1, 3), (2, 3), (3, 2)] {
+            cluster.cut(NodeId(from), NodeId(to));
+        }
+    });
+}
+
+/// The leader hears the node that should lead rather than itself, and nobody else does.
+#[test]
+fn a_preferred_node_that_cannot_win_is_not_tried_again_and_again() {
+    for seed in 0..SEEDS {
+        let mut run = Run::new(5, 1, seed);
+        let prefer = Change::Prioritize { node: NodeId(5), priority: 9 };
+        assert!(run.cluster.change(NodeId(1), &[prefer]).is_some_and(|changed| changed.is_ok()));
+        for other in [2, 3, 4].map(NodeId) {
+            run.cluster.cut(NodeId(5), other);
+            run.cluster.cut(other, NodeId(5));
+        }
+        run.last(|_, _| {});
+        run.expect_service();
+    }
+}
+
 #[test]
 fn a_leader_that_one_node_does_not_hear_stays() {
     for nodes in [3, 5] {

@@ -95,6 +95,7 @@ scripts! {
     heartbeat_overtakes
     lease
     lease_restarted_voter
+    life_that_does_not_answer
     life_wiped_voter
     membership_add_voter
     membership_joint_needs_both
