@@ -18,6 +18,9 @@ const STAGGER: Duration = Duration::from_millis(200);
 /// Pauses between tries: the first, and the longest they double up to.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How often a node is asked for a cluster that is not formed yet, or has no leader.
+const LEARN_TRIES_MAX: usize = 100;
 /// With less time left nothing is tried again: it would only make an outcome unknown.
 const TRY_MIN: Duration = Duration::from_millis(20);
 
@@ -175,7 +178,7 @@ impl Shared {
             match timeout(shared.attempt, shared.connector.connect(&address)).await {
                 Ok(Ok(channel)) => {
                     shared.directory.connect_ended(id, Ok(Arc::clone(&channel)));
-                    shared.learn(&*channel).await;
+                    learn_of_cluster(shared, channel).await;
                 }
                 Ok(Err(error)) => shared.directory.connect_ended(id, Err(error)),
                 Err(_) => {
@@ -186,15 +189,16 @@ impl Shared {
         });
     }
 
-    /// Asks a node for the members of its cluster. If it does not say, nothing is lost.
-    async fn learn(self: &Arc<Self>, channel: &dyn Channel) {
+    /// Asks a node for the members of its cluster and who leads; whether it belongs to none yet, or
+    /// nobody leads. If it does not answer, nothing is lost.
+    async fn learn(self: &Arc<Self>, channel: &dyn Channel) -> bool {
         let deadline_ms = millis(self.attempt);
         let status = Request { deadline_ms, body: RequestBody::Status };
         let call = channel.call(wire::encode_request(&status));
-        let Ok(Ok(reply)) = timeout(self.attempt, call).await else { return };
-        if let Ok(Ok(ReplyBody::Status(status))) = wire::decode_reply(&reply) {
-            self.take_in(&status);
-        }
+        let Ok(Ok(reply)) = timeout(self.attempt, call).await else { return false };
+        let Ok(Ok(ReplyBody::Status(status))) = wire::decode_reply(&reply) else { return false };
+        self.take_in(&status);
+        status.members.is_empty() || status.leader.is_none()
     }
 
     /// How long to wait after so many failures: longer each time, and never the same for all.
@@ -205,6 +209,22 @@ impl Shared {
         let step = self.jitter.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         let half = (step >> 32) as f64 / f64::from(u32::MAX) / 2.0;
         pause.mul_f64(0.5 + half)
+    }
+}
+
+/// Asks a node for its cluster, and again as long as there is none: a client may come before its
+/// cluster is formed. Ends with the client.
+async fn learn_of_cluster(shared: Arc<Shared>, channel: Arc<dyn Channel>) {
+    let client = Arc::downgrade(&shared);
+    let mut shared = Some(shared);
+    for tries in 1..=LEARN_TRIES_MAX {
+        let Some(present) = shared.take().or_else(|| client.upgrade()) else { return };
+        if !present.learn(&*channel).await {
+            return;
+        }
+        let pause = present.pause(tries);
+        drop(present);
+        sleep(pause).await;
     }
 }
 
