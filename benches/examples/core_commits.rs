@@ -1,5 +1,5 @@
-//! Commits on three cores, on one thread and without criterion around it, so that a tool that counts
-//! instructions sees nothing else. The difference of two runs leaves the start out:
+//! Commits on three cores, on one thread and without criterion around it, so that a tool that
+//! counts instructions sees nothing else. The difference of two runs leaves the start out:
 //!
 //! ```text
 //! cargo build --release -p benches --example core_commits

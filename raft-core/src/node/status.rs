@@ -168,8 +168,8 @@ impl Status {
 }
 
 impl fmt::Display for Status {
-    /// The core's notation, with what was applied and the membership:
-    /// `n1@2 leader last=5@2 commit=5 persisted=5 applied=5 voters=[n1, n2] progress={n2:4/5 probe}`
+    /// The core's notation, with what was applied and the membership: `n1@2 leader last=5@2
+    /// commit=5 persisted=5 applied=5 voters=[n1, n2] progress={n2:4/5 probe}`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { term, role, last_log, commit_index, persisted_index, .. } = self;
         let node = self.identity.node;

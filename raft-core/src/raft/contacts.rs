@@ -29,6 +29,8 @@ pub(super) struct Contact {
     /// Another life of the node that has answered, and when it last did. One that cannot be
     /// reached is not to take anybody's place.
     pub(super) other_life: Option<(Incarnation, u64)>,
+    /// Another life of the node that was heard of in any way. Only shown.
+    pub(super) caller: Option<Incarnation>,
 }
 
 impl Contacts {
@@ -50,8 +52,18 @@ impl Contacts {
                 contact.answered_at = Some(now);
                 contact.life = Some(sender.incarnation);
             }
-        } else if answers {
-            contact.other_life = Some((sender.incarnation, now));
+        } else {
+            contact.caller = Some(sender.incarnation);
+            if answers {
+                contact.other_life = Some((sender.incarnation, now));
+            }
+        }
+    }
+
+    /// Notes that `sender`, a life of `from`, calls, which says nothing of whether it hears.
+    pub(super) fn note_caller(&mut self, membership: &Membership, from: NodeId, sender: Sender) {
+        if membership.contains(from) && !membership.admits(from, sender.incarnation) {
+            self.nodes.entry(from).or_default().caller = Some(sender.incarnation);
         }
     }
 

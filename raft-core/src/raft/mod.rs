@@ -347,6 +347,7 @@ impl Raft {
         }
         // Before there is a cluster there are no terms to speak of.
         if let Message::Hello { members, seen } = &envelope.message {
+            self.state.contacts.note_caller(self.state.log.membership(), from, sender);
             self.state.on_hello(from, sender, members, *seen);
             return Next::Stay;
         }

@@ -150,7 +150,7 @@ impl Raft {
             flow: progress.flow_name(),
             unanswered_ticks: progress.unanswered_ticks(self.state.now),
         });
-        let other_life = contact.other_life.map(|(life, _)| life);
+        let other_life = contact.caller;
         let (version, stalled_ticks) = (contact.version, contact.stalled_ticks);
         PeerStatus { id, heard_ticks, version, stalled_ticks, other_life, progress }
     }

@@ -91,8 +91,8 @@ impl Leader {
         Next::Stay
     }
 
-    /// Hands over to whoever should lead; the next time only after a pause, which doubles each time.
-    /// A successor that this leader hears may be unable to win, and every try costs an election.
+    /// Hands over to whoever should lead; the next time only after a pause, which doubles each
+    /// time. A successor that this leader hears may be unable to win, and a try costs an election.
     fn give_way(&mut self, state: &mut State) {
         let Some(to) = self.best_successor(state) else { return };
         let longest = u64::from(state.config.election_ticks_max);
