@@ -30,8 +30,8 @@ pub enum StartError {
     /// The log is blank but the state machine is not: votes and acknowledgements given are lost.
     #[error(
         "the log is missing, but the state machine has applied up to {applied}: put back the log \
-         as it was, or leave this node stopped; do not start its id on an empty directory, where \
-         it would vote without knowing what it has acknowledged"
+         as it was, or start with blank log and state and without initial members, so that the \
+         leader takes the node back as another life"
     )]
     LogLost {
         /// What the state machine has applied.
