@@ -116,7 +116,7 @@ pub struct Range {
     pub keys: Keys,
     /// Most pairs to return; 0 for no limit.
     pub limit: u64,
-    /// Read as of this revision; `None` for now.
+    /// Read as of this revision; `None`: as it is now.
     pub revision: Option<Revision>,
     /// Leave the values out.
     pub keys_only: bool,
