@@ -32,8 +32,6 @@ impl Leader {
     ) -> Result<LogId, ChangeRefusal> {
         let membership = state.log.membership();
         let index = state.log.membership_index();
-        // Checked first: what makes no sense now will not make any later.
-        let next = membership.changed(changes);
         if membership.version() < Version(2) {
             return Err(ChangeRefusal::TooOld);
         }
@@ -48,8 +46,8 @@ impl Leader {
         if self.transfer.is_some() || self.is_removed(state) {
             return Err(ChangeRefusal::HandingOver);
         }
-        let next = next.map_err(ChangeRefusal::Invalid)?;
-        let joins = |node: &&NodeId| !state.log.membership().is_voter(**node);
+        let next = membership.changed(changes).map_err(ChangeRefusal::Invalid)?;
+        let joins = |node: &&NodeId| !membership.is_voter(**node);
         if let Some(node) = next.voters().iter().filter(joins).find(|it| !self.knows(state, **it)) {
             return Err(ChangeRefusal::Behind { node: *node });
         }
