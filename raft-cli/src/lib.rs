@@ -10,6 +10,7 @@ pub mod failure;
 pub mod inspect;
 pub mod logging;
 pub mod output;
+mod random;
 pub mod records;
 pub mod recover;
 pub mod serve;

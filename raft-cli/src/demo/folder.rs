@@ -13,6 +13,7 @@
 use crate::args::connection::{CLIENT_FILE, ClientFile};
 use crate::cert;
 use crate::failure::{Failure, Kind};
+use crate::random::random;
 use raft_core::types::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -234,10 +235,6 @@ fn free_ports(nodes: u8) -> Result<Vec<u16>, Failure> {
 
 fn is_free(port: u16) -> bool {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-}
-
-fn random() -> Result<u64, Failure> {
-    getrandom::u64().map_err(|error| Failure::local("cannot draw a random number", &error.into()))
 }
 
 fn in_the_way(dir: &Path, why: &str) -> Failure {

@@ -9,6 +9,7 @@ use crate::args::recover::RecoverApply;
 use crate::directory::{failed, names, sync};
 use crate::failure::{Failure, Kind};
 use crate::output::Output;
+use crate::random::random;
 use crate::serve::GROUP;
 use crate::serve::data::CHECKPOINT_FILE;
 use raft_core::log_store::{LogStore, StorageError};
@@ -244,8 +245,4 @@ fn expect_equal<T: PartialEq>(written: &T, wanted: &T, path: &Path) -> Result<()
 
 fn storage(error: StorageError) -> Failure {
     Failure::new(Kind::Local, error)
-}
-
-fn random() -> Result<u64, Failure> {
-    getrandom::u64().map_err(|error| Failure::local("cannot draw a random number", &error.into()))
 }

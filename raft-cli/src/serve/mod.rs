@@ -16,6 +16,7 @@ use crate::args::serve::Serve;
 use crate::failure::{Failure, Kind};
 use crate::logging;
 use crate::output::Output;
+use crate::random::random;
 use data::{Data, damage_of};
 use plan::{Plan, TICK};
 use raft_core::log_store::StorageError;
@@ -244,10 +245,6 @@ async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
         .await
         .map_err(|error| Failure::local(format!("cannot resolve {address}"), &error))?;
     found.next().ok_or_else(|| Failure::usage(format!("{address} stands for no address")))
-}
-
-fn random() -> Result<u64, Failure> {
-    getrandom::u64().map_err(|error| Failure::local("cannot draw a random number", &error.into()))
 }
 
 fn binding(error: &BindError) -> Failure {
