@@ -8,8 +8,8 @@ use crate::wire;
 use bytes::Bytes;
 use raft_core::transport::{CallError, Channel};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -21,6 +21,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// How often a node is asked for a cluster that is not formed yet, or has no leader.
 const LEARN_TRIES_MAX: usize = 100;
+/// How often a client that prefers the leader asks who that is.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// With less time left nothing is tried again: it would only make an outcome unknown.
 const TRY_MIN: Duration = Duration::from_millis(20);
 
@@ -178,6 +180,9 @@ impl Shared {
             match timeout(shared.attempt, shared.connector.connect(&address)).await {
                 Ok(Ok(channel)) => {
                     shared.directory.connect_ended(id, Ok(Arc::clone(&channel)));
+                    if shared.prefer_leader && !shared.following.swap(true, Ordering::Relaxed) {
+                        tokio::spawn(follow_the_leader(Arc::downgrade(&shared)));
+                    }
                     learn_of_cluster(shared, channel).await;
                 }
                 Ok(Err(error)) => shared.directory.connect_ended(id, Err(error)),
@@ -225,6 +230,17 @@ async fn learn_of_cluster(shared: Arc<Shared>, channel: Arc<dyn Channel>) {
         let pause = present.pause(tries);
         drop(present);
         sleep(pause).await;
+    }
+}
+
+/// Asks the preferred node again and again who leads: leadership moves. Ends with the client.
+async fn follow_the_leader(client: Weak<Shared>) {
+    loop {
+        sleep(FOLLOW_INTERVAL).await;
+        let Some(shared) = client.upgrade() else { return };
+        if let Some(node) = shared.directory.preferred() {
+            shared.learn(&*node.channel).await;
+        }
     }
 }
 

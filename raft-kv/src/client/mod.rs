@@ -32,7 +32,7 @@ use exchange::Exchange;
 use raft_core::transport::Connector;
 use raft_core::types::ClusterId;
 use session::{Session, Ticket};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -49,8 +49,8 @@ pub struct ClientOptions {
     /// How long one node may take to answer, or to be connected, before another one is tried.
     /// Default 1 s.
     pub attempt: Duration,
-    /// Whether to move on to the leader once a node has told who that is: a write then saves the
-    /// way from the node asked to the leader. Every node takes every request either way. Default
+    /// Whether to move on to the leader once a node has told who that is, and to follow when that
+    /// changes: a write then saves the way from the node asked to the leader. Every node takes every request either way. Default
     /// no, so that clients stay with the node they name first.
     pub prefer_leader: bool,
 }
@@ -79,6 +79,8 @@ struct Shared {
     directory: Directory,
     attempt: Duration,
     prefer_leader: bool,
+    /// Whether the leader is being followed already.
+    following: AtomicBool,
     /// The cluster, once a node has told. Members of another one are not taken in.
     cluster: OnceLock<ClusterId>,
     session: RwLock<Option<Arc<Session>>>,
@@ -148,6 +150,7 @@ impl Client {
             directory,
             attempt,
             prefer_leader,
+            following: AtomicBool::new(false),
             cluster,
             session,
             opening,
