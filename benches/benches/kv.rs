@@ -4,7 +4,7 @@ use benches::{PAYLOAD_BYTES, run_of};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::state_machine::StateMachine;
-use raft_kv::api::{Action, Command, Keys, Op, Query, Range};
+use raft_kv::api::{Action, Command, Keys, Op, Put, Query, Range};
 use raft_kv::codec::encode;
 use raft_kv::store::KvStore;
 
@@ -18,8 +18,8 @@ fn key(number: u64) -> Bytes {
 
 fn put(number: u64) -> Bytes {
     let value = Bytes::from(vec![7; PAYLOAD_BYTES]);
-    let op = Op::Put { key: key(number), value, prev_kv: false };
-    encode(&Command { request: None, action: Action::Op(op) })
+    let op = Op::Put(Put::new(key(number), value));
+    encode(&Command { request: None, fence: None, action: Action::Op(op) })
 }
 
 fn kv(criterion: &mut Criterion) {

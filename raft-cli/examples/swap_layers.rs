@@ -7,7 +7,7 @@ use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::Config;
 use raft_core::transport::{MemoryNetwork, Transport};
 use raft_core::types::{Member, NodeId};
-use raft_kv::api::{Action, Command, Keys, Op, Query, Range, RangeAnswer};
+use raft_kv::api::{Action, Command, Keys, Op, Put, Query, Range, RangeAnswer};
 use raft_kv::codec::{decode, encode};
 use raft_kv::store::KvStore;
 use raft_net_quic::{Credentials, QuicConfig, QuicTransport};
@@ -42,8 +42,8 @@ async fn run(
     while node.status().leader.is_none() {
         node.status_changed().await;
     }
-    let put = Op::Put { key: "parts".into(), value: parts.to_owned().into(), prev_kv: false };
-    let command = Command { request: None, action: Action::Op(put) };
+    let put = Op::Put(Put::new("parts", parts.to_owned()));
+    let command = Command { request: None, fence: None, action: Action::Op(put) };
     node.propose(encode(&command)).await?;
     let query = Query::Range(Range::of(Keys::One("parts".into())));
     let answer = node.query(encode(&query), ReadMode::Linearizable).await?;

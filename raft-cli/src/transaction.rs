@@ -3,7 +3,7 @@
 
 use crate::records::text_or_base64;
 use bytes::Bytes;
-use raft_kv::api::{Compare, Keys, Op, Operator, Range, Revision, Target, Txn};
+use raft_kv::api::{Compare, Keys, Op, Operator, Put, Range, Revision, Target, Txn};
 use serde::Deserialize;
 
 /// Reads a transaction.
@@ -89,7 +89,7 @@ impl CompareText {
             OperatorText::Greater => Operator::Greater,
             OperatorText::Less => Operator::Less,
         };
-        Ok(Compare { key, operator, target })
+        Ok(Compare { keys: Keys::One(key), operator, target })
     }
 }
 
@@ -143,11 +143,11 @@ struct GetText {
 impl OpText {
     fn op(self) -> Result<Op, String> {
         match self {
-            Self::Put(put) => Ok(Op::Put {
-                key: text_or_base64("key", put.key, put.key_b64)?,
-                value: text_or_base64("value", put.value, put.value_b64)?,
-                prev_kv: put.prev_kv,
-            }),
+            Self::Put(put) => {
+                let key = text_or_base64("key", put.key, put.key_b64)?;
+                let value = text_or_base64("value", put.value, put.value_b64)?;
+                Ok(Op::Put(Put { prev_kv: put.prev_kv, ..Put::new(key, value) }))
+            }
             Self::Delete(delete) => {
                 let key = text_or_base64("key", delete.key, delete.key_b64)?;
                 Ok(Op::Delete { keys: keys(key, delete.prefix), prev_kv: delete.prev_kv })

@@ -4,10 +4,11 @@
 //! never panics, copies keys and values into allocations of their own - so that whoever keeps one
 //! does not keep the buffer it came in - and allocates a small multiple of what it was given.
 
-use crate::api::{KvError, TXN_OPS_MAX, VERSION};
+use crate::api::{KvError, TXN_DEPTH_MAX, TXN_OPS_MAX, VERSION};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -82,6 +83,28 @@ where
     T: Deserialize<'de>,
 {
     deserializer.deserialize_seq(BoundedList(PhantomData))
+}
+
+thread_local! {
+    /// How deep the value being decoded on this thread is nested.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Reads a value that may hold others of its kind, 8 times [`TXN_DEPTH_MAX`] deep at most: each
+/// level takes room on the stack, and few bytes.
+pub(crate) fn nested<'de, D, T>(deserializer: D) -> Result<Box<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let depth = DEPTH.get();
+    if depth >= 8 * TXN_DEPTH_MAX {
+        return Err(D::Error::custom("nested too deeply"));
+    }
+    DEPTH.set(depth + 1);
+    let value = T::deserialize(deserializer);
+    DEPTH.set(depth);
+    value.map(Box::new)
 }
 
 struct BoundedList<T>(PhantomData<T>);

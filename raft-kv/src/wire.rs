@@ -8,8 +8,8 @@
 mod tests;
 
 use crate::api::{
-    Consistency, Freshness, Health, KvError, Members, NodeStatus, Range, RangeReply, Reply,
-    ReplyBody, Request, RequestBody, changes,
+    Consistency, Freshness, Health, KvError, LeaseId, LeaseStatus, Members, NodeStatus, Range,
+    RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{Bytes, BytesMut};
@@ -35,6 +35,9 @@ pub fn encode_request(request: &Request) -> Bytes {
             RequestBody::Members => WireRequestBody::Members,
             RequestBody::ChangeMembers(changes) => WireRequestBody::ChangeMembers(changes.clone()),
             RequestBody::Health => WireRequestBody::Health,
+            RequestBody::KeepAlive(leases) => WireRequestBody::KeepAlive(leases.clone()),
+            RequestBody::Lease { id, keys } => WireRequestBody::Lease { id: *id, keys: *keys },
+            RequestBody::Leases => WireRequestBody::Leases,
         },
     })
 }
@@ -56,6 +59,9 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
         WireRequestBody::Members => RequestBody::Members,
         WireRequestBody::ChangeMembers(changes) => RequestBody::ChangeMembers(changes),
         WireRequestBody::Health => RequestBody::Health,
+        WireRequestBody::KeepAlive(leases) => RequestBody::KeepAlive(leases),
+        WireRequestBody::Lease { id, keys } => RequestBody::Lease { id, keys },
+        WireRequestBody::Leases => RequestBody::Leases,
     };
     Ok(Request { deadline_ms, body })
 }
@@ -102,6 +108,9 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
         WireReplyBody::Dated(freshness, range) => ReplyBody::Dated(freshness, range),
         WireReplyBody::Members(members) => ReplyBody::Members(members),
         WireReplyBody::Health(health) => ReplyBody::Health(health),
+        WireReplyBody::KeptAlive(ttls) => ReplyBody::KeptAlive(ttls),
+        WireReplyBody::Lease(lease) => ReplyBody::Lease(lease),
+        WireReplyBody::Leases(leases) => ReplyBody::Leases(leases),
     }))
 }
 
@@ -123,6 +132,9 @@ enum WireRequestBody<'a> {
     Members,
     ChangeMembers(#[serde(with = "changes")] Vec<Change>),
     Health,
+    KeepAlive(#[serde(deserialize_with = "crate::codec::bounded")] Vec<LeaseId>),
+    Lease { id: LeaseId, keys: bool },
+    Leases,
 }
 
 /// [`ReplyBody`] with the command's reply borrowed.
@@ -135,4 +147,7 @@ enum WireReplyBody<'a> {
     Dated(Freshness, RangeReply),
     Members(Box<Members>),
     Health(Box<Health>),
+    KeptAlive(Vec<u64>),
+    Lease(Option<Box<LeaseStatus>>),
+    Leases(Vec<LeaseId>),
 }

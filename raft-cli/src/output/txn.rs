@@ -25,7 +25,7 @@ impl Serialize for OpJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct("Op", 1)?;
         match self.0 {
-            OpReply::Put { prev_kv } => {
+            OpReply::Put { prev_kv, .. } => {
                 let prev_kv = prev_kv.as_ref().map(|pair| PairJson(pair, false));
                 object.serialize_field("put", &Put { prev_kv })?;
             }
@@ -36,6 +36,7 @@ impl Serialize for OpJson<'_> {
             OpReply::Range(reply) => {
                 object.serialize_field("get", &RangeJson { reply, keys_only: false })?;
             }
+            OpReply::Txn(reply) => object.serialize_field("txn", &TxnJson(reply))?,
         }
         object.end()
     }
@@ -64,6 +65,7 @@ pub fn text(reply: &TxnReply) -> String {
             OpReply::Delete { deleted, .. } => format!("deleted {deleted}\n"),
             OpReply::Range(range) if range.kvs.is_empty() => "no keys\n".to_owned(),
             OpReply::Range(range) => format!("get\n{}", pairs::table(&range.kvs, false)),
+            OpReply::Txn(reply) => self::text(reply),
         };
         text.push_str(&format!("{}: {line}", number + 1));
     }

@@ -8,7 +8,7 @@ use crate::output::pairs::{self, PairJson};
 use crate::output::{Output, printable};
 use bytes::Bytes;
 use raft_kv::api::{
-    Compare, KeyValue, Keys, Op, OpReply, Operator, Range, Revision, Target, Txn, TxnReply,
+    Compare, KeyValue, Keys, Op, OpReply, Operator, Put, Range, Revision, Target, Txn, TxnReply,
 };
 use serde_json::json;
 
@@ -52,8 +52,8 @@ fn target(args: &Cas) -> Result<Target, Failure> {
 
 fn txn(key: Bytes, value: Bytes, target: Target) -> Txn {
     Txn {
-        compares: vec![Compare { key: key.clone(), operator: Operator::Equal, target }],
-        success: vec![Op::Put { key: key.clone(), value, prev_kv: false }],
+        compares: vec![Compare { keys: Keys::One(key.clone()), operator: Operator::Equal, target }],
+        success: vec![Op::Put(Put::new(key.clone(), value))],
         failure: vec![Op::Range(Range::of(Keys::One(key)))],
     }
 }

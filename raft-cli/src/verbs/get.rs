@@ -23,12 +23,12 @@ pub async fn run(store: &Store, args: &Get, output: &mut Output<'_>) -> Result<(
         None => transaction::keys(key.clone(), args.prefix),
     };
     let range = Range {
-        keys,
         limit: args.limit,
         revision: args.rev.map(Revision),
         keys_only: args.keys_only,
         count_only: args.count_only,
         count_all: true,
+        ..Range::of(keys)
     };
     let consistency = match args.serializable {
         true => Consistency::Serializable,

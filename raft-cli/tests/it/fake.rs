@@ -12,8 +12,8 @@ use raft_core::types::{
     Term,
 };
 use raft_kv::api::{
-    Action, Command, Health, KvError, MemberStatus, Members, NodeStatus, Op, Query, RangeAnswer,
-    Reply, ReplyBody, RequestBody,
+    Action, Command, Health, KvError, MemberStatus, Members, NodeStatus, Op, Put, Query,
+    RangeAnswer, Reply, ReplyBody, RequestBody,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -150,7 +150,10 @@ impl Cluster {
                 let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
                 answer.map(ReplyBody::Range)
             }
-            RequestBody::DatedRead { .. } => Err(KvError::Malformed("not asked by a verb".into())),
+            RequestBody::DatedRead { .. }
+            | RequestBody::KeepAlive(_)
+            | RequestBody::Lease { .. }
+            | RequestBody::Leases => Err(KvError::Malformed("not asked by a verb".into())),
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
             RequestBody::Health => Ok(ReplyBody::Health(Box::new(self.health()))),
@@ -230,9 +233,9 @@ impl Inner {
     fn before_read(&mut self) {
         if self.faults.write_before_reads {
             self.reads += 1;
-            let key = format!("zz/{}", self.reads).into();
-            let action = Action::Op(Op::Put { key, value: Bytes::new(), prev_kv: false });
-            self.apply(codec::encode(&Command { request: None, action }));
+            let key = format!("zz/{}", self.reads);
+            let action = Action::Op(Op::Put(Put::new(key, Bytes::new())));
+            self.apply(codec::encode(&Command { request: None, fence: None, action }));
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raft_cli::records::{Format, Record, unescape};
 use raft_cli::{output, transaction};
-use raft_kv::api::{Compare, Keys, Op, Operator, Range, Revision, TXN_OPS_MAX, Target};
+use raft_kv::api::{Compare, Keys, Op, Operator, Put, Range, Revision, TXN_OPS_MAX, Target};
 use std::path::Path;
 
 const FORMATS: [Format; 2] = [Format::Jsonl, Format::Tsv];
@@ -153,7 +153,7 @@ fn a_transaction_is_read_whole() {
     )
     .expect("well-formed");
     let compare = |key: &'static [u8], operator, target| Compare {
-        key: Bytes::from_static(key),
+        keys: Keys::One(Bytes::from_static(key)),
         operator,
         target,
     };
@@ -165,7 +165,7 @@ fn a_transaction_is_read_whole() {
     ];
     assert_eq!(txn.compares, compares);
     let value = Bytes::from_static(b"\xff");
-    let put = Op::Put { key: "a".into(), value, prev_kv: true };
+    let put = Op::Put(Put { prev_kv: true, ..Put::new("a", value) });
     assert_eq!(txn.success, [put, Op::Delete { keys: Keys::prefix("p/"), prev_kv: false }]);
     let range = Range { limit: 3, keys_only: true, ..Range::of(Keys::One("a".into())) };
     assert_eq!(txn.failure, [Op::Range(range)]);

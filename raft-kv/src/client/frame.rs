@@ -1,6 +1,6 @@
 //! Requests to write, encoded in one go.
 
-use crate::api::{Action, RequestId, VERSION};
+use crate::api::{Action, Fence, RequestId, VERSION};
 use crate::codec::encode_into;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde::Serialize;
 pub(crate) fn encode_write(
     deadline_ms: u32,
     request: Option<RequestId>,
+    fence: Option<&Fence>,
     action: &Action,
     size_hint: usize,
 ) -> Bytes {
@@ -17,7 +18,7 @@ pub(crate) fn encode_write(
     const WRITE: u32 = 0;
     let mut out = BytesMut::with_capacity(HEAD + 64 + size_hint);
     out.put_bytes(0, HEAD);
-    encode_into(&CommandRef { request, action }, &mut out);
+    encode_into(&CommandRef { request, fence, action }, &mut out);
     let mut head = [0; HEAD];
     head[0] = VERSION;
     let size = out.len() - HEAD;
@@ -34,5 +35,6 @@ pub(crate) fn encode_write(
 #[derive(Serialize)]
 struct CommandRef<'a> {
     request: Option<RequestId>,
+    fence: Option<&'a Fence>,
     action: &'a Action,
 }

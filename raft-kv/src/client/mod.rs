@@ -19,9 +19,9 @@ pub use cluster::EndpointStatus;
 pub use error::{Cause, ClientError};
 
 use crate::api::{
-    Action, ActionReply, CommandReply, Compare, Consistency, Freshness, KeyValue, Keys, KvError,
-    Op, OpReply, Operator, Position, REQUEST_BYTES_MAX, Range, RangeReply, ReplyBody, Request,
-    RequestBody, Revision, SESSION_WINDOW_MAX, Target, Txn, TxnReply,
+    Action, ActionReply, CommandReply, Compare, Consistency, Fence, Freshness, KeyValue, Keys,
+    KvError, Op, OpReply, Operator, Position, Put, REQUEST_BYTES_MAX, Range, RangeReply, ReplyBody,
+    Request, RequestBody, Revision, SESSION_WINDOW_MAX, Target, Txn, TxnReply,
 };
 use crate::codec::{self, WireError};
 use crate::wire;
@@ -72,6 +72,8 @@ impl ClientOptions {
 pub struct Client {
     shared: Arc<Shared>,
     deadline: Duration,
+    /// Every write runs only while this holds.
+    fence: Option<Arc<Fence>>,
 }
 
 struct Shared {
@@ -157,13 +159,20 @@ impl Client {
             trouble,
             jitter,
         };
-        Self { shared: Arc::new(shared), deadline }
+        Self { shared: Arc::new(shared), deadline, fence: None }
     }
 
     /// The same client with another deadline for each call.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), deadline }
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The same client, whose writes run only while `fence` holds: what it writes after the lock
+    /// was lost is refused by the store with [`KvError::Fenced`], however late it comes.
+    #[must_use]
+    pub fn fenced(&self, fence: Fence) -> Self {
+        Self { fence: Some(Arc::new(fence)), ..self.clone() }
     }
 
     /// Sets a key. What was there is not returned; [`replace`](Self::replace) does that.
@@ -196,8 +205,8 @@ impl Client {
         value: Bytes,
         prev_kv: bool,
     ) -> Result<PutReply, ClientError> {
-        match self.op(Op::Put { key, value, prev_kv }).await? {
-            (revision, OpReply::Put { prev_kv }) => Ok(PutReply { revision, prev_kv }),
+        match self.op(Op::Put(Put { prev_kv, ..Put::new(key, value) })).await? {
+            (revision, OpReply::Put { prev_kv, .. }) => Ok(PutReply { revision, prev_kv }),
             _ => Err(unexpected(true)),
         }
     }
@@ -251,8 +260,12 @@ impl Client {
         let target = Target::ModRevision(expected);
         let reply = self
             .txn(Txn {
-                compares: vec![Compare { key: key.clone(), operator: Operator::Equal, target }],
-                success: vec![Op::Put { key: key.clone(), value, prev_kv: false }],
+                compares: vec![Compare {
+                    keys: Keys::One(key.clone()),
+                    operator: Operator::Equal,
+                    target,
+                }],
+                success: vec![Op::Put(Put::new(key.clone(), value))],
                 failure: vec![Op::Range(Range::of(Keys::One(key)))],
             })
             .await?;
@@ -344,7 +357,13 @@ impl Client {
             let ticket = self.ticket(deadline).await?;
             let frame_ms = self.frame_ms(deadline);
             let request = ticket.request();
-            let frame = frame::encode_write(frame_ms, Some(request), &action, size_of(&action));
+            let frame = frame::encode_write(
+                frame_ms,
+                Some(request),
+                self.fence.as_deref(),
+                &action,
+                size_of(&action),
+            );
             if frame.len() > REQUEST_BYTES_MAX {
                 return Err(ClientError::Refused(over_limit(&action, frame.len())));
             }
@@ -392,7 +411,7 @@ impl Client {
             return Ok(session);
         }
         let frame_ms = self.frame_ms(deadline);
-        let frame = frame::encode_write(frame_ms, None, &Action::OpenSession, 0);
+        let frame = frame::encode_write(frame_ms, None, None, &Action::OpenSession, 0);
         let mut exchange = self.repeatable(frame, frame_ms, deadline);
         let body = match shared.exchange(&mut exchange).await {
             Ok(body) => body,
@@ -469,9 +488,9 @@ fn unexpected(may_have_run: bool) -> ClientError {
 /// Roughly the bytes of an action, to make room for it at once.
 fn size_of(action: &Action) -> usize {
     match action {
-        Action::Op(Op::Put { key, value, .. }) => key.len() + value.len(),
-        Action::Op(_) | Action::OpenSession => 64,
+        Action::Op(Op::Put(put)) => put.key.len() + put.value.as_ref().map_or(0, Bytes::len),
         Action::Txn(_) => 512,
+        _ => 64,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What passes through a node, and the little that the node must know of it.
 
-use crate::api::{Freshness, RequestId, VERSION};
+use crate::api::{Freshness, RequestId, Revision, VERSION};
 use crate::codec::{WireError, versioned};
 use bytes::{BufMut, Bytes, BytesMut};
 use raft_core::codec;
@@ -8,18 +8,20 @@ use serde::Deserialize;
 
 /// The front of a command: what a node must know that only passes it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct CommandHead {
+pub(crate) struct CommandHead<'a> {
     /// The request's name in its session.
     pub(crate) request: Option<RequestId>,
+    #[serde(borrow)]
+    fence: Option<(&'a serde_bytes::Bytes, Revision)>,
     action: u32,
 }
 
-impl CommandHead {
+impl<'a> CommandHead<'a> {
     /// Reads the front of an encoded command.
     ///
     /// # Errors
     /// If it is none.
-    pub(crate) fn of(command: &[u8]) -> Result<Self, WireError> {
+    pub(crate) fn of(command: &'a [u8]) -> Result<Self, WireError> {
         Ok(codec::take(&mut versioned(command)?)?)
     }
 

@@ -162,6 +162,9 @@ impl<N: Replica> Door<N> {
                 return self.change_members(caller, frame, changes, clock).await;
             }
             RequestBody::Health => self.health(clock).await,
+            RequestBody::KeepAlive(_) | RequestBody::Lease { .. } | RequestBody::Leases => {
+                Err(KvError::Malformed("leases are not served yet".into()))
+            }
             RequestBody::Status => self.describe(clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;

@@ -8,7 +8,7 @@ use super::cause::Why;
 use super::replica::Replica;
 use super::write::Try;
 use crate::api::{
-    Absence, Absent, Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Query,
+    Absence, Absent, Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Put, Query,
     REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
     Revision, SessionId, Summary,
 };
@@ -77,7 +77,9 @@ impl Replica for FakeNode {
                 keys: 3,
                 state_hash: 9,
                 last_applied: applied,
+                ..Summary::default()
             }),
+            other => panic!("not asked here: {other:?}"),
         };
         Ok(Queried { reply, applied, staleness })
     }
@@ -216,12 +218,12 @@ fn request(body: RequestBody) -> Bytes {
 fn put(named: bool) -> Bytes {
     let name = RequestId { session: SessionId(1), seq: 2, unanswered_from: 1 };
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
-    let action = Action::Op(Op::Put { key, value, prev_kv: false });
-    encode_write(DEADLINE_MS, named.then_some(name), &action, 0)
+    let action = Action::Op(Op::Put(Put::new(key, value)));
+    encode_write(DEADLINE_MS, named.then_some(name), None, &action, 0)
 }
 
 fn done() -> Bytes {
-    let reply = OpReply::Put { prev_kv: None };
+    let reply = OpReply::Put { prev_kv: None, key: None };
     codec::encode(&Ok::<_, KvError>(ActionReply::Op { revision: Revision(3), reply }))
 }
 
@@ -392,7 +394,7 @@ async fn a_write_in_doubt_is_repeated_only_under_a_name() {
 async fn opening_a_session_is_repeated() {
     let at = Fixture::new(Some(2));
     at.peer_answers([lost(), Ok(wire::encode_reply(&written()))]);
-    let open = encode_write(DEADLINE_MS, None, &Action::OpenSession, 0);
+    let open = encode_write(DEADLINE_MS, None, None, &Action::OpenSession, 0);
     assert_eq!(at.ask(Caller::Client, open).await, written());
 }
 
@@ -519,7 +521,7 @@ async fn bad_requests_are_answered_and_go_no_further() {
     let reply = at.ask(Caller::Client, large).await;
     assert!(matches!(reply, Err(KvError::TooLarge { .. })), "{reply:?}");
     let delete = Action::Op(Op::Delete { keys: Keys::One(Bytes::new()), prev_kv: false });
-    let reply = at.ask(Caller::Client, encode_write(DEADLINE_MS, None, &delete, 0)).await;
+    let reply = at.ask(Caller::Client, encode_write(DEADLINE_MS, None, None, &delete, 0)).await;
     assert_eq!(reply, Err(KvError::KeyEmpty));
     assert_eq!(at.proposed(), 0);
 }

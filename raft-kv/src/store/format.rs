@@ -9,7 +9,7 @@ use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-const _: () = assert!(Version::CURRENT.0 == 2, "is a new version told by the memberships alone?");
+const _: () = assert!(Version::CURRENT.0 == 3, "is a new version told by the memberships alone?");
 /// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
 /// takes in the file.
 const ROW_BYTES: usize = 65_400;

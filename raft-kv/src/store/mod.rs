@@ -62,7 +62,9 @@
 
 mod checkpoint;
 mod format;
+mod history;
 mod key;
+mod lease;
 mod mvcc;
 mod record;
 mod run;
@@ -74,7 +76,7 @@ mod validate;
 pub use session::{REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSIONS_MAX};
 pub use validate::{validate, validate_keys};
 
-use crate::api::{Query, RangeAnswer, Revision, Summary};
+use crate::api::{LeaseAnswer, LeaseId, Query, RangeAnswer, Revision, Summary};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use checkpoint::CheckpointFile;
@@ -131,6 +133,10 @@ impl KvStore {
             keys: self.state.mvcc.live(),
             state_hash: self.state.mvcc.hash(),
             last_applied: self.state.applied.last.index,
+            compacted: Revision(0),
+            bytes: 0,
+            leases: 0,
+            time_ms: 0,
         }
     }
 
@@ -158,6 +164,8 @@ impl StateMachine for KvStore {
         match codec::decode(query) {
             Ok(Query::Range(range)) => codec::encode(&run::read(&self.state.mvcc, &range)),
             Ok(Query::Summary) => codec::encode(&self.summary()),
+            Ok(Query::Lease { .. }) => codec::encode(&LeaseAnswer::None),
+            Ok(Query::Leases) => codec::encode(&Vec::<LeaseId>::new()),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }

@@ -115,6 +115,7 @@ impl Record {
             create_revision: Revision(header.create_revision),
             mod_revision: Revision(header.mod_revision),
             version: header.version,
+            lease: None,
         }
     }
 

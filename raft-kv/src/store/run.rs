@@ -7,15 +7,19 @@ use super::mvcc::Mvcc;
 use super::record::Record;
 use super::validate::{validate, validate_keys};
 use crate::api::{
-    Action, ActionReply, CommandReply, Compare, KvError, Op, OpReply, Operator, PREVIOUS_BYTES_MAX,
-    RANGE_BYTES_MAX, Range, RangeAnswer, Revision, Target, Txn, TxnReply,
+    Action, ActionReply, CommandReply, Compare, Keys, KvError, Op, OpReply, Operator,
+    PREVIOUS_BYTES_MAX, RANGE_BYTES_MAX, Range, RangeAnswer, Revision, Target, Txn, TxnReply,
 };
 
 /// Runs an action; one that opens a session is not this module's.
 pub(super) fn run(mvcc: &mut Mvcc, action: &Action) -> CommandReply {
     validate(action)?;
     match action {
-        Action::OpenSession => Err(KvError::Malformed("a session opens outside a session".into())),
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Grant { .. }
+        | Action::Revoke(_)
+        | Action::Advance(_) => Err(KvError::Malformed("not within a session".into())),
         Action::Op(op) => {
             let mut replies = run_ops(mvcc, std::slice::from_ref(op))?;
             let reply = replies.pop().expect("one operation has one reply");
@@ -36,7 +40,11 @@ pub(super) fn read(mvcc: &Mvcc, range: &Range) -> RangeAnswer {
 pub(super) fn is_read_only(action: &Action) -> bool {
     let reads = |op: &Op| matches!(op, Op::Range(_));
     match action {
-        Action::OpenSession => false,
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Grant { .. }
+        | Action::Revoke(_)
+        | Action::Advance(_) => false,
         Action::Op(op) => reads(op),
         Action::Txn(txn) => txn.success.iter().chain(&txn.failure).all(reads),
     }
@@ -50,7 +58,8 @@ fn run_txn(mvcc: &mut Mvcc, txn: &Txn) -> Result<TxnReply, KvError> {
 }
 
 fn holds(mvcc: &Mvcc, compare: &Compare) -> bool {
-    let record = mvcc.current(&compare.key);
+    let Keys::One(key) = &compare.keys else { return false };
+    let record = mvcc.current(key);
     let header = record.map(Record::header);
     let ordering = match &compare.target {
         Target::Version(version) => header.map_or(0, |header| header.version).cmp(version),
@@ -65,6 +74,7 @@ fn holds(mvcc: &Mvcc, compare: &Compare) -> bool {
             Some(record) => record.value().cmp(value),
             None => return false,
         },
+        Target::Lease(_) => return false,
     };
     match compare.operator {
         Operator::Equal => ordering.is_eq(),
@@ -91,9 +101,10 @@ fn run_ops(mvcc: &mut Mvcc, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
 
 fn run_op(mvcc: &mut Mvcc, op: &Op, budget: &mut usize, first: &mut bool) -> OpReply {
     match op {
-        Op::Put { key, value, prev_kv } => {
-            let previous = mvcc.put(key, value).filter(|_| *prev_kv);
-            OpReply::Put { prev_kv: previous.map(|record| record.pair(false)) }
+        Op::Put(put) => {
+            let value = put.value.as_deref().unwrap_or_default();
+            let previous = mvcc.put(&put.key, value).filter(|_| put.prev_kv);
+            OpReply::Put { prev_kv: previous.map(|record| record.pair(false)), key: None }
         }
         Op::Delete { keys, prev_kv } => {
             let mut prev_kvs = Vec::new();
@@ -105,6 +116,11 @@ fn run_op(mvcc: &mut Mvcc, op: &Op, budget: &mut usize, first: &mut bool) -> OpR
             OpReply::Delete { deleted, prev_kvs }
         }
         Op::Range(range) => OpReply::Range(mvcc.range(range, budget, first)),
+        Op::Txn(_) => OpReply::Txn(TxnReply {
+            revision: Revision(mvcc.revision()),
+            succeeded: false,
+            replies: Vec::new(),
+        }),
     }
 }
 
@@ -125,8 +141,8 @@ fn check_previous(mvcc: &Mvcc, ops: &[Op]) -> Result<(), KvError> {
     let mut size = 0;
     for op in ops {
         size += match op {
-            Op::Put { key, prev_kv: true, .. } => {
-                mvcc.current(key).map_or(0, |record| record.pair_size(false))
+            Op::Put(put) if put.prev_kv => {
+                mvcc.current(&put.key).map_or(0, |record| record.pair_size(false))
             }
             Op::Delete { keys, prev_kv: true } => mvcc.pair_sizes(keys),
             _ => 0,

@@ -16,7 +16,11 @@ use std::ops::Bound;
 /// [`KvError::DuplicateKey`]; the action had and will have no effect.
 pub fn validate(action: &Action) -> Result<(), KvError> {
     match action {
-        Action::OpenSession => Ok(()),
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Grant { .. }
+        | Action::Revoke(_)
+        | Action::Advance(_) => Ok(()),
         Action::Op(op) => validate_op(op),
         Action::Txn(txn) => {
             for count in [txn.compares.len(), txn.success.len(), txn.failure.len()] {
@@ -50,20 +54,21 @@ pub fn validate_keys(keys: &Keys) -> Result<(), KvError> {
 
 fn validate_op(op: &Op) -> Result<(), KvError> {
     match op {
-        Op::Put { key, value, .. } => {
-            validate_key(key)?;
-            at_most("value", value.len(), VALUE_BYTES_MAX)
+        Op::Put(put) => {
+            validate_key(&put.key)?;
+            at_most("value", put.value.as_ref().map_or(0, |value| value.len()), VALUE_BYTES_MAX)
         }
         Op::Delete { keys, .. } => validate_keys(keys),
         Op::Range(range) => validate_keys(&range.keys),
+        Op::Txn(_) => Err(KvError::TooDeep(2)),
     }
 }
 
 fn validate_compare(compare: &Compare) -> Result<(), KvError> {
-    validate_key(&compare.key)?;
+    validate_keys(&compare.keys)?;
     match &compare.target {
         Target::Value(value) => at_most("value", value.len(), VALUE_BYTES_MAX),
-        Target::Version(_) | Target::CreateRevision(_) | Target::ModRevision(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -71,10 +76,10 @@ fn validate_branch(ops: &[Op]) -> Result<(), KvError> {
     ops.iter().try_for_each(validate_op)?;
     let mut puts = BTreeSet::new();
     for op in ops {
-        if let Op::Put { key, .. } = op
-            && !puts.insert(&key[..])
+        if let Op::Put(put) = op
+            && !puts.insert(&put.key[..])
         {
-            return Err(duplicate(key));
+            return Err(duplicate(&put.key));
         }
     }
     for op in ops {

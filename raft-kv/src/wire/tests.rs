@@ -1,13 +1,13 @@
 //! The forms that only this crate uses.
 
 use super::*;
-use crate::api::{Action, Command, Op, RequestId, SessionId, VERSION};
+use crate::api::{Action, Command, Fence, Op, Put, RequestId, Revision, SessionId, VERSION};
 use crate::client::frame::encode_write;
 use crate::service::frame::{CommandHead, is_ok, range_reply};
 
 fn action(value: usize) -> Action {
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from(vec![7; value]));
-    Action::Op(Op::Put { key, value, prev_kv: false })
+    Action::Op(Op::Put(Put::new(key, value)))
 }
 
 fn name() -> RequestId {
@@ -16,7 +16,7 @@ fn name() -> RequestId {
 
 /// The bytes the plain encoder gives.
 fn plain(deadline_ms: u32, request: Option<RequestId>, action: Action) -> Bytes {
-    let body = RequestBody::Write(encode(&Command { request, action }));
+    let body = RequestBody::Write(encode(&Command { request, fence: None, action }));
     encode_request(&Request { deadline_ms, body })
 }
 
@@ -24,7 +24,7 @@ fn plain(deadline_ms: u32, request: Option<RequestId>, action: Action) -> Bytes 
 fn a_write_encoded_in_one_go_is_the_same_bytes() {
     for value in [0, 10, 127, 128, 20_000, 1 << 20] {
         for deadline_ms in [0, 127, 5000, u32::MAX] {
-            let quick = encode_write(deadline_ms, Some(name()), &action(value), value);
+            let quick = encode_write(deadline_ms, Some(name()), None, &action(value), value);
             assert_eq!(quick, plain(deadline_ms, Some(name()), action(value)));
         }
     }
@@ -32,7 +32,7 @@ fn a_write_encoded_in_one_go_is_the_same_bytes() {
 
 #[test]
 fn a_deadline_is_exchanged_alone() {
-    let frame = encode_write(5000, Some(name()), &action(10), 0);
+    let frame = encode_write(5000, Some(name()), None, &action(10), 0);
     for deadline_ms in [0, 127, 4999, u32::MAX] {
         let sooner = with_deadline(&frame, deadline_ms).unwrap();
         assert_eq!(sooner, plain(deadline_ms, Some(name()), action(10)));
@@ -43,11 +43,16 @@ fn a_deadline_is_exchanged_alone() {
 
 #[test]
 fn the_front_of_a_command_tells_whether_it_may_be_repeated() {
-    let head = |request, action| CommandHead::of(&encode(&Command { request, action })).unwrap();
-    assert_eq!(head(Some(name()), action(1)).request, Some(name()));
-    assert!(head(Some(name()), action(1)).repeatable());
-    assert!(head(None, Action::OpenSession).repeatable());
-    assert!(!head(None, action(1)).repeatable());
+    let repeatable = |request, action| {
+        let fence = Some(Fence { key: "lock".into(), token: Revision(7) });
+        let bytes = encode(&Command { request, fence, action });
+        let head = CommandHead::of(&bytes).unwrap();
+        assert_eq!(head.request, request);
+        head.repeatable()
+    };
+    assert!(repeatable(Some(name()), action(1)));
+    assert!(repeatable(None, Action::OpenSession));
+    assert!(!repeatable(None, action(1)));
     assert!(CommandHead::of(&[VERSION, 1]).is_err());
 }
 

@@ -1,12 +1,11 @@
 //! A node that comes when the log it needs is gone.
 
-use bytes::Bytes;
 use raft_core::log_store::{LogStore, MemoryLog, StorageError};
 use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::{Config, GroupOp, Loaded};
 use raft_core::transport::MemoryNetwork;
 use raft_core::types::{Change, GroupId, Incarnation, LogId, Member, NodeId};
-use raft_kv::api::{Action, Command, Keys, Op, Query, Range, RangeAnswer, Summary};
+use raft_kv::api::{Action, Command, Keys, Op, Put, Query, Range, RangeAnswer, Summary};
 use raft_kv::codec::{decode, encode};
 use raft_kv::store::KvStore;
 use std::collections::BTreeMap;
@@ -80,8 +79,8 @@ async fn leader_of(nodes: &[&Node]) -> usize {
 }
 
 async fn put(node: &Node, key: String) {
-    let op = Op::Put { key: key.into(), value: Bytes::from(vec![7; 512]), prev_kv: false };
-    let command = Command { request: None, action: Action::Op(op) };
+    let op = Op::Put(Put::new(key, vec![7; 512]));
+    let command = Command { request: None, fence: None, action: Action::Op(op) };
     node.propose(encode(&command)).await.unwrap();
 }
 

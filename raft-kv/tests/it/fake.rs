@@ -6,9 +6,9 @@ use raft_core::types::{
     Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term,
 };
 use raft_kv::api::{
-    Action, ActionReply, Command, CommandReply, Freshness, KeyValue, Keys, KvError, MemberStatus,
-    Members, NodeStatus, Op, OpReply, Range, RangeReply, Reply, ReplyBody, RequestBody, RequestId,
-    Revision, SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
+    Action, ActionReply, Command, CommandReply, Compare, Freshness, KeyValue, Keys, KvError,
+    MemberStatus, Members, NodeStatus, Op, OpReply, Put, Range, RangeReply, Reply, ReplyBody,
+    RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
 };
 use raft_kv::{codec, wire};
 use std::collections::{BTreeMap, BTreeSet};
@@ -195,6 +195,9 @@ impl FakeNode {
                 Ok(ReplyBody::Write(codec::encode(&reply)))
             }
             RequestBody::Read { range, .. } => Ok(ReplyBody::Range(state.read(&range))),
+            RequestBody::KeepAlive(_) | RequestBody::Lease { .. } | RequestBody::Leases => {
+                Err(KvError::Malformed("the fake has no leases".into()))
+            }
             RequestBody::DatedRead { range, .. } => {
                 let freshness = Freshness { epoch: 3, staleness: Some(Duration::ZERO) };
                 Ok(ReplyBody::Dated(freshness, state.read(&range)))
@@ -263,7 +266,7 @@ impl State {
             }
             Action::Txn(Txn { compares, success, failure }) => {
                 let succeeded = compares.iter().all(|compare| {
-                    let found = self.kvs.get(&compare.key).map(|kv| kv.mod_revision);
+                    let found = self.kvs.get(key_of(compare)).map(|kv| kv.mod_revision);
                     compare.target == Target::ModRevision(found.unwrap_or_default())
                 });
                 let branch = if succeeded { success } else { failure };
@@ -271,13 +274,15 @@ impl State {
                 let revision = Revision(self.revision);
                 Ok(ActionReply::Txn(TxnReply { revision, succeeded, replies }))
             }
+            _ => Err(KvError::Malformed("the fake has no leases and no compaction".into())),
         }
     }
 
     fn op(&mut self, op: Op) -> Result<OpReply, KvError> {
         match op {
-            Op::Put { key, .. } if key.is_empty() => Err(KvError::KeyEmpty),
-            Op::Put { key, value, prev_kv } => {
+            Op::Put(put) if put.key.is_empty() => Err(KvError::KeyEmpty),
+            Op::Put(Put { key, value, prev_kv, .. }) => {
+                let value = value.unwrap_or_default();
                 self.revision += 1;
                 let revision = Revision(self.revision);
                 let old = self.kvs.remove(&key);
@@ -289,10 +294,12 @@ impl State {
                     create_revision,
                     mod_revision: revision,
                     version,
+                    lease: None,
                 };
                 self.kvs.insert(key, kv);
-                Ok(OpReply::Put { prev_kv: old.filter(|_| prev_kv) })
+                Ok(OpReply::Put { prev_kv: old.filter(|_| prev_kv), key: None })
             }
+            Op::Txn(_) => Err(KvError::TooDeep(2)),
             Op::Delete { keys, .. } => {
                 self.revision += 1;
                 let before = self.kvs.len();
@@ -360,5 +367,12 @@ fn holds(keys: &Keys, key: &Bytes) -> bool {
     match keys {
         Keys::One(one) => one == key,
         Keys::Range { start, end } => key >= start && end.as_ref().is_none_or(|end| key < end),
+    }
+}
+
+fn key_of(compare: &Compare) -> &Bytes {
+    match &compare.keys {
+        Keys::One(key) => key,
+        Keys::Range { start, .. } => start,
     }
 }

@@ -6,8 +6,9 @@ use raft_core::types::{
 };
 use raft_kv::api::{
     Absence, Absent, Action, ActionReply, Command, Consistency, Freshness, Health, KeyValue, Keys,
-    KvError, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply, PeerHealth, Position, Range,
-    RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision, SessionId, VERSION,
+    KvError, LeaseId, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply, PeerHealth,
+    Position, Put, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision,
+    SessionId, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -16,7 +17,8 @@ use std::time::Duration;
 fn command() -> Command {
     let request = RequestId { session: SessionId(9), seq: 300, unanswered_from: 290 };
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
-    Command { request: Some(request), action: Action::Op(Op::Put { key, value, prev_kv: true }) }
+    let put = Put { prev_kv: true, ..Put::new(key, value) };
+    Command { request: Some(request), fence: None, action: Action::Op(Op::Put(put)) }
 }
 
 fn requests() -> Vec<Request> {
@@ -88,6 +90,7 @@ fn replies() -> Vec<Reply> {
         create_revision: Revision(2),
         mod_revision: Revision(300),
         version: 4,
+        lease: Some(LeaseId(5)),
     };
     let member = MemberStatus {
         id: NodeId(2),
@@ -117,7 +120,7 @@ fn replies() -> Vec<Reply> {
     let range = RangeReply { revision: Revision(1), kvs: vec![pair], more: true, count: 2 };
     let freshness = Freshness { epoch: 1, staleness: Some(Duration::from_millis(12)) };
     let dated = range.clone();
-    let put = OpReply::Put { prev_kv: None };
+    let put = OpReply::Put { prev_kv: None, key: None };
     let written = ActionReply::Op { revision: Revision(5), reply: put };
     vec![
         Ok(ReplyBody::Write(encode(&Ok::<_, KvError>(written)))),

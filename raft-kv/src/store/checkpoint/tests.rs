@@ -2,7 +2,7 @@
 
 use super::super::snapshot::SnapshotStream;
 use super::*;
-use crate::api::{Action, Command, Op};
+use crate::api::{Action, Command, Op, Put};
 use crate::codec;
 use bytes::Bytes;
 use raft_core::types::{Entry, LogId, Payload};
@@ -14,15 +14,15 @@ fn filled(path: &Path) {
     let file = CheckpointFile::open(path).unwrap();
     let mut state = State::new(true);
     let mut apply = |number: u64, action| {
-        let command = codec::encode(&Command { request: None, action });
+        let command = codec::encode(&Command { request: None, fence: None, action });
         let id = LogId::new(number, 1);
         state.apply(&Entry { id, payload: Payload::Command(command) }, &mut Default::default());
         number.is_multiple_of(20).then(|| state.freeze_changes())
     };
     apply(1, Action::OpenSession);
     for number in 2..=40 {
-        let value = vec![number as u8; 3000].into();
-        let put = Op::Put { key: format!("k{number}").into(), value, prev_kv: false };
+        let value = vec![number as u8; 3000];
+        let put = Op::Put(Put::new(format!("k{number}"), value));
         if let Some(frozen) = apply(number, Action::Op(put)) {
             file.write(number / 20 - 1, &frozen).unwrap();
         }

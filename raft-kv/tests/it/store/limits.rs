@@ -40,7 +40,7 @@ fn keys_and_values() {
     let value = Bytes::from(vec![0; VALUE_BYTES_MAX + 1]);
     refused(&mut fed, Action::Op(put_bytes("a", value.clone())), large);
     let target = Target::Value(value);
-    let compares = vec![Compare { key: "a".into(), operator: Operator::Equal, target }];
+    let compares = vec![Compare { keys: one("a"), operator: Operator::Equal, target }];
     refused(&mut fed, Action::Txn(Txn { compares, ..Txn::default() }), large);
 
     let key = "k".repeat(KEY_BYTES_MAX);
@@ -58,8 +58,7 @@ fn operations_in_a_transaction() {
     let many = |error: &KvError| matches!(error, KvError::TooManyOps { count: 129, limit: 128 });
     refused(&mut fed, txn(ops.clone()), many);
     refused(&mut fed, Action::Txn(Txn { failure: ops.clone(), ..Txn::default() }), many);
-    let (key, operator) = (Bytes::from("a"), Operator::Equal);
-    let compare = Compare { key, operator, target: Target::Version(0) };
+    let compare = Compare { keys: one("a"), operator: Operator::Equal, target: Target::Version(0) };
     let compares = vec![compare; TXN_OPS_MAX + 1];
     refused(&mut fed, Action::Txn(Txn { compares, ..Txn::default() }), many);
     assert!(fed.run(txn(ops[1..].to_vec())).is_ok());
@@ -68,7 +67,7 @@ fn operations_in_a_transaction() {
 #[test]
 fn a_list_is_bounded_before_it_is_decoded_whole() {
     let success = vec![Op::Range(Range::of(Keys::all())); 100_000];
-    let command = Command { request: None, action: txn(success) };
+    let command = Command { request: None, fence: None, action: txn(success) };
     let bytes = codec::encode(&command);
     assert!(bytes.len() < REQUEST_BYTES_MAX);
     assert_eq!(codec::decode::<Command>(&bytes), Err(WireError::Malformed));
@@ -161,7 +160,7 @@ fn no_reply_is_longer_than_stated() {
     let two = Keys::Range { start: "k0".into(), end: Some("k2".into()) };
     let mut success = vec![take(two)];
     success.resize(TXN_OPS_MAX, Op::Range(Range { count_all: true, ..Range::of(Keys::all()) }));
-    let bytes = codec::encode(&Command { request: None, action: txn(success) });
+    let bytes = codec::encode(&Command { request: None, fence: None, action: txn(success) });
     let reply = fed.entry(Payload::Command(bytes));
     assert!(reply.len() > PREVIOUS_BYTES_MAX && reply.len() <= REPLY_BYTES_MAX);
     let reply: CommandReply = codec::decode(&reply).unwrap();

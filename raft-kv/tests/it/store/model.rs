@@ -30,7 +30,6 @@ impl Naive {
     fn run(&mut self, action: &Action) -> CommandReply {
         validate(action)?;
         match action {
-            Action::OpenSession => panic!("not part of the model"),
             Action::Op(op) => {
                 let reply = self.ops(std::slice::from_ref(op))?.remove(0);
                 Ok(ActionReply::Op { revision: self.revision(), reply })
@@ -41,6 +40,7 @@ impl Naive {
                 let replies = self.ops(if succeeded { &txn.success } else { &txn.failure })?;
                 Ok(ActionReply::Txn(TxnReply { revision: self.revision(), succeeded, replies }))
             }
+            _ => panic!("not part of the model"),
         }
     }
 
@@ -59,16 +59,18 @@ impl Naive {
         for op in ops {
             let next = Revision(begun.0 + 1);
             replies.push(match op {
-                Op::Put { key, value, prev_kv } => {
-                    let old = state.get(key).cloned();
+                Op::Put(put) => {
+                    let old = state.get(&put.key).cloned();
                     let (create_revision, version) =
                         old.as_ref().map_or((next, 1), |kv| (kv.create_revision, kv.version + 1));
-                    let (key, value) = (key.clone(), value.clone());
-                    let kv = KeyValue { key, value, create_revision, mod_revision: next, version };
+                    let (key, value) = (put.key.clone(), put.value.clone().unwrap());
+                    let (mod_revision, lease) = (next, None);
+                    let kv = KeyValue { key, value, create_revision, mod_revision, version, lease };
                     state.insert(kv.key.clone(), kv);
                     changed = true;
-                    OpReply::Put { prev_kv: old.filter(|_| *prev_kv) }
+                    OpReply::Put { prev_kv: old.filter(|_| put.prev_kv), key: None }
                 }
+                Op::Txn(_) => panic!("not part of the model"),
                 Op::Delete { keys, prev_kv } => {
                     let gone: Vec<KeyValue> =
                         state.values().filter(|kv| within(&kv.key, keys)).cloned().collect();
@@ -133,12 +135,14 @@ fn range_of(state: &State, range: &Range, revision: Revision) -> RangeReply {
 }
 
 fn holds(state: &State, compare: &Compare) -> bool {
-    let kv = state.get(&compare.key);
+    let Keys::One(key) = &compare.keys else { panic!("not part of the model") };
+    let kv = state.get(key);
     let ordering = match &compare.target {
         Target::Version(version) => kv.map_or(0, |kv| kv.version).cmp(version),
         Target::CreateRevision(revision) => {
             kv.map_or(Revision(0), |kv| kv.create_revision).cmp(revision)
         }
+        Target::Lease(lease) => kv.and_then(|kv| kv.lease).cmp(lease),
         Target::ModRevision(revision) => kv.map_or(Revision(0), |kv| kv.mod_revision).cmp(revision),
         Target::Value(value) => match kv {
             Some(kv) => kv.value.cmp(value),
@@ -170,12 +174,12 @@ fn range() -> impl Strategy<Value = Range> {
     let flags = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
     (keys(), 0..4_u64, revision, flags).prop_map(
         |(keys, limit, revision, (keys_only, count_only, count_all))| Range {
-            keys,
             limit,
             revision,
             keys_only,
             count_only,
             count_all,
+            ..Range::of(keys)
         },
     )
 }
@@ -184,7 +188,7 @@ fn op() -> impl Strategy<Value = Op> {
     let value = "[x-z]{0,3}".prop_map(Bytes::from);
     prop_oneof![
         4 => (key(), value, any::<bool>())
-            .prop_map(|(key, value, prev_kv)| Op::Put { key, value, prev_kv }),
+            .prop_map(|(key, value, prev_kv)| Op::Put(Put { prev_kv, ..Put::new(key, value) })),
         2 => (keys(), any::<bool>()).prop_map(|(keys, prev_kv)| Op::Delete { keys, prev_kv }),
         2 => range().prop_map(Op::Range),
     ]
@@ -203,7 +207,11 @@ fn compare() -> impl Strategy<Value = Compare> {
         (0..20_u64).prop_map(|revision| Target::ModRevision(Revision(revision))),
         "[x-z]{0,2}".prop_map(|value| Target::Value(value.into())),
     ];
-    (key(), operator, target).prop_map(|(key, operator, target)| Compare { key, operator, target })
+    (key().prop_map(Keys::One), operator, target).prop_map(|(keys, operator, target)| Compare {
+        keys,
+        operator,
+        target,
+    })
 }
 
 fn action() -> impl Strategy<Value = Action> {

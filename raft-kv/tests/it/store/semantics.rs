@@ -7,7 +7,7 @@ use raft_kv::api::*;
 use raft_kv::codec;
 
 fn compare(key: &str, operator: Operator, target: Target) -> Compare {
-    Compare { key: key.to_owned().into(), operator, target }
+    Compare { keys: one(key), operator, target }
 }
 
 fn get(key: &str) -> Op {
@@ -180,15 +180,18 @@ fn compare_and_swap() {
 #[test]
 fn previous_pairs() {
     let mut fed = Fed::in_memory();
-    let put =
-        |value: &str| Op::Put { key: "a".into(), value: value.to_owned().into(), prev_kv: true };
-    assert_eq!(fed.op(put("1")).unwrap().1, OpReply::Put { prev_kv: None });
-    let (_, OpReply::Put { prev_kv: Some(kv) }) = fed.op(put("2")).unwrap() else { panic!() };
+    let put = |value: &str| Op::Put(Put { prev_kv: true, ..Put::new("a", value.to_owned()) });
+    assert_eq!(fed.op(put("1")).unwrap().1, OpReply::Put { prev_kv: None, key: None });
+    let (_, OpReply::Put { prev_kv: Some(kv), .. }) = fed.op(put("2")).unwrap() else { panic!() };
     assert_eq!((&kv.value[..], kv.mod_revision, kv.version), (&b"1"[..], Revision(2), 1));
     let delete = Op::Delete { keys: Keys::all(), prev_kv: true };
     let (4, OpReply::Delete { deleted: 1, prev_kvs }) = fed.op(delete).unwrap() else { panic!() };
     assert_eq!(&prev_kvs[0].value[..], b"2");
-    assert_eq!(fed.op(put("3")).unwrap().1, OpReply::Put { prev_kv: None }, "it was deleted");
+    assert_eq!(
+        fed.op(put("3")).unwrap().1,
+        OpReply::Put { prev_kv: None, key: None },
+        "it was deleted"
+    );
 }
 
 #[test]

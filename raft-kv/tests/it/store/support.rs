@@ -45,7 +45,7 @@ impl Fed {
     }
 
     pub(super) fn command(&mut self, request: Option<RequestId>, action: Action) -> CommandReply {
-        let bytes = codec::encode(&Command { request, action });
+        let bytes = codec::encode(&Command { request, fence: None, action });
         codec::decode(&self.entry(Payload::Command(bytes))).unwrap()
     }
 
@@ -119,11 +119,11 @@ pub(super) fn between(start: &str, end: &str) -> Keys {
 
 pub(super) fn put(key: &str, value: &str) -> Op {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    Op::Put { key: bytes(key), value: bytes(value), prev_kv: false }
+    Op::Put(Put::new(bytes(key), bytes(value)))
 }
 
 pub(super) fn put_bytes(key: &str, value: Bytes) -> Op {
-    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value, prev_kv: false }
+    Op::Put(Put::new(Bytes::copy_from_slice(key.as_bytes()), value))
 }
 
 pub(super) fn membership(address: &str) -> Membership {

@@ -1,0 +1,137 @@
+//! Why a request is not answered as asked.
+
+use super::{LeaseId, NoQuorum, Revision, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// Why a request was not answered as asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum KvError {
+    /// No effect: a key is empty.
+    #[error("key is empty")]
+    KeyEmpty,
+    /// No effect: over a limit.
+    #[error("{what} is {size} bytes, over the limit of {limit}")]
+    TooLarge {
+        /// What: key, value, request.
+        what: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// No effect: too many operations in a transaction.
+    #[error("{count} operations in one transaction, over the limit of {limit}")]
+    TooManyOps {
+        /// How many.
+        count: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// No effect: a transaction would write one key twice.
+    #[error("duplicate key in transaction: {0}")]
+    DuplicateKey(String),
+    /// No effect: the revision lies ahead.
+    #[error("revision {requested} is in the future; the store is at {current}")]
+    FutureRevision {
+        /// What was asked.
+        requested: Revision,
+        /// The store's revision.
+        current: Revision,
+    },
+    /// No effect: what was at that revision has been compacted.
+    #[error("revision {requested} has been compacted; the oldest there is is {compacted}")]
+    Compacted {
+        /// What was asked.
+        requested: Revision,
+        /// The oldest revision that can be read.
+        compacted: Revision,
+    },
+    /// No effect: the key would have to exist, to keep its value or its lease.
+    #[error("key not found: {0}")]
+    KeyNotFound(String),
+    /// No effect: there is no such lease; it may have expired.
+    #[error("lease {0} not found")]
+    LeaseNotFound(LeaseId),
+    /// No effect: a lease with this id lives already.
+    #[error("lease {0} exists already")]
+    LeaseExists(LeaseId),
+    /// No effect: a lease cannot be granted for so long.
+    #[error("a lease of {ttl_ms} ms, over the limit of {limit_ms} ms")]
+    LeaseTooLong {
+        /// What was asked, in milliseconds.
+        ttl_ms: u64,
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+    },
+    /// No effect: the author does not hold the lock any more.
+    #[error("the lock of token {token} is not held any more: the write came too late")]
+    Fenced {
+        /// The token of the write.
+        token: Revision,
+    },
+    /// No effect: the store is full. Deletes and compactions are still taken, and make room.
+    #[error("the store is full: {bytes} bytes of {quota}; delete keys and compact")]
+    Full {
+        /// Bytes of all versions of all keys.
+        bytes: u64,
+        /// The quota in bytes.
+        quota: u64,
+    },
+    /// No effect: a transaction holds others too deeply within each other.
+    #[error("transactions {0} deep within each other, over the limit")]
+    TooDeep(u64),
+    /// No effect: the session is unknown or has expired; open another one.
+    #[error("session {0:?} is unknown or has expired")]
+    SessionUnknown(SessionId),
+    /// The answer to this request was given and forgotten: it ran, once.
+    #[error("request {0} was answered before")]
+    AnsweredBefore(u64),
+    /// No effect: the request makes no sense.
+    #[error("malformed request: {0}")]
+    Malformed(String),
+    /// No effect: the node has no room for more requests; try again later.
+    #[error("overloaded")]
+    Overloaded,
+    /// No effect: there is no leader, or none that has a quorum. The text says why.
+    #[error("{0}")]
+    Unavailable(String),
+    /// May take effect: the node cannot tell. The text says why.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+    /// There is no quorum. Whether the request may take effect once there is one again is told.
+    #[error("{}{why}", if *.may_have_run { "outcome unknown: " } else { "" })]
+    NoQuorum {
+        /// Whether it may take effect; if not, it has none.
+        may_have_run: bool,
+        /// Who is missing, and why.
+        why: Box<NoQuorum>,
+    },
+    /// No effect: the position belongs to another history of the cluster, which was made anew of
+    /// what survived: what was read there may not be part of this one. Read anew.
+    #[error("the position is of history {asked}, this is history {current}: read anew")]
+    OtherHistory {
+        /// The epoch of the position.
+        asked: u64,
+        /// The epoch of the cluster.
+        current: u64,
+    },
+    /// No effect: the members cannot be changed so, as they are now.
+    #[error("{reason}")]
+    ChangeRefused {
+        /// Why.
+        reason: String,
+        /// What to do instead.
+        advice: String,
+    },
+}
+
+impl KvError {
+    /// Whether the request may have taken, or may yet take, effect.
+    pub const fn may_have_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown(_) | Self::AnsweredBefore(_) | Self::NoQuorum { may_have_run: true, .. }
+        )
+    }
+}
