@@ -155,4 +155,3 @@ fn resident() -> u64 {
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kibibytes.unwrap_or_default() >> 10
 }
-
