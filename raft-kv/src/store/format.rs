@@ -2,8 +2,10 @@
 //! back: nothing from a disk or a peer reaches the state unchecked. The layout is described in
 //! [`crate::store`].
 
+use super::lease::LeaseTerm;
 use super::record::{RECORD_BYTES_MAX, Record};
 use super::session::Session;
+use super::time::Time;
 use bytes::BytesMut;
 use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
@@ -31,13 +33,35 @@ pub(super) struct Header {
     pub(super) records: u64,
     /// How many sessions.
     pub(super) sessions: u64,
+    /// What version 3 has brought; it is written after all the rest.
+    #[serde(skip)]
+    pub(super) later: Later,
+}
+
+/// The part of a header that files and streams have since version 3.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Later {
+    /// How late it is.
+    pub(super) time: Time,
+    /// How many leases.
+    pub(super) leases: u64,
+}
+
+impl Later {
+    const SINCE: Version = Version(3);
+
+    /// Whether files and streams of `version` have it.
+    pub(super) const fn is_in(version: u16) -> bool {
+        version >= Self::SINCE.0
+    }
 }
 
 impl Header {
     /// The version of a file or stream with this header: the oldest that reads it. All that
     /// version 2 has brought are its memberships.
-    pub(super) const fn version(&self) -> Version {
-        self.applied.membership.version()
+    pub(super) fn version(&self) -> Version {
+        let version = self.applied.membership.version();
+        if self.later == Later::default() { version } else { version.max(Later::SINCE) }
     }
 }
 
@@ -80,6 +104,28 @@ pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<(u64, u
 /// The row of session `id`.
 pub(super) fn session_row(id: u64, session: &Session) -> Vec<u8> {
     sealed(&id.to_le_bytes(), session)
+}
+
+/// The row of lease `id`.
+pub(super) fn lease_row(id: u64, term: &LeaseTerm) -> Vec<u8> {
+    sealed(&id.to_le_bytes(), term)
+}
+
+/// The header as a stream has it.
+pub(super) fn header_row(header: &Header) -> Vec<u8> {
+    if Later::is_in(header.version().0) {
+        return sealed(&[], &(header, &header.later));
+    }
+    sealed(&[], header)
+}
+
+/// What [`header_row`] has made of a stream of `version`.
+pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
+    if Later::is_in(version) {
+        let (header, later) = unsealed(row, &[])?;
+        return Some(Header { later, ..header });
+    }
+    unsealed(row, &[])
 }
 
 /// A checksum, `front`, and the encoding of `value`.
@@ -125,14 +171,18 @@ pub(super) struct Check {
     /// Position of the last change seen.
     last: (u64, u32),
     last_session: Option<u64>,
+    last_lease: Option<u64>,
     records: u64,
     sessions: u64,
+    leases: u64,
 }
 
 impl Check {
     pub(super) fn new(header: &Header) -> Self {
         let header = header.clone();
-        Self { header, last: (0, 0), last_session: None, records: 0, sessions: 0 }
+        let (last_session, last_lease) = (None, None);
+        let (records, sessions, leases) = (0, 0, 0);
+        Self { header, last: (0, 0), last_session, last_lease, records, sessions, leases }
     }
 
     /// Checks a row of changes; `each` gets them. Returns the row's position.
@@ -181,15 +231,33 @@ impl Check {
         Ok((id, session))
     }
 
+    /// Checks the row of a lease; returns its id and the lease.
+    pub(super) fn lease(&mut self, row: &[u8]) -> Result<(u64, LeaseTerm), Damage> {
+        let damage = || Damage(format!("the lease after {:?} is damaged", self.last_lease));
+        let front: [u8; 8] = front(row).ok_or_else(damage)?;
+        let id = u64::from_le_bytes(front);
+        let term = unsealed(row, &front).ok_or_else(damage)?;
+        if self.last_lease.is_some_and(|last| last >= id) {
+            return Err(damage());
+        }
+        self.last_lease = Some(id);
+        self.leases += 1;
+        Ok((id, term))
+    }
+
     /// Checks that all has been seen.
     pub(super) fn finish(&self) -> Result<(), Damage> {
-        let Self { header, records, sessions, .. } = self;
+        let Self { header, records, sessions, leases, .. } = self;
         if *records != header.records {
             return Err(Damage(format!("{records} changes where {} were written", header.records)));
         }
         if *sessions != header.sessions {
             let written = header.sessions;
             return Err(Damage(format!("{sessions} sessions where {written} were written")));
+        }
+        if *leases != header.later.leases {
+            let written = header.later.leases;
+            return Err(Damage(format!("{leases} leases where {written} were written")));
         }
         Ok(())
     }

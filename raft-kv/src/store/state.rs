@@ -6,14 +6,18 @@
 //! of an entry, then, for a membership, over its postcard encoding, and last over nine
 //! little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2 membership), what
 //! came of it (see [`Outcome`]), session, seq and lowest unanswered request (0 where there is
-//! none), revision and number of keys. Texts of errors are left out, so that another version may
-//! word them differently.
+//! none), revision and number of keys. Before those nine, and after the change records, comes what
+//! else an entry did to leases and time; see [`super::advance`]. Texts of errors are left out, so
+//! that another version may word them differently.
 
+use super::format::Header;
+use super::lease::{LeaseChange, LeaseTerm, Leases};
 use super::mvcc::Mvcc;
 use super::record::Record;
 use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
-use crate::api::{Action, ActionReply, Command, CommandReply, KvError, REQUEST_BYTES_MAX};
+use super::time::Time;
+use crate::api::{Action, ActionReply, Command, CommandReply, Fence, KvError, REQUEST_BYTES_MAX};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use raft_core::types::{Entry, Payload, SnapshotMeta};
@@ -24,6 +28,8 @@ pub(super) struct State {
     pub(super) applied: SnapshotMeta,
     pub(super) mvcc: Mvcc,
     pub(super) sessions: Sessions,
+    pub(super) leases: Leases,
+    pub(super) time: Time,
 }
 
 /// The state, or what has changed of it, as of one entry.
@@ -34,12 +40,15 @@ pub(super) struct Frozen {
     /// In the order they were made.
     pub(super) records: Vec<Record>,
     pub(super) sessions: Vec<SessionChange>,
+    pub(super) leases: Vec<LeaseChange>,
+    pub(super) time: Time,
 }
 
 /// One thing that a checkpoint or snapshot holds.
 pub(super) enum Item {
     Change(Record),
     Session(u64, Session),
+    Lease(u64, LeaseTerm),
 }
 
 /// What came of an entry, as the state hash sees it.
@@ -64,6 +73,8 @@ impl State {
             applied: SnapshotMeta::default(),
             mvcc: Mvcc::new(checkpoints),
             sessions: Sessions::new(checkpoints),
+            leases: Leases::new(checkpoints),
+            time: Time::default(),
         }
     }
 
@@ -111,16 +122,19 @@ impl State {
             Err(error) => return (Outcome::Refused, [0; 3], encode(&Err(error), out)),
         };
         let Some(request) = command.request else {
-            let reply = match command.action {
-                Action::OpenSession => Ok(ActionReply::Session(self.sessions.open(index))),
-                action => run(&mut self.mvcc, &action),
+            let reply = match &command.action {
+                Action::OpenSession => {
+                    Ok(ActionReply::Session(self.sessions.open(index, &self.time)))
+                }
+                Action::Advance(advance) => self.advance(index, advance),
+                _ => self.run(index, &command),
             };
             return (outcome_of(&reply), [0; 3], encode(&reply, out));
         };
         let mixed = [request.session.0, request.seq, request.unanswered_from];
-        match self.sessions.admit(&request, index) {
+        match self.sessions.admit(&request, index, &self.time) {
             Admission::Run => {
-                let reply = run(&mut self.mvcc, &command.action);
+                let reply = self.run(index, &command);
                 let encoded = encode(&reply, out);
                 if !is_read_only(&command.action) {
                     self.sessions.keep(&request, &encoded);
@@ -132,32 +146,69 @@ impl State {
         }
     }
 
-    /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions.
+    /// Runs what clients ask for, if they still may.
+    fn run(&mut self, index: u64, command: &Command) -> CommandReply {
+        if let Some(fence) = &command.fence {
+            self.check_fence(fence)?;
+        }
+        match &command.action {
+            Action::Grant { id, ttl_ms } => self.grant(index, *id, *ttl_ms),
+            Action::Revoke(id) => self.revoke(*id),
+            action => run(&mut self.mvcc, action),
+        }
+    }
+
+    /// Whether the lock is still held by the key that was created at the token.
+    fn check_fence(&self, fence: &Fence) -> Result<(), KvError> {
+        let held = self.mvcc.current(&fence.key).map(|record| record.header().create_revision);
+        let token = fence.token;
+        if held == Some(token.0) { Ok(()) } else { Err(KvError::Fenced { token }) }
+    }
+
+    /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions, then
+    /// the leases.
     pub(super) fn load(&mut self, item: Item) {
         match item {
             Item::Change(record) => self.mvcc.load(record),
             Item::Session(id, session) => self.sessions.load(id, session),
+            Item::Lease(id, term) => self.leases.load(id, term),
         }
+    }
+
+    /// Ends loading: all that `header` announces has been taken in.
+    pub(super) fn loaded(&mut self, header: Header) {
+        self.mvcc.loaded(header.revision, header.state_hash);
+        self.applied = header.applied;
+        self.time = header.later.time;
+        self.sessions.loaded(&self.time);
     }
 
     /// What has changed since the last call, to be written to a checkpoint.
     pub(super) fn freeze_changes(&mut self) -> Frozen {
         let (records, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
-        self.freeze(records, sessions)
+        let leases = self.leases.take_changes();
+        self.freeze(records, sessions, leases)
     }
 
     /// All of it.
     pub(super) fn freeze_all(&self) -> Frozen {
-        self.freeze(self.mvcc.records(), self.sessions.all())
+        self.freeze(self.mvcc.records(), self.sessions.all(), self.leases.all())
     }
 
-    fn freeze(&self, records: Vec<Record>, sessions: Vec<SessionChange>) -> Frozen {
+    fn freeze(
+        &self,
+        records: Vec<Record>,
+        sessions: Vec<SessionChange>,
+        leases: Vec<LeaseChange>,
+    ) -> Frozen {
         Frozen {
             applied: self.applied.clone(),
             revision: self.mvcc.revision(),
             state_hash: self.mvcc.hash(),
             records,
             sessions,
+            leases,
+            time: self.time.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The limits of `api`, checked before a request is proposed and again when it is applied: a
 //! command in the log may come from anywhere, and every node must treat it alike.
 
+use super::lease::validate_grant;
 use crate::api::{
     Action, Compare, KEY_BYTES_MAX, Keys, KvError, Op, TXN_OPS_MAX, Target, VALUE_BYTES_MAX,
 };
@@ -16,11 +17,8 @@ use std::ops::Bound;
 /// [`KvError::DuplicateKey`]; the action had and will have no effect.
 pub fn validate(action: &Action) -> Result<(), KvError> {
     match action {
-        Action::OpenSession
-        | Action::Compact(_)
-        | Action::Grant { .. }
-        | Action::Revoke(_)
-        | Action::Advance(_) => Ok(()),
+        Action::OpenSession | Action::Compact(_) | Action::Revoke(_) | Action::Advance(_) => Ok(()),
+        Action::Grant { id, ttl_ms } => validate_grant(*id, *ttl_ms),
         Action::Op(op) => validate_op(op),
         Action::Txn(txn) => {
             for count in [txn.compares.len(), txn.success.len(), txn.failure.len()] {
