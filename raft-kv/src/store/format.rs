@@ -3,7 +3,7 @@
 //! [`crate::store`].
 
 use super::lease::LeaseTerm;
-use super::record::{RECORD_BYTES_MAX, Record};
+use super::record::{Position, RECORD_BYTES_MAX, Record};
 use super::session::Session;
 use super::time::Time;
 use bytes::BytesMut;
@@ -11,12 +11,13 @@ use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-const _: () = assert!(Version::CURRENT.0 == 3, "is a new version told by the memberships alone?");
+const _: () = assert!(Version::CURRENT.0 == 3, "what has the new version brought?");
 /// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
 /// takes in the file.
-const ROW_BYTES: usize = 65_400;
+pub(super) const ROW_BYTES: usize = 65_400;
 const CHECKSUM: usize = 8;
-const LENGTH: usize = 4;
+/// Bytes of the length in front of each change.
+pub(super) const LENGTH: usize = 4;
 /// Longest row of changes, in bytes: one record may be longer than [`ROW_BYTES`].
 pub(super) const ROW_BYTES_MAX: usize = CHECKSUM + LENGTH + RECORD_BYTES_MAX;
 
@@ -41,6 +42,8 @@ pub(super) struct Header {
 /// The part of a header that files and streams have since version 3.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Later {
+    /// Up to where changes are compacted; 0 if nowhere.
+    pub(super) compacted: u64,
     /// How late it is.
     pub(super) time: Time,
     /// How many leases.
@@ -81,9 +84,23 @@ pub(super) fn readable(version: u16) -> Result<(), String> {
 #[derive(Debug)]
 pub(super) struct Damage(pub(super) String);
 
+/// The changes of a row that was written by this module.
+pub(super) fn unpack(row: &[u8]) -> Result<Vec<Record>, Damage> {
+    let damage = || Damage("a row of changes has rotted".into());
+    let mut rest = body(row).ok_or_else(damage)?;
+    let mut records = Vec::new();
+    while let Some((length, tail)) = rest.split_first_chunk::<LENGTH>() {
+        let (bytes, tail) =
+            tail.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(damage)?;
+        records.push(Record::parse(bytes).ok_or_else(damage)?);
+        rest = tail;
+    }
+    Ok(records)
+}
+
 /// Makes the next row of `records` in `out` and takes them off the front; returns the row's
 /// position, that of its first change. `None` when there are no more.
-pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<(u64, u32)> {
+pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<Position> {
     let position = records.first()?.position();
     out.clear();
     out.extend_from_slice(&[0; CHECKSUM]);
@@ -106,11 +123,6 @@ pub(super) fn session_row(id: u64, session: &Session) -> Vec<u8> {
     sealed(&id.to_le_bytes(), session)
 }
 
-/// The row of lease `id`.
-pub(super) fn lease_row(id: u64, term: &LeaseTerm) -> Vec<u8> {
-    sealed(&id.to_le_bytes(), term)
-}
-
 /// The header as a stream has it.
 pub(super) fn header_row(header: &Header) -> Vec<u8> {
     if Later::is_in(header.version().0) {
@@ -126,6 +138,11 @@ pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
         return Some(Header { later, ..header });
     }
     unsealed(row, &[])
+}
+
+/// The row of lease `id`.
+pub(super) fn lease_row(id: u64, term: &LeaseTerm) -> Vec<u8> {
+    sealed(&id.to_le_bytes(), term)
 }
 
 /// A checksum, `front`, and the encoding of `value`.
@@ -169,7 +186,7 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
 pub(super) struct Check {
     header: Header,
     /// Position of the last change seen.
-    last: (u64, u32),
+    last: Position,
     last_session: Option<u64>,
     last_lease: Option<u64>,
     records: u64,
@@ -190,7 +207,7 @@ impl Check {
         &mut self,
         row: &[u8],
         mut each: impl FnMut(Record),
-    ) -> Result<(u64, u32), Damage> {
+    ) -> Result<Position, Damage> {
         let last = self.last;
         let damage = |what| {
             Damage(format!("the row of changes after revision {}.{} {what}", last.0, last.1))

@@ -52,7 +52,7 @@ pub(super) struct LeaseTerm {
 enum LeaseEnd {
     /// Its time has not begun to run; the entry with this index granted it.
     Pending(u64),
-    /// At this time.
+    /// After this time.
     At(u64),
 }
 
@@ -132,10 +132,11 @@ impl Leases {
         granted_ms
     }
 
-    /// The lease whose time is over for longest.
+    /// The lease whose time is over for longest: times are cut to milliseconds, so at its deadline
+    /// there may be some of it left.
     pub(super) fn first_over(&self, now_ms: u64) -> Option<LeaseId> {
         let (deadline, id) = self.deadlines.first()?;
-        (*deadline <= now_ms).then_some(*id)
+        (*deadline < now_ms).then_some(*id)
     }
 
     /// Ends a lease; the keys that are to go with it, in order. `None` if there is none.

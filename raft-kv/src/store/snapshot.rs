@@ -8,7 +8,7 @@ use super::format::{
 use super::lease::LeaseChange;
 use super::record::Record;
 use super::session::SessionChange;
-use super::state::{Frozen, State};
+use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use std::io::{self, BufReader, Read};
 use std::vec;
@@ -118,15 +118,24 @@ pub(super) struct MemoryFrames {
 impl MemoryFrames {
     /// What `state` holds, with its header.
     pub(super) fn of(state: &State) -> (Header, Self) {
-        let Frozen { applied, revision, state_hash, records, sessions, leases, time } =
-            state.freeze_all();
+        let Frozen {
+            applied,
+            revision,
+            state_hash,
+            compacted,
+            time,
+            records,
+            sessions,
+            leases,
+            ..
+        } = state.freeze_all();
         let header = Header {
             applied,
             revision,
             state_hash,
             records: records.len() as u64,
             sessions: sessions.len() as u64,
-            later: Later { time, leases: leases.len() as u64 },
+            later: Later { compacted, time, leases: leases.len() as u64 },
         };
         let (sessions, leases) = (sessions.into_iter(), leases.into_iter());
         (header, Self { records, packed: 0, sessions, leases })
@@ -201,7 +210,7 @@ impl SnapshotReader {
 
     /// Reads all of it into a state.
     pub(super) fn into_state(mut self, header: Header) -> Result<State, StorageError> {
-        let mut state = State::new(false);
+        let mut state = State::begin_load(false, &header);
         let mut check = Check::new(&header);
         let mut body = Vec::new();
         loop {
@@ -209,15 +218,16 @@ impl SnapshotReader {
                 Kind::End => break,
                 Kind::Header => return Err(damage("it has two headers")),
                 Kind::Changes => {
-                    check.row(&body, |record| state.mvcc.load(record)).map_err(in_stream)?;
+                    let row = check.row(&body, |record| state.load(Item::Change(record)));
+                    row.map_err(in_stream)?;
                 }
                 Kind::Session => {
                     let (id, session) = check.session(&body).map_err(in_stream)?;
-                    state.sessions.load(id, session);
+                    state.load(Item::Session(id, session));
                 }
                 Kind::Lease => {
                     let (id, term) = check.lease(&body).map_err(in_stream)?;
-                    state.leases.load(id, term);
+                    state.load(Item::Lease(id, term));
                 }
             }
         }

@@ -3,16 +3,16 @@
 //! Deterministic: an entry and the state before it decide everything. It knows no disk.
 //!
 //! The state hash is chained: `h = XXH3-64(bytes, seed = h)`, from 0, first over each change record
-//! of an entry, then, for a membership, over its postcard encoding, and last over nine
-//! little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2 membership), what
-//! came of it (see [`Outcome`]), session, seq and lowest unanswered request (0 where there is
-//! none), revision and number of keys. Before those nine, and after the change records, comes what
-//! else an entry did to leases and time; see [`super::advance`]. Texts of errors are left out, so
-//! that another version may word them differently.
+//! of an entry, then, for a membership, over its postcard encoding, for a compaction, over its
+//! revision as a little-endian `u64`, for leases and time as told in [`super::advance`], and last
+//! over nine little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2
+//! membership), what came of it (see [`Outcome`]), session, seq and lowest unanswered request (0
+//! where there is none), revision and number of keys. Texts of errors are left out, so that another
+//! version may word them differently.
 
 use super::format::Header;
 use super::lease::{LeaseChange, LeaseTerm, Leases};
-use super::mvcc::Mvcc;
+use super::mvcc::{Delta, Dropped, Mvcc};
 use super::record::Record;
 use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
@@ -27,8 +27,8 @@ pub(super) struct State {
     /// The last entry applied, and the membership there.
     pub(super) applied: SnapshotMeta,
     pub(super) mvcc: Mvcc,
-    pub(super) sessions: Sessions,
     pub(super) leases: Leases,
+    pub(super) sessions: Sessions,
     pub(super) time: Time,
 }
 
@@ -37,11 +37,14 @@ pub(super) struct Frozen {
     pub(super) applied: SnapshotMeta,
     pub(super) revision: u64,
     pub(super) state_hash: u64,
+    pub(super) compacted: u64,
+    pub(super) time: Time,
     /// In the order they were made.
     pub(super) records: Vec<Record>,
+    /// Changes, of these or earlier ones, that are of no use any more.
+    pub(super) dropped: Vec<Dropped>,
     pub(super) sessions: Vec<SessionChange>,
     pub(super) leases: Vec<LeaseChange>,
-    pub(super) time: Time,
 }
 
 /// One thing that a checkpoint or snapshot holds.
@@ -72,8 +75,8 @@ impl State {
         Self {
             applied: SnapshotMeta::default(),
             mvcc: Mvcc::new(checkpoints),
-            sessions: Sessions::new(checkpoints),
             leases: Leases::new(checkpoints),
+            sessions: Sessions::new(checkpoints),
             time: Time::default(),
         }
     }
@@ -154,7 +157,7 @@ impl State {
         match &command.action {
             Action::Grant { id, ttl_ms } => self.grant(index, *id, *ttl_ms),
             Action::Revoke(id) => self.revoke(*id),
-            action => run(&mut self.mvcc, action),
+            action => run(&mut self.mvcc, &mut self.leases, action),
         }
     }
 
@@ -163,6 +166,13 @@ impl State {
         let held = self.mvcc.current(&fence.key).map(|record| record.header().create_revision);
         let token = fence.token;
         if held == Some(token.0) { Ok(()) } else { Err(KvError::Fenced { token }) }
+    }
+
+    /// An empty state, to [`State::load`] what `header` announces.
+    pub(super) fn begin_load(checkpoints: bool, header: &Header) -> Self {
+        let mut state = Self::new(checkpoints);
+        state.mvcc.begin_load(header.later.compacted);
+        state
     }
 
     /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions, then
@@ -178,6 +188,7 @@ impl State {
     /// Ends loading: all that `header` announces has been taken in.
     pub(super) fn loaded(&mut self, header: Header) {
         self.mvcc.loaded(header.revision, header.state_hash);
+        self.mvcc.visit_leased(|key, lease| self.leases.attach(key, lease));
         self.applied = header.applied;
         self.time = header.later.time;
         self.sessions.loaded(&self.time);
@@ -185,19 +196,20 @@ impl State {
 
     /// What has changed since the last call, to be written to a checkpoint.
     pub(super) fn freeze_changes(&mut self) -> Frozen {
-        let (records, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
+        let (delta, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
         let leases = self.leases.take_changes();
-        self.freeze(records, sessions, leases)
+        self.freeze(delta, sessions, leases)
     }
 
     /// All of it.
     pub(super) fn freeze_all(&self) -> Frozen {
-        self.freeze(self.mvcc.records(), self.sessions.all(), self.leases.all())
+        let delta = Delta { records: self.mvcc.records(), dropped: Vec::new() };
+        self.freeze(delta, self.sessions.all(), self.leases.all())
     }
 
     fn freeze(
         &self,
-        records: Vec<Record>,
+        delta: Delta,
         sessions: Vec<SessionChange>,
         leases: Vec<LeaseChange>,
     ) -> Frozen {
@@ -205,10 +217,12 @@ impl State {
             applied: self.applied.clone(),
             revision: self.mvcc.revision(),
             state_hash: self.mvcc.hash(),
-            records,
+            compacted: self.mvcc.compacted(),
+            time: self.time.clone(),
+            records: delta.records,
+            dropped: delta.dropped,
             sessions,
             leases,
-            time: self.time.clone(),
         }
     }
 }

@@ -41,10 +41,10 @@ fn a_stamp_costs_what_it_changes_however_many_leases_there_are() {
     let mut leases = many(count as u64);
     while leases.start(u64::MAX, 0, 4096) > 0 {}
     assert_eq!(leases.take_changes().len(), count);
-    assert_eq!(leases.first_over(LEASE_TTL_MIN_MS - 1), None);
+    assert_eq!(leases.first_over(LEASE_TTL_MIN_MS), None);
     for second in 0..10 {
-        let now_ms = LEASE_TTL_MIN_MS + second * SECOND;
-        let due = leases.deadlines.range(..(now_ms + 1, LeaseId(0))).count();
+        let now_ms = LEASE_TTL_MIN_MS + second * SECOND + 1;
+        let due = leases.deadlines.range(..(now_ms, LeaseId(0))).count();
         assert!(due.abs_diff(count / 64) < 10);
         let (_, kept) = *leases.deadlines.iter().nth(100).expect("so many are left");
         leases.renew(kept, now_ms);

@@ -15,7 +15,21 @@ fn query<T: serde::de::DeserializeOwned>(store: &KvStore, query: &Query) -> T {
     codec::decode(&store.query(&codec::encode(query))).unwrap()
 }
 
+fn with(key: &str, lease: LeaseId) -> Put {
+    Put::new(key.to_owned(), "ephemeral").with_lease(lease)
+}
+
 impl Fed {
+    fn attach(&mut self, key: &str, lease: LeaseId) -> u64 {
+        self.op(Op::Put(with(key, lease))).unwrap().0
+    }
+
+    fn keys_of(&self, lease: LeaseId) -> Vec<String> {
+        let status = self.lease(lease).unwrap();
+        assert_eq!(status.keys_count, status.keys.len() as u64);
+        status.keys.iter().map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
+    }
+
     fn grant(&mut self, id: LeaseId) {
         let granted = Ok(ActionReply::Granted { id, ttl_ms: TTL_MS });
         assert_eq!(self.run(Action::Grant { id: Some(id), ttl_ms: TTL_MS }), granted);
@@ -82,9 +96,10 @@ fn a_lease_begins_to_run_when_a_leader_has_seen_it_and_ends_on_time() {
     assert_eq!(fed.remaining(A), Some(TTL_MS));
     fed.advance(76_000, &[]);
     assert_eq!(fed.remaining(A), Some(TTL_MS));
-    fed.advance(85_999, &[]);
-    assert_eq!((fed.remaining(A), fed.leases()), (Some(1), vec![A]));
-    assert_eq!(fed.advance(86_000, &[]), (vec![], false));
+    // Stamps are cut to milliseconds: at the deadline there may be some of it left.
+    fed.advance(86_000, &[]);
+    assert_eq!((fed.remaining(A), fed.leases()), (Some(0), vec![A]));
+    assert_eq!(fed.advance(86_001, &[]), (vec![], false));
     assert_eq!((fed.lease(A), fed.leases()), (None, vec![]));
     fed.check();
 }
@@ -193,12 +208,12 @@ fn what_ends_in_one_entry_is_bounded() {
         fed.grant(LeaseId(lease));
     }
     assert!(!fed.advance(0, &[]).1);
-    assert!(fed.advance(TTL_MS, &[LeaseId(1_500)]).1);
+    assert!(fed.advance(TTL_MS + 1, &[LeaseId(1_500)]).1);
     assert_eq!(fed.leases().len(), 1_500);
     assert_eq!(fed.leases()[0], LeaseId(1_001));
     let kept = LeaseId(2_400);
-    assert_eq!(fed.advance(TTL_MS, &[kept]), (vec![TTL_MS], true));
-    assert_eq!(fed.advance(TTL_MS, &[]), (vec![], false));
+    assert_eq!(fed.advance(TTL_MS + 1, &[kept]), (vec![TTL_MS], true));
+    assert_eq!(fed.advance(TTL_MS + 1, &[]), (vec![], false));
     assert_eq!(fed.leases(), [LeaseId(1_500), kept]);
     fed.check();
 }
@@ -228,13 +243,138 @@ fn leases_survive_checkpoints_and_snapshots_with_the_time_they_have_left() {
     let copy = restored(&fed.store).unwrap();
     assert!(contents(&copy) == contents(&replayed(&fed.log)));
     let mut copy = Fed { store: copy, log: fed.log };
-    copy.advance(111_000, &[]);
+    copy.advance(111_001, &[]);
     assert_eq!(copy.leases(), [LeaseId(0xc), LeaseId(0xd)]);
     copy.advance(180_000, &[]);
     copy.advance(180_000 + SESSION_IDLE_MS, &[]);
     let reply = copy.command(id(session, 1), Action::Op(put("a", "1")));
     assert_eq!(reply, Err(KvError::SessionUnknown(session)));
     copy.check();
+}
+
+#[test]
+fn keys_go_with_their_lease_at_one_revision() {
+    let mut fed = Fed::in_memory();
+    fed.grant(A);
+    fed.grant(B);
+    fed.advance(1_000, &[]);
+    for key in ["c", "a", "b", "moved", "freed", "deleted"] {
+        fed.attach(key, A);
+    }
+    fed.attach("moved", B);
+    fed.put("freed", "of any lease");
+    fed.delete(one("deleted"));
+    // It keeps the lease of what it replaces.
+    let keep = Put { lease: Attach::Keep, ..Put::new("a", "2") };
+    let before = fed.op(Op::Put(keep)).unwrap().0;
+    assert_eq!((fed.keys_of(A), fed.keys_of(B)), (vec_of(["a", "b", "c"]), vec_of(["moved"])));
+    fed.check();
+    let revoked = fed.run(Action::Revoke(A));
+    let revision = Revision(before + 1);
+    assert_eq!(revoked, Ok(ActionReply::Revoked { revision, deleted: 3 }));
+    let left = fed.read(Range::of(Keys::all())).unwrap();
+    assert_eq!(left.kvs.iter().map(|kv| &kv.key[..]).collect::<Vec<_>>(), [b"freed", b"moved"]);
+    assert_eq!(left.revision, revision);
+    // At the revision before, all of them are there.
+    let then = Range { revision: Some(Revision(before)), ..Range::of(Keys::all()) };
+    assert_eq!(fed.read(then).unwrap().kvs.len(), 5);
+
+    // The end of a lease is a revision like any other.
+    fed.advance(11_001, &[]);
+    assert_eq!((fed.value("moved"), fed.store.summary().revision.0), (None, before + 2));
+    fed.check();
+}
+
+fn vec_of<const N: usize>(keys: [&str; N]) -> Vec<String> {
+    keys.map(String::from).to_vec()
+}
+
+#[test]
+fn a_lease_that_ends_between_grant_and_write_takes_the_write_with_it() {
+    let mut fed = Fed::in_memory();
+    fed.grant(A);
+    fed.advance(0, &[]);
+    fed.advance(TTL_MS + 1, &[]);
+    let late = KvError::LeaseNotFound(A);
+    assert_eq!(fed.op(Op::Put(with("a", A))), Err(late.clone()));
+    let success = vec![put("other", "1"), Op::Put(with("a", A))];
+    assert_eq!(fed.txn(Txn { success, ..Txn::default() }), Err(late));
+    assert_eq!((fed.value("a"), fed.value("other")), (None, None));
+    // Granted anew, it is another lease: nothing of the first hangs on it.
+    fed.grant(A);
+    assert_eq!(fed.keys_of(A), vec_of([]));
+    fed.check();
+}
+
+/// Leases end one by one, each at a revision of its own; one with many keys is the last of its
+/// entry.
+#[test]
+fn what_is_deleted_in_one_entry_is_bounded() {
+    let mut fed = Fed::in_memory();
+    for lease in [A, B] {
+        fed.grant(lease);
+        for group in 0..100 {
+            let keys = (0..100).map(|n| Op::Put(with(&format!("{lease}/{group}/{n}"), lease)));
+            fed.txn(Txn { success: keys.collect(), ..Txn::default() }).unwrap();
+        }
+    }
+    fed.grant(LeaseId(0xc));
+    fed.advance(0, &[]);
+    let before = fed.store.summary();
+    assert!(fed.advance(TTL_MS + 1, &[]).1);
+    let first = fed.store.summary();
+    assert_eq!((first.keys, first.revision.0), (10_000, before.revision.0 + 1));
+    assert!(fed.advance(TTL_MS + 1, &[]).1);
+    let second = fed.store.summary();
+    assert_eq!((second.keys, second.revision.0), (0, before.revision.0 + 2));
+    assert!(!fed.advance(TTL_MS + 1, &[]).1);
+    assert_eq!(fed.leases(), []);
+    fed.check();
+}
+
+/// Which keys hang on a lease is told by the keys alone.
+#[test]
+fn keys_hang_on_their_leases_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut fed = Fed::at(&path);
+    fed.grant(A);
+    fed.advance(0, &[]);
+    for key in ["a", "b", "c"] {
+        fed.attach(key, A);
+    }
+    fed.put("b", "freed");
+    fed.checkpoint();
+    fed.delete(one("c"));
+    let mut fed = fed.crash(&path);
+    assert_eq!(fed.keys_of(A), ["a"]);
+    fed.attach("d", A);
+    fed.checkpoint();
+    let mut copy = Fed { store: restored(&fed.store).unwrap(), log: fed.log };
+    assert_eq!(copy.keys_of(A), ["a", "d"]);
+    copy.advance(TTL_MS + 1, &[]);
+    assert_eq!((copy.value("a"), copy.value("d")), (None, None));
+    assert_eq!(copy.value("b").as_deref(), Some("freed"));
+    copy.check();
+}
+
+/// The paused holder of a lock: its lease is over, and what it writes then is refused, whether or
+/// not somebody else holds the lock by now.
+#[test]
+fn a_holder_that_wakes_up_after_its_lease_is_refused() {
+    let mut fed = Fed::in_memory();
+    fed.grant(A);
+    fed.advance(0, &[]);
+    let token = fed.attach("lock", A);
+    assert!(fed.fenced(None, "lock", token).is_ok());
+    fed.advance(TTL_MS + 1, &[]);
+    let late = Err(KvError::Fenced { token: Revision(token) });
+    assert_eq!(fed.fenced(None, "lock", token), late);
+    fed.grant(B);
+    let newer = fed.attach("lock", B);
+    assert_eq!(fed.fenced(None, "lock", token), late);
+    assert!(newer > token && fed.fenced(None, "lock", newer).is_ok());
+    fed.check();
 }
 
 #[test]
