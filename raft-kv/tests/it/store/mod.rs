@@ -2,6 +2,7 @@
 
 mod durability;
 mod formats;
+mod leases;
 mod legacy;
 mod limits;
 mod model;
