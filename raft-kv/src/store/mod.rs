@@ -77,6 +77,8 @@ mod state;
 mod validate;
 
 pub use handle::{Gauges, StoreHandle};
+#[cfg(feature = "service")]
+pub(crate) use history::{Change, History, Observer};
 pub use session::{REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSIONS_MAX};
 pub use validate::{validate, validate_keys};
 
