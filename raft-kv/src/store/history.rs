@@ -65,7 +65,7 @@ pub(crate) struct Page {
 
 impl History {
     /// Adds the changes of some requests; the store is at `revision` after them.
-    pub(super) fn publish(&self, changes: impl IntoIterator<Item = Change>, revision: u64) {
+    pub(crate) fn publish(&self, changes: impl IntoIterator<Item = Change>, revision: u64) {
         let mut inner = self.write();
         inner.changes.extend(changes);
         inner.revision = revision;
@@ -74,7 +74,7 @@ impl History {
     }
 
     /// Nobody is told any more of what happened before `revision`.
-    pub(super) fn compact(&self, revision: u64) {
+    pub(crate) fn compact(&self, revision: u64) {
         let mut inner = self.write();
         if revision > inner.compacted {
             inner.compacted = revision;
@@ -87,7 +87,7 @@ impl History {
     /// Takes changes out that are compacted and that every observer has seen, the oldest first,
     /// `most` at most. Those of the very revision that was compacted are handed out and stay until
     /// the next compaction: it can still be watched from.
-    pub(super) fn take_compacted(&self, most: usize) -> Vec<Change> {
+    pub(crate) fn take_compacted(&self, most: usize) -> Vec<Change> {
         let seen = self.seen();
         let mut inner = self.write();
         let Inner { changes, handed, compacted, gone, .. } = &mut *inner;
@@ -114,7 +114,7 @@ impl History {
     }
 
     /// Replaces everything: the state was.
-    pub(super) fn reset(&self, changes: Vec<Change>, revision: u64, compacted: u64) {
+    pub(crate) fn reset(&self, changes: Vec<Change>, revision: u64, compacted: u64) {
         let oldest = if compacted > 0 { compacted + 1 } else { 0 };
         let (changes, handed, gone) = (changes.into(), 0, compacted);
         *self.write() = Inner { changes, handed, revision, compacted, oldest, gone };
@@ -192,7 +192,12 @@ impl Inner {
 impl Change {
     /// A change as nobody made it, for tests of what reads it.
     #[cfg(test)]
-    pub(crate) fn of(key: &[u8], value: Option<&[u8]>, revision: u64, sub: u32) -> Self {
+    pub(crate) fn of(
+        key: &[u8],
+        value: Option<&[u8]>,
+        (revision, sub): (u64, u32),
+        previous: Option<&Self>,
+    ) -> Self {
         let made = value.is_some();
         let header = super::record::Header {
             mod_revision: revision,
@@ -202,7 +207,8 @@ impl Change {
             lease: None,
         };
         let record = Record::new(header, key, value.unwrap_or_default(), &mut Vec::new());
-        Self { record, previous: None }
+        let previous = previous.filter(|change| !change.is_deletion());
+        Self { record, previous: previous.map(|change| change.record.clone()) }
     }
 
     /// The revision that made it.
@@ -277,6 +283,3 @@ impl<'a> PairForm<'a> {
         }
     }
 }
-
-#[cfg(all(test, feature = "service"))]
-mod tests;

@@ -134,6 +134,7 @@ impl CatchUp {
             if watcher.next > *cursor {
                 watcher.behind = false;
                 state.behind -= 1;
+                state.ahead = state.ahead.max(through);
                 returned = true;
             }
         }

@@ -177,8 +177,8 @@ struct StreamState {
     behind: usize,
     /// Changes with the set of watches that are behind.
     version: u64,
-    /// Up to here the youngest of them were told that they need not be told.
-    begun: u64,
+    /// Some of them were told more than the hub has looked at: up to here.
+    ahead: u64,
     /// Revisions that it wants to be told of having reached.
     wanted: BTreeSet<u64>,
 }
@@ -221,7 +221,7 @@ impl Hub {
             watches: BTreeMap::new(),
             behind: 0,
             version: 0,
-            begun: 0,
+            ahead: 0,
             wanted: BTreeSet::new(),
         };
         let number = self.lock().streams.insert(state);
@@ -327,7 +327,7 @@ impl Inner {
     fn settle(&mut self, number: u32) {
         let cursor = self.cursor;
         let Some(stream) = self.streams.get_mut(number) else { return };
-        let ready = stream.behind == 0 && stream.begun <= cursor;
+        let ready = stream.behind == 0 && stream.ahead <= cursor;
         if ready && stream.wanted.first().is_some_and(|wanted| *wanted <= cursor) {
             stream.wanted = stream.wanted.split_off(&(cursor + 1));
             stream.outbox.push(WatchReply::Progress(None, Revision(cursor)));
@@ -437,7 +437,7 @@ impl Stream {
             state.watches.insert(id, watcher);
             state.behind += usize::from(behind);
             state.version += u64::from(behind);
-            state.begun = state.begun.max(seen);
+            state.ahead = state.ahead.max(seen);
         }
         Ok(())
     }
@@ -505,23 +505,22 @@ impl Stream {
     /// Waits until there is something to say.
     pub(crate) async fn next(&self, catch_up: &mut CatchUp) -> VecDeque<Item> {
         loop {
-            // What waits was said before the history is read on for those behind, and is sent
-            // before it.
-            let items = self.outbox.take();
-            if !items.is_empty() {
-                return items;
+            match self.try_next(catch_up) {
+                Some(items) if !items.is_empty() => return items,
+                // Nothing of interest in what was read.
+                Some(_) => tokio::task::yield_now().await,
+                None => self.outbox.woken().await,
             }
-            if catch_up.is_needed(self) {
-                let items = catch_up.step(self);
-                if !items.is_empty() {
-                    return items;
-                }
-                // Nothing of interest in it.
-                tokio::task::yield_now().await;
-                continue;
-            }
-            self.outbox.woken().await;
         }
+    }
+
+    /// What there is to say, as far as one step finds it; `None` if there is nothing to do.
+    fn try_next(&self, catch_up: &mut CatchUp) -> Option<VecDeque<Item>> {
+        let items = self.outbox.take();
+        if !items.is_empty() {
+            return Some(items);
+        }
+        catch_up.is_needed(self).then(|| catch_up.step(self))
     }
 }
 
