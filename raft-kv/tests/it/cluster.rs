@@ -5,7 +5,7 @@ use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::api::{Consistency, Keys, Range, Request, RequestBody, Revision};
@@ -16,6 +16,7 @@ use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 const GROUP: GroupId = GroupId(0);
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     pub(crate) network: MemoryNetwork,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) doors: Arc<Doors>,
+    /// Where the stores are, if they are on disk: then they make checkpoints, and logs are cut.
+    disk: Option<TempDir>,
 }
 
 /// A node without initial members.
@@ -113,8 +116,17 @@ impl Cluster {
 
     /// The same with other settings.
     pub(crate) fn configured(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
+        Self::formed(count, None, change)
+    }
+
+    /// The same with stores on disk.
+    pub(crate) fn on_disk(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
+        Self::formed(count, Some(tempfile::tempdir().unwrap()), change)
+    }
+
+    fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
-        let mut cluster = Self { network, nodes: BTreeMap::new(), doors };
+        let mut cluster = Self { network, nodes: BTreeMap::new(), doors, disk };
         let ids = (1..=count).map(NodeId);
         let initial: BTreeMap<_, _> =
             ids.clone().map(|id| (id, Member::new(id.to_string()))).collect();
@@ -150,9 +162,15 @@ impl Cluster {
     fn run(&mut self, config: NodeConfig) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
-        let node = Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone());
-        let node = node.unwrap();
-        let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
+        let store = match &self.disk {
+            Some(dir) => KvStore::open(&dir.path().join(id.to_string())).unwrap(),
+            None => KvStore::in_memory(),
+        };
+        let handle = store.handle();
+        let node = Node::start(config, MemoryLog::new(), store, transport.clone()).unwrap();
+        let mut config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
+        config.store = Some(handle);
+        config.watch.progress_interval = Duration::from_millis(20);
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
         self.doors.0.lock().unwrap().insert(id.to_string(), service);
@@ -206,6 +224,12 @@ impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         let reply = self.0.call(Caller::Client, request);
         Box::pin(async move { Ok(reply.await) })
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        let (near, far) = Duplex::pair(256 * 1024);
+        self.0.serve_stream(Caller::Client, first, far);
+        Box::pin(async move { Ok(near) })
     }
 }
 

@@ -6,4 +6,5 @@ mod cluster;
 mod fake;
 mod members;
 mod store;
+mod watch;
 mod wire;
