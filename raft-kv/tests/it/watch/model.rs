@@ -227,8 +227,12 @@ async fn run(seed: u64, writes: u64) {
     };
     let mut watching = JoinSet::new();
     let mut isolated = None;
+    let mut tally = Tally::default();
     let now = || truth.changes.lock().unwrap().last().map_or(1, |change| change.revision);
     while !writer.is_finished() {
+        while let Some(watch) = watching.try_join_next() {
+            tally.add(&watch.unwrap(), &truth);
+        }
         match random.below(12) {
             0..=5 if watching.len() < 120 => {
                 let watch = some_watch(&mut random, now());
@@ -239,7 +243,7 @@ async fn run(seed: u64, writes: u64) {
             }
             6 => drop(lines.cut()),
             7 => {
-                let revision = now().saturating_sub(random.below(500));
+                let revision = now().saturating_sub(random.below(1000));
                 if revision > truth.compacted.load(Ordering::Relaxed) {
                     truth.compacted.store(revision, Ordering::Relaxed);
                     compact(&cluster, Revision(revision)).await;
@@ -264,23 +268,34 @@ async fn run(seed: u64, writes: u64) {
         cluster.network.isolate(node, false);
     }
     ended.send_replace(writer.await.unwrap());
-    let (mut whole, mut cut_off, mut told) = (0, 0, 0);
     while let Some(watch) = watching.join_next().await {
-        let watch = watch.unwrap();
-        watch.check(&truth);
-        told += watch.events.len();
-        *(if watch.ended.is_some() { &mut cut_off } else { &mut whole }) += 1;
+        tally.add(&watch.unwrap(), &truth);
     }
-    println!(
-        "seed {seed}: {whole} watches told everything, {cut_off} were compacted; {told} events"
-    );
+    println!("seed {seed}: {tally:?}");
+}
+
+/// What came of the watches.
+#[derive(Debug, Default)]
+struct Tally {
+    /// They told everything to the end.
+    whole: u64,
+    /// They were overtaken by a compaction.
+    compacted: u64,
+    events: usize,
+}
+
+impl Tally {
+    fn add(&mut self, told: &Told, truth: &Truth) {
+        told.check(truth);
+        self.events += told.events.len();
+        *(if told.ended.is_some() { &mut self.compacted } else { &mut self.whole }) += 1;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_tell_what_was_written_whatever_happens() {
     let (seeds, writes) = if is_slow() { (20, 6000) } else { (1, 800) };
     for seed in 0..seeds {
-        println!("seed {seed}");
         run(seed, writes).await;
     }
 }
