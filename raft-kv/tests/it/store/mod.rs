@@ -8,6 +8,7 @@ mod limits;
 mod model;
 mod naive;
 mod packed;
+mod power_loss;
 mod ranges;
 mod semantics;
 mod sessions;
