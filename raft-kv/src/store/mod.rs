@@ -34,13 +34,14 @@
 //!
 //! # Checkpoint file
 //!
-//! A redb database of four tables. Integers are little-endian; *postcard* means the postcard
+//! A redb database of five tables. Integers are little-endian; *postcard* means the postcard
 //! encoding of the named struct. Every row is `checksum u64, body`, the checksum being XXH3-64 of
 //! the body.
 //!
 //! | table | key | body |
 //! |---|---|---|
 //! | `changes` | (revision `u64`, sub `u32`) of the first change | each: `length u32, record` |
+//! | `useless` (since 3) | as a row of `changes` | its key, then postcard list of (`u64`, `u32`) |
 //! | `sessions` | session id `u64` | id `u64`, then postcard `Session` |
 //! | `leases` (since 3) | lease id `u64` | id `u64`, then postcard `LeaseTerm` |
 //! | `meta` | `"checkpoint"` | version `u16`, then postcard `Meta` |
@@ -51,16 +52,17 @@
 //!   missing, in a deletion. Records are in strictly ascending order of (mod revision, sub), within
 //!   and across rows; rows are closed at 65,400 bytes, and one record may be longer. Some of them
 //!   may be useless: up to the revision compacted, all that the same key has a newer one of, and
-//!   deletions.
+//!   deletions. Those that `useless` names count as if they were not there.
 //! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`.
 //! - `LeaseTerm { granted_ms: u64, end }`, where `end` is `Pending(u64)`, with the index that
 //!   granted it, or `At(u64)`, a time in milliseconds.
 //! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, since
-//!   version 3 followed by `Later` and `leases_digest: u64`. `sequence` counts the checkpoints
-//!   written into the file, and a digest is the exclusive or of the checksums of all rows of a
-//!   table: a row that is missing or was put back is noticed.
+//!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`. `sequence` counts the
+//!   checkpoints written into the file, and a digest is the exclusive or of the checksums of all
+//!   rows of a table: a row that is missing or was put back is noticed.
 //! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
 //!   sessions: u64 }`.
+//! - `Useless { changes: u64, digest: u64 }`: how many changes are useless, and the digest.
 //! - `Later { compacted: u64, time: Time, leases: u64 }`, where
 //!   `Time { now_ms: u64, stamped: u64, marks: list of (u64, u64) }`.
 //!
@@ -75,7 +77,7 @@
 //! | kind | payload |
 //! |---|---|
 //! | 1 | `checksum u64`, postcard `Header`, since version 3 `Later`; first, and only that |
-//! | 2 | a row of `changes`, checksum and body, in order |
+//! | 2 | a row of `changes`, checksum and body, in order, without what is useless |
 //! | 3 | a row of `sessions`, checksum and body, in order of id, after all changes |
 //! | 4 | a row of `leases`, checksum and body, in order of id, after all sessions |
 //! | 0 | no length and no payload: the end |
@@ -84,6 +86,7 @@
 //! else. A receiver writes the rows to a new file, checks all of the above, and only then puts the
 //! file in the place of the old one.
 
+mod changes;
 mod checkpoint;
 mod format;
 mod handle;

@@ -1,7 +1,7 @@
 //! Compaction: what it refuses, what it keeps, that it gives memory and disk back, and that no
 //! crash in the midst of it loses anything.
 
-use super::support::{Fed, bytes_of, contents, one, put, put_bytes, replayed, restored};
+use super::support::{Fed, between, bytes_of, contents, one, put, put_bytes, replayed, restored};
 use bytes::Bytes;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::Payload;
@@ -308,6 +308,80 @@ fn only_rows_that_are_half_useless_are_written_again() {
     fed.checkpoint();
     drop(fed);
     assert_eq!(rows(&path).1, 300, "of each key one change");
+}
+
+/// A value that was deleted and compacted is still in its row, which is not worth writing again,
+/// while its deletion never came into the file. The first version of this came up with the value
+/// again.
+#[test]
+fn what_is_deleted_does_not_come_back() {
+    let (directory, path) = scratch();
+    let mut fed = Fed::at(&path);
+    for key in ["a", "b", "c", "d"] {
+        fed.put(key, "1");
+    }
+    fed.checkpoint();
+    fed.delete(one("c"));
+    compact(&mut fed, 6);
+    fed.checkpoint();
+    let expected = fed.store.summary();
+    assert_eq!(expected.keys, 3);
+    assert_eq!(restored(&fed.store).unwrap().summary(), expected);
+    let mut other = KvStore::open(&directory.path().join("other.redb")).unwrap();
+    other.restore(fed.store.snapshot().unwrap()).unwrap();
+    assert_eq!(other.summary(), expected);
+    let log = fed.log.clone();
+    drop(fed);
+    assert_eq!(rows(&path).1, 4, "it is there and known to be useless");
+    // That is known after a restart too, and when more of the row is.
+    let mut fed = Fed { store: KvStore::open(&path).unwrap(), log };
+    assert_eq!(fed.store.summary(), expected);
+    fed.delete(between("b", "e"));
+    compact(&mut fed, 7);
+    fed.checkpoint();
+    let (expected, log) = (fed.store.summary(), fed.log.clone());
+    drop(fed);
+    assert_eq!(rows(&path).1, 1, "more than half of it was useless");
+    let fed = Fed { store: KvStore::open(&path).unwrap(), log };
+    assert_eq!(fed.store.summary(), expected);
+}
+
+/// What says of a row that some of it is useless is checked like all else.
+#[test]
+fn a_list_of_what_is_useless_is_not_made_up_for() {
+    const USELESS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("useless");
+    let opened = |tamper: &dyn Fn(&mut redb::Table<(u64, u32), &'static [u8]>)| {
+        let (_directory, path) = scratch();
+        let mut fed = Fed::at(&path);
+        for n in 0..10 {
+            fed.put(&n.to_string(), "1");
+        }
+        fed.checkpoint();
+        fed.delete(one("3"));
+        compact(&mut fed, 12);
+        fed.checkpoint();
+        drop(fed);
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        tamper(&mut transaction.open_table(USELESS).unwrap());
+        transaction.commit().unwrap();
+        drop(database);
+        KvStore::open(&path).map(|store| store.summary().keys).map_err(|error| error.to_string())
+    };
+    assert_eq!(opened(&|_| ()), Ok(9));
+    let missing = opened(&|table| drop(table.remove((2, 0)).unwrap()));
+    assert!(missing.unwrap_err().contains("rows were exchanged"));
+    let moved = opened(&|table| {
+        let row = table.remove((2, 0)).unwrap().unwrap().value().to_vec();
+        table.insert((3, 0), &row[..]).unwrap();
+    });
+    assert!(moved.unwrap_err().contains("a list of useless changes is damaged"));
+    let rotten = opened(&|table| {
+        let mut row = table.remove((2, 0)).unwrap().unwrap().value().to_vec();
+        *row.last_mut().unwrap() ^= 1;
+        table.insert((2, 0), &row[..]).unwrap();
+    });
+    assert!(rotten.unwrap_err().contains("a list of useless changes is damaged"));
 }
 
 /// Rows that have become small are made one, so that there are not ever more of them.
