@@ -393,7 +393,7 @@ async fn what_cannot_be_served_is_told() {
     }
     let refused = WatchReply::Canceled(WatchId(2), Some(KvError::KeyEmpty));
     assert_eq!(heard, [WatchReply::Created(id, Revision(1)), refused]);
-    talk.say(&[create.clone()]).await;
+    talk.say(std::slice::from_ref(&create)).await;
     assert_eq!(talk.end().await, KvError::Malformed("watch 1 has begun already".into()));
     let mut talk = Talk::begin(&cluster, leader, true).await;
     talk.0.sink.send(Bytes::from_static(b"\x02\x09")).await.unwrap();
@@ -405,7 +405,7 @@ async fn what_cannot_be_served_is_told() {
     // A node that loses its leader ends the stream of who asked for that, and only that.
     let mut patient = Talk::begin(&cluster, node, false).await;
     let mut strict = Talk::begin(&cluster, node, true).await;
-    patient.say(&[create.clone()]).await;
+    patient.say(std::slice::from_ref(&create)).await;
     cluster.isolate(node);
     assert_eq!(strict.end().await, KvError::Unavailable("no leader".into()));
     let mut late = Talk::begin(&cluster, node, true).await;
