@@ -3,6 +3,7 @@
 mod clock;
 mod members;
 mod reads;
+mod stamps;
 
 use super::Door;
 use super::cause::Why;
