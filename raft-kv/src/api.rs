@@ -116,7 +116,8 @@ pub struct Summary {
     pub last_applied: Index,
     /// Reads below this revision are refused; 0 if nothing was compacted.
     pub compacted: Revision,
-    /// Bytes of all versions of all keys, as quotas count them.
+    /// Bytes of all versions of all keys, as quotas count them: of each its key and value and some
+    /// hundred more. While compacted versions are being purged it may differ between members.
     pub bytes: u64,
     /// Leases that live.
     pub leases: u64,
