@@ -34,9 +34,8 @@ fn serve() -> Result<Arc<KvService>, Box<dyn Error>> {
     let handle = store.handle();
     let config = NodeConfig { raft, ..NodeConfig::default() };
     let node = Node::start(config, MemoryLog::new(), store, transport.clone())?;
-    let mut config = ServiceConfig::new(node, GroupId(0), transport, "bench".into());
-    config.store = Some(handle);
-    Ok(KvService::new(config))
+    let group = GroupId(0);
+    Ok(KvService::new(ServiceConfig::new(node, handle, group, transport, "bench".into())))
 }
 
 /// Opens a stream and begins watches on it; waits until they have begun.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-const GROUP: GroupId = GroupId(0);
+pub(crate) const GROUP: GroupId = GroupId(0);
 
 /// Nodes with the addresses `n1`, `n2` and so on.
 pub(crate) struct Cluster {
@@ -31,7 +31,7 @@ pub(crate) struct Cluster {
 }
 
 /// A node without initial members.
-fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
+pub(crate) fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
     NodeConfig {
         raft: Config { id, ..Config::default() },
         cluster: ClusterId(7),
@@ -152,7 +152,7 @@ impl Cluster {
 
     /// Stops a node for good.
     pub(crate) async fn stop(&mut self, id: NodeId) {
-        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.doors.close(id);
         self.network.remove(id);
         if let Some(node) = self.nodes.remove(&id) {
             node.shutdown().await;
@@ -162,18 +162,17 @@ impl Cluster {
     fn run(&mut self, config: NodeConfig) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
-        let store = match &self.disk {
+        let machine = match &self.disk {
             Some(dir) => KvStore::open(&dir.path().join(id.to_string())).unwrap(),
             None => KvStore::in_memory(),
         };
-        let handle = store.handle();
-        let node = Node::start(config, MemoryLog::new(), store, transport.clone()).unwrap();
-        let mut config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
-        config.store = Some(handle);
+        let store = machine.handle();
+        let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
+        let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         config.watch.progress_interval = Duration::from_millis(20);
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
-        self.doors.0.lock().unwrap().insert(id.to_string(), service);
+        self.doors.open(id, service);
         self.nodes.insert(id, node);
     }
 
@@ -205,7 +204,19 @@ impl Cluster {
     /// Cuts a node off from everybody.
     pub(crate) fn kill(&self, id: NodeId) {
         self.network.isolate(id, true);
-        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.doors.close(id);
+    }
+}
+
+impl Doors {
+    /// Lets clients reach a node.
+    pub(crate) fn open(&self, id: NodeId, service: Arc<dyn Service>) {
+        self.0.lock().unwrap().insert(id.to_string(), service);
+    }
+
+    /// Clients do not reach it any more.
+    pub(crate) fn close(&self, id: NodeId) {
+        self.0.lock().unwrap().remove(&id.to_string());
     }
 }
 
