@@ -49,6 +49,8 @@ pub mod codec;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;
+#[cfg(feature = "service")]
+mod watch;
 pub mod wire;
 
 #[cfg(feature = "client")]

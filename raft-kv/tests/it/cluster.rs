@@ -5,7 +5,7 @@ use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::api::{Consistency, Keys, Range, Request, RequestBody, Revision};
@@ -16,19 +16,22 @@ use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-const GROUP: GroupId = GroupId(0);
+pub(crate) const GROUP: GroupId = GroupId(0);
 
 /// Nodes with the addresses `n1`, `n2` and so on.
 pub(crate) struct Cluster {
     pub(crate) network: MemoryNetwork,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) doors: Arc<Doors>,
+    /// Where the stores are, if they are on disk: then they make checkpoints, and logs are cut.
+    disk: Option<TempDir>,
 }
 
 /// A node without initial members.
-fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
+pub(crate) fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
     NodeConfig {
         raft: Config { id, ..Config::default() },
         cluster: ClusterId(7),
@@ -113,8 +116,17 @@ impl Cluster {
 
     /// The same with other settings.
     pub(crate) fn configured(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
+        Self::formed(count, None, change)
+    }
+
+    /// The same with stores on disk.
+    pub(crate) fn on_disk(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
+        Self::formed(count, Some(tempfile::tempdir().unwrap()), change)
+    }
+
+    fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
-        let mut cluster = Self { network, nodes: BTreeMap::new(), doors };
+        let mut cluster = Self { network, nodes: BTreeMap::new(), doors, disk };
         let ids = (1..=count).map(NodeId);
         let initial: BTreeMap<_, _> =
             ids.clone().map(|id| (id, Member::new(id.to_string()))).collect();
@@ -140,7 +152,7 @@ impl Cluster {
 
     /// Stops a node for good.
     pub(crate) async fn stop(&mut self, id: NodeId) {
-        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.doors.close(id);
         self.network.remove(id);
         if let Some(node) = self.nodes.remove(&id) {
             node.shutdown().await;
@@ -150,12 +162,17 @@ impl Cluster {
     fn run(&mut self, config: NodeConfig) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
-        let node = Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone());
-        let node = node.unwrap();
-        let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
+        let machine = match &self.disk {
+            Some(dir) => KvStore::open(&dir.path().join(id.to_string())).unwrap(),
+            None => KvStore::in_memory(),
+        };
+        let store = machine.handle();
+        let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
+        let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
+        config.watch.progress_interval = Duration::from_millis(20);
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
-        self.doors.0.lock().unwrap().insert(id.to_string(), service);
+        self.doors.open(id, service);
         self.nodes.insert(id, node);
     }
 
@@ -187,7 +204,19 @@ impl Cluster {
     /// Cuts a node off from everybody.
     pub(crate) fn kill(&self, id: NodeId) {
         self.network.isolate(id, true);
-        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.doors.close(id);
+    }
+}
+
+impl Doors {
+    /// Lets clients reach a node.
+    pub(crate) fn open(&self, id: NodeId, service: Arc<dyn Service>) {
+        self.0.lock().unwrap().insert(id.to_string(), service);
+    }
+
+    /// Clients do not reach it any more.
+    pub(crate) fn close(&self, id: NodeId) {
+        self.0.lock().unwrap().remove(&id.to_string());
     }
 }
 
@@ -206,6 +235,12 @@ impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         let reply = self.0.call(Caller::Client, request);
         Box::pin(async move { Ok(reply.await) })
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        let (near, far) = Duplex::pair(256 * 1024);
+        self.0.serve_stream(Caller::Client, first, far);
+        Box::pin(async move { Ok(near) })
     }
 }
 

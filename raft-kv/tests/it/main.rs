@@ -4,6 +4,8 @@ mod catch_up;
 mod client;
 mod cluster;
 mod fake;
+mod leases;
 mod members;
 mod store;
+mod watch;
 mod wire;
