@@ -6,7 +6,7 @@
 
 use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
 use super::format::{
-    Check, Damage, Header, Later, checksum, readable, sealed, session_row, unsealed,
+    Check, Damage, Header, Later, checksum, lease_row, readable, sealed, session_row, unsealed,
 };
 use super::rows::Rows;
 use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Key of the one row of `META`.
 const CHECKPOINT: &str = "checkpoint";
@@ -50,7 +51,10 @@ pub(super) struct Meta {
     pub(super) changes_digest: u64,
     /// All checksums of sessions, alike.
     sessions_digest: u64,
-    /// Like [`Later`] it is written since version 3.
+    /// All checksums of leases, alike; like [`Later`] it is written since version 3.
+    #[serde(skip)]
+    leases_digest: u64,
+    /// Written since version 3 too.
     #[serde(skip)]
     pub(super) useless: Useless,
 }
@@ -156,11 +160,19 @@ impl CheckpointFile {
             Err(error) => return Err(error.into()),
         };
         let meta = read_meta(&table)?.ok_or_else(|| damaged("its header is missing"))?;
+        let leases = match transaction.open_table(LEASES) {
+            Ok(table) => Some(table.range_owned::<u64>(..)?),
+            // Only a file of before version 3 has none.
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         let frames = CheckpointFrames {
             changes: ChangesReader::new(&transaction, &meta)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
+            leases,
             check: Check::new(&meta.header),
             sessions_left: meta.sessions_digest,
+            leases_left: meta.leases_digest,
             path: self.path.clone(),
         };
         Ok(Some((meta, frames)))
@@ -186,11 +198,20 @@ impl CheckpointFile {
             }
         }
         drop(table);
+        let mut table = transaction.open_table(LEASES)?;
+        for (id, term) in &frozen.leases {
+            match term {
+                Some(term) => meta.put_lease(&mut table, *id, &lease_row(*id, term))?,
+                None => meta.remove_lease(&mut table, *id)?,
+            }
+        }
+        drop(table);
         meta.sequence += 1;
         meta.header.applied = frozen.applied.clone();
         meta.header.revision = frozen.revision;
         meta.header.state_hash = frozen.state_hash;
         meta.header.later.compacted = frozen.compacted;
+        meta.header.later.time = frozen.time.clone();
         commit(transaction, &meta)?;
         Ok(meta.header.applied)
     }
@@ -215,8 +236,9 @@ impl Meta {
     }
 
     fn of(header: Header, sequence: u64) -> Self {
+        let (changes_digest, sessions_digest, leases_digest) = (0, 0, 0);
         let useless = Useless::default();
-        Self { header, sequence, changes_digest: 0, sessions_digest: 0, useless }
+        Self { header, sequence, changes_digest, sessions_digest, leases_digest, useless }
     }
 
     fn put_session(
@@ -230,6 +252,32 @@ impl Meta {
             None => self.header.sessions += 1,
         }
         self.sessions_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn put_lease(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+        row: &[u8],
+    ) -> Result<(), redb::StorageError> {
+        match table.insert(id, row)? {
+            Some(old) => self.leases_digest ^= checksum(old.value()),
+            None => self.header.later.leases += 1,
+        }
+        self.leases_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn remove_lease(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+    ) -> Result<(), redb::StorageError> {
+        if let Some(old) = table.remove(id)? {
+            self.leases_digest ^= checksum(old.value());
+            self.header.later.leases -= 1;
+        }
         Ok(())
     }
 
@@ -252,9 +300,11 @@ impl Meta {
 pub(super) struct CheckpointFrames {
     changes: ChangesReader,
     sessions: OwnedRange<u64, &'static [u8]>,
+    leases: Option<OwnedRange<u64, &'static [u8]>>,
     check: Check,
     /// The digest of `meta` less the rows seen: 0 at the end.
     sessions_left: u64,
+    leases_left: u64,
     path: PathBuf,
 }
 
@@ -278,8 +328,21 @@ impl CheckpointFrames {
             each(Item::Session(id, session));
             return Ok(Kind::Session);
         }
+        if let Some(row) = self.leases.as_mut().and_then(Iterator::next) {
+            let (key, row) = row?;
+            let row = row.value();
+            let (id, term) = self.check.lease(row)?;
+            if id != key.value() {
+                return Err(damaged("a lease is in another's place"));
+            }
+            self.leases_left ^= checksum(row);
+            out.extend_from_slice(row);
+            each(Item::Lease(id, term));
+            return Ok(Kind::Lease);
+        }
         self.check.finish()?;
-        if !self.changes.is_complete() || self.sessions_left != 0 {
+        let complete = self.changes.is_complete();
+        if !complete || (self.sessions_left, self.leases_left) != (0, 0) {
             return Err(damaged("rows were exchanged"));
         }
         Ok(Kind::End)
@@ -304,6 +367,7 @@ fn receive_rows(
     let mut meta = Meta::of(header.clone(), 1);
     let mut changes = transaction.open_table(CHANGES)?;
     let mut sessions = transaction.open_table(SESSIONS)?;
+    let mut leases = transaction.open_table(LEASES)?;
     let mut row = Vec::new();
     loop {
         match reader.next(&mut row)? {
@@ -319,10 +383,15 @@ fn receive_rows(
                 sessions.insert(id, &row[..])?;
                 meta.sessions_digest ^= checksum(&row);
             }
+            Kind::Lease => {
+                let (id, _) = check.lease(&row).map_err(in_stream)?;
+                leases.insert(id, &row[..])?;
+                meta.leases_digest ^= checksum(&row);
+            }
         }
     }
     check.finish().map_err(in_stream)?;
-    drop((changes, sessions));
+    drop((changes, sessions, leases));
     commit(transaction, &meta)?;
     Ok(database)
 }
@@ -343,7 +412,7 @@ fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
     let version = meta.header.version().0;
     let front = version.to_le_bytes();
     let row = if Later::is_in(version) {
-        sealed(&front, &(meta, &meta.header.later, &meta.useless))
+        sealed(&front, &(meta, &meta.header.later, meta.leases_digest, &meta.useless))
     } else {
         sealed(&front, meta)
     };
@@ -364,9 +433,10 @@ fn read_meta(
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
         }
-        let (mut meta, later, useless): (Meta, _, _) = unsealed(row.value(), &front)?;
+        let (mut meta, later, leases_digest, useless): (Meta, _, _, _) =
+            unsealed(row.value(), &front)?;
         meta.header.later = later;
-        Some(Meta { useless, ..meta })
+        Some(Meta { leases_digest, useless, ..meta })
     };
     Ok(Some(read().ok_or_else(|| damaged("its header is malformed"))?))
 }

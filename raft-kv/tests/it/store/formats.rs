@@ -81,6 +81,11 @@ fn fill(fed: &mut Fed, version: Version) {
         filling.op(Op::Put(Put::new("leased", "1").with_lease(LeaseId(7))));
         filling.op(Op::Put(Put { sequential: true, ..Put::new("in turn/", "1") }));
         filling.run(None, Action::Compact(Revision(7)));
+        let seen = filling.fed.store.applied().last.index;
+        let advance = Advance { time_ms: 70_000, seen, ..Advance::default() };
+        filling.run(None, Action::Advance(advance));
+        // Its time has not begun to run.
+        filling.run(None, Action::Grant { id: Some(LeaseId(8)), ttl_ms: 60_000 });
     }
 }
 
@@ -90,6 +95,9 @@ fn fill_more(fed: &mut Fed, version: Version) {
     filling.op(put_bytes("large", vec![7; 100_000].into()));
     filling.op(Op::Delete { keys: one("k4"), prev_kv: false });
     filling.run(None, Action::OpenSession);
+    if version >= Version(3) {
+        filling.run(None, Action::Revoke(LeaseId(8)));
+    }
 }
 
 fn folder(version: Version) -> PathBuf {
