@@ -145,6 +145,10 @@ pub struct KvStore {
     /// What the last of them covers.
     frozen: LogId,
     handle: StoreHandle,
+    /// Up to where the history is compacted.
+    compacted: u64,
+    /// How many compacted changes are still to be purged from memory.
+    purge_pending: usize,
 }
 
 impl KvStore {
@@ -211,37 +215,38 @@ impl KvStore {
         let changes = state.mvcc.take_changes();
         handle.history().reset(changes, state.mvcc.revision(), state.mvcc.compacted());
         let frozen = state.applied.last;
-        let store = Self { state, file, checkpoints, frozen, handle };
+        let compacted = state.mvcc.compacted();
+        let purge_pending = 0;
+        let store = Self { state, file, checkpoints, frozen, handle, compacted, purge_pending };
         store.tell();
         store
     }
 
     /// Tells watches what has changed, and purges some of what was compacted.
     fn publish(&mut self, entries: usize) {
-        let Self { state: State { mvcc, .. }, handle, .. } = self;
+        let Self { state: State { mvcc, .. }, handle, compacted, purge_pending, .. } = self;
         let history = handle.history();
         let changes = mvcc.take_changes();
         if !changes.is_empty() {
             history.publish(changes, mvcc.revision());
         }
         let mut most = PURGE_PER_RUN + PURGE_PER_ENTRY * entries;
-        if mvcc.compacted() > history.extent().1 {
-            history.compact(mvcc.compacted());
+        if mvcc.compacted() > *compacted {
+            *compacted = mvcc.compacted();
+            history.compact(*compacted);
+            *purge_pending = history.compacted_left();
             most += PURGE_AT_ONCE;
         }
-        for change in history.take_compacted(most) {
-            mvcc.purge(&change.record);
+        if *purge_pending > 0 {
+            let changes = history.take_compacted(most);
+            *purge_pending -= changes.len().min(*purge_pending);
+            changes.iter().for_each(|change| mvcc.purge(&change.record));
         }
         self.tell();
     }
 
     fn tell(&self) {
-        self.handle.set(&self.summary(), self.purge_pending());
-    }
-
-    /// How many compacted changes are still to be purged from memory.
-    pub(super) fn purge_pending(&self) -> u64 {
-        self.handle.history().compacted_left() as u64
+        self.handle.set(&self.summary(), self.purge_pending as u64);
     }
 }
 

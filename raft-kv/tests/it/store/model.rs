@@ -187,9 +187,10 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => action().prop_map(Step::Action),
+        4 => (0..40_u64).prop_map(|number| Step::Action(Action::Compact(Revision(number)))),
         6 => range().prop_map(Step::Read),
-        2 => Just(Step::Checkpoint),
-        1 => Just(Step::Crash),
+        4 => Just(Step::Checkpoint),
+        2 => Just(Step::Crash),
         1 => Just(Step::Restore),
     ]
 }
