@@ -2,7 +2,7 @@
 //!
 //! Only values and what follows from them; who asks whom is for service and client.
 
-use crate::api::KvError;
+use crate::api::{Integrity, KvError};
 use raft_core::types::{Change, ClusterId, Index, Member, Membership, NodeId, Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -167,6 +167,8 @@ pub struct Health {
     pub no_quorum: Option<NoQuorum>,
     /// The others, by id.
     pub peers: Vec<PeerHealth>,
+    /// What is known of its data.
+    pub integrity: Integrity,
 }
 
 /// Another node as a node sees it.

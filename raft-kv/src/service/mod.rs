@@ -7,6 +7,7 @@
 mod cause;
 mod describe;
 pub(crate) mod frame;
+mod integrity;
 mod members;
 mod read;
 mod replica;
@@ -14,18 +15,22 @@ mod replica;
 mod tests;
 mod write;
 
-use crate::api::{KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
+use crate::api::{Divergence, KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
 use crate::wire;
 use bytes::Bytes;
 use cause::Why;
+pub use integrity::IntegrityConfig;
+use integrity::{Comparison, Exchange, Known};
 use raft_core::node::{Node, TransferError};
 use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -41,19 +46,24 @@ pub struct ServiceConfig {
     pub version: String,
     /// Longest time a request may take; a longer deadline is cut to this.
     pub deadline_max: Duration,
+    /// How its state is compared with the other members'.
+    pub integrity: IntegrityConfig,
 }
 
 impl ServiceConfig {
     /// A service of `node` with deadlines up to a minute.
     pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
         let deadline_max = Duration::from_secs(60);
-        Self { node, group, peers, version, deadline_max }
+        let integrity = IntegrityConfig::default();
+        Self { node, group, peers, version, deadline_max, integrity }
     }
 }
 
 /// Answers requests of the store's own protocol on one node.
 pub struct KvService {
     door: Arc<Door<Node>>,
+    /// Work in the background, which ends with the service.
+    _tasks: JoinSet<()>,
 }
 
 impl KvService {
@@ -63,9 +73,21 @@ impl KvService {
     /// Outside a tokio runtime with a clock: it starts a task there, which follows the leader and
     /// ends with the service or the node.
     pub fn new(config: ServiceConfig) -> Arc<Self> {
-        let ServiceConfig { node, group, peers, version, deadline_max } = config;
+        let ServiceConfig { node, group, peers, version, deadline_max, integrity } = config;
+        let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
         let door = Door::new(node, deadline_max, group, peers, version);
-        Arc::new(Self { door: Arc::new(door) })
+        let comparison = Comparison::new(exchange, integrity, Arc::clone(&door.known));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(comparison.run());
+        Arc::new(Self { door: Arc::new(door), _tasks: tasks })
+    }
+
+    /// Waits until this node's data is found to differ from a quorum's, or to be damaged where a
+    /// quorum of others has it: then it serves nobody any more, and its owner is to stop the node
+    /// and have it get its data from the others anew.
+    pub fn divergence(&self) -> impl Future<Output = Divergence> + use<> {
+        let known = Arc::clone(&self.door.known);
+        async move { known.divergence().await }
     }
 }
 
@@ -87,6 +109,8 @@ struct Door<N> {
     version: String,
     /// The leader this node knows; follows the node's status closely.
     leader: watch::Receiver<Option<NodeId>>,
+    /// What is known of this node's data.
+    known: Arc<Known>,
 }
 
 /// When a request came and when it must be answered.
@@ -127,7 +151,8 @@ impl<N: Replica> Door<N> {
         let status = node.status();
         let (sender, leader) = watch::channel(status.leader);
         tokio::spawn(follow_leader(node.clone(), sender));
-        Self { node, id: status.identity.node, deadline_max, group, peers, version, leader }
+        let (id, known) = (status.identity.node, Arc::default());
+        Self { node, id, deadline_max, group, peers, version, leader, known }
     }
 
     /// Answers one request, whatever it is.
@@ -143,6 +168,9 @@ impl<N: Replica> Door<N> {
             }
         };
         let clock = Clock::new(request.deadline_ms, self.deadline_max);
+        if let Some(refusal) = self.refusal(&request.body) {
+            return wire::encode_reply(&Err(refusal));
+        }
         let reply = match request.body {
             RequestBody::Write(command) => return self.write(caller, frame, command, clock).await,
             RequestBody::Read { range, consistency } => {
@@ -166,6 +194,7 @@ impl<N: Replica> Door<N> {
                 Err(KvError::Malformed("leases are not served yet".into()))
             }
             RequestBody::Status => self.describe(clock).await,
+            RequestBody::Integrity(inquiry) => self.inquire(inquiry, clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;
             }
@@ -174,6 +203,13 @@ impl<N: Replica> Door<N> {
             debug!(?caller, %error, "request failed");
         }
         wire::encode_reply(&reply)
+    }
+
+    /// Why a node whose data is not to be trusted does not answer; it still says how it is.
+    fn refusal(&self, body: &RequestBody) -> Option<KvError> {
+        let about_itself =
+            matches!(body, RequestBody::Status | RequestBody::Health | RequestBody::Integrity(_));
+        if about_itself { None } else { self.known.refusal() }
     }
 
     /// Hands leadership over, or has the leader do it; the encoded reply.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -95,6 +96,23 @@ impl CheckpointFile {
         Ok((meta.header, frames))
     }
 
+    /// Reads all of it; `pace` is told the bytes of each row, and may break off. Whether all was
+    /// read: there may be no checkpoint yet.
+    pub(super) fn read_back(
+        &self,
+        pace: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<bool, StorageError> {
+        let Some((_, mut frames)) = contain(&self.path, || self.read())? else { return Ok(false) };
+        let mut row = Vec::new();
+        while frames.next(&mut row)? != Kind::End {
+            if pace(row.len()).is_break() {
+                return Ok(false);
+            }
+            row.clear();
+        }
+        Ok(true)
+    }
+
     /// Makes the file at `path` hold the snapshot, durably, whatever it held before. If the
     /// snapshot is damaged, the file is left as it was.
     pub(super) fn receive(
@@ -131,7 +149,7 @@ impl CheckpointFile {
             row.clear();
         }
         state.mvcc.loaded(meta.header.revision, meta.header.state_hash);
-        state.applied = meta.header.applied.clone();
+        state.loaded(meta.header.applied.clone());
         Ok(Some((state, meta)))
     }
 

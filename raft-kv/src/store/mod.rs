@@ -60,6 +60,7 @@
 //! else. A receiver writes the rows to a new file, checks all of the above, and only then puts the
 //! file in the place of the old one.
 
+mod check;
 mod checkpoint;
 mod format;
 mod history;
@@ -73,16 +74,20 @@ mod snapshot;
 mod state;
 mod validate;
 
+pub use check::StoreCheck;
 pub use session::{REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSIONS_MAX};
 pub use validate::{validate, validate_keys};
 
-use crate::api::{LeaseAnswer, LeaseId, Query, RangeAnswer, Revision, Summary};
+use crate::api::{
+    HASHES_MAX, Hashes, INTEGRITY_VERSION, LeaseAnswer, LeaseId, Query, RangeAnswer, Revision,
+    Summary,
+};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use checkpoint::CheckpointFile;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
-use raft_core::types::{LogId, Run, SnapshotMeta};
+use raft_core::types::{Index, LogId, Run, SnapshotMeta};
 use redb::StorageBackend;
 use snapshot::{MemoryFrames, SnapshotReader, SnapshotStream};
 use state::State;
@@ -99,6 +104,7 @@ pub struct KvStore {
     checkpoints: u64,
     /// What the last of them covers.
     frozen: LogId,
+    check: StoreCheck,
 }
 
 impl KvStore {
@@ -123,7 +129,18 @@ impl KvStore {
 
     /// An empty store that makes no checkpoints. Its snapshots are of the state as it is.
     pub fn in_memory() -> Self {
-        Self { state: State::new(false), file: None, checkpoints: 0, frozen: LogId::ZERO }
+        Self {
+            state: State::new(false),
+            file: None,
+            checkpoints: 0,
+            frozen: LogId::ZERO,
+            check: StoreCheck::default(),
+        }
+    }
+
+    /// What looks after this store from outside, for as long as it lives.
+    pub fn check(&self) -> StoreCheck {
+        self.check.clone()
     }
 
     /// The applied state in numbers; also what [`Query::Summary`] answers.
@@ -146,7 +163,21 @@ impl KvStore {
             None => (State::new(true), 0),
         };
         let frozen = state.applied.last;
-        Ok(Self { state, file: Some(Arc::new(file)), checkpoints, frozen })
+        let (file, check) = (Some(Arc::new(file)), StoreCheck::default());
+        check.follow(file.as_ref());
+        Ok(Self { state, file, checkpoints, frozen, check })
+    }
+
+    fn hashes(&self, at: &[Index]) -> Hashes {
+        let ring = &self.state.hashes;
+        Hashes {
+            version: INTEGRITY_VERSION,
+            sound: !self.check.is_distrusted(),
+            oldest: ring.oldest(),
+            dense: ring.dense_from(),
+            newest: ring.newest(),
+            at: at.iter().take(HASHES_MAX).map(|index| ring.at(*index)).collect(),
+        }
     }
 }
 
@@ -166,6 +197,8 @@ impl StateMachine for KvStore {
             Ok(Query::Summary) => codec::encode(&self.summary()),
             Ok(Query::Lease { .. }) => codec::encode(&LeaseAnswer::None),
             Ok(Query::Leases) => codec::encode(&Vec::<LeaseId>::new()),
+            Ok(Query::Hashes(at)) => codec::encode(&self.hashes(&at)),
+            Ok(Query::Chunk(chunk)) => codec::encode(&check::digest(&self.state.mvcc, &chunk)),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }
@@ -183,6 +216,10 @@ impl StateMachine for KvStore {
     }
 
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        if self.check.is_distrusted() {
+            let text = "this store's data is not to be trusted: it makes no snapshots";
+            return Err(StorageError::Engine(text.into()));
+        }
         let Some(file) = &self.file else {
             let (header, frames) = MemoryFrames::of(&self.state);
             let data = Box::new(SnapshotStream::new(&header, frames));
@@ -207,9 +244,11 @@ impl StateMachine for KvStore {
             return Ok(());
         };
         let file = CheckpointFile::receive(file.path(), &header, reader)?;
+        let check = self.check.clone();
         // The old state goes first: there may not be room for two.
         *self = Self::in_memory();
-        *self = Self::load(file)?;
+        *self = Self { check, ..Self::load(file)? };
+        self.check.follow(self.file.as_ref());
         Ok(())
     }
 }

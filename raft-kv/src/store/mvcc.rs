@@ -209,6 +209,26 @@ impl Mvcc {
         self.log.hash = hash;
     }
 
+    /// Calls `each` for every key from `start` on and before `end`, in order, until it breaks off,
+    /// with its version at `revision` if it existed then.
+    pub(super) fn visit_from(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        revision: Revision,
+        mut each: impl FnMut(&[u8], Option<&Record>) -> ControlFlow<()>,
+    ) {
+        if end.is_some_and(|end| end <= start) {
+            return;
+        }
+        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, history) in self.keys.range::<[u8], _>((Bound::Included(start), end)) {
+            if each(key.as_bytes(), history.at(Some(revision.0))).is_break() {
+                return;
+            }
+        }
+    }
+
     /// Calls `each` for every key that exists, in order, until it breaks off.
     fn visit(
         &self,

@@ -204,7 +204,7 @@ impl SnapshotReader {
         }
         check.finish().map_err(in_stream)?;
         state.mvcc.loaded(header.revision, header.state_hash);
-        state.applied = header.applied;
+        state.loaded(header.applied);
         Ok(state)
     }
 

@@ -15,8 +15,9 @@ use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
 use crate::api::{Action, ActionReply, Command, CommandReply, KvError, REQUEST_BYTES_MAX};
 use crate::codec;
+use crate::integrity::HashRing;
 use bytes::{Bytes, BytesMut};
-use raft_core::types::{Entry, Payload, SnapshotMeta};
+use raft_core::types::{Entry, Index, Payload, SnapshotMeta};
 
 /// Everything that entries change.
 pub(super) struct State {
@@ -24,6 +25,8 @@ pub(super) struct State {
     pub(super) applied: SnapshotMeta,
     pub(super) mvcc: Mvcc,
     pub(super) sessions: Sessions,
+    /// The state hash after many entries.
+    pub(super) hashes: HashRing,
 }
 
 /// The state, or what has changed of it, as of one entry.
@@ -64,6 +67,7 @@ impl State {
             applied: SnapshotMeta::default(),
             mvcc: Mvcc::new(checkpoints),
             sessions: Sessions::new(checkpoints),
+            hashes: HashRing::starting_at(Index::ZERO, 0),
         }
     }
 
@@ -97,6 +101,7 @@ impl State {
             place.copy_from_slice(&number.to_le_bytes());
         }
         self.mvcc.mix(&bytes);
+        self.hashes.push(entry.id.index, self.mvcc.hash());
         reply
     }
 
@@ -138,6 +143,12 @@ impl State {
             Item::Change(record) => self.mvcc.load(record),
             Item::Session(id, session) => self.sessions.load(id, session),
         }
+    }
+
+    /// Ends loading: the state is as of `applied`, and its hash is known.
+    pub(super) fn loaded(&mut self, applied: SnapshotMeta) {
+        self.hashes = HashRing::starting_at(applied.last.index, self.mvcc.hash());
+        self.applied = applied;
     }
 
     /// What has changed since the last call, to be written to a checkpoint.

@@ -1,5 +1,6 @@
 //! The state machine, through its public interface.
 
+mod check;
 mod durability;
 mod formats;
 mod limits;
