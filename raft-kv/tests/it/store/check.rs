@@ -132,7 +132,7 @@ fn hashes_are_kept_by_entry_and_begin_with_what_was_loaded() {
 fn a_store_that_is_not_trusted_makes_no_snapshots() {
     let mut fed = filled(3);
     fed.store.snapshot().unwrap();
-    fed.store.check().distrust();
+    fed.store.handle().check().clone().distrust();
     assert!(fed.store.snapshot().is_err());
     assert!(!hashes(&fed.store, &[]).sound);
     // It goes on applying: what it has acknowledged counts.
@@ -145,7 +145,7 @@ fn what_rots_in_the_file_is_found_by_reading_it_back() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kv.redb");
     let mut fed = Fed::at(&path);
-    let check = fed.store.check();
+    let check = fed.store.handle().check().clone();
     let whole = |pace| check.read_back(|_| pace);
     assert!(!whole(ControlFlow::Continue(())).unwrap(), "there is nothing yet");
     for number in 0..80_u8 {

@@ -3,6 +3,8 @@
 mod check;
 mod durability;
 mod formats;
+mod leases;
+mod legacy;
 mod limits;
 mod model;
 mod packed;
