@@ -6,6 +6,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::transport::{BoxFuture, Caller, Connector, Inbox, Service, Transport};
 use raft_core::types::{ClusterId, GroupId, Identity, Incarnation, NodeId, SnapshotMeta, Term};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -39,7 +40,8 @@ fn transport(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let certificates = Certificates::new();
     let (channel, _transport) = runtime.block_on(async {
-        let transport = certificates.transport(NodeId(1), dir.path());
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let transport = certificates.transport(NodeId(1), any, dir.path());
         let (cluster, node) = (ClusterId(1), NodeId(1));
         let identity = Identity { cluster, node, incarnation: Incarnation(1) };
         transport.open(GroupId(0), identity, Arc::new(Nobody));

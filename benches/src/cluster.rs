@@ -3,6 +3,7 @@
 use raft_cli::cert::{Files, make_authority, make_client, make_node};
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
+use raft_core::state_machine::StateMachine;
 use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::Client;
 use raft_kv::client::ClientOptions;
@@ -14,7 +15,7 @@ use raft_net_quic::{
 use raft_storage_redb::RedbLog;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -52,9 +53,8 @@ impl Certificates {
         QuicConnector::new(credentials, ConnectorConfig::default()).expect("good credentials")
     }
 
-    /// The transport of one node on a free port of the loopback.
-    pub fn transport(&self, id: NodeId, snapshots: &Path) -> QuicTransport {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    /// The transport of one node; port 0 for a free one.
+    pub fn transport(&self, id: NodeId, listen: SocketAddr, snapshots: &Path) -> QuicTransport {
         let config = QuicConfig::new(listen, self.node(id), snapshots.to_owned());
         QuicTransport::bind(config).expect("a free port")
     }
@@ -68,63 +68,127 @@ impl Default for Certificates {
 
 /// Three nodes that answer clients, every write durable on a quorum before it is answered.
 pub struct Cluster {
-    nodes: Vec<Node>,
-    endpoints: Vec<String>,
+    nodes: Vec<Running>,
+    initial: BTreeMap<NodeId, Member>,
+    machine: Box<dyn Fn(KvStore) -> Machine>,
     certificates: Certificates,
-    _data: TempDir,
+    data: TempDir,
+}
+
+/// What a node applies its entries to: the store, or something around it.
+pub type Machine = Box<dyn StateMachine>;
+
+/// One node.
+struct Running {
+    id: NodeId,
+    incarnation: Incarnation,
+    address: SocketAddr,
+    node: Node,
+    transport: Arc<QuicTransport>,
 }
 
 impl Cluster {
     /// Starts the nodes on the current runtime and waits for a leader.
     pub async fn start() -> Self {
+        Self::start_with(|store| Box::new(store)).await
+    }
+
+    /// The same, with `machine` around the store of every node.
+    pub async fn start_with(machine: impl Fn(KvStore) -> Machine + 'static) -> Self {
         let certificates = Certificates::new();
         let data = tempfile::tempdir().expect("a temporary directory");
         let ids = [1, 2, 3].map(NodeId);
-        let dirs = ids.map(|id| data.path().join(id.to_string()));
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let transports = ids.map(|id| {
-            let dir = &dirs[id.0 as usize - 1];
-            Arc::new(certificates.transport(id, &dir.join("incoming")))
+            let dir = data.path().join(id.to_string());
+            Arc::new(certificates.transport(id, any, &dir.join("incoming")))
         });
-        let endpoints = transports.each_ref().map(|transport| transport.local_addr().to_string());
-        let member = |id: NodeId| Member {
-            address: endpoints[id.0 as usize - 1].clone(),
-            ..Member::default()
+        let address = |transport: &Arc<QuicTransport>| transport.local_addr();
+        let member = |(id, transport): (NodeId, &_)| {
+            (id, Member { address: address(transport).to_string(), ..Member::default() })
         };
-        let initial: BTreeMap<_, _> = ids.map(|id| (id, member(id))).into();
-        let mut nodes = Vec::new();
+        let initial = ids.into_iter().zip(&transports).map(member).collect();
+        let (nodes, machine) = (Vec::new(), Box::new(machine));
+        let mut cluster = Self { nodes, initial, machine, certificates, data };
         for (id, transport) in ids.into_iter().zip(transports) {
-            let dir = &dirs[id.0 as usize - 1];
-            let log = RedbLog::open(dir).expect("an empty directory");
-            let machine = KvStore::open(&dir.join("kv.redb")).expect("an empty directory");
-            let config = NodeConfig {
-                raft: Config { id, initial: initial.clone(), ..Config::default() },
-                cluster: ClusterId(1),
-                incarnation: Incarnation(id.0),
-                seed: id.0,
-                ..NodeConfig::default()
-            };
-            let node = Node::start(config, log, machine, transport.clone()).expect("all is new");
-            let service =
-                ServiceConfig::new(node.clone(), GROUP, transport.clone(), "bench".into());
-            transport.serve(GROUP, KvService::new(service));
-            nodes.push(node);
+            let running = cluster.run(id, Incarnation(id.0), transport);
+            cluster.nodes.push(running);
         }
-        while nodes[0].status().leader.is_none() {
-            nodes[0].status_changed().await;
+        cluster.leader().await;
+        cluster
+    }
+
+    fn run(&self, id: NodeId, incarnation: Incarnation, transport: Arc<QuicTransport>) -> Running {
+        let dir = self.dir(id);
+        let log = RedbLog::open(&dir).expect("a directory of its own");
+        let store = KvStore::open(&dir.join("kv.redb")).expect("a directory of its own");
+        let config = NodeConfig {
+            raft: Config { id, initial: self.initial.clone(), ..Config::default() },
+            cluster: ClusterId(1),
+            incarnation,
+            seed: id.0,
+            ..NodeConfig::default()
+        };
+        let machine = (self.machine)(store);
+        let node = Node::start(config, log, machine, transport.clone()).expect("its own state");
+        let service = ServiceConfig::new(node.clone(), GROUP, transport.clone(), "bench".into());
+        transport.serve(GROUP, KvService::new(service));
+        Running { id, incarnation, address: transport.local_addr(), node, transport }
+    }
+
+    fn dir(&self, id: NodeId) -> PathBuf {
+        self.data.path().join(id.to_string())
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().map(|running| &running.node)
+    }
+
+    /// The leader, once there is one.
+    pub async fn leader(&self) -> NodeId {
+        loop {
+            if let Some(leader) = self.nodes[0].node.status().leader {
+                return leader;
+            }
+            self.nodes[0].node.status_changed().await;
         }
-        Self { nodes, endpoints: endpoints.into(), certificates, _data: data }
+    }
+
+    /// Stops a node that does not lead and starts it again; if `wipe`, as a new life without data.
+    /// Returns it.
+    pub async fn restart_follower(&mut self, wipe: bool) -> Node {
+        let leader = self.leader().await;
+        let position = self.nodes.iter().position(|running| running.id != leader);
+        let old = self.nodes.remove(position.expect("two of three do not lead"));
+        old.node.shutdown().await;
+        old.transport.close().await;
+        let Running { id, incarnation, address, .. } = old;
+        let dir = self.dir(id);
+        let incarnation = if wipe {
+            std::fs::remove_dir_all(&dir).expect("its directory");
+            Incarnation(incarnation.0 + 100)
+        } else {
+            incarnation
+        };
+        let transport = self.certificates.transport(id, address, &dir.join("incoming"));
+        let running = self.run(id, incarnation, Arc::new(transport));
+        let node = running.node.clone();
+        self.nodes.push(running);
+        node
     }
 
     /// A client of its own connection.
     pub fn client(&self) -> Client {
         let connector = Arc::new(self.certificates.connector());
-        Client::new(connector, ClientOptions::new(self.endpoints.clone()))
+        let endpoints = self.nodes.iter().map(|running| running.address.to_string());
+        Client::new(connector, ClientOptions::new(endpoints))
     }
 
     /// Stops the nodes.
     pub async fn stop(&self) {
-        for node in &self.nodes {
-            node.shutdown().await;
+        for running in &self.nodes {
+            running.node.shutdown().await;
         }
     }
 }

@@ -4,7 +4,7 @@
 mod cluster;
 mod cores;
 
-pub use cluster::{Certificates, Cluster};
+pub use cluster::{Certificates, Cluster, Machine};
 pub use cores::Cores;
 
 use bytes::Bytes;

@@ -42,6 +42,32 @@ pub trait StateMachine: Send + 'static {
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError>;
 }
 
+impl<M: StateMachine + ?Sized> StateMachine for Box<M> {
+    fn applied(&self) -> SnapshotMeta {
+        (**self).applied()
+    }
+
+    fn apply(&mut self, run: &Run) -> Vec<Bytes> {
+        (**self).apply(run)
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        (**self).query(query)
+    }
+
+    fn checkpoint(&mut self) -> Option<CheckpointJob> {
+        (**self).checkpoint()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        (**self).snapshot()
+    }
+
+    fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
+        (**self).restore(snapshot)
+    }
+}
+
 /// Makes a frozen checkpoint durable; returns what it covers.
 pub type CheckpointJob = Box<dyn FnOnce() -> Result<SnapshotMeta, StorageError> + Send>;
 

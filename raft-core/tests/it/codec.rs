@@ -57,7 +57,7 @@ fn membership() -> Membership {
 fn membership_2() -> Membership {
     let node = NodeId(3);
     let survivor = Member { incarnation: Some(Incarnation(1)), ..Member::new("h1:1") };
-    let membership = membership().upgraded(Version(2)).recovered(NodeId(1), survivor);
+    let membership = membership().recovered(NodeId(1), survivor).upgraded(Version(2));
     let add = |node| Change::Add { node, address: format!("h{}:1", node.0), promote: true };
     let membership = membership.changed(&[add(NodeId(2)), add(node)]).unwrap();
     let membership = membership.bound(NodeId(2), Incarnation(2)).bound(node, Incarnation(300));
@@ -203,7 +203,6 @@ fn the_bytes_of_version_1() {
 
 #[test]
 fn the_bytes_of_version_2() {
-    assert_eq!(raft_core::codec::VERSION, 2);
     let mut bytes = BytesMut::new();
     put(&membership_2(), &mut bytes);
     assert_eq!(hex(&bytes), MEMBERSHIP_2);
@@ -216,6 +215,21 @@ fn the_bytes_of_version_2() {
         assert_eq!(hex(&bytes), expected, "{op}");
         assert_eq!(decode_op(&bytes, &mut &bytes[..]), Ok(op));
     }
+}
+
+/// What version 3 has brought is in what commands say; here only its number is new.
+#[test]
+fn the_bytes_of_version_3() {
+    assert_eq!(raft_core::codec::VERSION, 3);
+    let bytes_of = |version| {
+        let mut bytes = BytesMut::new();
+        put(&membership_2().upgraded(version), &mut bytes);
+        bytes
+    };
+    let (old, new) = (bytes_of(Version(2)), bytes_of(Version(3)));
+    assert_eq!(take(&mut &new[..]), Ok(membership_2().upgraded(Version(3))));
+    let differences: Vec<_> = old.iter().zip(&new).filter(|(old, new)| old != new).collect();
+    assert_eq!((old.len(), differences), (new.len(), vec![(&2, &3)]));
 }
 
 fn is_encoded_as(message: Message, expected: &str) {

@@ -50,8 +50,8 @@ pub struct ClientOptions {
     /// Default 1 s.
     pub attempt: Duration,
     /// Whether to move on to the leader once a node has told who that is, and to follow when that
-    /// changes: a write then saves the way from the node asked to the leader. Every node takes every request either way. Default
-    /// no, so that clients stay with the node they name first.
+    /// changes: a write then saves the way from the node asked to the leader. Every node takes every
+    /// request either way. Default no, so that clients stay with the node they name first.
     pub prefer_leader: bool,
 }
 

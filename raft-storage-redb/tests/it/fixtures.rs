@@ -25,7 +25,8 @@ fn memberships(version: Version) -> [Membership; 2] {
     if version == Version(1) {
         return [first.clone(), first];
     }
-    let survivor = first.recovered(NodeId(1), first.members()[&NodeId(1)].clone());
+    let survivor =
+        first.recovered(NodeId(1), first.members()[&NodeId(1)].clone()).upgraded(version);
     let add = |id| Change::Add { node: NodeId(id), address: format!("new{id}:1"), promote: true };
     let added = survivor.changed(&[add(2), add(3)]).unwrap();
     let bound = added.bound(NodeId(2), Incarnation(9)).bound(NodeId(3), Incarnation(10));
@@ -133,6 +134,11 @@ fn a_log_of_version_1_is_read_and_written_on() {
 #[test]
 fn a_log_of_version_2_is_read_and_written_on() {
     is_read_and_written_on(Version(2));
+}
+
+#[test]
+fn a_log_of_version_3_is_read_and_written_on() {
+    is_read_and_written_on(Version(3));
 }
 
 #[test]
