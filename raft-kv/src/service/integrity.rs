@@ -20,9 +20,9 @@ use crate::codec;
 use crate::integrity::{Search, Verdict, common, judge};
 use crate::store::StoreCheck;
 pub(super) use exchange::Exchange;
-use raft_core::node::ReadMode;
+use raft_core::node::{ReadMode, Status};
 use raft_core::raft::RoleName;
-use raft_core::types::{Index, Membership, NodeId};
+use raft_core::types::{Index, Membership, NodeId, Version};
 use scrub::Scrub;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -196,7 +196,7 @@ impl<N: Replica> Comparison<N> {
     async fn compare(&mut self) -> Option<Divergence> {
         let status = self.exchange.node.status();
         let membership = &status.membership;
-        if !membership.contains(status.identity.node) {
+        if !is_comparable(&status) {
             return None;
         }
         let mut others = Vec::new();
@@ -329,6 +329,12 @@ impl<N: Replica> Comparison<N> {
             store.distrust();
         }
     }
+}
+
+/// Whether the node is a member, and all members count alike.
+fn is_comparable(status: &Status) -> bool {
+    let membership = &status.membership;
+    membership.contains(status.identity.node) && membership.version() >= Version(3)
 }
 
 /// Has others lead whenever this node would.

@@ -79,6 +79,10 @@ pub(super) fn digest(mvcc: &Mvcc, chunk: &Chunk) -> ChunkAnswer {
     if revision > current {
         return Err(KvError::FutureRevision { requested: revision, current });
     }
+    let compacted = Revision(mvcc.compacted());
+    if revision < compacted {
+        return Err(KvError::Compacted { requested: revision, compacted });
+    }
     let most = chunk.keys.clamp(1, CHUNK_KEYS_MAX);
     let visits = if chunk.end.is_none() { VISITED_MAX } else { u32::MAX };
     let mut hash = Xxh3::new();

@@ -63,6 +63,7 @@
 mod advance;
 mod check;
 mod checkpoint;
+mod epoch;
 mod format;
 mod handle;
 mod history;
@@ -81,6 +82,7 @@ mod time;
 mod validate;
 
 pub use check::StoreCheck;
+pub use epoch::HISTORY_REVISIONS;
 pub use handle::{Gauges, StoreHandle};
 pub use lease::LEASES_MAX;
 pub use session::{
@@ -198,7 +200,7 @@ impl KvStore {
         let Self { state: State { mvcc, .. }, handle, .. } = self;
         let history = handle.history();
         let changes = mvcc.take_changes();
-        if !changes.is_empty() {
+        if !changes.is_empty() || mvcc.revision() != history.extent().0 {
             history.publish(changes, mvcc.revision());
         }
         let mut most = PURGE_PER_RUN + PURGE_PER_ENTRY * entries;

@@ -115,6 +115,11 @@ impl Mvcc {
         self.log.hash
     }
 
+    /// Begins the rolling hash anew.
+    pub(super) const fn restart_hash(&mut self) {
+        self.log.hash = 0;
+    }
+
     /// Chains `bytes` into the rolling hash.
     pub(super) fn mix(&mut self, bytes: &[u8]) {
         self.log.hash = xxh3_64_with_seed(bytes, self.log.hash);
@@ -201,6 +206,13 @@ impl Mvcc {
         self.compacted = revision;
         self.mix(&revision.to_le_bytes());
         Ok(())
+    }
+
+    /// Leaves out so many revisions, and forgets what was before them.
+    pub(super) fn leap(&mut self, revisions: u64) {
+        self.log.revision = self.log.revision.saturating_add(revisions);
+        self.compacted = self.log.revision;
+        self.mix(&self.compacted.to_le_bytes());
     }
 
     /// Drops what the compacted `change` has made useless: the versions of its key before it, and

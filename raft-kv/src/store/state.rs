@@ -22,7 +22,7 @@ use crate::api::{Action, ActionReply, Command, CommandReply, Fence, KvError, REQ
 use crate::codec;
 use crate::integrity::HashRing;
 use bytes::{Bytes, BytesMut};
-use raft_core::types::{Entry, Index, Payload, SnapshotMeta};
+use raft_core::types::{Entry, Index, Payload, SnapshotMeta, Version};
 
 /// Everything that entries change.
 pub(super) struct State {
@@ -100,8 +100,19 @@ impl State {
             Payload::Command(command) => (1, self.apply_command(index, command, out)),
             Payload::Membership(membership) => {
                 raft_core::codec::put(membership, out);
+                let before =
+                    std::mem::replace(&mut self.applied.membership, (**membership).clone());
+                if membership.version() > before.version() {
+                    // Earlier versions may have counted what came before otherwise.
+                    self.mvcc.restart_hash();
+                    self.hashes = HashRing::starting_at(Index::ZERO, 0);
+                }
                 self.mvcc.mix(&out.split());
-                self.applied.membership = (**membership).clone();
+                let is_new = !before.is_empty() && membership.epoch() > before.epoch();
+                // Before that version none began, and logs of then are read as they were.
+                if is_new && membership.version() >= Version(3) {
+                    self.begin_history(index);
+                }
                 (2, (Outcome::None, [0; 3], Bytes::new()))
             }
         };

@@ -132,7 +132,8 @@ fn cluster(oddities: &[Oddity], integrity: &IntegrityConfig) -> Cluster {
     let mut cluster = Cluster::empty();
     for (config, how) in initial_configs(oddities.len() as u64).zip(oddities) {
         let store = KvStore::in_memory();
-        let integrity = IntegrityConfig { store: Some(store.handle().check().clone()), ..integrity.clone() };
+        let integrity =
+            IntegrityConfig { store: Some(store.handle().check().clone()), ..integrity.clone() };
         cluster.run_on(config, Odd { store, how: *how }, integrity);
     }
     cluster

@@ -5,7 +5,7 @@
 //! compacted before a slow pass has come to its end.
 
 use super::super::replica::Replica;
-use super::{Comparison, camps_of, until};
+use super::{Comparison, camps_of, is_comparable, until};
 use crate::api::{CHUNK_KEYS_MAX, Chunk, ChunkDigest, Divergence, Place, Query, Revision, Summary};
 use crate::codec;
 use crate::integrity::{Verdict, judge};
@@ -233,7 +233,7 @@ impl<N: Replica> Comparison<N> {
         };
         let status = self.exchange.node.status();
         let membership = &status.membership;
-        if !membership.contains(status.identity.node) {
+        if !is_comparable(&status) {
             return (Compared::Equal, Some(own));
         }
         let asked = Chunk { revision: Some(own.revision), end: own.end.clone(), ..whole };
