@@ -13,6 +13,7 @@ pub mod export;
 pub mod get;
 pub mod import;
 pub mod inspect;
+pub mod integrity;
 pub mod member;
 pub mod put;
 pub mod recover;

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod demo;
 mod handover;
+mod integrity;
 mod quorum;
 mod recover;
 mod support;
