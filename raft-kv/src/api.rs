@@ -4,6 +4,7 @@
 //! version, ranges `[key, range_end)`, transactions that take one revision. All of it is encoded
 //! with postcard; [`VERSION`] goes in front of every request and every command in the log.
 
+mod backup;
 mod cluster;
 mod command;
 mod data;
@@ -12,6 +13,7 @@ mod integrity;
 mod lease;
 mod watch;
 
+pub use backup::BackupBegun;
 pub(crate) use cluster::changes;
 pub use cluster::{
     ADDRESS_BYTES_MAX, Absence, Absent, CHANGES_MAX, Health, MemberRole, Members, NoQuorum,
@@ -29,7 +31,7 @@ pub use integrity::{
     Hashes, INTEGRITY_VERSION, Inquiry, Integrity, Place,
 };
 pub use lease::{KEEP_ALIVE_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, LeaseId, LeaseStatus};
-pub use watch::{Event, EventKind, Watch, WatchId, WatchReply, WatchRequest};
+pub use watch::{Event, EventKind, StreamRequest, Watch, WatchId, WatchReply, WatchRequest};
 
 use bytes::Bytes;
 use raft_core::types::{Change, ClusterId, Incarnation, Index, LogId, NodeId, Term};

@@ -50,6 +50,8 @@ mod integrity;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;
+#[cfg(feature = "service")]
+mod watch;
 pub mod wire;
 
 #[cfg(feature = "client")]

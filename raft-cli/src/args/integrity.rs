@@ -3,7 +3,6 @@
 use super::values;
 use clap::Args;
 use raft_kv::service::IntegrityConfig;
-use raft_kv::store::StoreCheck;
 use std::time::Duration;
 
 /// How a node compares its data with the other nodes'.
@@ -20,9 +19,9 @@ pub struct Integrity {
 }
 
 impl Integrity {
-    /// The same for the service on `store`.
-    pub const fn config(&self, store: StoreCheck) -> IntegrityConfig {
+    /// The same for the service.
+    pub const fn config(&self) -> IntegrityConfig {
         let (compare_every, scrub_every) = (Some(self.compare_every), Some(self.scrub_every));
-        IntegrityConfig { compare_every, scrub_every, store: Some(store) }
+        IntegrityConfig { compare_every, scrub_every }
     }
 }

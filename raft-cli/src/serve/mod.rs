@@ -26,7 +26,7 @@ use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
 use raft_kv::api::{Divergence, REQUEST_BYTES_MAX};
 use raft_kv::service::{KvService, ServiceConfig};
-use raft_kv::store::StoreCheck;
+use raft_kv::store::StoreHandle;
 use raft_net_quic::{BindError, Credentials, Limits, QuicConfig, QuicTransport};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -133,8 +133,8 @@ impl Running {
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let config = ServiceConfig::new(node.clone(), GROUP, peers, version);
-        let integrity = args.integrity.config(store);
-        let service = KvService::new(ServiceConfig { integrity, ..config });
+        let (store, integrity) = (Some(store), args.integrity.config());
+        let service = KvService::new(ServiceConfig { store, integrity, ..config });
         transport.serve(GROUP, service.clone());
         let address = transport.local_addr();
         Ok(Self { id: plan.raft.id, address, node, transport, service })
@@ -212,7 +212,7 @@ struct Started {
     node: Node,
     /// Whether data was moved aside, now or earlier.
     moved_aside: bool,
-    store: StoreCheck,
+    store: StoreHandle,
 }
 
 /// Starts the node on its data, or on what is left after moving that aside.
@@ -237,7 +237,7 @@ fn start_on(
     transport: &Arc<QuicTransport>,
 ) -> Result<Result<Started, StartError>, Failure> {
     let Data { log, machine, moved_aside } = data;
-    let store = machine.handle().check().clone();
+    let store = machine.handle();
     let mut raft = plan.raft.clone();
     if moved_aside {
         // The cluster may live on elsewhere: this node must not help to form another.

@@ -8,15 +8,19 @@
 //! It owns connections and the session, never data: nothing is cached. It knows no transport; it
 //! is handed a [`Connector`].
 
+mod backup;
 mod cluster;
 mod directory;
 mod error;
 mod exchange;
 pub(crate) mod frame;
 mod session;
+mod watch;
 
+pub use backup::{Backup, BackupError};
 pub use cluster::EndpointStatus;
 pub use error::{Cause, ClientError};
+pub use watch::{WatchBatch, Watcher};
 
 use crate::api::{
     Action, ActionReply, CommandReply, Compare, Consistency, Fence, Freshness, KeyValue, Keys,
@@ -92,6 +96,7 @@ struct Shared {
     trouble: Mutex<Option<Trouble>>,
     /// State of the spread of pauses.
     jitter: AtomicU64,
+    watches: Arc<watch::Watches>,
 }
 
 /// What a put answers.
@@ -158,6 +163,7 @@ impl Client {
             opening,
             trouble,
             jitter,
+            watches: Arc::default(),
         };
         Self { shared: Arc::new(shared), deadline, fence: None }
     }

@@ -38,15 +38,12 @@ pub struct IntegrityConfig {
     pub compare_every: Option<Duration>,
     /// How long a look at all data takes, spread out; `None` for only when asked. Default a day.
     pub scrub_every: Option<Duration>,
-    /// The store of the node: its file is read back, too, and it makes no snapshots once its data
-    /// is not to be trusted.
-    pub store: Option<StoreCheck>,
 }
 
 impl Default for IntegrityConfig {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        Self { compare_every: Some(Duration::from_secs(10)), scrub_every: Some(DAY), store: None }
+        Self { compare_every: Some(Duration::from_secs(10)), scrub_every: Some(DAY) }
     }
 }
 
@@ -134,6 +131,9 @@ enum Compared {
 pub(super) struct Comparison<N> {
     exchange: Exchange<N>,
     config: IntegrityConfig,
+    /// The store of the node: its file is read back, too, and it makes no snapshots once its data
+    /// is not to be trusted.
+    store: Option<StoreCheck>,
     known: Arc<Known>,
     scrub: Scrub,
     /// Why there is an alarm: no majority of equal hashes.
@@ -141,9 +141,14 @@ pub(super) struct Comparison<N> {
 }
 
 impl<N: Replica> Comparison<N> {
-    pub(super) fn new(exchange: Exchange<N>, config: IntegrityConfig, known: Arc<Known>) -> Self {
+    pub(super) fn new(
+        exchange: Exchange<N>,
+        config: IntegrityConfig,
+        store: Option<StoreCheck>,
+        known: Arc<Known>,
+    ) -> Self {
         let scrub = Scrub::new(config.scrub_every);
-        Self { exchange, config, known, scrub, split: None }
+        Self { exchange, config, store, known, scrub, split: None }
     }
 
     /// Compares until the node stops, or is found to differ: then it is kept apart.
@@ -325,7 +330,7 @@ impl<N: Replica> Comparison<N> {
     }
 
     fn distrust(&self) {
-        if let Some(store) = &self.config.store {
+        if let Some(store) = &self.store {
             store.distrust();
         }
     }

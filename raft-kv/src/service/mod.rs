@@ -4,6 +4,7 @@
 //! within its deadline, and says of one that it cannot answer whether it may have run. It never
 //! touches the data itself, keeps no request beyond its deadline and knows nothing of sockets.
 
+mod backup;
 mod cause;
 mod describe;
 pub(crate) mod frame;
@@ -13,23 +14,27 @@ mod read;
 mod replica;
 #[cfg(all(test, feature = "client"))]
 mod tests;
+mod watch;
 mod write;
 
+use self::watch::Watches;
 use crate::api::{Divergence, KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
+use crate::store::{StoreCheck, StoreHandle};
+pub use crate::watch::WatchOptions;
 use crate::wire;
 use bytes::Bytes;
 use cause::Why;
 pub use integrity::IntegrityConfig;
 use integrity::{Comparison, Exchange, Known};
 use raft_core::node::{Node, TransferError};
-use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
+use raft_core::transport::{BoxFuture, CallError, Caller, Duplex, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
@@ -46,22 +51,29 @@ pub struct ServiceConfig {
     pub version: String,
     /// Longest time a request may take; a longer deadline is cut to this.
     pub deadline_max: Duration,
+    /// The store, which watches are served from; `None`: they are refused.
+    pub store: Option<StoreHandle>,
+    /// How watches are served.
+    pub watch: WatchOptions,
     /// How its state is compared with the other members'.
     pub integrity: IntegrityConfig,
 }
 
 impl ServiceConfig {
-    /// A service of `node` with deadlines up to a minute.
+    /// A service of `node` with deadlines up to a minute and, as long as no `store` is given,
+    /// without watches.
     pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
         let deadline_max = Duration::from_secs(60);
+        let (store, watch) = (None, WatchOptions::default());
         let integrity = IntegrityConfig::default();
-        Self { node, group, peers, version, deadline_max, integrity }
+        Self { node, group, peers, version, deadline_max, store, watch, integrity }
     }
 }
 
 /// Answers requests of the store's own protocol on one node.
 pub struct KvService {
     door: Arc<Door<Node>>,
+    watches: Arc<Watches>,
     /// Work in the background, which ends with the service.
     _tasks: JoinSet<()>,
 }
@@ -70,16 +82,21 @@ impl KvService {
     /// A service on a running node.
     ///
     /// # Panics
-    /// Outside a tokio runtime with a clock: it starts a task there, which follows the leader and
-    /// ends with the service or the node.
+    /// Outside a tokio runtime with a clock: it starts tasks there, which follow the leader and the
+    /// store, and end with the service or the node.
     pub fn new(config: ServiceConfig) -> Arc<Self> {
-        let ServiceConfig { node, group, peers, version, deadline_max, integrity } = config;
+        let ServiceConfig { node, group, peers, version, deadline_max, .. } = config;
+        let ServiceConfig { store, watch, integrity, .. } = config;
         let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
+        let check = store.as_ref().map(|store| store.check().clone());
         let door = Door::new(node, deadline_max, group, peers, version);
-        let comparison = Comparison::new(exchange, integrity, Arc::clone(&door.known));
+        let door = Door { store: check.clone(), ..door };
+        let known = Arc::clone(&door.known);
+        let comparison = Comparison::new(exchange, integrity, check, known);
         let mut tasks = JoinSet::new();
         tasks.spawn(comparison.run());
-        Arc::new(Self { door: Arc::new(door), _tasks: tasks })
+        let watches = Watches::new(store.as_ref(), watch);
+        Arc::new(Self { door: Arc::new(door), watches, _tasks: tasks })
     }
 
     /// Waits until this node's data is found to differ from a quorum's, or to be damaged where a
@@ -96,6 +113,10 @@ impl Service for KvService {
         let door = Arc::clone(&self.door);
         Box::pin(async move { door.answer(caller, request).await })
     }
+
+    fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
+        watch::serve(&self.watches, Arc::clone(&self.door), caller, &first, stream);
+    }
 }
 
 /// The service over any replica.
@@ -108,9 +129,11 @@ struct Door<N> {
     peers: Arc<dyn Peers>,
     version: String,
     /// The leader this node knows; follows the node's status closely.
-    leader: watch::Receiver<Option<NodeId>>,
+    leader: Receiver<Option<NodeId>>,
     /// What is known of this node's data.
     known: Arc<Known>,
+    /// Where backups come from.
+    store: Option<StoreCheck>,
 }
 
 /// When a request came and when it must be answered.
@@ -149,10 +172,10 @@ impl<N: Replica> Door<N> {
         version: String,
     ) -> Self {
         let status = node.status();
-        let (sender, leader) = watch::channel(status.leader);
+        let (sender, leader) = channel(status.leader);
         tokio::spawn(follow_leader(node.clone(), sender));
         let (id, known) = (status.identity.node, Arc::default());
-        Self { node, id, deadline_max, group, peers, version, leader, known }
+        Self { node, id, deadline_max, group, peers, version, leader, known, store: None }
     }
 
     /// Answers one request, whatever it is.
@@ -269,7 +292,7 @@ impl<N: Replica> Door<N> {
 }
 
 /// Keeps `known` at the leader the node knows, until nobody looks or the node stops.
-async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
+async fn follow_leader<N: Replica>(node: N, known: Sender<Option<NodeId>>) {
     // The node tells of changes; looking now and then covers one told just before the wait.
     const LOOK: Duration = Duration::from_millis(100);
     // It may also say so with every tick; more often than this nothing is looked at.

@@ -12,6 +12,7 @@ use crate::api::{
 };
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
+use raft_core::state_machine::Snapshot;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -50,6 +51,21 @@ impl StoreCheck {
         let file = self.file().upgrade();
         let Some(file) = file else { return Ok(false) };
         file.read_back(&mut pace)
+    }
+
+    /// Whether the store lives in a file.
+    pub fn has_file(&self) -> bool {
+        self.file().strong_count() > 0
+    }
+
+    /// The newest checkpoint, which stays as it is now whatever is written meanwhile; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// As [`StoreCheck::read_back`].
+    pub fn snapshot(&self) -> Result<Option<Snapshot>, StorageError> {
+        let file = self.file().upgrade();
+        file.map_or(Ok(None), |file| file.snapshot())
     }
 
     pub(super) fn is_distrusted(&self) -> bool {

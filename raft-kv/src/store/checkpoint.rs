@@ -11,9 +11,10 @@ use super::format::{
 use super::mvcc::Dropped;
 use super::record::{Position, Record};
 use super::rows::Rows;
-use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
+use super::snapshot::{Frames, Kind, SnapshotReader, SnapshotStream, damage, in_stream};
 use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
+use raft_core::state_machine::Snapshot;
 use raft_core::types::SnapshotMeta;
 use redb::{
     Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
@@ -109,6 +110,13 @@ impl CheckpointFile {
         let (meta, frames) = contain(&self.path, || self.read())?
             .ok_or_else(|| StorageError::Engine("there is no checkpoint yet".into()))?;
         Ok((meta.header, frames))
+    }
+
+    /// The checkpoint as a stream; `None` if there is none yet.
+    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, StorageError> {
+        let Some((meta, frames)) = contain(&self.path, || self.read())? else { return Ok(None) };
+        let data = Box::new(SnapshotStream::new(&meta.header, frames));
+        Ok(Some(Snapshot { meta: meta.header.applied, data }))
     }
 
     /// Reads all of it; `pace` is told the bytes of each row, and may break off. Whether all was

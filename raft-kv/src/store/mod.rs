@@ -61,6 +61,7 @@
 //! file in the place of the old one.
 
 mod advance;
+mod backup;
 mod check;
 mod checkpoint;
 mod epoch;
@@ -81,9 +82,12 @@ mod state;
 mod time;
 mod validate;
 
+pub use backup::BackupInfo;
 pub use check::StoreCheck;
 pub use epoch::HISTORY_REVISIONS;
 pub use handle::{Gauges, StoreHandle};
+#[cfg(feature = "service")]
+pub(crate) use history::{Change, History, Observer};
 pub use lease::LEASES_MAX;
 pub use session::{
     REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,

@@ -15,7 +15,7 @@ use raft_kv::api::{
 use raft_kv::client::{Client, ClientError, ClientOptions};
 use raft_kv::codec;
 use raft_kv::service::{IntegrityConfig, KvService, ServiceConfig};
-use raft_kv::store::KvStore;
+use raft_kv::store::{KvStore, StoreHandle};
 use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -171,7 +171,9 @@ impl Cluster {
     }
 
     fn run(&mut self, config: NodeConfig) {
-        self.run_on(config, KvStore::in_memory(), IntegrityConfig::default());
+        let store = KvStore::in_memory();
+        let handle = store.handle();
+        self.run_on(config, store, handle, IntegrityConfig::default());
     }
 
     /// Starts a node on a state machine of its own.
@@ -179,13 +181,14 @@ impl Cluster {
         &mut self,
         config: NodeConfig,
         machine: impl StateMachine,
+        store: StoreHandle,
         integrity: IntegrityConfig,
     ) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
         let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
-        let service = KvService::new(ServiceConfig { integrity, ..config });
+        let service = KvService::new(ServiceConfig { store: Some(store), integrity, ..config });
         self.network.serve(GROUP, id, service.clone());
         self.doors.0.lock().unwrap().insert(id.to_string(), service.clone());
         self.services.insert(id, service);

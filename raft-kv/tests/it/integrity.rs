@@ -124,7 +124,7 @@ fn flip(store: &mut KvStore) {
 
 fn often() -> IntegrityConfig {
     let compare_every = Some(Duration::from_millis(20));
-    IntegrityConfig { compare_every, scrub_every: None, store: None }
+    IntegrityConfig { compare_every, scrub_every: None }
 }
 
 /// A cluster whose nodes are as odd as this says.
@@ -132,9 +132,8 @@ fn cluster(oddities: &[Oddity], integrity: &IntegrityConfig) -> Cluster {
     let mut cluster = Cluster::empty();
     for (config, how) in initial_configs(oddities.len() as u64).zip(oddities) {
         let store = KvStore::in_memory();
-        let integrity =
-            IntegrityConfig { store: Some(store.handle().check().clone()), ..integrity.clone() };
-        cluster.run_on(config, Odd { store, how: *how }, integrity);
+        let handle = store.handle();
+        cluster.run_on(config, Odd { store, how: *how }, handle, integrity.clone());
     }
     cluster
 }

@@ -128,7 +128,7 @@ impl<N: Replica> Comparison<N> {
     /// Begins a look at all data, from the beginning if there is one under way.
     pub(super) async fn begin_pass(&mut self, urgent: bool) {
         let keys = self.summary().await.map_or(0, |summary| summary.keys);
-        self.scrub.begin(keys, urgent, self.config.store.as_ref());
+        self.scrub.begin(keys, urgent, self.store.as_ref());
         self.publish(|known| known.scrubbing = Some(0));
     }
 
