@@ -5,6 +5,7 @@ use crate::api::{BackupBegun, KvError, StreamRequest};
 use crate::codec::{self, WireError};
 use bytes::Bytes;
 use raft_core::transport::{CallError, Channel, Duplex, FrameSink, FrameSource, StreamError};
+use std::sync::Arc;
 
 /// A backup that a node streams.
 pub struct Backup {
@@ -12,6 +13,8 @@ pub struct Backup {
     source: Box<dyn FrameSource>,
     /// Not used, but dropping it would tell the node that nobody listens any more.
     _sink: Box<dyn FrameSink>,
+    /// The connection may end with it.
+    _channel: Arc<dyn Channel>,
 }
 
 /// Why there is no backup.
@@ -47,13 +50,13 @@ impl Backup {
     ///
     /// # Errors
     /// See [`BackupError`].
-    pub async fn begin(channel: &dyn Channel, local: bool) -> Result<Self, BackupError> {
+    pub async fn begin(channel: Arc<dyn Channel>, local: bool) -> Result<Self, BackupError> {
         let request = codec::encode(&StreamRequest::Backup { local });
         let Duplex { sink, mut source } = channel.open_stream(request).await?;
         let first = source.receive().await?;
         let first = first.ok_or_else(|| BackupError::Broken("the node said nothing".into()))?;
         let begun = codec::decode::<Result<BackupBegun, KvError>>(&first)??;
-        Ok(Self { begun, source, _sink: sink })
+        Ok(Self { begun, source, _sink: sink, _channel: channel })
     }
 
     /// What the node says of it.

@@ -7,5 +7,6 @@ mod handover;
 mod integrity;
 mod quorum;
 mod recover;
+mod snapshot;
 mod support;
 mod wrong;

@@ -2,6 +2,7 @@
 
 mod check;
 mod durability;
+mod epochs;
 mod formats;
 mod leases;
 mod legacy;
