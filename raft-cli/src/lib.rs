@@ -18,6 +18,7 @@ pub mod transaction;
 pub mod verbs;
 
 use args::connection::{Connection, DEADLINE_DEFAULT, Target};
+use args::snapshot::SnapshotAction;
 use args::{Cli, Verb};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -155,6 +156,17 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
             let most = target.deadline.unwrap_or(DEADLINE_DEFAULT);
             verbs::doctor::run(&*connector, &target.endpoints, most, args, output).await
         }),
+        Verb::Snapshot(args) => match &args.action {
+            SnapshotAction::Save(args) => block_on(async {
+                let target = target(&args.connection)?;
+                let connector = client::connector(&target)?;
+                let patience = target.deadline.unwrap_or(SNAPSHOT_DEADLINE);
+                let endpoints = &target.endpoints;
+                verbs::snapshot::save(&*connector, endpoints, patience, args, output).await
+            }),
+            SnapshotAction::Status(args) => verbs::snapshot::status(args, output),
+            SnapshotAction::Restore(args) => recover::restore::run(args, output),
+        },
         Verb::Completion(args) => verbs::completion::run(args, output),
         Verb::Demo(args) => demo::run(args, output),
         Verb::Serve(args) => serve::run(args, output),
@@ -163,6 +175,9 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
         Verb::Recover(args) => recover::run(args, output),
     }
 }
+
+/// How long a node may say nothing while it makes a backup.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a verb on this thread: it leaves the other cores to the cluster on the same machine.
 fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -4,13 +4,16 @@
 //! version, ranges `[key, range_end)`, transactions that take one revision. All of it is encoded
 //! with postcard; [`VERSION`] goes in front of every request and every command in the log.
 
+mod backup;
 mod cluster;
 mod command;
 mod data;
 mod error;
+mod integrity;
 mod lease;
 mod watch;
 
+pub use backup::BackupBegun;
 pub(crate) use cluster::changes;
 pub use cluster::{
     ADDRESS_BYTES_MAX, Absence, Absent, CHANGES_MAX, Health, MemberRole, Members, NoQuorum,
@@ -23,6 +26,10 @@ pub use data::{
     RangeReply, SEQUENCE_DIGITS, Target, Txn, TxnReply,
 };
 pub use error::KvError;
+pub use integrity::{
+    Alarm, CHUNK_BYTES_MAX, CHUNK_KEYS_MAX, Chunk, ChunkDigest, Divergence, Finding, HASHES_MAX,
+    Hashes, INTEGRITY_VERSION, Inquiry, Integrity, Place,
+};
 pub use lease::{KEEP_ALIVE_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, LeaseId, LeaseStatus};
 pub use watch::{Event, EventKind, StreamRequest, Watch, WatchId, WatchReply, WatchRequest};
 
@@ -95,7 +102,14 @@ pub enum Query {
     },
     /// Which leases there are; the answer is a list of [`LeaseId`], in order.
     Leases,
+    /// Tell the state's hashes at these indexes; the answer is a [`Hashes`].
+    Hashes(#[serde(deserialize_with = "crate::codec::bounded")] Vec<Index>),
+    /// Tell what some keys are like; the answer is a [`ChunkAnswer`].
+    Chunk(Chunk),
 }
+
+/// What [`Query::Chunk`] answers.
+pub type ChunkAnswer = Result<ChunkDigest, KvError>;
 
 /// What [`Query::Lease`] answers; `None` if there is no such lease.
 pub type LeaseAnswer = Option<LeaseStatus>;
@@ -216,6 +230,9 @@ pub enum RequestBody {
     },
     /// Tell which leases there are: linearizable.
     Leases,
+    /// Tell about this node's state, for others to compare theirs with; answered by a node whose
+    /// state is not to be trusted, too.
+    Integrity(Inquiry),
 }
 
 impl RequestBody {
@@ -228,7 +245,8 @@ impl RequestBody {
             | Self::Members
             | Self::Health
             | Self::Lease { .. }
-            | Self::Leases => true,
+            | Self::Leases
+            | Self::Integrity(_) => true,
             Self::Write(_)
             | Self::TransferLeadership { .. }
             | Self::ChangeMembers(_)
@@ -263,6 +281,8 @@ pub enum ReplyBody {
     Lease(Option<Box<LeaseStatus>>),
     /// To `Leases`, in order.
     Leases(Vec<LeaseId>),
+    /// To `Integrity`.
+    Integrity(Finding),
 }
 
 /// A node as it sees itself and its cluster.

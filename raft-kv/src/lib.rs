@@ -46,6 +46,7 @@ pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
+mod integrity;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;

@@ -8,8 +8,8 @@
 mod tests;
 
 use crate::api::{
-    Consistency, Freshness, Health, KvError, LeaseId, LeaseStatus, Members, NodeStatus, Range,
-    RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
+    Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId, LeaseStatus, Members,
+    NodeStatus, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{Bytes, BytesMut};
@@ -38,6 +38,7 @@ pub fn encode_request(request: &Request) -> Bytes {
             RequestBody::KeepAlive(leases) => WireRequestBody::KeepAlive(leases.clone()),
             RequestBody::Lease { id, keys } => WireRequestBody::Lease { id: *id, keys: *keys },
             RequestBody::Leases => WireRequestBody::Leases,
+            RequestBody::Integrity(inquiry) => WireRequestBody::Integrity(inquiry.clone()),
         },
     })
 }
@@ -62,6 +63,7 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
         WireRequestBody::KeepAlive(leases) => RequestBody::KeepAlive(leases),
         WireRequestBody::Lease { id, keys } => RequestBody::Lease { id, keys },
         WireRequestBody::Leases => RequestBody::Leases,
+        WireRequestBody::Integrity(inquiry) => RequestBody::Integrity(inquiry),
     };
     Ok(Request { deadline_ms, body })
 }
@@ -111,6 +113,7 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
         WireReplyBody::KeptAlive(ttls) => ReplyBody::KeptAlive(ttls),
         WireReplyBody::Lease(lease) => ReplyBody::Lease(lease),
         WireReplyBody::Leases(leases) => ReplyBody::Leases(leases),
+        WireReplyBody::Integrity(finding) => ReplyBody::Integrity(finding),
     }))
 }
 
@@ -135,6 +138,7 @@ enum WireRequestBody<'a> {
     KeepAlive(#[serde(deserialize_with = "crate::codec::bounded")] Vec<LeaseId>),
     Lease { id: LeaseId, keys: bool },
     Leases,
+    Integrity(Inquiry),
 }
 
 /// [`ReplyBody`] with the command's reply borrowed.
@@ -150,4 +154,5 @@ enum WireReplyBody<'a> {
     KeptAlive(Vec<u64>),
     Lease(Option<Box<LeaseStatus>>),
     Leases(Vec<LeaseId>),
+    Integrity(Finding),
 }

@@ -13,10 +13,12 @@ pub mod export;
 pub mod get;
 pub mod import;
 pub mod inspect;
+pub mod integrity;
 pub mod member;
 pub mod put;
 pub mod recover;
 pub mod serve;
+pub mod snapshot;
 pub mod status;
 pub mod text;
 pub mod transfer;
@@ -98,6 +100,8 @@ pub enum Verb {
     Inspect(inspect::Inspect),
     /// Make a new cluster of what survived the loss of a quorum.
     Recover(recover::Recover),
+    /// Save, check and restore backups.
+    Snapshot(snapshot::Snapshot),
     /// Print a shell's completion script.
     Completion(completion::Completion),
 }

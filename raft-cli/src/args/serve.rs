@@ -1,5 +1,6 @@
 //! Arguments of `raft serve`.
 
+use super::integrity::Integrity;
 use super::values;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use raft_core::types::{ClusterId, NodeId};
@@ -76,7 +77,8 @@ pub struct Serve {
     /// Any text; tells clusters apart that have, or once had, the same members.
     #[arg(long, value_name = "TEXT", default_value = "raft", conflicts_with = "cluster_id")]
     pub cluster_token: String,
-    /// What to do if the data is damaged or part of it is gone: move all of it into a folder
+    /// What to do if the data is damaged, part of it is gone, or it differs from that of a majority,
+    /// at the start or later: move all of it into a folder
     /// damaged-N beside and get it back from the other nodes, or stop. A cluster of one stops.
     #[arg(long, value_name = "rejoin|stop", value_enum, default_value_t)]
     #[arg(hide_possible_values = true)]
@@ -109,6 +111,9 @@ pub struct Serve {
     #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
     #[arg(value_parser = clap::value_parser!(u64).range(4096..=1 << 40))]
     pub checkpoint_bytes: u64,
+    /// How its data is compared with the others'.
+    #[command(flatten)]
+    pub integrity: Integrity,
     /// What to log to stderr, as in `info` or `raft_core=debug,info`; RUST_LOG if left out, and
     /// `info` without that.
     #[arg(long, value_name = "FILTER", env = "RAFT_LOG")]

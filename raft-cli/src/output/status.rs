@@ -50,6 +50,7 @@ impl Row {
             remarks.push(format!("{name} is handing leadership over to {to}"));
         }
         remarks.extend(health.timing.iter().map(|timing| format!("{name}: {timing}")));
+        remarks.extend(health.integrity.alarm.iter().map(|alarm| format!("{name}: {alarm}")));
         remarks.extend(health.no_quorum.iter().map(|why| format!("{name}: {why}")));
         remarks
     }

@@ -14,7 +14,7 @@ use crate::serve::GROUP;
 use crate::serve::data::CHECKPOINT_FILE;
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, LogOp};
-use raft_core::state_machine::StateMachine;
+use raft_core::state_machine::{Snapshot, StateMachine};
 use raft_core::types::{
     ClusterId, Entry, HardState, Identity, Incarnation, LogId, Member, NodeId, Payload, Run,
     SnapshotMeta,
@@ -22,8 +22,9 @@ use raft_core::types::{
 use raft_kv::store::KvStore;
 use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE, RedbLog};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,7 @@ pub(super) fn run(args: &RecoverApply, output: &mut Output<'_>) -> Result<(), Fa
 }
 
 /// What the new directory begins with.
-struct New {
+pub(super) struct New {
     identity: Identity,
     hard_state: HardState,
     /// The membership of one, the last entry.
@@ -75,18 +76,26 @@ impl New {
         }
         let incarnation = Incarnation(random()?);
         let member = Member { incarnation: Some(incarnation), ..Member::new(address) };
+        let identity = Identity { cluster, node: old.node, incarnation };
+        Ok(Self::with(survivor, identity, &BTreeMap::from([(old.node, member)])))
+    }
+
+    /// What the directory of one of `members` begins with.
+    pub(super) fn with(
+        survivor: &Survivor,
+        identity: Identity,
+        members: &BTreeMap<NodeId, Member>,
+    ) -> Self {
         let term = survivor.term().next();
         let id = LogId { term, index: survivor.last().index.next() };
-        let membership = survivor.membership().recovered(old.node, member);
-        Ok(Self {
-            identity: Identity { cluster, node: old.node, incarnation },
-            hard_state: HardState { term, vote: Some(old.node) },
-            last: Entry { id, payload: Payload::Membership(membership.into()) },
-        })
+        let membership = survivor.membership().refounded(members.clone());
+        let vote = (members.len() == 1).then_some(identity.node);
+        let last = Entry { id, payload: Payload::Membership(membership.into()) };
+        Self { identity, hard_state: HardState { term, vote }, last }
     }
 
     /// Makes the directory `to`, whole and durable, or leaves none.
-    fn write(&self, survivor: &Survivor, to: &Path) -> Result<(), Failure> {
+    pub(super) fn write(&self, survivor: &Survivor, to: &Path) -> Result<(), Failure> {
         let partial = partial(to);
         clear(&partial)?;
         fs::create_dir_all(&partial).map_err(|error| failed("make", &partial, &error))?;
@@ -100,7 +109,11 @@ impl New {
     }
 
     fn write_checkpoint(&self, survivor: &Survivor, partial: &Path) -> Result<(), Failure> {
-        let (from, to) = (survivor.dir.join(CHECKPOINT_FILE), partial.join(CHECKPOINT_FILE));
+        let to = partial.join(CHECKPOINT_FILE);
+        if survivor.is_backup {
+            return restore(survivor, &to);
+        }
+        let from = survivor.dir.join(CHECKPOINT_FILE);
         match fs::copy(&from, &to) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -143,6 +156,14 @@ impl New {
         expect_equal(&equal, &true, partial)
     }
 
+    /// The history epoch that begins with it.
+    pub(super) fn epoch(&self) -> u64 {
+        match &self.last.payload {
+            Payload::Membership(membership) => membership.epoch(),
+            _ => 0,
+        }
+    }
+
     fn report(
         &self,
         survivor: &Survivor,
@@ -153,10 +174,7 @@ impl New {
         let members = survivor.membership().members().keys().copied();
         let others: Vec<NodeId> = members.filter(|member| *member != node).collect();
         let (committed, last) = (survivor.checkpoint.last, survivor.last());
-        let epoch = match &self.last.payload {
-            Payload::Membership(membership) => membership.epoch(),
-            _ => 0,
-        };
+        let epoch = self.epoch();
         let json = json!({
             "dir": args.to,
             "node": node.0,
@@ -168,7 +186,8 @@ impl New {
         output.print(&json, || {
             let mut text = format!(
                 "{} is {node} of the new cluster {cluster}, history epoch {epoch}, alone.\n\
-                 It has the entries up to {last}; {}. They are all kept.\n",
+                 It has the entries up to {last}; {}. They are all kept.\n\
+                 Its revision leaps by 1,000,000,000, and everything before counts as compacted.\n",
                 args.to.display(),
                 known(committed, last),
             );
@@ -203,6 +222,17 @@ impl New {
     }
 }
 
+/// Makes the checkpoint `to` of a backup.
+fn restore(backup: &Survivor, to: &Path) -> Result<(), Failure> {
+    let file = File::open(&backup.dir).map_err(|error| failed("read", &backup.dir, &error))?;
+    let (meta, data) = (backup.checkpoint.clone(), Box::new(file));
+    let mut store = KvStore::open(to).map_err(storage)?;
+    store.restore(Snapshot { meta, data }).map_err(storage)?;
+    expect_equal(&store.applied(), &backup.checkpoint, to)?;
+    drop(store);
+    sync(to)
+}
+
 /// Where the directory `to` is built.
 fn partial(to: &Path) -> PathBuf {
     let mut name = OsString::from(to);
@@ -211,7 +241,7 @@ fn partial(to: &Path) -> PathBuf {
 }
 
 /// Refuses to write over anything.
-fn check_absent(to: &Path) -> Result<(), Failure> {
+pub(super) fn check_absent(to: &Path) -> Result<(), Failure> {
     let there = to.try_exists().map_err(|error| failed("look at", to, &error))?;
     if there && (!to.is_dir() || !names(to)?.is_empty()) {
         let text = format!("{} is there already, and not empty", to.display());

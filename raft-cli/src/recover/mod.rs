@@ -5,6 +5,7 @@
 
 mod apply;
 mod plan;
+pub mod restore;
 pub mod survivor;
 
 use crate::args::recover::{Recover, RecoverStep};

@@ -5,13 +5,15 @@ use crate::directory::failed;
 use crate::failure::{Failure, Kind};
 use crate::serve::GROUP;
 use crate::serve::data::CHECKPOINT_FILE;
+use crate::verbs::snapshot;
 use raft_core::log_store::StorageError;
 use raft_core::raft::Loaded;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{
-    ClusterId, Entry, HardState, Identity, Index, LogId, Membership, Payload, SnapshotMeta, Term,
+    ClusterId, Entry, HardState, Identity, Incarnation, Index, LogId, Membership, NodeId, Payload,
+    SnapshotMeta, Term,
 };
-use raft_kv::store::KvStore;
+use raft_kv::store::{BackupInfo, KvStore};
 use raft_storage_redb::{Change, Inspection, LOCK_FILE, Overlay, Record, inspect};
 use std::fs::{File, TryLockError};
 use std::io;
@@ -34,6 +36,8 @@ pub struct Survivor {
     pub checkpoint: SnapshotMeta,
     /// Keys in the checkpoint.
     pub keys: u64,
+    /// Whether it is no directory but a backup.
+    pub is_backup: bool,
     /// Keeps nodes out.
     _lock: Lock,
 }
@@ -69,6 +73,7 @@ impl Survivor {
             entries,
             checkpoint,
             keys,
+            is_backup: false,
             _lock: Lock::Log { _inspection: inspection },
         };
         survivor.joined()
@@ -107,8 +112,34 @@ impl Survivor {
             entries: Vec::new(),
             checkpoint,
             keys,
+            is_backup: false,
             _lock: lock,
         })
+    }
+
+    /// Reads the backup `file` as if it were the checkpoint of a node of whom nothing else is left.
+    ///
+    /// # Errors
+    /// Of kind `Local` if it is damaged or cannot be read.
+    pub fn of_backup(file: &Path) -> Result<(Self, BackupInfo), Failure> {
+        let info = snapshot::read(file)?;
+        let survivor = Self {
+            dir: file.to_owned(),
+            // Nobody's: whoever is made of it gets another.
+            identity: Identity {
+                cluster: ClusterId(0),
+                node: NodeId(0),
+                incarnation: Incarnation(0),
+            },
+            hard_state: HardState::default(),
+            boundary: info.meta.clone(),
+            entries: Vec::new(),
+            checkpoint: info.meta.clone(),
+            keys: info.keys,
+            is_backup: true,
+            _lock: Lock::File { _file: None },
+        };
+        Ok((survivor, info))
     }
 
     /// Joins log and checkpoint as a node does at its start.

@@ -46,6 +46,16 @@ impl Data {
     /// # Errors
     /// As [`Data::open`].
     pub fn replace(plan: &Plan, what: &str) -> Result<Self, Failure> {
+        Self::give_up(plan, what)?;
+        let dir = &plan.data_dir;
+        Self::try_open(dir).map_err(|error| storage(dir, &error))?.noted(plan)
+    }
+
+    /// Moves everything aside, because of `what`; nothing of it is in use.
+    ///
+    /// # Errors
+    /// As [`Data::open`].
+    pub fn give_up(plan: &Plan, what: &str) -> Result<(), Failure> {
         let dir = &plan.data_dir;
         if !plan.rejoin {
             return Err(refused(plan, what));
@@ -59,7 +69,7 @@ impl Data {
             plan.raft.id,
             plan.cluster,
         );
-        Self::try_open(dir).map_err(|error| storage(dir, &error))?.noted(plan)
+        Ok(())
     }
 
     fn try_open(dir: &Path) -> Result<Self, StorageError> {

@@ -24,7 +24,7 @@ use raft_core::node::{Node, NodeConfig, StartError, StopCause};
 use raft_core::raft::RoleName;
 use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
-use raft_kv::api::REQUEST_BYTES_MAX;
+use raft_kv::api::{Divergence, REQUEST_BYTES_MAX};
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::StoreHandle;
 use raft_net_quic::{BindError, Credentials, Limits, QuicConfig, QuicTransport};
@@ -57,15 +57,24 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
         .map_err(|error| Failure::local("cannot start a runtime", &error))?;
     let ended = runtime.block_on(async {
         let mut stop = StopRequests::listen(args.exit_with_parent)?;
-        let running = tokio::select! {
-            running = Running::start(args, &plan) => running?,
-            request = stop.next() => {
-                info!("{request}: stopped before it served");
-                return Ok(());
+        let mut announced = false;
+        loop {
+            let running = tokio::select! {
+                running = Running::start(args, &plan) => running?,
+                request = stop.next() => {
+                    info!("{request}: stopped before it served");
+                    return Ok(());
+                }
+            };
+            if !std::mem::replace(&mut announced, true) {
+                running.announce(output);
             }
-        };
-        running.announce(output);
-        running.until_stopped(&plan, &mut stop).await
+            let Some(divergence) = running.until_stopped(&plan, &mut stop).await? else {
+                return Ok(());
+            };
+            let plan = plan.clone();
+            apart(move || Data::give_up(&plan, &divergence.to_string())).await?;
+        }
     });
     // A start that was given up is not waited for: what it does to the disk may be cut anywhere,
     // as by a crash.
@@ -96,6 +105,7 @@ struct Running {
     address: SocketAddr,
     node: Node,
     transport: Arc<QuicTransport>,
+    service: Arc<KvService>,
 }
 
 /// The line a node prints when it serves, as JSON.
@@ -118,13 +128,16 @@ impl Running {
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };
         let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
-        let (node, store, moved_aside) = start_node(plan, data, &transport).await?;
+        let Started { node, moved_aside, store } = start_node(plan, data, &transport).await?;
         tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let service = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
-        transport.serve(GROUP, KvService::new(service));
-        Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
+        let config = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
+        let integrity = args.integrity.config();
+        let service = KvService::new(ServiceConfig { integrity, ..config });
+        transport.serve(GROUP, service.clone());
+        let address = transport.local_addr();
+        Ok(Self { id: plan.raft.id, address, node, transport, service })
     }
 
     fn announce(&self, output: &mut Output<'_>) {
@@ -139,10 +152,21 @@ impl Running {
         let _ = output.finish();
     }
 
-    /// Serves until asked to stop, then stops in order; or until the node stops by itself.
-    async fn until_stopped(&self, plan: &Plan, stop: &mut StopRequests) -> Result<(), Failure> {
+    /// Serves until asked to stop, then stops in order; or until the node stops by itself, or its
+    /// data is not to be trusted: then it says why.
+    async fn until_stopped(
+        &self,
+        plan: &Plan,
+        stop: &mut StopRequests,
+    ) -> Result<Option<Divergence>, Failure> {
+        let mut found = None;
         let cause = tokio::select! {
             cause = self.node.stopped() => cause,
+            divergence = self.service.divergence() => {
+                found = Some(divergence);
+                self.hand_over(plan).await;
+                self.node.shutdown().await
+            }
             request = stop.next() => {
                 info!("{request}: stopping");
                 tokio::select! {
@@ -157,7 +181,7 @@ impl Running {
             StopCause::Shutdown => {
                 self.transport.close().await;
                 info!("stopped");
-                Ok(())
+                Ok(found)
             }
             // Answers on their way are given up: what matters is that somebody restarts us.
             cause => {
@@ -183,13 +207,20 @@ impl Running {
     }
 }
 
-/// Starts the node on its data, or on what is left after moving that aside. Also says whether that
-/// was done, now or earlier.
+/// A node that was started.
+struct Started {
+    node: Node,
+    /// Whether data was moved aside, now or earlier.
+    moved_aside: bool,
+    store: StoreHandle,
+}
+
+/// Starts the node on its data, or on what is left after moving that aside.
 async fn start_node(
     plan: &Plan,
     data: Data,
     transport: &Arc<QuicTransport>,
-) -> Result<(Node, StoreHandle, bool), Failure> {
+) -> Result<Started, Failure> {
     let error = match start_on(plan, data, transport)? {
         Ok(started) => return Ok(started),
         Err(error) => error,
@@ -204,8 +235,9 @@ fn start_on(
     plan: &Plan,
     data: Data,
     transport: &Arc<QuicTransport>,
-) -> Result<Result<(Node, StoreHandle, bool), StartError>, Failure> {
+) -> Result<Result<Started, StartError>, Failure> {
     let Data { log, machine, moved_aside } = data;
+    let store = machine.handle();
     let mut raft = plan.raft.clone();
     if moved_aside {
         // The cluster may live on elsewhere: this node must not help to form another.
@@ -222,9 +254,8 @@ fn start_on(
         checkpoint_bytes: plan.checkpoint_bytes,
         ..NodeConfig::default()
     };
-    let store = machine.handle();
     let started = Node::start(config, log, machine, transport.clone());
-    Ok(started.map(|node| (node, store, moved_aside)))
+    Ok(started.map(|node| Started { node, moved_aside, store }))
 }
 
 /// Most requests waiting for an answer; the rest is refused as `overloaded`.

@@ -14,6 +14,7 @@ pub mod member;
 pub mod pages;
 mod progress;
 pub mod put;
+pub mod snapshot;
 pub mod status;
 pub mod transfer;
 pub mod txn;

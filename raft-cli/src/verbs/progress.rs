@@ -11,6 +11,11 @@ impl Progress {
         Self::new(Some(total), "{bar:40} {pos}/{len} keys  {per_sec}  {eta} left")
     }
 
+    /// Counts bytes up to about `total`.
+    pub(super) fn of_bytes(total: u64) -> Self {
+        Self::new(Some(total), "{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}")
+    }
+
     /// Counts measurements up to `total`.
     pub(super) fn of_samples(total: u64) -> Self {
         Self::new(Some(total), "{bar:40} {pos}/{len} samples  {eta} left")

@@ -12,7 +12,7 @@ use raft_core::types::{
     Term,
 };
 use raft_kv::api::{
-    Action, Command, Health, KvError, MemberStatus, Members, NodeStatus, Op, Put, Query,
+    Action, Command, Health, Integrity, KvError, MemberStatus, Members, NodeStatus, Op, Put, Query,
     RangeAnswer, Reply, ReplyBody, RequestBody, Space,
 };
 use raft_kv::store::KvStore;
@@ -74,6 +74,7 @@ fn health() -> Health {
         no_quorum: None,
         peers: Vec::new(),
         space: Space::default(),
+        integrity: Integrity::default(),
     }
 }
 
@@ -154,7 +155,8 @@ impl Cluster {
             RequestBody::DatedRead { .. }
             | RequestBody::KeepAlive(_)
             | RequestBody::Lease { .. }
-            | RequestBody::Leases => Err(KvError::Malformed("not asked by a verb".into())),
+            | RequestBody::Leases
+            | RequestBody::Integrity(_) => Err(KvError::Malformed("not asked by a verb".into())),
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
             RequestBody::Health => Ok(ReplyBody::Health(Box::new(self.health()))),

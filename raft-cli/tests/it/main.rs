@@ -17,4 +17,5 @@ mod records;
 mod recover;
 mod resume;
 mod serve;
+mod snapshot;
 mod verbs;

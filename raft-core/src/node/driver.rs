@@ -202,6 +202,7 @@ impl Driver {
             Event::Query(query) => self.on_query(query),
             Event::Transfer(transfer) => self.on_transfer(transfer),
             Event::Change(request) => self.on_change(request),
+            Event::Checkpoint => self.give_applier(Job::Checkpoint),
             Event::Shutdown => return Err(StopCause::Shutdown),
         }
         Ok(())

@@ -22,6 +22,7 @@ pub(super) enum Event {
     Query(Query),
     Transfer(Transfer),
     Change(ChangeRequest),
+    Checkpoint,
     Shutdown,
 }
 

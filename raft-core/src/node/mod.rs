@@ -249,6 +249,18 @@ impl Node {
         answer.await.unwrap_or(Err(ChangeError::Stopped))
     }
 
+    /// Has the state machine make a checkpoint now, behind what is being applied, unless one is
+    /// being written. Does not wait for it.
+    ///
+    /// # Errors
+    /// [`QueryError::Overloaded`], [`QueryError::Stopped`].
+    pub fn checkpoint(&self) -> Result<(), QueryError> {
+        self.submit(Event::Checkpoint).map_err(|error| match error {
+            ProposeError::Overloaded => QueryError::Overloaded,
+            _ => QueryError::Stopped,
+        })
+    }
+
     /// The status as of the last tick or change of role, term, leader or membership.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status.borrow())

@@ -2,7 +2,7 @@
 //!
 //! Only values and what follows from them; who asks whom is for service and client.
 
-use crate::api::KvError;
+use crate::api::{Integrity, KvError};
 use raft_core::types::{Change, ClusterId, Index, Member, Membership, NodeId, Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -169,6 +169,8 @@ pub struct Health {
     pub peers: Vec<PeerHealth>,
     /// How full the store is.
     pub space: Space,
+    /// What is known of its data.
+    pub integrity: Integrity,
 }
 
 /// How full a store is.

@@ -18,6 +18,12 @@ pub enum StreamRequest {
         /// begin it without one: what happens is not told there.
         require_leader: bool,
     },
+    /// A backup: the frames back are described at [`BackupBegun`](super::BackupBegun).
+    Backup {
+        /// Of what the node has applied, even without a quorum; else with everything that was
+        /// answered before.
+        local: bool,
+    },
 }
 
 /// Names a watch within its stream; the client chooses.

@@ -8,6 +8,7 @@
 //! It owns connections and the session, never data: nothing is cached. It knows no transport; it
 //! is handed a [`Connector`].
 
+mod backup;
 mod cluster;
 mod directory;
 mod error;
@@ -16,6 +17,7 @@ pub(crate) mod frame;
 mod session;
 mod watch;
 
+pub use backup::{Backup, BackupError};
 pub use cluster::EndpointStatus;
 pub use error::{Cause, ClientError};
 pub use watch::{WatchBatch, Watcher};

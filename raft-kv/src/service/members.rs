@@ -5,7 +5,7 @@ use super::read::summary;
 use super::replica::Replica;
 use super::write::Try;
 use super::{Clock, Door};
-use crate::api::{Health, KvError, Members, PeerHealth, Query, Reply, ReplyBody, Space};
+use crate::api::{Health, Integrity, KvError, Members, PeerHealth, Query, Reply, ReplyBody, Space};
 use crate::wire;
 use raft_core::node::{ChangeError, PeerStatus, ReadMode, Status};
 use raft_core::types::{Change, Index, InvalidChange};
@@ -39,7 +39,8 @@ impl<N: Replica> Door<N> {
     /// one that works.
     pub(super) async fn health(&self, clock: Clock) -> Reply {
         summary(&self.query(&Query::Summary, ReadMode::Local, clock).await?)?;
-        Ok(ReplyBody::Health(Box::new(health(&self.node.status(), self.space()))))
+        let health = health(&self.node.status(), self.space(), self.known.integrity());
+        Ok(ReplyBody::Health(Box::new(health)))
     }
 
     /// One try to change the members on this node.
@@ -113,7 +114,7 @@ fn members(status: &Status) -> Members {
     Members { cluster, leader, membership: status.membership.clone() }
 }
 
-fn health(status: &Status, space: Space) -> Health {
+fn health(status: &Status, space: Space, integrity: Integrity) -> Health {
     let peer = |peer: &PeerStatus| PeerHealth {
         id: peer.id,
         version: peer.version,
@@ -130,5 +131,6 @@ fn health(status: &Status, space: Space) -> Health {
         no_quorum: no_quorum(status),
         peers: status.peers.iter().map(peer).collect(),
         space,
+        integrity,
     }
 }

@@ -4,12 +4,14 @@
 //! within its deadline, and says of one that it cannot answer whether it may have run. It never
 //! touches the data itself, keeps no request beyond its deadline and knows nothing of sockets.
 
+mod backup;
 mod cause;
 mod clock;
 mod compact;
 mod describe;
 pub(crate) mod frame;
 mod growth;
+mod integrity;
 mod lease;
 mod members;
 mod read;
@@ -20,7 +22,7 @@ mod tests;
 mod watches;
 mod write;
 
-use crate::api::{KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
+use crate::api::{Divergence, KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
 use crate::store::StoreHandle;
 pub use crate::watch::WatchOptions;
@@ -30,13 +32,17 @@ use cause::Why;
 use clock::{KEEP_ALIVES_MAX, KeepAlive, Ticker};
 pub use compact::Compaction;
 use compact::Compactor;
+pub use integrity::IntegrityConfig;
+use integrity::{Comparison, Exchange, Known};
 use raft_core::node::{Node, TransferError};
 use raft_core::transport::{BoxFuture, CallError, Caller, Duplex, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 use watches::Watches;
@@ -62,6 +68,8 @@ pub struct ServiceConfig {
     pub quota_bytes: u64,
     /// How watches are served.
     pub watch: WatchOptions,
+    /// How its state is compared with the other members'.
+    pub integrity: IntegrityConfig,
 }
 
 /// 2 GiB.
@@ -87,6 +95,7 @@ impl ServiceConfig {
             compaction: Compaction::default(),
             quota_bytes: QUOTA_BYTES,
             watch: WatchOptions::default(),
+            integrity: IntegrityConfig::default(),
         }
     }
 }
@@ -95,6 +104,8 @@ impl ServiceConfig {
 pub struct KvService {
     door: Arc<Door<Node>>,
     watches: Arc<Watches>,
+    /// Work in the background, which ends with the service.
+    _tasks: JoinSet<()>,
 }
 
 impl KvService {
@@ -114,12 +125,26 @@ impl KvService {
             compaction,
             quota_bytes,
             watch,
+            integrity,
         } = config;
         let watches = Watches::new(&store, watch);
+        let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
+        let check = store.check().clone();
         let mut door = Door::new(node, store, deadline_max, group, peers, version);
         door.quota_bytes = quota_bytes;
-        tokio::spawn(door.take_ticker(compaction).run());
-        Arc::new(Self { door: Arc::new(door), watches })
+        let known = Arc::clone(&door.known);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Comparison::new(exchange, integrity, Some(check), known).run());
+        tasks.spawn(door.take_ticker(compaction).run());
+        Arc::new(Self { door: Arc::new(door), watches, _tasks: tasks })
+    }
+
+    /// Waits until this node's data is found to differ from a quorum's, or to be damaged where a
+    /// quorum of others has it: then it serves nobody any more, and its owner is to stop the node
+    /// and have it get its data from the others anew.
+    pub fn divergence(&self) -> impl Future<Output = Divergence> + use<> {
+        let known = Arc::clone(&self.door.known);
+        async move { known.divergence().await }
     }
 }
 
@@ -149,6 +174,8 @@ struct Door<N> {
     quota_bytes: u64,
     /// To the clock.
     keep_alives: mpsc::Sender<KeepAlive>,
+    /// What is known of this node's data.
+    known: Arc<Known>,
 }
 
 /// When a request came and when it must be answered.
@@ -202,6 +229,7 @@ impl<N: Replica> Door<N> {
             store,
             quota_bytes: QUOTA_BYTES,
             keep_alives: mpsc::channel(1).0,
+            known: Arc::default(),
         }
     }
 
@@ -226,6 +254,9 @@ impl<N: Replica> Door<N> {
             }
         };
         let clock = Clock::new(request.deadline_ms, self.deadline_max);
+        if let Some(refusal) = self.refusal(&request.body) {
+            return wire::encode_reply(&Err(refusal));
+        }
         let reply = match request.body {
             RequestBody::Write(command) => return self.write(caller, frame, command, clock).await,
             RequestBody::Read { range, consistency } => {
@@ -251,6 +282,7 @@ impl<N: Replica> Door<N> {
             RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
             RequestBody::Leases => self.leases(clock).await,
             RequestBody::Status => self.describe(clock).await,
+            RequestBody::Integrity(inquiry) => self.inquire(inquiry, clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;
             }
@@ -259,6 +291,13 @@ impl<N: Replica> Door<N> {
             debug!(?caller, %error, "request failed");
         }
         wire::encode_reply(&reply)
+    }
+
+    /// Why a node whose data is not to be trusted does not answer; it still says how it is.
+    fn refusal(&self, body: &RequestBody) -> Option<KvError> {
+        let about_itself =
+            matches!(body, RequestBody::Status | RequestBody::Health | RequestBody::Integrity(_));
+        if about_itself { None } else { self.known.refusal() }
     }
 
     /// Hands leadership over, or has the leader do it; the encoded reply.

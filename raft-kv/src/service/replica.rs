@@ -28,6 +28,7 @@ pub(super) trait Replica: Clone + Send + Sync + 'static {
         &self,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<Changed, ChangeError>> + Send;
+    fn checkpoint(&self) -> Result<(), QueryError>;
     fn status(&self) -> Arc<Status>;
     fn status_changed(&self) -> impl Future<Output = ()> + Send;
     fn stopped(&self) -> impl Future<Output = StopCause> + Send;
@@ -48,6 +49,10 @@ impl Replica for Node {
 
     async fn change_membership(&self, changes: Vec<Change>) -> Result<Changed, ChangeError> {
         Self::change_membership(self, changes).await
+    }
+
+    fn checkpoint(&self) -> Result<(), QueryError> {
+        Self::checkpoint(self)
     }
 
     fn status(&self) -> Arc<Status> {

@@ -97,6 +97,10 @@ impl Replica for FakeNode {
         next(&self.transfers).await
     }
 
+    fn checkpoint(&self) -> Result<(), QueryError> {
+        Ok(())
+    }
+
     fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status.borrow())
     }

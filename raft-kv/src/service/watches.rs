@@ -56,6 +56,9 @@ pub(super) fn serve<N: Replica>(
                 let interval = own.progress_interval;
                 converse(&door, &own.hub.open(), require_leader, interval, stream).await;
             }
+            Ok(StreamRequest::Backup { local }) => {
+                super::backup::stream(&door, local, stream).await;
+            }
             Err(error) => {
                 debug!(?caller, %error, "stream refused");
                 end(stream.sink, error.into()).await;
@@ -74,7 +77,7 @@ async fn converse<N: Replica>(
 ) {
     let Duplex { mut sink, mut source } = stream;
     let status = door.node.status();
-    if let Some(error) = unfit(&status, require_leader) {
+    if let Some(error) = door.known.refusal().or_else(|| unfit(&status, require_leader)) {
         return end(sink, error).await;
     }
     own.say(WatchReply::Opened(status.membership.epoch()));
@@ -85,6 +88,7 @@ async fn converse<N: Replica>(
             return;
         }
         error = unfitness(door, require_leader) => Some(error),
+        _ = door.known.divergence() => door.known.refusal(),
         _ = door.node.stopped() => Some(KvError::Unavailable("the node is stopping".into())),
         () = tell_progress(own, progress_interval) => None,
     };

@@ -9,9 +9,10 @@ use super::format::{
     Check, Damage, Header, Later, checksum, lease_row, readable, sealed, session_row, unsealed,
 };
 use super::rows::Rows;
-use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
+use super::snapshot::{Frames, Kind, SnapshotReader, SnapshotStream, damage, in_stream};
 use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
+use raft_core::state_machine::Snapshot;
 use raft_core::types::SnapshotMeta;
 use redb::{
     Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -110,6 +112,30 @@ impl CheckpointFile {
         // What is useless is not sent.
         header.records = header.records.saturating_sub(useless.changes);
         Ok((header, frames))
+    }
+
+    /// The checkpoint as a stream; `None` if there is none yet.
+    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, StorageError> {
+        let Some((meta, frames)) = contain(&self.path, || self.read())? else { return Ok(None) };
+        let data = Box::new(SnapshotStream::new(&meta.header, frames));
+        Ok(Some(Snapshot { meta: meta.header.applied, data }))
+    }
+
+    /// Reads all of it; `pace` is told the bytes of each row, and may break off. Whether all was
+    /// read: there may be no checkpoint yet.
+    pub(super) fn read_back(
+        &self,
+        pace: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<bool, StorageError> {
+        let Some((_, mut frames)) = contain(&self.path, || self.read())? else { return Ok(false) };
+        let mut row = Vec::new();
+        while frames.next(&mut row)? != Kind::End {
+            if pace(row.len()).is_break() {
+                return Ok(false);
+            }
+            row.clear();
+        }
+        Ok(true)
     }
 
     /// Makes the file at `path` hold the snapshot, durably, whatever it held before. If the

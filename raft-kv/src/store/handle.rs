@@ -1,6 +1,7 @@
 //! What can be asked of a store from any thread at any time, without waiting for the applier: how
 //! it stands, in numbers, and the changes that watches are told from.
 
+use super::check::StoreCheck;
 use super::history::History;
 use crate::api::{Revision, Summary};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Default)]
 pub struct StoreHandle {
     shared: Arc<Shared>,
+    check: StoreCheck,
 }
 
 #[derive(Default)]
@@ -59,6 +61,11 @@ impl StoreHandle {
             time_ms: load(&shared.time_ms),
             purge_pending: load(&shared.purge_pending),
         }
+    }
+
+    /// What looks after the store.
+    pub const fn check(&self) -> &StoreCheck {
+        &self.check
     }
 
     /// The changes that watches are told from.

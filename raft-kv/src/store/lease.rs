@@ -103,6 +103,20 @@ impl Leases {
         Ok((id, granted_ms))
     }
 
+    /// Gives every lease its full time, as if entry `index` had granted it.
+    pub(super) fn restart(&mut self, index: u64) {
+        self.deadlines.clear();
+        self.pending.clear();
+        let Self { leases, pending, changed, .. } = self;
+        for (id, lease) in leases {
+            lease.term.end = LeaseEnd::Pending(index);
+            pending.insert((index, *id));
+            if let Some(changed) = changed {
+                changed.insert(*id);
+            }
+        }
+    }
+
     /// Lets the time of leases run that were granted by entry `seen` or before, `most` at most, the
     /// oldest first. Returns how many.
     pub(super) fn start(&mut self, seen: u64, now_ms: u64, most: usize) -> usize {

@@ -87,8 +87,11 @@
 //! file in the place of the old one.
 
 mod advance;
+mod backup;
 mod changes;
+mod check;
 mod checkpoint;
+mod epoch;
 mod format;
 mod handle;
 mod history;
@@ -106,6 +109,9 @@ mod state;
 mod time;
 mod validate;
 
+pub use backup::BackupInfo;
+pub use check::StoreCheck;
+pub use epoch::HISTORY_REVISIONS;
 pub use handle::{Gauges, StoreHandle};
 #[cfg(feature = "service")]
 pub(crate) use history::{Change, History, Observer};
@@ -115,7 +121,9 @@ pub use session::{
 };
 pub use validate::{validate, validate_keys};
 
-use crate::api::{LeaseAnswer, Query, RangeAnswer, Revision, Summary};
+use crate::api::{
+    HASHES_MAX, Hashes, INTEGRITY_VERSION, LeaseAnswer, Query, RangeAnswer, Revision, Summary,
+};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use checkpoint::CheckpointFile;
@@ -217,6 +225,7 @@ impl KvStore {
         let changes = state.mvcc.take_changes();
         handle.history().reset(changes, state.mvcc.revision(), state.mvcc.compacted());
         let frozen = state.applied.last;
+        handle.check().follow(file.as_ref());
         let compacted = state.mvcc.compacted();
         let purge_pending = 0;
         let store = Self { state, file, checkpoints, frozen, handle, compacted, purge_pending };
@@ -229,7 +238,7 @@ impl KvStore {
         let Self { state: State { mvcc, .. }, handle, compacted, purge_pending, .. } = self;
         let history = handle.history();
         let changes = mvcc.take_changes();
-        if !changes.is_empty() {
+        if !changes.is_empty() || mvcc.revision() != history.extent().0 {
             history.publish(changes, mvcc.revision());
         }
         let mut most = PURGE_PER_RUN + PURGE_PER_ENTRY * entries;
@@ -249,6 +258,18 @@ impl KvStore {
 
     fn tell(&self) {
         self.handle.set(&self.summary(), self.purge_pending as u64);
+    }
+
+    fn hashes(&self, at: &[Index]) -> Hashes {
+        let ring = &self.state.hashes;
+        Hashes {
+            version: INTEGRITY_VERSION,
+            sound: !self.handle.check().is_distrusted(),
+            oldest: ring.oldest(),
+            dense: ring.dense_from(),
+            newest: ring.newest(),
+            at: at.iter().take(HASHES_MAX).map(|index| ring.at(*index)).collect(),
+        }
     }
 }
 
@@ -274,6 +295,8 @@ impl StateMachine for KvStore {
                 codec::encode::<LeaseAnswer>(&leases.describe(id, time.now_ms(), keys))
             }
             Ok(Query::Leases) => codec::encode(&self.state.leases.ids()),
+            Ok(Query::Hashes(at)) => codec::encode(&self.hashes(&at)),
+            Ok(Query::Chunk(chunk)) => codec::encode(&check::digest(&self.state.mvcc, &chunk)),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }
@@ -291,6 +314,10 @@ impl StateMachine for KvStore {
     }
 
     fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        if self.handle.check().is_distrusted() {
+            let text = "this store's data is not to be trusted: it makes no snapshots";
+            return Err(StorageError::Engine(text.into()));
+        }
         let Some(file) = &self.file else {
             let (header, frames) = MemoryFrames::of(&self.state);
             let data = Box::new(SnapshotStream::new(&header, frames));

@@ -115,6 +115,11 @@ impl Mvcc {
         self.log.hash
     }
 
+    /// Begins the rolling hash anew.
+    pub(super) const fn restart_hash(&mut self) {
+        self.log.hash = 0;
+    }
+
     /// Chains `bytes` into the rolling hash.
     pub(super) fn mix(&mut self, bytes: &[u8]) {
         self.log.hash = xxh3_64_with_seed(bytes, self.log.hash);
@@ -203,6 +208,13 @@ impl Mvcc {
         Ok(())
     }
 
+    /// Leaves out so many revisions, and forgets what was before them.
+    pub(super) fn leap(&mut self, revisions: u64) {
+        self.log.revision = self.log.revision.saturating_add(revisions);
+        self.compacted = self.log.revision;
+        self.mix(&self.compacted.to_le_bytes());
+    }
+
     /// Drops what the compacted `change` has made useless: the versions of its key before it, and
     /// the change itself if it is a deletion. Whoever gives it every compacted change, in order,
     /// has nothing useless left. Takes time for what it drops, at most two versions then.
@@ -276,6 +288,26 @@ impl Mvcc {
     pub(super) const fn loaded(&mut self, revision: u64, hash: u64) {
         self.log.revision = revision;
         self.log.hash = hash;
+    }
+
+    /// Calls `each` for every key from `start` on and before `end`, in order, until it breaks off,
+    /// with its version at `revision` if it existed then.
+    pub(super) fn visit_from(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        revision: Revision,
+        mut each: impl FnMut(&[u8], Option<&Record>) -> ControlFlow<()>,
+    ) {
+        if end.is_some_and(|end| end <= start) {
+            return;
+        }
+        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, history) in self.keys.range::<[u8], _>((Bound::Included(start), end)) {
+            if each(key.as_bytes(), history.at(Some(revision.0))).is_break() {
+                return;
+            }
+        }
     }
 
     /// Calls `each` for every key that existed at `revision`, or exists now, in order or from the

@@ -190,6 +190,14 @@ impl Sessions {
         self.by_mark = self.slots.iter().map(|(id, slot)| (slot.mark, *id)).collect();
     }
 
+    /// Drops all of them.
+    pub(super) fn clear(&mut self) {
+        let ids: Vec<u64> = self.slots.keys().copied().collect();
+        for id in ids {
+            self.remove(id);
+        }
+    }
+
     /// Drops the sessions last used by an entry below `index`, which is that of a mark; returns
     /// them, in order.
     pub(super) fn drop_unused(&mut self, index: u64) -> Vec<SessionId> {

@@ -20,8 +20,9 @@ use super::session::{Admission, Session, SessionChange, Sessions};
 use super::time::Time;
 use crate::api::{Action, ActionReply, Command, CommandReply, Fence, KvError, REQUEST_BYTES_MAX};
 use crate::codec;
+use crate::integrity::HashRing;
 use bytes::{Bytes, BytesMut};
-use raft_core::types::{Entry, Payload, SnapshotMeta};
+use raft_core::types::{Entry, Index, Payload, SnapshotMeta, Version};
 
 /// Everything that entries change.
 pub(super) struct State {
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) leases: Leases,
     pub(super) sessions: Sessions,
     pub(super) time: Time,
+    /// The state hash after many entries.
+    pub(super) hashes: HashRing,
 }
 
 /// The state, or what has changed of it, as of one entry.
@@ -79,6 +82,7 @@ impl State {
             leases: Leases::new(checkpoints),
             sessions: Sessions::new(checkpoints),
             time: Time::default(),
+            hashes: HashRing::starting_at(Index::ZERO, 0),
         }
     }
 
@@ -96,8 +100,19 @@ impl State {
             Payload::Command(command) => (1, self.apply_command(index, command, out)),
             Payload::Membership(membership) => {
                 raft_core::codec::put(membership, out);
+                let before =
+                    std::mem::replace(&mut self.applied.membership, (**membership).clone());
+                if membership.version() > before.version() {
+                    // Earlier versions may have counted what came before otherwise.
+                    self.mvcc.restart_hash();
+                    self.hashes = HashRing::starting_at(Index::ZERO, 0);
+                }
                 self.mvcc.mix(&out.split());
-                self.applied.membership = (**membership).clone();
+                let is_new = !before.is_empty() && membership.epoch() > before.epoch();
+                // Before that version none began, and logs of then are read as they were.
+                if is_new && membership.version() >= Version(3) {
+                    self.begin_history(index);
+                }
                 (2, (Outcome::None, [0; 3], Bytes::new()))
             }
         };
@@ -112,6 +127,7 @@ impl State {
             place.copy_from_slice(&number.to_le_bytes());
         }
         self.mvcc.mix(&bytes);
+        self.hashes.push(entry.id.index, self.mvcc.hash());
         reply
     }
 
@@ -194,6 +210,7 @@ impl State {
     pub(super) fn loaded(&mut self, header: Header) {
         self.mvcc.loaded(header.revision, header.state_hash);
         self.mvcc.visit_leased(|key, lease| self.leases.attach(key, lease));
+        self.hashes = HashRing::starting_at(header.applied.last.index, header.state_hash);
         self.applied = header.applied;
         self.time = header.later.time;
         self.sessions.loaded(&self.time);

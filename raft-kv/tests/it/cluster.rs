@@ -2,16 +2,20 @@
 
 use bytes::Bytes;
 use raft_core::log_store::MemoryLog;
-use raft_core::node::{Node, NodeConfig};
+use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::Config;
+use raft_core::state_machine::StateMachine;
 use raft_core::transport::{
     BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
 };
-use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
-use raft_kv::api::{Consistency, Keys, Range, Request, RequestBody, Revision};
+use raft_core::types::{ClusterId, GroupId, Incarnation, Index, Member, NodeId};
+use raft_kv::api::{
+    Consistency, HASHES_MAX, Hashes, Keys, Query, Range, Request, RequestBody, Revision,
+};
 use raft_kv::client::{Client, ClientError, ClientOptions};
-use raft_kv::service::{KvService, ServiceConfig};
-use raft_kv::store::KvStore;
+use raft_kv::codec;
+use raft_kv::service::{IntegrityConfig, KvService, ServiceConfig};
+use raft_kv::store::{KvStore, StoreHandle};
 use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -25,6 +29,7 @@ pub(crate) const GROUP: GroupId = GroupId(0);
 pub(crate) struct Cluster {
     pub(crate) network: MemoryNetwork,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) services: BTreeMap<NodeId, Arc<KvService>>,
     pub(crate) doors: Arc<Doors>,
     /// Where the stores are, if they are on disk: then they make checkpoints, and logs are cut.
     disk: Option<TempDir>,
@@ -39,6 +44,22 @@ pub(crate) fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
         seed: incarnation,
         ..NodeConfig::default()
     }
+}
+
+/// The nodes that a cluster of so many is formed of.
+pub(crate) fn initial_configs(count: u64) -> impl Iterator<Item = NodeConfig> {
+    let ids = (1..=count).map(NodeId);
+    let initial: BTreeMap<_, _> = ids.clone().map(|id| (id, Member::new(id.to_string()))).collect();
+    ids.map(move |id| {
+        let raft = Config { id, initial: initial.clone(), ..Config::default() };
+        NodeConfig { raft, ..node_config(id, id.0) }
+    })
+}
+
+/// The hashes of a node's state.
+async fn hashes_of(node: &Node, at: Vec<Index>) -> Hashes {
+    let query = codec::encode(&Query::Hashes(at));
+    codec::decode(&node.query(query, ReadMode::Local).await.unwrap().reply).unwrap()
 }
 
 /// The services that clients can reach.
@@ -106,6 +127,7 @@ async fn a_client_that_prefers_the_leader_moves_on_to_it() {
     moves_away_from(follower).await;
     // That changes, also by itself on a busy machine; the client follows.
     moves_away_from(leader).await;
+    cluster.assert_equal_states().await;
 }
 
 impl Cluster {
@@ -125,18 +147,19 @@ impl Cluster {
     }
 
     fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
-        let (network, doors) = (MemoryNetwork::new(), Arc::default());
-        let mut cluster = Self { network, nodes: BTreeMap::new(), doors, disk };
-        let ids = (1..=count).map(NodeId);
-        let initial: BTreeMap<_, _> =
-            ids.clone().map(|id| (id, Member::new(id.to_string()))).collect();
-        for id in ids {
-            let raft = Config { id, initial: initial.clone(), ..Config::default() };
-            let mut config = NodeConfig { raft, ..node_config(id, id.0) };
+        let mut cluster = Self { disk, ..Self::empty() };
+        for mut config in initial_configs(count) {
             change(&mut config);
             cluster.run(config);
         }
         cluster
+    }
+
+    /// One without nodes.
+    pub(crate) fn empty() -> Self {
+        let (network, doors) = (MemoryNetwork::new(), Arc::default());
+        let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
+        Self { network, nodes, services, doors, disk: None }
     }
 
     /// Starts a blank node that waits to be added.
@@ -154,26 +177,63 @@ impl Cluster {
     pub(crate) async fn stop(&mut self, id: NodeId) {
         self.doors.close(id);
         self.network.remove(id);
+        self.services.remove(&id);
         if let Some(node) = self.nodes.remove(&id) {
             node.shutdown().await;
         }
     }
 
     fn run(&mut self, config: NodeConfig) {
-        let id = config.raft.id;
-        let transport = self.network.transport(id);
-        let machine = match &self.disk {
-            Some(dir) => KvStore::open(&dir.path().join(id.to_string())).unwrap(),
+        let store = match &self.disk {
+            Some(dir) => KvStore::open(&dir.path().join(config.raft.id.to_string())).unwrap(),
             None => KvStore::in_memory(),
         };
-        let store = machine.handle();
+        let handle = store.handle();
+        self.run_on(config, store, handle, IntegrityConfig::default());
+    }
+
+    /// Starts a node on a state machine of its own.
+    pub(crate) fn run_on(
+        &mut self,
+        config: NodeConfig,
+        machine: impl StateMachine,
+        store: StoreHandle,
+        integrity: IntegrityConfig,
+    ) {
+        let id = config.raft.id;
+        let transport = self.network.transport(id);
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
-        let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
+        let config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
+        let mut config = ServiceConfig { integrity, ..config };
         config.watch.progress_interval = Duration::from_millis(20);
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
-        self.doors.open(id, service);
+        self.doors.open(id, service.clone());
+        self.services.insert(id, service);
         self.nodes.insert(id, node);
+    }
+
+    /// Compares the hashes of the state that the nodes have kept, at every index that several of
+    /// them have applied.
+    pub(crate) async fn assert_equal_states(&self) {
+        let mut known: BTreeMap<Index, (NodeId, u64)> = BTreeMap::new();
+        for (id, node) in &self.nodes {
+            let extent = hashes_of(node, Vec::new()).await;
+            let mut at = extent.oldest.0.max(1)..=extent.newest.0;
+            loop {
+                let asked: Vec<Index> = at.by_ref().take(HASHES_MAX).map(Index).collect();
+                if asked.is_empty() {
+                    break;
+                }
+                let found = hashes_of(node, asked.clone()).await.at;
+                for (index, hash) in asked.into_iter().zip(found) {
+                    let Some(hash) = hash else { continue };
+                    let (other, equal) = *known.entry(index).or_insert((*id, hash));
+                    assert_eq!(hash, equal, "{id} and {other} differ after entry {index}");
+                }
+            }
+        }
+        assert!(!known.is_empty(), "nothing was compared");
     }
 
     pub(crate) fn client(&self, endpoint: NodeId) -> Client {
@@ -268,6 +328,7 @@ async fn any_node_takes_any_request() {
     let stranger = client.transfer_leadership(Some(NodeId(9))).await.unwrap_err();
     assert!(matches!(&stranger, ClientError::Refused(_)), "{stranger:?}");
     assert!(stranger.to_string().contains("n9 is not another voter"), "{stranger}");
+    cluster.assert_equal_states().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,6 +356,7 @@ async fn concurrent_writes_survive_the_loss_of_the_leader_exactly_once() {
     assert_eq!(distinct.len(), 5000);
     let all = client.get(Range::of(Keys::all()), Consistency::Linearizable).await.unwrap();
     assert_eq!((all.count, all.revision), (5001, Revision(5002)), "a write ran twice");
+    cluster.assert_equal_states().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -314,4 +376,5 @@ async fn a_node_without_quorum_says_so() {
     assert!(read.to_string().contains("no quorum 1/3: n2 "), "{read}");
     let range = Range::of(Keys::One("a".into()));
     assert_eq!(client.get(range, Consistency::Serializable).await.unwrap().count, 1);
+    cluster.assert_equal_states().await;
 }

@@ -209,7 +209,9 @@ impl FakeNode {
                 Ok(ReplyBody::Members(Box::new(state.members())))
             }
             // As a node of an earlier version.
-            RequestBody::Health => Err(KvError::Malformed("malformed bytes".into())),
+            RequestBody::Health | RequestBody::Integrity(_) => {
+                Err(KvError::Malformed("malformed bytes".into()))
+            }
             RequestBody::Status => Ok(ReplyBody::Status(Box::new(state.status(self.node)))),
             RequestBody::TransferLeadership { .. } => {
                 state.transfers += 1;

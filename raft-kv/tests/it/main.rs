@@ -4,6 +4,7 @@ mod catch_up;
 mod client;
 mod cluster;
 mod fake;
+mod integrity;
 mod leases;
 mod members;
 mod store;

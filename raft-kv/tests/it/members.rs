@@ -93,6 +93,7 @@ async fn one_node_grows_to_three_under_writes() {
     cluster.kill(NodeId(1));
     let client = cluster.client(NodeId(2)).with_deadline(PATIENCE);
     client.put("after", "").await.unwrap();
+    cluster.assert_equal_states().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,6 +128,7 @@ async fn the_leader_is_removed_through_a_follower_under_writes() {
     let error = asked.put("key", "").await.unwrap_err();
     let text = format!("{leader} was removed from the cluster: ask another node");
     assert!(error.to_string().contains(&text), "{error}");
+    cluster.assert_equal_states().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,6 +156,7 @@ async fn a_wiped_node_comes_back_by_itself() {
     let third = cluster.nodes.keys().copied().find(|id| ![lost, stays].contains(id)).unwrap();
     cluster.kill(third);
     client.put("after", "").await.unwrap();
+    cluster.assert_equal_states().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,6 +177,7 @@ async fn what_cannot_be_is_refused_with_the_reason() {
     let prioritize = Change::Prioritize { node, priority: 9 };
     let members = client.change_members(vec![prioritize]).await.unwrap();
     assert_eq!(members.membership.priority(node), 9);
+    cluster.assert_equal_states().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,4 +211,5 @@ async fn a_causal_read_sees_an_own_write_on_any_node_without_a_quorum() {
     let ahead = Position { revision: Revision(position.revision.0 + 1), ..position };
     let late = client.get(range, Consistency::AtLeast(ahead)).await.unwrap_err();
     assert!(matches!(late, ClientError::NotDone { .. }), "{late:?}");
+    cluster.assert_equal_states().await;
 }

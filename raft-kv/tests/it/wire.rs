@@ -5,10 +5,11 @@ use raft_core::types::{
     Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term, Version,
 };
 use raft_kv::api::{
-    Absence, Absent, Action, ActionReply, Command, Consistency, Freshness, Health, KeyValue, Keys,
-    KvError, LeaseId, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply, PeerHealth,
-    Position, Put, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision,
-    SessionId, Space, VERSION,
+    Absence, Absent, Action, ActionReply, Alarm, Chunk, ChunkDigest, Command, Consistency,
+    Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
+    KeyValue, Keys, KvError, LeaseId, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply,
+    PeerHealth, Place, Position, Put, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
+    RequestId, Revision, SessionId, Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -35,6 +36,12 @@ fn requests() -> Vec<Request> {
         RequestBody::Members,
         RequestBody::ChangeMembers(changes()),
         RequestBody::Health,
+        RequestBody::Integrity(Inquiry::Hashes(vec![Index(1), Index(300)])),
+        RequestBody::Integrity(Inquiry::Chunk(
+            Chunk { revision: Some(Revision(3)), start: Bytes::new(), end: None, keys: 7 },
+            Index(9),
+        )),
+        RequestBody::Integrity(Inquiry::Scrub),
     ];
     bodies.into_iter().map(|body| Request { deadline_ms: 5000, body }).collect()
 }
@@ -81,7 +88,34 @@ fn health() -> Health {
             other_life: true,
         }],
         space: Space { bytes: 9, quota: 10 },
+        integrity: integrity(),
     }
+}
+
+fn integrity() -> Integrity {
+    let keys = Place::Keys { revision: Revision(9), start: Bytes::from_static(b"a"), end: None };
+    let divergence = Divergence { place: keys, agreeing: vec![NodeId(2), NodeId(3)] };
+    Integrity {
+        alarm: Some(Alarm::Divergent(divergence)),
+        compared: Index(5),
+        divergent: vec![NodeId(1)],
+        scrubs: 3,
+        scrubbing: Some(70),
+    }
+}
+
+fn findings() -> Vec<Finding> {
+    let hashes = Hashes {
+        version: INTEGRITY_VERSION,
+        sound: true,
+        oldest: Index(1),
+        dense: Index(2),
+        newest: Index(9),
+        at: vec![Some(u64::MAX), None],
+    };
+    let (revision, end) = (Revision(9), Some(Bytes::from_static(b"z")));
+    let digest = ChunkDigest { version: INTEGRITY_VERSION, revision, keys: 2, digest: 3, end };
+    vec![Finding::Hashes(hashes), Finding::Chunk(digest), Finding::Begun]
 }
 
 fn replies() -> Vec<Reply> {
@@ -128,7 +162,7 @@ fn replies() -> Vec<Reply> {
     let dated = range.clone();
     let put = OpReply::Put { prev_kv: None, key: None };
     let written = ActionReply::Op { revision: Revision(5), reply: put };
-    vec![
+    let mut replies = vec![
         Ok(ReplyBody::Write(encode(&Ok::<_, KvError>(written)))),
         Ok(ReplyBody::Range(range)),
         Ok(ReplyBody::Status(Box::new(status))),
@@ -141,7 +175,9 @@ fn replies() -> Vec<Reply> {
         Err(KvError::NoQuorum { may_have_run: true, why: Box::new(no_quorum()) }),
         Err(KvError::OtherHistory { asked: 1, current: 2 }),
         Err(KvError::ChangeRefused { reason: "why".into(), advice: "what".into() }),
-    ]
+    ];
+    replies.extend(findings().into_iter().map(|finding| Ok(ReplyBody::Integrity(finding))));
+    replies
 }
 
 #[test]

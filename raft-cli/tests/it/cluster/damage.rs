@@ -14,14 +14,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-const NEEDLE: &str = "a value that is found again in the file";
+pub(super) const NEEDLE: &str = "a value that is found again in the file";
 const KEYS: usize = 50;
 
 /// A way to damage the data directory of a node that does not run.
-type Damage = fn(&Path);
+pub(super) type Damage = fn(&Path);
 
 /// A cluster with data, one node of which was stopped and its directory damaged.
-async fn damaged(damage: Damage) -> (TestCluster, NodeId, Incarnation) {
+pub(super) async fn damaged(damage: Damage) -> (TestCluster, NodeId, Incarnation) {
     let mut cluster = TestCluster::new(3);
     for id in cluster.processes.folder().ids().collect::<Vec<_>>() {
         // Checkpoints are made soon, so that there are some.
@@ -40,7 +40,7 @@ async fn damaged(damage: Damage) -> (TestCluster, NodeId, Incarnation) {
 }
 
 /// Waits until another life of the node is a voter with all data, and reads everything back.
-async fn comes_back(cluster: &TestCluster, id: NodeId, old: Incarnation) {
+pub(super) async fn comes_back(cluster: &TestCluster, id: NodeId, old: Incarnation) {
     let back = cluster.observer.until("voter in its new life", GUARD, |answers| {
         let statuses = || answers.iter().filter_map(|(_, status)| status.as_ref().ok());
         let own = statuses().find(|status| status.id == id)?;

@@ -3,6 +3,7 @@
 use super::support::{GUARD, TestCluster};
 use raft_core::types::NodeId;
 use raft_kv::api::NodeStatus;
+use raft_kv::store::HISTORY_REVISIONS;
 use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Runs the binary, which must do what it is asked, and parses what it prints.
-async fn printed(cluster: &TestCluster, args: &[&str]) -> Value {
+pub(super) async fn printed(cluster: &TestCluster, args: &[&str]) -> Value {
     let mut command = Command::new(cluster.processes.binary());
     let output = command.args(["-o", "json"]).args(args).output().await.unwrap();
     let (text, errors) =
@@ -22,7 +23,12 @@ async fn printed(cluster: &TestCluster, args: &[&str]) -> Value {
 }
 
 /// A node that was started to join, on a directory of its own and its old address.
-async fn join(cluster: &TestCluster, id: NodeId, data: &Path, cluster_id: &str) -> Child {
+pub(super) async fn join(
+    cluster: &TestCluster,
+    id: NodeId,
+    data: &Path,
+    cluster_id: &str,
+) -> Child {
     let folder = cluster.processes.folder();
     let mut args = folder.serve_args(id);
     for option in ["--cluster", "--cluster-token", "--data-dir"] {
@@ -115,4 +121,6 @@ async fn a_survivor_goes_on_as_a_new_cluster() {
     let status = cluster.observer.converged(GUARD).await.unwrap();
     assert_eq!(status.cluster.to_string(), cluster_id);
     assert_eq!(status.keys, 102);
+    // Whoever knew the old history is told: its revisions are all far below.
+    assert!(status.revision.0 > HISTORY_REVISIONS, "{status:?}");
 }

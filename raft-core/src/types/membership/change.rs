@@ -241,9 +241,16 @@ impl Membership {
     /// A cluster of one, made of what `survivor` holds: a new history (see [`Membership::epoch`]).
     /// It understands what this crate does, whoever was a member before.
     pub fn recovered(&self, survivor: NodeId, member: Member) -> Self {
+        self.refounded(BTreeMap::from([(survivor, member)]))
+    }
+
+    /// The same with several members, all of them voters: those of a cluster that is made of a
+    /// backup.
+    #[must_use]
+    pub fn refounded(&self, members: BTreeMap<NodeId, Member>) -> Self {
         Self {
-            voters: vec![survivor],
-            members: BTreeMap::from([(survivor, member)]),
+            voters: members.keys().copied().collect(),
+            members,
             version: Version::CURRENT,
             epoch: self.epoch + 1,
             ..Self::default()

@@ -1,7 +1,9 @@
 //! The state machine, through its public interface.
 
+mod check;
 mod compaction;
 mod durability;
+mod epochs;
 mod formats;
 mod leases;
 mod legacy;

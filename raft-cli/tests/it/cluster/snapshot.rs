@@ -1,0 +1,143 @@
+//! A backup of a cluster under load, and new clusters made of it.
+
+use super::recover::{join, printed};
+use super::support::{GUARD, TestCluster, ask, connector};
+use raft_core::transport::Connector;
+use raft_core::types::NodeId;
+use raft_kv::api::{Consistency, Keys, KvError, Position, Range, ReplyBody, RequestBody, Revision};
+use raft_kv::store::HISTORY_REVISIONS;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const KEYS: usize = 300;
+
+/// Three nodes with data.
+async fn filled() -> TestCluster {
+    let cluster = TestCluster::start().await;
+    for number in 0..KEYS {
+        cluster.put(&format!("key{number}"), &format!("value{number}")).await;
+    }
+    cluster
+}
+
+async fn all_there(cluster: &TestCluster) {
+    for number in 0..KEYS {
+        let value = cluster.value(&format!("key{number}")).await;
+        assert_eq!(value.unwrap(), format!("value{number}"));
+    }
+}
+
+/// Asks a node for everything as of `consistency` or a revision.
+async fn read(
+    cluster: &TestCluster,
+    consistency: Consistency,
+    revision: Option<Revision>,
+) -> Result<ReplyBody, KvError> {
+    let range = Range { revision, count_only: true, ..Range::of(Keys::all()) };
+    let address = cluster.processes.folder().address(NodeId(1));
+    let channel = connector(cluster.processes.folder().dir()).connect(address).await.unwrap();
+    ask(channel, GUARD, RequestBody::DatedRead { range, consistency }).await
+}
+
+/// Saved while others write, and restored to three nodes under the old addresses: everything that
+/// was acknowledged before the backup began is there, and whoever knew the old history is told.
+#[tokio::test]
+async fn a_backup_becomes_a_new_cluster_of_three() {
+    let mut cluster = filled().await;
+    let client = cluster.client();
+    let stop = Arc::<AtomicBool>::default();
+    let stopped = Arc::clone(&stop);
+    let load = tokio::spawn(async move {
+        let mut number = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            client.put(format!("load{}", number % 50), "value").await.unwrap();
+            number += 1;
+        }
+    });
+    let folder = cluster.processes.folder().dir().display().to_string();
+    let file = cluster.processes.folder().dir().join("backup.snap").display().to_string();
+    let saved = printed(&cluster, &["--dir", &folder, "snapshot", "save", &file]).await;
+    stop.store(true, Ordering::Relaxed);
+    load.await.unwrap();
+    let status = printed(&cluster, &["snapshot", "status", &file]).await;
+    assert_eq!(saved, status);
+    assert_eq!((&status["checksum"], &status["epoch"]), (&"ok".into(), &0.into()), "{status}");
+    assert_eq!(status["bytes"].as_u64(), Some(fs::metadata(&file).unwrap().len()));
+    assert!(status["keys"].as_u64().unwrap() >= KEYS as u64, "{status}");
+    // What comes after the backup is not in it.
+    cluster.put("key0", "later").await;
+    cluster.put("later", "lost").await;
+    let Ok(ReplyBody::Dated(freshness, now)) =
+        read(&cluster, Consistency::Linearizable, None).await
+    else {
+        panic!("no read")
+    };
+    let token = Position { epoch: freshness.epoch, revision: now.revision };
+    cluster.processes.stop_all().await;
+
+    let to = cluster.processes.folder().dir().join("new");
+    let members: Vec<String> = (1..=3)
+        .map(|id| format!("n{id}={}", cluster.processes.folder().address(NodeId(id))))
+        .collect();
+    let members = members.join(",");
+    let to_text = to.display().to_string();
+    let args = ["snapshot", "restore", &file, "--to", &to_text, "--members", &members];
+    let restored = printed(&cluster, &args).await;
+    assert_eq!((&restored["epoch"], &restored["keys"]), (&1.into(), &status["keys"]));
+    let begins = status["revision"].as_u64().unwrap() + HISTORY_REVISIONS;
+    assert_eq!(restored["revision"].as_u64(), Some(begins));
+    let cluster_id = restored["cluster"].as_str().unwrap();
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        let data = to.join(format!("n{id}"));
+        nodes.push(join(&cluster, NodeId(id), &data, cluster_id).await);
+    }
+    all_there(&cluster).await;
+    assert_eq!(cluster.value("later").await, None);
+    let refused = read(&cluster, Consistency::AtLeast(token), None).await.unwrap_err();
+    assert!(matches!(refused, KvError::OtherHistory { asked: 0, current: 1 }), "{refused:?}");
+    let refused = read(&cluster, Consistency::Linearizable, Some(token.revision)).await;
+    assert!(matches!(refused, Err(KvError::Compacted { .. })), "{refused:?}");
+    cluster.put("after", "written").await;
+    let status = cluster.observer.converged(GUARD).await.unwrap();
+    assert_eq!(status.members.iter().filter(|member| member.voter).count(), 3);
+    assert!(status.revision.0 > begins && status.cluster.to_string() == cluster_id);
+    // Two are enough.
+    nodes.pop();
+    cluster.put("without the third", "written").await;
+}
+
+/// A node without a quorum gives what it has if that is asked for, and otherwise nothing.
+#[tokio::test]
+async fn a_backup_of_one_node_alone_is_made_only_if_asked_for() {
+    let mut cluster = filled().await;
+    cluster.observer.converged(GUARD).await.unwrap();
+    let id = NodeId(1);
+    for other in cluster.others(id) {
+        cluster.processes.kill(other).await;
+    }
+    let folder = cluster.processes.folder().dir().display().to_string();
+    let file = cluster.processes.folder().dir().join("backup.snap").display().to_string();
+    let address = cluster.processes.folder().address(id);
+    let save = ["--dir", &folder, "--endpoints", address, "snapshot", "save", &file];
+    let failed = super::support::run(&save.map(str::to_owned)).await;
+    assert_eq!(failed.code, 4, "{failed:?}");
+    assert!(!Path::new(&file).exists());
+    let left = fs::read_dir(cluster.processes.folder().dir()).unwrap();
+    let temporary = |name: &str| name.starts_with(".tmp");
+    assert!(!left.flatten().any(|entry| temporary(&entry.file_name().to_string_lossy())));
+    printed(&cluster, &[&save[..], &["--local"]].concat()).await;
+
+    let to = cluster.processes.folder().dir().join("one");
+    let to_text = to.display().to_string();
+    let members = format!("n1={address}");
+    let args = ["snapshot", "restore", &file, "--to", &to_text, "--members", &members];
+    let restored = printed(&cluster, &args).await;
+    cluster.processes.stop_all().await;
+    let cluster_id = restored["cluster"].as_str().unwrap();
+    let _one = join(&cluster, id, &to, cluster_id).await;
+    all_there(&cluster).await;
+    cluster.put("after", "written").await;
+}

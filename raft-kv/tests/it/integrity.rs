@@ -1,0 +1,329 @@
+//! Members whose state differs: found, named, and kept apart.
+
+use crate::cluster::{Cluster, initial_configs};
+use bytes::Bytes;
+use raft_core::log_store::StorageError;
+use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
+use raft_core::transport::{BoxFuture, Caller, Service};
+use raft_core::types::{Entry, Index, NodeId, Payload, Run, SnapshotMeta};
+use raft_kv::api::{
+    Action, Alarm, Command, Divergence, Finding, Hashes, Health, INTEGRITY_VERSION, Inquiry, Keys,
+    Op, Place, Put, Reply, ReplyBody, Request, RequestBody,
+};
+use raft_kv::service::{IntegrityConfig, KvService};
+use raft_kv::store::KvStore;
+use raft_kv::{codec, wire};
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use xxhash_rust::xxh3::xxh3_64;
+
+const GUARD: Duration = Duration::from_secs(60);
+/// What is changed where something is.
+const NEEDLE: &[u8] = b"a value that is found again";
+
+/// A store that is not like the others.
+struct Odd {
+    store: KvStore,
+    how: Oddity,
+}
+
+/// What is wrong with it.
+#[derive(Clone, Copy, PartialEq)]
+enum Oddity {
+    None,
+    /// It applies another value where the needle is put.
+    Applies,
+    /// A byte of the needle flips in memory once this key is put.
+    Rots(&'static str),
+}
+
+impl StateMachine for Odd {
+    fn applied(&self) -> SnapshotMeta {
+        self.store.applied()
+    }
+
+    fn apply(&mut self, run: &Run) -> Vec<Bytes> {
+        match self.how {
+            Oddity::Applies => {
+                let entries = run.entries().iter().map(replaced).collect();
+                self.store.apply(&Run::new(entries).unwrap())
+            }
+            Oddity::Rots(key) if run.entries().iter().any(|entry| puts(entry, key)) => {
+                let replies = self.store.apply(run);
+                flip(&mut self.store);
+                replies
+            }
+            _ => self.store.apply(run),
+        }
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        self.store.query(query)
+    }
+
+    fn checkpoint(&mut self) -> Option<CheckpointJob> {
+        self.store.checkpoint()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        self.store.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
+        self.store.restore(snapshot)
+    }
+}
+
+fn put_of(entry: &Entry) -> Option<(Command, Put)> {
+    let Payload::Command(command) = &entry.payload else { return None };
+    let command: Command = codec::decode(command).ok()?;
+    match &command.action {
+        Action::Op(Op::Put(put)) => Some((command.clone(), put.clone())),
+        _ => None,
+    }
+}
+
+fn puts(entry: &Entry, key: &str) -> bool {
+    put_of(entry).is_some_and(|(_, put)| put.key == key)
+}
+
+fn replaced(entry: &Entry) -> Entry {
+    match put_of(entry) {
+        Some((command, put)) if put.value.as_deref() == Some(NEEDLE) => {
+            let action = Action::Op(Op::Put(Put { value: Some("other".into()), ..put }));
+            let command = codec::encode(&Command { action, ..command });
+            Entry { id: entry.id, payload: Payload::Command(command) }
+        }
+        _ => entry.clone(),
+    }
+}
+
+/// Flips a bit of the needle in a store that lives in memory, and leaves everything else as it is:
+/// by its own snapshot, with all checksums made right again.
+fn flip(store: &mut KvStore) {
+    let Snapshot { meta, mut data } = store.snapshot().unwrap();
+    let mut bytes = Vec::new();
+    data.read_to_end(&mut bytes).unwrap();
+    let needle = bytes.windows(NEEDLE.len()).position(|window| window == NEEDLE).unwrap();
+    bytes[needle] ^= 1;
+    // Magic and version, then frames: kind, length, and a payload that begins with its checksum.
+    let mut at = 10;
+    while bytes[at] != 0 {
+        let length = u32::from_le_bytes(bytes[at + 1..at + 5].try_into().unwrap()) as usize;
+        let payload = &mut bytes[at + 5..at + 5 + length];
+        let checksum = xxh3_64(&payload[8..]);
+        payload[..8].copy_from_slice(&checksum.to_le_bytes());
+        at += 5 + length;
+    }
+    let checksum = xxh3_64(&bytes[..=at]).to_le_bytes();
+    bytes[at + 1..].copy_from_slice(&checksum);
+    store.restore(Snapshot { meta, data: Box::new(Cursor::new(bytes)) }).unwrap();
+}
+
+fn often() -> IntegrityConfig {
+    let compare_every = Some(Duration::from_millis(20));
+    IntegrityConfig { compare_every, scrub_every: None }
+}
+
+/// A cluster whose nodes are as odd as this says.
+fn cluster(oddities: &[Oddity], integrity: &IntegrityConfig) -> Cluster {
+    let mut cluster = Cluster::empty();
+    for (config, how) in initial_configs(oddities.len() as u64).zip(oddities) {
+        let store = KvStore::in_memory();
+        let handle = store.handle();
+        cluster.run_on(config, Odd { store, how: *how }, handle, integrity.clone());
+    }
+    cluster
+}
+
+async fn ask(service: &KvService, body: RequestBody) -> Reply {
+    let request = wire::encode_request(&Request { deadline_ms: 10_000, body });
+    wire::decode_reply(&service.call(Caller::Client, request).await).unwrap()
+}
+
+async fn health(service: &KvService) -> Health {
+    match ask(service, RequestBody::Health).await {
+        Ok(ReplyBody::Health(health)) => *health,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks a node how it is until that is found.
+async fn until(service: &KvService, mut found: impl FnMut(&Health) -> bool) -> Health {
+    let look = async {
+        loop {
+            let health = health(service).await;
+            if found(&health) {
+                return health;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(GUARD, look).await.expect("what is waited for comes")
+}
+
+async fn divergence(service: &KvService) -> Divergence {
+    timeout(GUARD, service.divergence()).await.expect("the difference is found")
+}
+
+async fn scrub(service: &KvService) {
+    let begun = ask(service, RequestBody::Integrity(Inquiry::Scrub)).await;
+    assert_eq!(begun, Ok(ReplyBody::Integrity(Finding::Begun)));
+}
+
+/// Three nodes, of which the second is odd; the leader if it is to be.
+async fn three(how: Oddity, leads: bool) -> Cluster {
+    let cluster = cluster(&[Oddity::None, how, Oddity::None], &often());
+    let odd = NodeId(2);
+    while (cluster.leader().await == odd) != leads {
+        let leader = cluster.leader().await;
+        let to = leads.then_some(odd);
+        // It may have changed by itself.
+        let _ = cluster.nodes[&leader].transfer_leadership(to).await;
+    }
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_applied_something_else_is_told_exactly_where() {
+    for leads in [false, true] {
+        let cluster = three(Oddity::Applies, leads).await;
+        let client = cluster.client(NodeId(1));
+        for number in 0..20 {
+            client.put(format!("{number}"), "value").await.unwrap();
+        }
+        cluster.assert_equal_states().await;
+        until(&cluster.services[&NodeId(2)], |health| health.integrity.compared.0 > 0).await;
+        let before = cluster.nodes[&NodeId(1)].status().commit_index;
+        client.put("needle", NEEDLE).await.unwrap();
+        for number in 0..20 {
+            client.put(format!("{number}"), "other").await.unwrap();
+        }
+        let found = divergence(&cluster.services[&NodeId(2)]).await;
+        assert_eq!(found.agreeing, [NodeId(1), NodeId(3)]);
+        let Place::Entry { first, after } = found.place else { panic!("{found:?}") };
+        assert_eq!(after.map(Index::next), Some(first), "not exactly");
+        assert!(first > before, "{first} where {before} was equal");
+        // It serves nobody, and leads nobody; the others do.
+        let served = ask(&cluster.services[&NodeId(2)], RequestBody::Members).await.unwrap_err();
+        let text = served.to_string();
+        assert!(text.contains("not to be trusted") && text.contains("from entry "), "{text}");
+        let own = health(&cluster.services[&NodeId(2)]).await;
+        assert!(matches!(own.integrity.alarm, Some(Alarm::Divergent(_))), "{own:?}");
+        let told = until(&cluster.services[&NodeId(1)], |health| {
+            health.integrity.alarm.is_none() && health.members.leader != Some(NodeId(2))
+        });
+        told.await;
+        client.put("after", "value").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_byte_that_flips_in_memory_is_found_by_one_scrub() {
+    let odd = Oddity::Rots("last");
+    let integrity = IntegrityConfig { compare_every: None, ..often() };
+    let cluster = cluster(&[Oddity::None, Oddity::None, odd], &integrity);
+    let client = cluster.client(NodeId(1));
+    for number in 0..3000 {
+        let value = if number == 2345 { NEEDLE } else { &b"value"[..] };
+        client.put(format!("key{number:04}"), value).await.unwrap();
+    }
+    client.put("last", "").await.unwrap();
+    // No entry made the difference, so no hash tells of it.
+    cluster.assert_equal_states().await;
+    for id in [1, 3] {
+        scrub(&cluster.services[&NodeId(id)]).await;
+    }
+    let found = divergence(&cluster.services[&NodeId(3)]).await;
+    assert_eq!(found.agreeing, [NodeId(1), NodeId(2)]);
+    let Place::Keys { start, end, .. } = &found.place else { panic!("{found:?}") };
+    assert_eq!((&start[..], end.as_deref()), (&b"key2345"[..], Some(&b"key2346"[..])));
+    let text = found.to_string();
+    assert!(text.contains("n1, n2") && text.contains("\"key2345\""), "{text}");
+    // Node 1 has seen that another differs, and that it does not itself.
+    let whole = until(&cluster.services[&NodeId(1)], |health| health.integrity.scrubs == 1).await;
+    assert_eq!(whole.integrity.alarm, None);
+    // The store sends no snapshots any more.
+    let health = health(&cluster.services[&NodeId(3)]).await;
+    assert!(matches!(health.integrity.alarm, Some(Alarm::Divergent(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_nobody_is_trusted() {
+    for odd in [Oddity::Applies, Oddity::Rots("needle")] {
+        let cluster = cluster(&[Oddity::None, odd], &often());
+        let client = cluster.client(NodeId(1));
+        client.put("needle", NEEDLE).await.unwrap();
+        for service in cluster.services.values() {
+            scrub(service).await;
+            let told = until(service, |health| health.integrity.alarm.is_some()).await;
+            let Some(Alarm::Corrupt(text)) = told.integrity.alarm else { panic!("{told:?}") };
+            assert!(text.contains("n1 alone; n2 alone"), "{text}");
+        }
+        // It is for people to decide; meanwhile both go on.
+        client.put("after", "value").await.unwrap();
+        client.get_one("after").await.unwrap().unwrap();
+    }
+}
+
+/// A node of another version, which answers what it understands.
+struct Other {
+    inner: Arc<KvService>,
+    answer: Reply,
+}
+
+impl Service for Other {
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+        match wire::decode_request(&request) {
+            Ok(Request { body: RequestBody::Integrity(_), .. }) => {
+                let answer = wire::encode_reply(&self.answer);
+                Box::pin(async move { answer })
+            }
+            _ => self.inner.call(caller, request),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_another_version_are_left_out() {
+    let newer = Hashes {
+        version: INTEGRITY_VERSION + 1,
+        sound: true,
+        oldest: Index(1),
+        dense: Index(1),
+        newest: Index(3),
+        at: vec![Some(1); 3],
+    };
+    let malformed = raft_kv::api::KvError::Malformed("malformed bytes".into());
+    for answer in [Err(malformed), Ok(ReplyBody::Integrity(Finding::Hashes(newer)))] {
+        let cluster = cluster(&[Oddity::None; 3], &often());
+        let inner = Arc::clone(&cluster.services[&NodeId(3)]);
+        let other = Arc::new(Other { inner, answer });
+        cluster.network.serve(raft_core::types::GroupId(0), NodeId(3), other);
+        cluster.client(NodeId(1)).put("key", "value").await.unwrap();
+        let at = cluster.nodes[&NodeId(1)].status().commit_index;
+        let equal = until(&cluster.services[&NodeId(1)], |health| health.integrity.compared >= at);
+        assert_eq!(equal.await.integrity.alarm, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_begin_by_themselves_and_go_on_where_keys_change() {
+    let scrub_every = Some(Duration::from_millis(50));
+    let integrity = IntegrityConfig { scrub_every, ..often() };
+    let cluster = cluster(&[Oddity::None; 3], &integrity);
+    let client = cluster.client(NodeId(1));
+    let mut number = 0;
+    while health(&cluster.services[&NodeId(2)]).await.integrity.scrubs < 3 {
+        number += 1;
+        client.put(format!("key{}", number % 100), format!("{number}")).await.unwrap();
+        client.delete(Keys::One(format!("key{}", number % 70).into())).await.unwrap();
+    }
+    for service in cluster.services.values() {
+        let integrity = health(service).await.integrity;
+        assert_eq!((integrity.alarm, integrity.divergent), (None, vec![]));
+    }
+    cluster.assert_equal_states().await;
+}
