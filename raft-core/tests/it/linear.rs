@@ -167,7 +167,7 @@ fn a_failure_is_told_to_a_person() {
     let failure = judge(&[write(1, 1, 2), read(1, 3, 4), lost_write(7, 3), read(0, 5, 6)]);
     let expected = "\
 the history is not linearizable
-2 of 4 operations, 3 of them answered, can be placed; visited 3
+2 of 4 operations, 3 of them answered, can be placed; visited 2
   #0 client 1 at 1..2: Write(1) -> Written
   #1 client 1 at 3..4: Read -> Value(1)
 none of these can come next:
@@ -178,12 +178,11 @@ none of these can come next:
 
 #[test]
 fn the_search_gives_up_in_time() {
-    // Any order of the writes might do, and none does.
-    let mut history: Vec<Registers> = (1..=12).map(|value| write(value, 1, 50)).collect();
-    history.push(read(99, 51, 52));
-    let gave_up = check_within(&Register(0), &history, 1000).unwrap_err();
-    assert_eq!(gave_up.kind, Kind::Undecided);
-    assert_eq!(judge(&history).unwrap_err().kind, Kind::Violation);
+    // It takes a step for each.
+    let mut history: Vec<Registers> = (1..=40).map(|value| write(value, value, 90)).collect();
+    history.push(read(3, 91, 92));
+    assert_eq!(check_within(&Register(0), &history, 10).unwrap_err().kind, Kind::Undecided);
+    assert!(judge(&history).is_ok());
 }
 
 /// Tries every order, and every choice of the unknown ones.

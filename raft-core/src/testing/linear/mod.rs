@@ -57,14 +57,28 @@ pub trait Model: Clone + Eq + Hash {
     /// Does `op` and answers it.
     fn apply(&mut self, op: &Self::Op) -> Self::Reply;
 
+    /// Whether `op`, done now, is answered with `reply`. To be overridden where comparing is cheaper
+    /// than answering.
+    fn answers(&self, op: &Self::Op, reply: &Self::Reply) -> bool {
+        self.clone().apply(op) == *reply
+    }
+
     /// Whether `op`, if it is answered with `reply`, changes no state whatever; `false` if unsure.
     /// Only to save time, but much of it: such an operation leaves the search no choice.
     fn is_read(_op: &Self::Op, _reply: &Self::Reply) -> bool {
         false
     }
 
-    /// Whether `op` may be answered with `reply` now or after any further operations; `true` if
-    /// unsure. Only to save time: a state that grows and never shrinks is soon known to be wrong.
+    /// Whether `other` turns any state that does not answer `op` with `reply` into one that does;
+    /// `true` if unsure. Only to save time, but much of it: an answer that no operation to come can
+    /// bring about need not be waited for.
+    fn may_bring_about(_other: &Self::Op, _op: &Self::Op, _reply: &Self::Reply) -> bool {
+        true
+    }
+
+    /// Whether any operations may lead from this state to one that answers `op` with `reply`;
+    /// `true` if unsure. Only to save time: a state that grows and never shrinks is soon known to
+    /// be wrong.
     fn may_yet_answer(&self, _op: &Self::Op, _reply: &Self::Reply) -> bool {
         true
     }

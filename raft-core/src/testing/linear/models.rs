@@ -59,6 +59,20 @@ impl<V: Clone + Eq + Hash + std::fmt::Debug> Model for Register<V> {
     fn is_read(_: &Self::Op, reply: &Self::Reply) -> bool {
         matches!(reply, RegisterReply::Value(_) | RegisterReply::Swapped(false))
     }
+
+    fn may_bring_about(other: &Self::Op, op: &Self::Op, reply: &Self::Reply) -> bool {
+        let made = match other {
+            RegisterOp::Read => return false,
+            RegisterOp::Write(new) | RegisterOp::CompareAndSet { new, .. } => new,
+        };
+        match (op, reply) {
+            (_, RegisterReply::Value(value)) => made == value,
+            (RegisterOp::CompareAndSet { expected, .. }, RegisterReply::Swapped(swapped)) => {
+                (made == expected) == *swapped
+            }
+            _ => true,
+        }
+    }
 }
 
 /// A list that only grows. A clone shares what is in it.
@@ -166,13 +180,26 @@ impl<V: Clone + Eq + Hash + std::fmt::Debug> Model for List<V> {
         }
     }
 
-    fn may_yet_answer(&self, _: &Self::Op, reply: &Self::Reply) -> bool {
-        match reply {
-            ListReply::Appended => true,
-            // What was appended stays: the list must begin what is read.
-            ListReply::Values(values) => {
-                values.get(..self.len).is_some_and(|begin| self.backwards().eq(begin.iter().rev()))
+    fn answers(&self, op: &Self::Op, reply: &Self::Reply) -> bool {
+        match (op, reply) {
+            (ListOp::Append(_), ListReply::Appended) => true,
+            // The last value first: there most lists differ.
+            (ListOp::Read, ListReply::Values(values)) => {
+                values.len() == self.len && self.backwards().eq(values.iter().rev())
             }
+            _ => false,
         }
+    }
+
+    fn is_read(op: &Self::Op, _: &Self::Reply) -> bool {
+        matches!(op, ListOp::Read)
+    }
+
+    fn may_yet_answer(&self, _: &Self::Op, reply: &Self::Reply) -> bool {
+        let ListReply::Values(values) = reply else { return true };
+        // What was appended stays: the list must begin what is read. That its earlier values do was
+        // seen when they were the last.
+        let last = self.len.checked_sub(1);
+        last.is_none_or(|last| values.get(last) == self.backwards().next())
     }
 }

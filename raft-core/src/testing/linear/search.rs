@@ -43,7 +43,7 @@ pub(super) struct Nearest {
 }
 
 /// So many of the operations to come are asked whether they may yet be answered rightly.
-const AHEAD: usize = 64;
+const AHEAD: usize = 24;
 
 /// A search under way.
 pub(super) struct Search<'a, M: Model> {
@@ -170,7 +170,8 @@ impl<'a, M: Model> Search<'a, M> {
             let Known { op, reply, position, .. } = self.known[candidate];
             let parent = &self.configurations[at];
             let mut state = parent.state.clone();
-            if state.apply(op) != *reply {
+            // Reads that fit were placed before.
+            if M::is_read(op, reply) || state.apply(op) != *reply {
                 continue;
             }
             let mut known = parent.known.clone();
@@ -238,29 +239,44 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Places all that can be placed without a choice; whether there is hope.
     fn settle(&self, configuration: &mut Configuration<M>) -> bool {
-        let hopeful = |configuration: &Configuration<M>| {
-            let ahead = self.known.iter().enumerate().skip(configuration.known.len);
-            let mut ahead = ahead.filter(|(at, _)| !configuration.known.contains(*at)).take(AHEAD);
-            ahead.all(|(_, known)| configuration.state.may_yet_answer(known.op, known.reply))
-        };
         loop {
-            if !hopeful(configuration) {
-                return false;
-            }
             let (candidates, _) = self.candidates(&configuration.known);
             let mut moved = false;
             for candidate in candidates {
                 let Known { op, reply, position, .. } = self.known[candidate];
-                if M::is_read(op, reply) && configuration.state.clone().apply(op) == *reply {
+                if M::is_read(op, reply) && configuration.state.answers(op, reply) {
                     configuration.known.insert(candidate);
                     configuration.steps.push(position);
                     moved = true;
                 }
             }
             if !moved {
-                return true;
+                return self.is_hopeful(configuration);
             }
         }
+    }
+
+    /// Whether the answers next to come can come about.
+    fn is_hopeful(&self, configuration: &Configuration<M>) -> bool {
+        let Configuration { state, known: placed, unknown: drawn, .. } = configuration;
+        let left = || {
+            let left = self.known.iter().enumerate().skip(placed.len);
+            left.filter(|(at, _)| !placed.contains(*at)).map(|(_, known)| known)
+        };
+        left().take(AHEAD).all(|Known { op, reply, answered, position, .. }| {
+            if !state.may_yet_answer(op, reply) {
+                return false;
+            }
+            let comes_about = |(invoked, other): (u64, &M::Op)| {
+                invoked <= *answered && M::may_bring_about(other, op, reply)
+            };
+            let others = left().take_while(|other| other.invoked <= *answered);
+            let mut others = others.filter(|other| other.position != *position);
+            let undrawn = self.unknown.iter().enumerate().filter(|(at, _)| !drawn.contains(*at));
+            others.any(|other| comes_about((other.invoked, other.op)))
+                || state.answers(op, reply)
+                || undrawn.map(|(_, it)| it).any(|it| comes_about((it.invoked, it.op)))
+        })
     }
 
     /// Positions of what was placed, in order.
