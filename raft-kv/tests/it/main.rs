@@ -5,5 +5,7 @@ mod client;
 mod cluster;
 mod fake;
 mod members;
+mod reference;
+mod simulation;
 mod store;
 mod wire;

@@ -34,6 +34,10 @@ pub trait Workload<M: StateMachine> {
     /// in the order of the log.
     fn applied(&mut self, _entry: &Entry, _reply: &Bytes) {}
 
+    /// It is later: a clock has ticked. `ticks` are those of the fastest clock there could be, so
+    /// between any two moments it ticks at least as often as the clock of any node.
+    fn tick(&mut self, _ticks: u64) {}
+
     /// What the leader itself proposes, asked at each tick of its clock. `ticks` are those of this
     /// life of the node, and tell no other node anything.
     fn lead(&mut self, _node: NodeId, _ticks: u64, _machine: &M) -> Option<Bytes> {

@@ -17,7 +17,10 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
                 return self.network(event);
             }
             Event::Tick | Event::Persist if self.paused == Some(id) => return false,
-            Event::Tick => self.tick(id),
+            Event::Tick => {
+                self.later();
+                self.tick(id);
+            }
             Event::TickAll => self.tick_all(),
             Event::Persist => {
                 let until = self.some_write(id);
@@ -58,8 +61,13 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         up
     }
 
-    pub(super) fn tick_all(&mut self) {
+    fn later(&mut self) {
         self.ticks += 1;
+        self.workload.tick(self.ticks);
+    }
+
+    pub(super) fn tick_all(&mut self) {
+        self.later();
         for id in self.ids() {
             if self.paused != Some(id) {
                 self.tick(id);
