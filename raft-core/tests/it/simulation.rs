@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 const KEYS: u8 = 3;
-const CLIENTS_MAX: usize = 16;
+const CLIENTS_MAX: usize = 32;
 
 /// What survives a crash: what was applied, and the registers.
 type Disk = Arc<Mutex<(SnapshotMeta, [u8; KEYS as usize])>>;

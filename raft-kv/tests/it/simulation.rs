@@ -28,8 +28,12 @@ use tempfile::TempDir;
 use workload::{Kv, Named};
 
 /// Seeds that make more than a million operations.
-const SEEDS_SLOW: u64 = 1000;
-const SEEDS_FAST: u64 = 12;
+const SEEDS_SLOW: u64 = 2200;
+const SEEDS_FAST: u64 = 8;
+/// So many runs and more must between them have seen everything.
+const SEEDS_TELLING: u64 = 50;
+/// Events of a run before its faults end.
+const EVENTS: usize = 15_000;
 /// Of so many runs one has the stores in files.
 const ON_DISK_ONCE_IN: u64 = 6;
 /// Of so many indexes, one at which the whole contents are compared, and not only their hash.
@@ -62,7 +66,7 @@ fn simulation(seed: u64, traced: bool) -> (Run, Option<TempDir>) {
             })
         }
     };
-    let mut config = SimulationConfig { traced, ..SimulationConfig::of(seed) };
+    let mut config = SimulationConfig { traced, events: EVENTS, ..SimulationConfig::of(seed) };
     // One of a lonely node has no leader to change.
     config.nodes = config.nodes.max(3);
     let clients = config.clients;
@@ -104,7 +108,7 @@ fn the_store_is_as_simple_as_it_seems() {
         count(&run, &mut total);
     }
     println!("{total:?}");
-    if seeds().count() as u64 >= SEEDS_FAST {
+    if seeds().count() as u64 >= SEEDS_TELLING {
         // What never happens tests nothing.
         assert!(total.values().all(|count| *count > 0), "{total:?}");
     }
