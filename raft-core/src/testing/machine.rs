@@ -20,8 +20,8 @@ pub trait Machine {
     /// What was applied.
     fn applied(&self) -> &SnapshotMeta;
 
-    /// Applies entries; tells `each` the id of every one and a digest of what came of it, which must
-    /// be the same on all nodes.
+    /// Applies entries; tells `each` the id of every one and a digest of what came of it, which
+    /// must be the same on all nodes.
     fn apply(&mut self, run: &Run, each: impl FnMut(LogId, u64));
 
     /// A digest of the whole state as it is, if there is a way to tell.

@@ -222,7 +222,7 @@ fn judge(history: &[Registered]) {
 fn clients_of_a_state_machine_see_one_copy() {
     let mut happened: BTreeMap<Event, u64> = BTreeMap::new();
     let (mut done, mut unknown) = (0, 0);
-    for seed in 0..60 {
+    for seed in 0..30 {
         let mut simulation = simulation(seed, Bug::None);
         simulation.run();
         for (event, times) in simulation.happened() {
@@ -268,7 +268,9 @@ fn found(bug: Bug) -> String {
 #[test]
 fn state_machines_that_break_their_contract_are_found_out() {
     let differs = found(Bug::Differs);
-    assert!(differs.contains("another state after") || differs.contains("n2"), "{differs}");
+    // By another node, or by the model if that node was the first.
+    let by_whom = ["another state after", "left == right"];
+    assert!(by_whom.iter().any(|by| differs.contains(by)), "{differs}");
     let forgets = found(Bug::Forgets);
     assert!(forgets.contains(": state "), "{forgets}");
     let gullible = found(Bug::Gullible);

@@ -57,8 +57,8 @@ pub trait Model: Clone + Eq + Hash {
     /// Does `op` and answers it.
     fn apply(&mut self, op: &Self::Op) -> Self::Reply;
 
-    /// Whether `op`, done now, is answered with `reply`. To be overridden where comparing is cheaper
-    /// than answering.
+    /// Whether `op`, done now, is answered with `reply`. To be overridden where comparing is
+    /// cheaper than answering.
     fn answers(&self, op: &Self::Op, reply: &Self::Reply) -> bool {
         self.clone().apply(op) == *reply
     }

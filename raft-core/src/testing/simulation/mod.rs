@@ -15,7 +15,8 @@
 //! ```
 //! use bytes::Bytes;
 //! use raft_core::state_machine::Journal;
-//! use raft_core::testing::{Ask, Machines, Outcome, Random, Simulation, SimulationConfig, Workload};
+//! use raft_core::testing::{Ask, Machines, Outcome, Random, Workload};
+//! use raft_core::testing::{Simulation, SimulationConfig};
 //!
 //! /// Clients that write to a journal, and know the reply to every write that is answered.
 //! #[derive(Default)]
