@@ -22,6 +22,8 @@ pub struct Checker {
     committed: Vec<Committed>,
     /// Digest of the state machine after entry `index`, at `index - 1`.
     states: Vec<u64>,
+    /// Digests of whole states after some entries.
+    hashes: BTreeMap<Index, u64>,
     /// The configuration by which the last entry was committed.
     membership: Membership,
 }
@@ -195,6 +197,13 @@ impl Checker {
                 self.states.push(digest);
             }
         }
+    }
+
+    /// The state of `node` after the entry `applied`, however it came to it, has this digest: all
+    /// nodes agree on it.
+    pub fn on_state(&mut self, node: NodeId, applied: Index, hash: u64) {
+        let known = *self.hashes.entry(applied).or_insert(hash);
+        assert!(known == hash, "{node}: state {hash:016x} after {applied}, others {known:016x}");
     }
 
     /// Linearizable reads (thesis §6.4): a read sees what was committed when it began.

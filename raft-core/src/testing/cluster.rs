@@ -6,14 +6,15 @@
 //! of the cluster are checked; a broken one panics.
 
 use super::checker::Checker;
+use super::machine::{Digest, Machine};
 use super::server::{Server, initial};
 use crate::raft::{
     Apply, ChangeRefusal, Config, Envelope, Input, Loaded, Message, Output, Raft, Refusal,
     TransferRefusal, Write, check, check_change,
 };
 use crate::types::{
-    Change, Incarnation, Index, LogId, Member, Membership, NodeId, Run, SnapshotMeta, Version,
-    WriteSeq,
+    Change, Incarnation, Index, LogId, Member, Membership, NodeId, ReadId, Run, SnapshotMeta,
+    Version, WriteSeq,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,16 +22,17 @@ use std::fmt::{Display, Write as _};
 
 /// Nodes, the messages between them, and everything that was observed.
 #[derive(Clone, Debug)]
-pub struct Cluster {
-    servers: BTreeMap<NodeId, Server>,
+pub struct Cluster<M: Machine = Digest> {
+    servers: BTreeMap<NodeId, Server<M>>,
+    source: M::Source,
     config: Config,
     seed: u64,
     /// Messages under way, oldest first.
     pool: Vec<Envelope>,
     /// Links that carry nothing, by sender and receiver.
     cut: BTreeSet<(NodeId, NodeId)>,
-    /// Digests of the snapshots that were ever sent.
-    snapshots: BTreeMap<LogId, u64>,
+    /// The snapshots that were ever sent.
+    snapshots: BTreeMap<LogId, M::Snapshot>,
     /// The disks of lives that are over.
     graves: BTreeMap<(NodeId, Incarnation), Loaded>,
     checker: Checker,
@@ -38,15 +40,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Voters `n1` to `n<nodes>` in term 0 with empty logs, alive and connected. `config` is
-    /// theirs but for the id; `seed` decides every random choice. With `traced`, what happens is
-    /// written down for [`Cluster::take_trace`].
+    /// Voters `n1` to `n<nodes>` in term 0 with empty logs, alive and connected, whose state
+    /// machines keep a digest. `config` is theirs but for the id; `seed` decides every random
+    /// choice. With `traced`, what happens is written down for [`Cluster::take_trace`].
     ///
     /// # Panics
     /// If `config` makes no sense.
     pub fn new(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
-        let membership = initial(nodes).upgraded(config.version);
-        Self::of(nodes, &membership, config, seed, traced)
+        Self::with((), nodes, config, seed, traced)
     }
 
     /// Nodes `n1` to `n<nodes>` that are blank, and are to form a cluster.
@@ -56,13 +57,35 @@ impl Cluster {
     pub fn blank(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
         let initial = (1..=nodes).map(|id| (NodeId(id), Member::default())).collect();
         let config = Config { initial, ..config.clone() };
-        Self::of(nodes, &Membership::default(), &config, seed, traced)
+        Self::of((), nodes, &Membership::default(), &config, seed, traced)
+    }
+}
+
+impl<M: Machine> Cluster<M> {
+    /// As [`Cluster::new`], of nodes whose state machines are made from `source`.
+    ///
+    /// # Panics
+    /// If `config` makes no sense.
+    pub fn with(source: M::Source, nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
+        let membership = initial(nodes).upgraded(config.version);
+        Self::of(source, nodes, &membership, config, seed, traced)
     }
 
-    fn of(nodes: u64, membership: &Membership, config: &Config, seed: u64, traced: bool) -> Self {
-        let new = |id| (id, Server::new(Config { id, ..config.clone() }, membership, seed));
+    fn of(
+        source: M::Source,
+        nodes: u64,
+        membership: &Membership,
+        config: &Config,
+        seed: u64,
+        traced: bool,
+    ) -> Self {
+        let new = |id| {
+            let machine = M::open(&source, id);
+            (id, Server::new(Config { id, ..config.clone() }, membership, seed, machine))
+        };
         Self {
             servers: (1..=nodes).map(NodeId).map(new).collect(),
+            source,
             config: config.clone(),
             seed,
             pool: Vec::new(),
@@ -77,7 +100,8 @@ impl Cluster {
     /// Puts in a blank node that waits to be added.
     pub fn add_server(&mut self, id: NodeId) {
         let config = Config { id, initial: BTreeMap::new(), ..self.config.clone() };
-        let server = Server::new(config, &Membership::default(), self.seed);
+        let machine = M::open(&self.source, id);
+        let server = Server::new(config, &Membership::default(), self.seed, machine);
         let replaced = self.servers.insert(id, server);
         assert!(replaced.is_none(), "there is a {id} already");
     }
@@ -109,7 +133,7 @@ impl Cluster {
     }
 
     /// The nodes, by id.
-    pub const fn servers(&self) -> &BTreeMap<NodeId, Server> {
+    pub const fn servers(&self) -> &BTreeMap<NodeId, Server<M>> {
         &self.servers
     }
 
@@ -117,11 +141,11 @@ impl Cluster {
     ///
     /// # Panics
     /// If there is none.
-    pub fn server(&self, id: NodeId) -> &Server {
+    pub fn server(&self, id: NodeId) -> &Server<M> {
         self.servers.get(&id).unwrap_or_else(|| panic!("there is no {id}"))
     }
 
-    fn server_mut(&mut self, id: NodeId) -> &mut Server {
+    fn server_mut(&mut self, id: NodeId) -> &mut Server<M> {
         self.servers.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"))
     }
 
@@ -156,16 +180,23 @@ impl Cluster {
         self.act(id, propose).unwrap_or_default()
     }
 
-    /// Asks `id` for a linearizable read.
-    pub fn read(&mut self, id: NodeId) {
+    /// Asks `id` for a linearizable read; its name, if the node is up. See
+    /// [`Cluster::take_answered`].
+    pub fn read(&mut self, id: NodeId) -> Option<ReadId> {
         let began = self.checker.committed();
         let server = self.server_mut(id);
-        let Some(raft) = &mut server.raft else { return };
+        let raft = server.raft.as_mut()?;
         let read = raft.read();
         server.reads.insert(read, began);
         let term = raft.term();
         self.note(format_args!("{id}@{term} read {read}"));
         self.act(id, |_| {});
+        Some(read)
+    }
+
+    /// Reads of `id` that may be answered, each once the node has applied its index.
+    pub fn take_answered(&mut self, id: NodeId) -> Vec<(ReadId, Index)> {
+        std::mem::take(&mut self.server_mut(id).answered)
     }
 
     /// Reads on `id` by its lease, if it has one; whether it has.
@@ -275,6 +306,7 @@ impl Cluster {
         }
         server.start();
         self.note(format_args!("{id} restart"));
+        self.check_state(id);
         self.act(id, |_| {});
     }
 
@@ -289,7 +321,18 @@ impl Cluster {
         server.disk = Loaded { identity: server.disk.identity, ..disk };
     }
 
-    /// The state machine of `id` makes everything applied durable, and says so.
+    /// The state machine of `id`, to be looked at.
+    pub fn machine_mut(&mut self, id: NodeId) -> &mut M {
+        &mut self.server_mut(id).machine
+    }
+
+    /// The state machine of `id` begins a checkpoint: [`Cluster::flush`] ends it.
+    pub fn freeze(&mut self, id: NodeId) {
+        self.server_mut(id).machine.freeze();
+    }
+
+    /// The state machine of `id` makes durable what it froze, or else everything applied, and says
+    /// so.
     pub fn flush(&mut self, id: NodeId) {
         let Some(meta) = self.server_mut(id).machine.flush() else { return };
         self.note(format_args!("{id} flushed {meta}"));
@@ -300,10 +343,12 @@ impl Cluster {
     pub fn send_snapshot(&mut self, from: NodeId, to: NodeId, ok: bool) -> bool {
         let server = self.server_mut(from);
         let Some(term) = server.asked.remove(&to) else { return false };
-        let (meta, digest) = server.machine.durable();
         let sender = server.sender();
-        if ok {
-            self.snapshots.insert(meta.last, digest);
+        let (meta, snapshot) = server.machine.snapshot().unzip();
+        let ok = ok && snapshot.is_some();
+        let meta = meta.unwrap_or_default();
+        if let Some(snapshot) = snapshot.filter(|_| ok) {
+            self.snapshots.insert(meta.last, snapshot);
             let message = Message::InstallSnapshot { meta: meta.clone().into() };
             let envelope = Envelope { from, to, term, sender, message };
             self.note(format_args!("{envelope}"));
@@ -317,10 +362,29 @@ impl Cluster {
     pub fn restore(&mut self, id: NodeId) {
         let server = self.servers.get_mut(&id).expect("the caller knows the node");
         let Some(meta) = server.restoring.take() else { return };
-        let digest = self.snapshots[&meta.last];
-        server.machine.restore(meta.clone(), digest);
+        server.machine.restore(meta.clone(), &self.snapshots[&meta.last]);
         self.note(format_args!("{id} restored {meta}"));
+        self.check_state(id);
         self.act(id, |raft| raft.step(Input::Restored(meta)));
+    }
+
+    /// The snapshot that `id` was asked to restore turns out damaged.
+    pub fn refuse_restore(&mut self, id: NodeId) {
+        let server = self.servers.get_mut(&id).expect("the caller knows the node");
+        let Some(meta) = server.restoring.clone() else { return };
+        if server.machine.refuse(meta.clone(), &self.snapshots[&meta.last]) {
+            server.restoring = None;
+            self.note(format_args!("{id} refused {meta}"));
+            self.act(id, |raft| raft.step(Input::NotRestored(meta)));
+        }
+    }
+
+    /// Wherever a state came from, it is that of every other node that has applied as much.
+    fn check_state(&mut self, id: NodeId) {
+        let machine = &self.servers[&id].machine;
+        if let Some(hash) = machine.state_hash() {
+            self.checker.on_state(id, machine.applied().last.index, hash);
+        }
     }
 
     /// Lets `step` work on the core of `id`, if it is up, and carries out what comes of it.
@@ -368,6 +432,7 @@ impl Cluster {
             self.note(format_args!("{id}@{term} read {read} index={index}"));
             let began = self.server_mut(id).reads.remove(&read).expect("a read that was asked for");
             self.checker.on_read(id, began, index);
+            self.server_mut(id).answered.push((read, index));
         }
         for to in output.send_snapshot {
             self.note(format_args!("{id}@{term} snapshot for {to}"));
@@ -398,8 +463,20 @@ impl Cluster {
         let (id, term) = (raft.id(), raft.term());
         for entry in run.entries() {
             self.note(format_args!("{id}@{term} apply {entry}"));
-            let digest = self.server_mut(id).machine.apply(entry);
-            self.checker.on_apply(id, entry.id, digest);
+        }
+        let Self { servers, checker, .. } = self;
+        let server = servers.get_mut(&id).expect("it has a core");
+        // Every other node applies one by one, so that there is a state to compare with wherever
+        // the run of another ends.
+        let singly = id.0 % 2 == 1;
+        let mut from = run.first().index;
+        while let Some(part) = run.slice(from, if singly { from } else { run.last().index }) {
+            server.machine.apply(&part, |entry, digest| checker.on_apply(id, entry, digest));
+            let last = part.last().index;
+            if let Some(hash) = server.machine.state_hash() {
+                checker.on_state(id, last, hash);
+            }
+            from = last.next();
         }
     }
 

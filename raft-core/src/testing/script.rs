@@ -142,7 +142,7 @@ fn request(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Resu
     let id = arguments.node(cluster)?;
     match verb {
         "campaign" => cluster.campaign(id),
-        "read" => cluster.read(id),
+        "read" => drop(cluster.read(id)),
         "transfer" => {
             let to = arguments.keyed("to")?.map(NodeId);
             if let Some(Err(refusal)) = cluster.transfer(id, to) {

@@ -2,18 +2,17 @@
 //!
 //! A model of what a driver keeps for a node. It holds no protocol of its own.
 
+use super::machine::{Digest, Machine};
 use crate::raft::{Config, Loaded, LogOp, Raft, Write};
 use crate::types::{
-    ClusterId, Entry, Identity, Incarnation, Index, Member, Membership, NodeId, Payload, ReadId,
-    Run, Sender, SnapshotMeta, Term, Version, WriteSeq,
+    ClusterId, Identity, Incarnation, Index, Member, Membership, NodeId, Payload, ReadId, Run,
+    Sender, SnapshotMeta, Term, Version, WriteSeq,
 };
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{Hash, Hasher};
 
 /// A core with its disk and its state machine.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct Server<M = Digest> {
     config: Config,
     seed: u64,
     starts: u64,
@@ -25,17 +24,19 @@ pub struct Server {
     pub(super) disk: Loaded,
     /// What it has been asked to write.
     pub(super) writes: VecDeque<Write>,
-    pub(super) machine: Machine,
+    pub(super) machine: M,
     /// The snapshot the state machine was asked to restore.
     pub(super) restoring: Option<SnapshotMeta>,
     /// Peers the core asked a snapshot for, and the term it led in.
     pub(super) asked: BTreeMap<NodeId, Term>,
     /// Reads without an answer, and how far the cluster had committed when they began.
     pub(super) reads: BTreeMap<ReadId, Index>,
+    /// Reads that may be answered once so much is applied.
+    pub(super) answered: Vec<(ReadId, Index)>,
 }
 
-impl Server {
-    pub(super) fn new(config: Config, membership: &Membership, seed: u64) -> Self {
+impl<M: Machine> Server<M> {
+    pub(super) fn new(config: Config, membership: &Membership, seed: u64, machine: M) -> Self {
         let snapshot = SnapshotMeta { membership: membership.clone(), ..SnapshotMeta::default() };
         let identity = identity(config.id, 0);
         let mut server = Self {
@@ -46,11 +47,11 @@ impl Server {
             disk: Loaded { identity, snapshot, ..Loaded::default() },
             lives: 0,
             writes: VecDeque::new(),
-            // It gets to know the members through the log, as any state machine does.
-            machine: Machine::new(SnapshotMeta::default()),
+            machine,
             restoring: None,
             asked: BTreeMap::new(),
             reads: BTreeMap::new(),
+            answered: Vec::new(),
         };
         server.start();
         server
@@ -72,7 +73,7 @@ impl Server {
     }
 
     /// The state machine.
-    pub const fn machine(&self) -> &Machine {
+    pub const fn machine(&self) -> &M {
         &self.machine
     }
 
@@ -127,7 +128,7 @@ impl Server {
     pub(super) fn wipe(&mut self) -> Loaded {
         self.crash();
         self.lives += 1;
-        self.machine = Machine::new(SnapshotMeta::default());
+        self.machine.wipe();
         let identity = identity(self.config.id, self.lives);
         std::mem::replace(&mut self.disk, Loaded { identity, ..Loaded::default() })
     }
@@ -144,6 +145,7 @@ impl Server {
         self.restoring = None;
         self.asked.clear();
         self.reads.clear();
+        self.answered.clear();
         self.machine.crash();
     }
 
@@ -154,62 +156,6 @@ impl Server {
         let applied = self.machine.applied().clone();
         let raft = Raft::new(self.config.clone(), self.disk.clone(), applied, seed);
         self.raft = Some(raft.expect("a node starts from what it wrote"));
-    }
-}
-
-/// A state machine that is the digest of everything applied.
-#[derive(Clone, Debug)]
-pub struct Machine {
-    applied: SnapshotMeta,
-    digest: u64,
-    durable: (SnapshotMeta, u64),
-}
-
-impl Machine {
-    fn new(applied: SnapshotMeta) -> Self {
-        Self { durable: (applied.clone(), 0), applied, digest: 0 }
-    }
-
-    /// What was applied.
-    pub const fn applied(&self) -> &SnapshotMeta {
-        &self.applied
-    }
-
-    /// What would survive a crash, and its digest.
-    pub(super) fn durable(&self) -> (SnapshotMeta, u64) {
-        self.durable.clone()
-    }
-
-    pub(super) fn apply(&mut self, entry: &Entry) -> u64 {
-        let expected = self.applied.last.index.next();
-        assert!(entry.id.index == expected, "{} is applied where {expected} is due", entry.id);
-        let mut hasher = DefaultHasher::new();
-        (self.digest, entry).hash(&mut hasher);
-        self.digest = hasher.finish();
-        self.applied.last = entry.id;
-        if let Payload::Membership(membership) = &entry.payload {
-            self.applied.membership = (**membership).clone();
-        }
-        self.digest
-    }
-
-    /// Makes what was applied durable; `None` if it is.
-    pub(super) fn flush(&mut self) -> Option<SnapshotMeta> {
-        if self.durable.0 == self.applied {
-            return None;
-        }
-        self.durable = (self.applied.clone(), self.digest);
-        Some(self.applied.clone())
-    }
-
-    pub(super) fn restore(&mut self, meta: SnapshotMeta, digest: u64) {
-        self.applied = meta;
-        self.digest = digest;
-        self.durable = (self.applied.clone(), digest);
-    }
-
-    fn crash(&mut self) {
-        (self.applied, self.digest) = self.durable.clone();
     }
 }
 

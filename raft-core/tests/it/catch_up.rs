@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use raft_core::raft::Config;
-use raft_core::testing::Cluster;
+use raft_core::testing::{Cluster, Machine};
 use raft_core::types::NodeId;
 
 const N1: NodeId = NodeId(1);

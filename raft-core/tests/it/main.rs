@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod codec;
+mod linear;
 mod mechanisms;
 mod node;
 mod paper;
@@ -11,5 +12,6 @@ mod random;
 mod references;
 mod scripts;
 mod streams;
+mod simulation;
 mod tidy;
 mod votes;

@@ -247,7 +247,7 @@ impl Run {
                 self.cluster.persist(id, until);
             }
             Event::Propose => self.propose(),
-            Event::Read => self.cluster.read(id),
+            Event::Read => drop(self.cluster.read(id)),
             Event::Crash => {
                 let kept = self.some_write(id).filter(|_| self.random.below(2) == 0);
                 self.seen.crashes += u64::from(self.cluster.server(id).raft().is_some());

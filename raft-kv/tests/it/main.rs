@@ -7,6 +7,8 @@ mod fake;
 mod integrity;
 mod leases;
 mod members;
+mod reference;
+mod simulation;
 mod store;
 mod watch;
 mod wire;

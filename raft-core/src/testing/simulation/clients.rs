@@ -1,0 +1,191 @@
+//! What clients ask of a simulated cluster, and what becomes of it.
+
+use super::Simulation;
+use crate::raft::Raft;
+use crate::state_machine::StateMachine;
+use crate::testing::linear::Outcome;
+use crate::testing::random::Random;
+use crate::types::{Entry, Index, LogId, NodeId, ReadId};
+use bytes::Bytes;
+use std::hash::Hash;
+
+/// What a client asks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Ask {
+    /// That this command is put through the log.
+    Command(Bytes),
+    /// That this query is answered, linearizably, by any node.
+    Query(Bytes),
+}
+
+/// What the clients of a simulated cluster do, and what is made of it. Everything is told in the
+/// order in which it happens, so a [`History`](crate::testing::linear::History) that is kept of
+/// [`Workload::ask`] and [`Workload::answer`] is one that
+/// [`linear::check`](crate::testing::linear::check) may judge.
+pub trait Workload<M: StateMachine> {
+    /// What `client`, who has the answer to everything it asked before, asks now; `None` if
+    /// nothing.
+    fn ask(&mut self, client: u64, random: &mut Random) -> Option<Ask>;
+
+    /// What came of what `client` asked last. What is unknown may still be done later.
+    fn answer(&mut self, client: u64, outcome: Outcome<Bytes>);
+
+    /// `entry` was applied for the first time on any node, and answered so. Every entry comes once,
+    /// in the order of the log.
+    fn applied(&mut self, _entry: &Entry, _reply: &Bytes) {}
+
+    /// It is later: a clock has ticked. `ticks` are those of the fastest clock there could be, so
+    /// between any two moments it ticks at least as often as the clock of any node.
+    fn tick(&mut self, _ticks: u64) {}
+
+    /// What the leader itself proposes, asked at each tick of its clock. `ticks` are those of this
+    /// life of the node, and tell no other node anything.
+    fn lead(&mut self, _node: NodeId, _ticks: u64, _machine: &M) -> Option<Bytes> {
+        None
+    }
+}
+
+/// A client: what it waits for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Client {
+    waits: Option<Waits>,
+}
+
+#[derive(Clone, Debug)]
+struct Waits {
+    node: NodeId,
+    since: u64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Write(LogId),
+    Read(ReadId, Bytes),
+    /// A read that is to be answered once so much is applied.
+    Confirmed(Index, Bytes),
+}
+
+impl Client {
+    /// Whether it has asked something and not been answered.
+    pub(super) const fn waits(&self) -> bool {
+        self.waits.is_some()
+    }
+}
+
+impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
+    /// A client asks something, or gives up on what it asked.
+    pub(super) fn client(&mut self, any: NodeId) -> bool {
+        if self.clients.is_empty() {
+            return false;
+        }
+        let client = self.random.below(self.clients.len() as u64);
+        if let Some(waits) = &self.clients[client as usize].waits {
+            let patient = self.ticks < waits.since + self.config.patience_ticks;
+            if !patient || self.cluster.server(waits.node).raft().is_none() {
+                self.end(client, Outcome::Unknown);
+            }
+            return !patient;
+        }
+        let Some(ask) = self.workload.ask(client, &mut self.random) else { return false };
+        ask.hash(&mut self.trace);
+        // Writes mostly go to the leader, or few would be taken; reads go anywhere.
+        let leader = self.cluster.leader().filter(|_| self.random.below(8) > 0);
+        let (node, what) = match ask {
+            Ask::Command(command) => {
+                let node = leader.unwrap_or(any);
+                let taken = self.cluster.propose(node, &[command]).pop();
+                (node, taken.and_then(Result::ok).map(What::Write))
+            }
+            Ask::Query(query) => (any, self.cluster.read(any).map(|read| What::Read(read, query))),
+        };
+        match what {
+            Some(what) => {
+                let since = self.ticks;
+                self.clients[client as usize].waits = Some(Waits { node, since, what });
+            }
+            None => self.end(client, Outcome::NotDone),
+        }
+        true
+    }
+
+    /// Clients that have waited for too long give up.
+    pub(super) fn give_up(&mut self) {
+        for client in 0..self.clients.len() {
+            let waits = self.clients[client].waits.as_ref();
+            let patience = self.config.patience_ticks;
+            if waits.is_some_and(|waits| self.ticks >= waits.since + patience) {
+                self.end(client as u64, Outcome::Unknown);
+            }
+        }
+    }
+
+    fn end(&mut self, client: u64, outcome: Outcome<Bytes>) {
+        self.clients[client as usize].waits = None;
+        (client, &outcome).hash(&mut self.trace);
+        self.workload.answer(client, outcome);
+    }
+
+    /// The answer reaches the client, or is lost.
+    fn reply(&mut self, client: u64, reply: Bytes) {
+        let lost = self.config.answer_lost_once_in;
+        let lost = lost > 0 && self.random.once_in(lost);
+        self.end(client, if lost { Outcome::Unknown } else { Outcome::Done(reply) });
+    }
+
+    /// `node` has applied `id`.
+    pub(super) fn answer_writes(&mut self, node: NodeId, id: LogId, reply: &Bytes) {
+        for client in 0..self.clients.len() {
+            let Some(waits) = &self.clients[client].waits else { continue };
+            let What::Write(proposed) = waits.what else { continue };
+            if waits.node != node || proposed.index != id.index {
+                continue;
+            }
+            if proposed == id {
+                self.reply(client as u64, reply.clone());
+            } else {
+                // Another leader has put something else in its place, for ever.
+                self.end(client as u64, Outcome::NotDone);
+            }
+        }
+    }
+
+    /// Answers the reads of `node` that may be answered by now.
+    pub(super) fn answer_reads(&mut self, node: NodeId) {
+        let confirmed = self.cluster.take_answered(node);
+        let server = self.cluster.server(node);
+        let applied = server.machine().applied_index();
+        let mut replies = Vec::new();
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            let Some(waits) = client.waits.as_mut().filter(|waits| waits.node == node) else {
+                continue;
+            };
+            if let What::Read(read, query) = &waits.what
+                && let Some((_, index)) = confirmed.iter().find(|(it, _)| it == read)
+            {
+                waits.what = What::Confirmed(*index, query.clone());
+            }
+            if let What::Confirmed(index, query) = &waits.what
+                && *index <= applied
+                && server.raft().is_some()
+            {
+                replies.push((number as u64, server.machine().machine().query(query)));
+            }
+        }
+        for (client, reply) in replies {
+            self.reply(client, reply);
+        }
+    }
+
+    /// The clock of `id` ticks; if it leads, it may propose something of its own.
+    pub(super) fn tick(&mut self, id: NodeId) {
+        self.cluster.tick(id);
+        let server = self.cluster.server(id);
+        let Some(raft) = server.raft().filter(|raft| raft.is_leader()) else { return };
+        let (ticks, machine) = (Raft::ticks(raft), server.machine().machine());
+        if let Some(command) = self.workload.lead(id, ticks, machine) {
+            command.hash(&mut self.trace);
+            self.cluster.propose(id, &[command]);
+        }
+    }
+}
