@@ -45,6 +45,7 @@
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod clocks;
 pub mod codec;
 #[cfg(feature = "service")]
 pub mod service;

@@ -130,8 +130,19 @@ impl Shared {
             exchange.frame =
                 wire::with_deadline(&exchange.frame, time_ms).expect("the frame was encoded here");
         }
-        let call = node.channel.call(exchange.frame.clone());
-        let cause = match timeout_at(now + time, call).await {
+        let mut call = node.channel.call(exchange.frame.clone());
+        let early = timeout_at(now + time / 2, &mut call).await;
+        let answer = match early {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                // If this comes to nothing, there shall be another one to move on to.
+                if let Some((id, address)) = self.directory.spare(&node) {
+                    self.connect(id, address);
+                }
+                timeout_at(now + time, call).await
+            }
+        };
+        let cause = match answer {
             Ok(Ok(reply)) => match wire::decode_reply(&reply) {
                 Ok(Err(error)) if is_for_now(&error) => Cause::Node(error),
                 Ok(reply) => return Ok(reply),

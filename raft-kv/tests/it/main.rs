@@ -2,8 +2,11 @@
 
 mod catch_up;
 mod client;
+mod clocks;
 mod cluster;
 mod fake;
+mod lease_guard;
 mod members;
+mod pages;
 mod store;
 mod wire;
