@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod codec;
+mod linear;
 mod mechanisms;
 mod node;
 mod paper;
