@@ -11,5 +11,6 @@ mod protocol;
 mod random;
 mod references;
 mod scripts;
+mod streams;
 mod tidy;
 mod votes;
