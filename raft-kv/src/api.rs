@@ -39,9 +39,11 @@ pub const VERSION: u8 = 2;
 pub const KEY_BYTES_MAX: usize = 32 * 1024;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Most compares, and most operations of one branch, in one transaction; those of transactions
-/// within it count.
+/// Most compares, and most operations of one branch, in one transaction. A transaction within it
+/// has what it leaves of that: the limit less the longest of its three lists.
 pub const TXN_OPS_MAX: usize = 128;
+/// Most compares and operations of a transaction and of all those within it, in all branches.
+pub const TXN_TOTAL_MAX: usize = 8 * TXN_OPS_MAX;
 /// Most transactions within each other, the outermost counted.
 pub const TXN_DEPTH_MAX: usize = 8;
 /// Most bytes of one encoded request.

@@ -54,6 +54,12 @@ impl History {
         inner.changes.drain(..old).collect()
     }
 
+    /// How many changes [`History::take_compacted`] could take out.
+    pub(super) fn compacted_left(&self) -> usize {
+        let inner = self.read();
+        inner.changes.partition_point(|change| change.record.mod_revision() <= inner.compacted)
+    }
+
     /// Replaces everything: the state was.
     pub(super) fn reset(&self, changes: Vec<Change>, revision: u64, compacted: u64) {
         *self.write() = Inner { changes: changes.into(), revision, compacted };

@@ -2,10 +2,12 @@
 //! layout is described in [`crate::store`]. It knows no database: where frames come from and where
 //! they go is the caller's.
 
-use super::format::{Check, Damage, Header, pack, readable, sealed, session_row, unsealed};
+use super::format::{
+    Check, Damage, Header, Later, header_of, header_row, pack, readable, session_row,
+};
 use super::record::Record;
 use super::session::SessionChange;
-use super::state::{Frozen, State};
+use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use std::io::{self, BufReader, Read};
 use std::vec;
@@ -50,7 +52,7 @@ impl<F: Frames> SnapshotStream<F> {
     pub(super) fn new(header: &Header, frames: F) -> Self {
         let mut buffer = MAGIC.to_vec();
         buffer.extend_from_slice(&header.version().0.to_le_bytes());
-        let body = sealed(&[], header);
+        let body = header_row(header);
         buffer.push(Kind::Header as u8);
         buffer.extend_from_slice(&length(body.len()));
         buffer.extend_from_slice(&body);
@@ -112,13 +114,15 @@ pub(super) struct MemoryFrames {
 impl MemoryFrames {
     /// What `state` holds, with its header.
     pub(super) fn of(state: &State) -> (Header, Self) {
-        let Frozen { applied, revision, state_hash, records, sessions } = state.freeze_all();
+        let Frozen { applied, revision, state_hash, compacted, records, sessions, .. } =
+            state.freeze_all();
         let header = Header {
             applied,
             revision,
             state_hash,
             records: records.len() as u64,
             sessions: sessions.len() as u64,
+            later: Later { compacted },
         };
         (header, Self { records, packed: 0, sessions: sessions.into_iter() })
     }
@@ -151,12 +155,13 @@ impl SnapshotReader {
         if &magic != MAGIC {
             return Err(damage("it is not a snapshot of this store"));
         }
-        readable(u16::from_le_bytes(reader.take()?)).map_err(StorageError::Stream)?;
+        let version = u16::from_le_bytes(reader.take()?);
+        readable(version).map_err(StorageError::Stream)?;
         let mut body = Vec::new();
         if reader.next(&mut body)? != Kind::Header {
             return Err(damage("it does not begin with its header"));
         }
-        let header = unsealed(&body, &[]).ok_or_else(|| damage("its header is damaged"))?;
+        let header = header_of(&body, version).ok_or_else(|| damage("its header is damaged"))?;
         Ok((reader, header))
     }
 
@@ -186,7 +191,7 @@ impl SnapshotReader {
 
     /// Reads all of it into a state.
     pub(super) fn into_state(mut self, header: Header) -> Result<State, StorageError> {
-        let mut state = State::new(false);
+        let mut state = State::begin_load(false, &header);
         let mut check = Check::new(&header);
         let mut body = Vec::new();
         loop {
@@ -194,17 +199,17 @@ impl SnapshotReader {
                 Kind::End => break,
                 Kind::Header => return Err(damage("it has two headers")),
                 Kind::Changes => {
-                    check.row(&body, |record| state.mvcc.load(record)).map_err(in_stream)?;
+                    let row = check.row(&body, |record| state.load(Item::Change(record)));
+                    row.map_err(in_stream)?;
                 }
                 Kind::Session => {
                     let (id, session) = check.session(&body).map_err(in_stream)?;
-                    state.sessions.load(id, session);
+                    state.load(Item::Session(id, session));
                 }
             }
         }
         check.finish().map_err(in_stream)?;
-        state.mvcc.loaded(header.revision, header.state_hash);
-        state.applied = header.applied;
+        state.loaded(header);
         Ok(state)
     }
 

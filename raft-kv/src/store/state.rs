@@ -3,13 +3,15 @@
 //! Deterministic: an entry and the state before it decide everything. It knows no disk.
 //!
 //! The state hash is chained: `h = XXH3-64(bytes, seed = h)`, from 0, first over each change record
-//! of an entry, then, for a membership, over its postcard encoding, and last over nine
-//! little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2 membership), what
+//! of an entry, then, for a membership, over its postcard encoding, for a compaction, over its
+//! revision as a little-endian `u64`, and last over nine little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2 membership), what
 //! came of it (see [`Outcome`]), session, seq and lowest unanswered request (0 where there is
 //! none), revision and number of keys. Texts of errors are left out, so that another version may
 //! word them differently.
 
-use super::mvcc::Mvcc;
+use super::format::Header;
+use super::lease::Leases;
+use super::mvcc::{Delta, Dropped, Mvcc};
 use super::record::Record;
 use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
@@ -23,6 +25,7 @@ pub(super) struct State {
     /// The last entry applied, and the membership there.
     pub(super) applied: SnapshotMeta,
     pub(super) mvcc: Mvcc,
+    pub(super) leases: Leases,
     pub(super) sessions: Sessions,
 }
 
@@ -31,8 +34,11 @@ pub(super) struct Frozen {
     pub(super) applied: SnapshotMeta,
     pub(super) revision: u64,
     pub(super) state_hash: u64,
+    pub(super) compacted: u64,
     /// In the order they were made.
     pub(super) records: Vec<Record>,
+    /// Changes, of these or earlier ones, that are of no use any more.
+    pub(super) dropped: Vec<Dropped>,
     pub(super) sessions: Vec<SessionChange>,
 }
 
@@ -63,6 +69,7 @@ impl State {
         Self {
             applied: SnapshotMeta::default(),
             mvcc: Mvcc::new(checkpoints),
+            leases: Leases::default(),
             sessions: Sessions::new(checkpoints),
         }
     }
@@ -113,14 +120,14 @@ impl State {
         let Some(request) = command.request else {
             let reply = match command.action {
                 Action::OpenSession => Ok(ActionReply::Session(self.sessions.open(index))),
-                action => run(&mut self.mvcc, &action),
+                action => run(&mut self.mvcc, &mut self.leases, &action),
             };
             return (outcome_of(&reply), [0; 3], encode(&reply, out));
         };
         let mixed = [request.session.0, request.seq, request.unanswered_from];
         match self.sessions.admit(&request, index) {
             Admission::Run => {
-                let reply = run(&mut self.mvcc, &command.action);
+                let reply = run(&mut self.mvcc, &mut self.leases, &command.action);
                 let encoded = encode(&reply, out);
                 if !is_read_only(&command.action) {
                     self.sessions.keep(&request, &encoded);
@@ -132,6 +139,13 @@ impl State {
         }
     }
 
+    /// An empty state, to [`State::load`] what `header` announces.
+    pub(super) fn begin_load(checkpoints: bool, header: &Header) -> Self {
+        let mut state = Self::new(checkpoints);
+        state.mvcc.begin_load(header.later.compacted);
+        state
+    }
+
     /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions.
     pub(super) fn load(&mut self, item: Item) {
         match item {
@@ -140,23 +154,33 @@ impl State {
         }
     }
 
+    /// Ends loading: all that `header` announces has been taken in.
+    pub(super) fn loaded(&mut self, header: Header) {
+        self.mvcc.loaded(header.revision, header.state_hash);
+        self.mvcc.visit_leased(|key, lease| self.leases.attach(key, lease));
+        self.applied = header.applied;
+    }
+
     /// What has changed since the last call, to be written to a checkpoint.
     pub(super) fn freeze_changes(&mut self) -> Frozen {
-        let (records, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
-        self.freeze(records, sessions)
+        let (delta, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
+        self.freeze(delta, sessions)
     }
 
     /// All of it.
     pub(super) fn freeze_all(&self) -> Frozen {
-        self.freeze(self.mvcc.records(), self.sessions.all())
+        let delta = Delta { records: self.mvcc.records(), dropped: Vec::new() };
+        self.freeze(delta, self.sessions.all())
     }
 
-    fn freeze(&self, records: Vec<Record>, sessions: Vec<SessionChange>) -> Frozen {
+    fn freeze(&self, delta: Delta, sessions: Vec<SessionChange>) -> Frozen {
         Frozen {
             applied: self.applied.clone(),
             revision: self.mvcc.revision(),
             state_hash: self.mvcc.hash(),
-            records,
+            compacted: self.mvcc.compacted(),
+            records: delta.records,
+            dropped: delta.dropped,
             sessions,
         }
     }
