@@ -47,6 +47,8 @@ pub mod api;
 pub mod client;
 pub mod clocks;
 pub mod codec;
+#[cfg(feature = "client")]
+pub mod recipes;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;

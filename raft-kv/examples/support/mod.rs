@@ -2,6 +2,8 @@
 // Each example uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod storage;
+
 use bytes::Bytes;
 use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
@@ -17,8 +19,11 @@ use raft_kv::store::KvStore;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Why an example cannot go on.
+pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 /// What an example ends with: an error if what it shows does not hold.
-pub(crate) type Shown = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Shown = Result<(), Failed>;
 
 /// Fails with `claim` unless it holds.
 pub(crate) fn ensure(holds: bool, claim: &str) -> Shown {
@@ -36,7 +41,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Forms a cluster. Its clients wait until it has a leader.
-    pub(crate) fn start() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(crate) fn start() -> Result<Self, Failed> {
         let mut cluster =
             Self { network: MemoryNetwork::new(), nodes: BTreeMap::new(), doors: Arc::default() };
         let ids = [1, 2, 3].map(NodeId);

@@ -179,9 +179,8 @@ impl Entering<'_> {
             if all.revision() >= own && !all.pairs().contains_key(self.key) {
                 return Err(RecipeError::Lost);
             }
-            let waits = |pair: &&KeyValue| {
-                pair.key.starts_with(self.inside) && pair.create_revision > last
-            };
+            let waits =
+                |pair: &&KeyValue| pair.key.starts_with(self.inside) && pair.create_revision > last;
             if all.pairs().values().filter(waits).count() >= self.count {
                 let value = last.0.to_be_bytes().to_vec();
                 self.client.compare_and_swap(self.ready.clone(), last, value).await?;

@@ -80,7 +80,8 @@ impl Topic {
     /// See [`ClientError`]; never [`ClientError::Unknown`].
     pub async fn last(&self) -> Result<Option<Revision>, ClientError> {
         let order = Some(Order { by: OrderBy::Key, descending: true });
-        let range = Range { order, limit: 1, keys_only: true, ..Range::of(self.after(Revision(0))) };
+        let range =
+            Range { order, limit: 1, keys_only: true, ..Range::of(self.after(Revision(0))) };
         let found = self.client.get(range, Consistency::Linearizable).await?;
         Ok(found.kvs.first().map(|pair| pair.create_revision))
     }
@@ -149,12 +150,14 @@ impl Subscription {
                 continue;
             };
             match watcher.next().await {
-                Ok(told) => self.coming.extend(told.events.into_iter().filter_map(|event| {
-                    match event.kind {
-                        EventKind::Put(pair) => Some(Message::from(pair)),
-                        EventKind::Delete { .. } => None,
-                    }
-                })),
+                Ok(told) => {
+                    self.coming.extend(told.events.into_iter().filter_map(
+                        |event| match event.kind {
+                            EventKind::Put(pair) => Some(Message::from(pair)),
+                            EventKind::Delete { .. } => None,
+                        },
+                    ))
+                }
                 Err(error) => {
                     self.watcher = None;
                     if !is_compacted(&error) {

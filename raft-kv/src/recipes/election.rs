@@ -1,8 +1,8 @@
 //! One leader, whom all can find.
 
+use super::RecipeError;
 use super::mirror::Mirror;
 use super::place::{Place, first_of, line};
-use super::RecipeError;
 use crate::Client;
 use crate::api::{Fence, KeyValue, Revision};
 use crate::client::ClientError;

@@ -92,7 +92,8 @@ impl Mirror {
     async fn reload(&mut self) -> Result<(), ClientError> {
         let (new, revision) = load(&self.client, &self.keys).await?;
         let gone = self.pairs.keys().filter(|key| !new.contains_key(*key));
-        let deleted = gone.map(|key| EventKind::Delete { key: key.clone(), mod_revision: revision });
+        let deleted =
+            gone.map(|key| EventKind::Delete { key: key.clone(), mod_revision: revision });
         let changed = new.values().filter(|pair| self.pairs.get(&pair.key) != Some(pair));
         // All of it is shown at once, as one revision.
         let put = changed.map(|pair| EventKind::Put(pair.clone()));

@@ -97,7 +97,8 @@ impl Partitions {
     /// # Errors
     /// [`RecipeError::Client`].
     pub async fn owners(&self) -> Result<BTreeMap<u32, Bytes>, RecipeError> {
-        let mirror = Mirror::open(&self.client, Keys::prefix(below(&self.name, b"owners/"))).await?;
+        let mirror =
+            Mirror::open(&self.client, Keys::prefix(below(&self.name, b"owners/"))).await?;
         let owner = |partition| Some((partition, mirror.pairs().get(&self.key(partition))?));
         let owners = (0..self.count).filter_map(owner);
         Ok(owners.map(|(partition, pair)| (partition, pair.value.clone())).collect())

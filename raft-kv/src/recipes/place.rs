@@ -7,7 +7,7 @@ use super::mirror::until_told;
 use super::{RecipeError, below, created_at};
 use crate::Client;
 use crate::api::{
-    Compare, Consistency, EventKind, Fence, Filter, KeyValue, Keys, Op, OpReply, Operator, Order,
+    Compare, Consistency, EventKind, Fence, Filter, KeyValue, Keys, Op, Operator, Order,
     OrderBy, Put, Range, Revision, Target, Txn, Watch,
 };
 use crate::client::{ClientError, Lease};
@@ -30,7 +30,8 @@ impl Place {
         value: Bytes,
         ttl: Duration,
     ) -> Result<Self, RecipeError> {
-        let taken = Self::take(client, name, value, ttl, |key| created_at(key, Revision(0))).await?;
+        let taken =
+            Self::take(client, name, value, ttl, |key| created_at(key, Revision(0))).await?;
         taken.ok_or(RecipeError::Lost)
     }
 
@@ -63,8 +64,7 @@ impl Place {
         let lease = client.lease(ttl).await?;
         let key = below(&name, format!("{:x}", lease.id().0).as_bytes());
         let put = Op::Put(Put::new(key.clone(), value).with_lease(lease.id()));
-        let txn =
-            Txn { compares: vec![condition(&key)], success: vec![put], ..Txn::default() };
+        let txn = Txn { compares: vec![condition(&key)], success: vec![put], ..Txn::default() };
         let reply = client.txn(txn).await?;
         let fence = Fence { key, token: reply.revision };
         let client = client.clone();
@@ -95,10 +95,8 @@ impl Place {
             let Some(before) = found_pairs.next() else { return Ok(()) };
             let from = Some(Revision(found.revision.0 + 1));
             let watch = Watch { from, no_puts: true, ..Watch::of(Keys::One(before.key)) };
-            until_told(&self.client, watch, |event| {
-                matches!(event.kind, EventKind::Delete { .. })
-            })
-            .await?;
+            until_told(&self.client, watch, |event| matches!(event.kind, EventKind::Delete { .. }))
+                .await?;
         }
     }
 

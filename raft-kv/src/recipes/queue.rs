@@ -3,9 +3,7 @@
 use super::mirror::until_told;
 use super::{below, created_at};
 use crate::Client;
-use crate::api::{
-    Consistency, KeyValue, Keys, Op, Put, Range, Revision, Txn, TxnReply, Watch,
-};
+use crate::api::{Consistency, KeyValue, Keys, Op, Put, Range, Revision, Txn, TxnReply, Watch};
 use crate::client::ClientError;
 use bytes::Bytes;
 
@@ -123,11 +121,11 @@ impl Queue {
         self.take_one_of(found, &mut |_| Vec::new()).await
     }
 
-    /// How many items there are.
+    /// How many items wait to be taken.
     ///
     /// # Errors
     /// See [`ClientError`]; never [`ClientError::Unknown`].
-    pub async fn len(&self) -> Result<u64, ClientError> {
+    pub async fn waiting(&self) -> Result<u64, ClientError> {
         let range = Range { count_only: true, ..Range::of(self.items()) };
         Ok(self.client.get(range, Consistency::Linearizable).await?.count)
     }
