@@ -122,6 +122,10 @@ pub struct Summary {
     pub leases: u64,
     /// How late it is, in milliseconds since the store began; see [`Advance`].
     pub time_ms: u64,
+    /// The last [`Advance`] that had an effect; 0 if there was none.
+    pub stamped: Index,
+    /// Client sessions that live.
+    pub sessions: u64,
 }
 
 /// How fresh a read must be.

@@ -5,8 +5,8 @@
 //! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
 
 use super::format::{
-    Check, Damage, Header, LENGTH, Later, ROW_BYTES, checksum, pack, readable, sealed, session_row,
-    unpack, unsealed,
+    Check, Damage, Header, LENGTH, Later, ROW_BYTES, checksum, lease_row, pack, readable, sealed,
+    session_row, unpack, unsealed,
 };
 use super::mvcc::Dropped;
 use super::record::{Position, Record};
@@ -29,6 +29,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const CHANGES: TableDefinition<Position, &[u8]> = TableDefinition::new("changes");
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Key of the one row of `META`.
 const CHECKPOINT: &str = "checkpoint";
@@ -53,6 +54,9 @@ pub(super) struct Meta {
     changes_digest: u64,
     /// All checksums of sessions, alike.
     sessions_digest: u64,
+    /// All checksums of leases, alike; like [`Later`] it is written since version 3.
+    #[serde(skip)]
+    leases_digest: u64,
 }
 
 impl CheckpointFile {
@@ -154,12 +158,20 @@ impl CheckpointFile {
             Err(error) => return Err(error.into()),
         };
         let meta = read_meta(&table)?.ok_or_else(|| damaged("its header is missing"))?;
+        let leases = match transaction.open_table(LEASES) {
+            Ok(table) => Some(table.range_owned::<u64>(..)?),
+            // Only a file of before version 3 has none.
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         let frames = CheckpointFrames {
             changes: transaction.open_table(CHANGES)?.range_owned::<Position>(..)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
+            leases,
             check: Check::new(&meta.header),
             changes_left: meta.changes_digest,
             sessions_left: meta.sessions_digest,
+            leases_left: meta.leases_digest,
             rows: Rows::default(),
             path: self.path.clone(),
         };
@@ -187,11 +199,20 @@ impl CheckpointFile {
             }
         }
         drop(table);
+        let mut table = transaction.open_table(LEASES)?;
+        for (id, term) in &frozen.leases {
+            match term {
+                Some(term) => meta.put_lease(&mut table, *id, &lease_row(*id, term))?,
+                None => meta.remove_lease(&mut table, *id)?,
+            }
+        }
+        drop(table);
         meta.sequence += 1;
         meta.header.applied = frozen.applied.clone();
         meta.header.revision = frozen.revision;
         meta.header.state_hash = frozen.state_hash;
         meta.header.later.compacted = frozen.compacted;
+        meta.header.later.time = frozen.time.clone();
         commit(transaction, &meta)?;
         Ok(meta.header.applied)
     }
@@ -273,7 +294,11 @@ impl Meta {
             sessions: 0,
             later: Later::default(),
         };
-        Self { header, sequence: 0, changes_digest: 0, sessions_digest: 0 }
+        Self::of(header, 0)
+    }
+
+    const fn of(header: Header, sequence: u64) -> Self {
+        Self { header, sequence, changes_digest: 0, sessions_digest: 0, leases_digest: 0 }
     }
 
     fn put_session(
@@ -287,6 +312,32 @@ impl Meta {
             None => self.header.sessions += 1,
         }
         self.sessions_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn put_lease(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+        row: &[u8],
+    ) -> Result<(), redb::StorageError> {
+        match table.insert(id, row)? {
+            Some(old) => self.leases_digest ^= checksum(old.value()),
+            None => self.header.later.leases += 1,
+        }
+        self.leases_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn remove_lease(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+    ) -> Result<(), redb::StorageError> {
+        if let Some(old) = table.remove(id)? {
+            self.leases_digest ^= checksum(old.value());
+            self.header.later.leases -= 1;
+        }
         Ok(())
     }
 
@@ -309,10 +360,12 @@ impl Meta {
 pub(super) struct CheckpointFrames {
     changes: OwnedRange<Position, &'static [u8]>,
     sessions: OwnedRange<u64, &'static [u8]>,
+    leases: Option<OwnedRange<u64, &'static [u8]>>,
     check: Check,
     /// The digests of `meta` less the rows seen: 0 at the end.
     changes_left: u64,
     sessions_left: u64,
+    leases_left: u64,
     /// Those seen.
     rows: Rows,
     path: PathBuf,
@@ -345,8 +398,20 @@ impl CheckpointFrames {
             each(Item::Session(id, session));
             return Ok(Kind::Session);
         }
+        if let Some(row) = self.leases.as_mut().and_then(Iterator::next) {
+            let (key, row) = row?;
+            let row = row.value();
+            let (id, term) = self.check.lease(row)?;
+            if id != key.value() {
+                return Err(damaged("a lease is in another's place"));
+            }
+            self.leases_left ^= checksum(row);
+            out.extend_from_slice(row);
+            each(Item::Lease(id, term));
+            return Ok(Kind::Lease);
+        }
         self.check.finish()?;
-        if (self.changes_left, self.sessions_left) != (0, 0) {
+        if (self.changes_left, self.sessions_left, self.leases_left) != (0, 0, 0) {
             return Err(damaged("rows were exchanged"));
         }
         Ok(Kind::End)
@@ -368,10 +433,10 @@ fn receive_rows(
     let database = create(path)?;
     let transaction = begin_write(&database)?;
     let mut check = Check::new(header);
-    let mut meta =
-        Meta { header: header.clone(), sequence: 1, changes_digest: 0, sessions_digest: 0 };
+    let mut meta = Meta::of(header.clone(), 1);
     let mut changes = transaction.open_table(CHANGES)?;
     let mut sessions = transaction.open_table(SESSIONS)?;
+    let mut leases = transaction.open_table(LEASES)?;
     let mut row = Vec::new();
     loop {
         match reader.next(&mut row)? {
@@ -387,10 +452,15 @@ fn receive_rows(
                 sessions.insert(id, &row[..])?;
                 meta.sessions_digest ^= checksum(&row);
             }
+            Kind::Lease => {
+                let (id, _) = check.lease(&row).map_err(in_stream)?;
+                leases.insert(id, &row[..])?;
+                meta.leases_digest ^= checksum(&row);
+            }
         }
     }
     check.finish().map_err(in_stream)?;
-    drop((changes, sessions));
+    drop((changes, sessions, leases));
     commit(transaction, &meta)?;
     Ok(database)
 }
@@ -411,7 +481,7 @@ fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
     let version = meta.header.version().0;
     let front = version.to_le_bytes();
     let row = if Later::is_in(version) {
-        sealed(&front, &(meta, &meta.header.later))
+        sealed(&front, &(meta, &meta.header.later, meta.leases_digest))
     } else {
         sealed(&front, meta)
     };
@@ -432,9 +502,9 @@ fn read_meta(
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
         }
-        let (mut meta, later): (Meta, _) = unsealed(row.value(), &front)?;
+        let (mut meta, later, leases_digest): (Meta, _, _) = unsealed(row.value(), &front)?;
         meta.header.later = later;
-        Some(meta)
+        Some(Meta { leases_digest, ..meta })
     };
     Ok(Some(read().ok_or_else(|| damaged("its header is malformed"))?))
 }

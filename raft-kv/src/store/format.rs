@@ -2,8 +2,10 @@
 //! back: nothing from a disk or a peer reaches the state unchecked. The layout is described in
 //! [`crate::store`].
 
+use super::lease::LeaseTerm;
 use super::record::{Position, RECORD_BYTES_MAX, Record};
 use super::session::Session;
+use super::time::Time;
 use bytes::BytesMut;
 use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
@@ -42,6 +44,10 @@ pub(super) struct Header {
 pub(super) struct Later {
     /// Up to where changes are compacted; 0 if nowhere.
     pub(super) compacted: u64,
+    /// How late it is.
+    pub(super) time: Time,
+    /// How many leases.
+    pub(super) leases: u64,
 }
 
 impl Later {
@@ -134,6 +140,11 @@ pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
     unsealed(row, &[])
 }
 
+/// The row of lease `id`.
+pub(super) fn lease_row(id: u64, term: &LeaseTerm) -> Vec<u8> {
+    sealed(&id.to_le_bytes(), term)
+}
+
 /// A checksum, `front`, and the encoding of `value`.
 pub(super) fn sealed<T: Serialize>(front: &[u8], value: &T) -> Vec<u8> {
     let mut out = BytesMut::zeroed(CHECKSUM);
@@ -177,14 +188,18 @@ pub(super) struct Check {
     /// Position of the last change seen.
     last: Position,
     last_session: Option<u64>,
+    last_lease: Option<u64>,
     records: u64,
     sessions: u64,
+    leases: u64,
 }
 
 impl Check {
     pub(super) fn new(header: &Header) -> Self {
         let header = header.clone();
-        Self { header, last: (0, 0), last_session: None, records: 0, sessions: 0 }
+        let (last_session, last_lease) = (None, None);
+        let (records, sessions, leases) = (0, 0, 0);
+        Self { header, last: (0, 0), last_session, last_lease, records, sessions, leases }
     }
 
     /// Checks a row of changes; `each` gets them. Returns the row's position.
@@ -233,15 +248,33 @@ impl Check {
         Ok((id, session))
     }
 
+    /// Checks the row of a lease; returns its id and the lease.
+    pub(super) fn lease(&mut self, row: &[u8]) -> Result<(u64, LeaseTerm), Damage> {
+        let damage = || Damage(format!("the lease after {:?} is damaged", self.last_lease));
+        let front: [u8; 8] = front(row).ok_or_else(damage)?;
+        let id = u64::from_le_bytes(front);
+        let term = unsealed(row, &front).ok_or_else(damage)?;
+        if self.last_lease.is_some_and(|last| last >= id) {
+            return Err(damage());
+        }
+        self.last_lease = Some(id);
+        self.leases += 1;
+        Ok((id, term))
+    }
+
     /// Checks that all has been seen.
     pub(super) fn finish(&self) -> Result<(), Damage> {
-        let Self { header, records, sessions, .. } = self;
+        let Self { header, records, sessions, leases, .. } = self;
         if *records != header.records {
             return Err(Damage(format!("{records} changes where {} were written", header.records)));
         }
         if *sessions != header.sessions {
             let written = header.sessions;
             return Err(Damage(format!("{sessions} sessions where {written} were written")));
+        }
+        if *leases != header.later.leases {
+            let written = header.later.leases;
+            return Err(Damage(format!("{leases} leases where {written} were written")));
         }
         Ok(())
     }

@@ -60,6 +60,7 @@
 //! else. A receiver writes the rows to a new file, checks all of the above, and only then puts the
 //! file in the place of the old one.
 
+mod advance;
 mod checkpoint;
 mod format;
 mod handle;
@@ -74,19 +75,23 @@ mod run;
 mod session;
 mod snapshot;
 mod state;
+mod time;
 mod validate;
 
 pub use handle::{Gauges, StoreHandle};
-pub use session::{REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSIONS_MAX};
+pub use lease::LEASES_MAX;
+pub use session::{
+    REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,
+};
 pub use validate::{validate, validate_keys};
 
-use crate::api::{LeaseAnswer, LeaseId, Query, RangeAnswer, Revision, Summary};
+use crate::api::{LeaseAnswer, Query, RangeAnswer, Revision, Summary};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use checkpoint::CheckpointFile;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
-use raft_core::types::{LogId, Run, SnapshotMeta};
+use raft_core::types::{Index, LogId, Run, SnapshotMeta};
 use redb::StorageBackend;
 use snapshot::{MemoryFrames, SnapshotReader, SnapshotStream};
 use state::State;
@@ -152,8 +157,10 @@ impl KvStore {
             last_applied: self.state.applied.last.index,
             compacted: Revision(self.state.mvcc.compacted()),
             bytes: self.state.mvcc.bytes(),
-            leases: 0,
-            time_ms: 0,
+            leases: self.state.leases.len() as u64,
+            time_ms: self.state.time.now_ms(),
+            stamped: Index(self.state.time.stamped()),
+            sessions: self.state.sessions.len() as u64,
         }
     }
 
@@ -226,8 +233,11 @@ impl StateMachine for KvStore {
         match codec::decode(query) {
             Ok(Query::Range(range)) => codec::encode(&run::read(&self.state.mvcc, &range)),
             Ok(Query::Summary) => codec::encode(&self.summary()),
-            Ok(Query::Lease { .. }) => codec::encode(&LeaseAnswer::None),
-            Ok(Query::Leases) => codec::encode(&Vec::<LeaseId>::new()),
+            Ok(Query::Lease { id, keys }) => {
+                let State { leases, time, .. } = &self.state;
+                codec::encode::<LeaseAnswer>(&leases.describe(id, time.now_ms(), keys))
+            }
+            Ok(Query::Leases) => codec::encode(&self.state.leases.ids()),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }

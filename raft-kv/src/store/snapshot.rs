@@ -3,8 +3,9 @@
 //! they go is the caller's.
 
 use super::format::{
-    Check, Damage, Header, Later, header_of, header_row, pack, readable, session_row,
+    Check, Damage, Header, Later, header_of, header_row, lease_row, pack, readable, session_row,
 };
+use super::lease::LeaseChange;
 use super::record::Record;
 use super::session::SessionChange;
 use super::state::{Frozen, Item, State};
@@ -28,6 +29,8 @@ pub(super) enum Kind {
     Changes = 2,
     /// A session.
     Session = 3,
+    /// A lease.
+    Lease = 4,
 }
 
 /// Where the frames of a snapshot come from.
@@ -109,22 +112,33 @@ pub(super) struct MemoryFrames {
     records: Vec<Record>,
     packed: usize,
     sessions: vec::IntoIter<SessionChange>,
+    leases: vec::IntoIter<LeaseChange>,
 }
 
 impl MemoryFrames {
     /// What `state` holds, with its header.
     pub(super) fn of(state: &State) -> (Header, Self) {
-        let Frozen { applied, revision, state_hash, compacted, records, sessions, .. } =
-            state.freeze_all();
+        let Frozen {
+            applied,
+            revision,
+            state_hash,
+            compacted,
+            time,
+            records,
+            sessions,
+            leases,
+            ..
+        } = state.freeze_all();
         let header = Header {
             applied,
             revision,
             state_hash,
             records: records.len() as u64,
             sessions: sessions.len() as u64,
-            later: Later { compacted },
+            later: Later { compacted, time, leases: leases.len() as u64 },
         };
-        (header, Self { records, packed: 0, sessions: sessions.into_iter() })
+        let (sessions, leases) = (sessions.into_iter(), leases.into_iter());
+        (header, Self { records, packed: 0, sessions, leases })
     }
 }
 
@@ -135,9 +149,13 @@ impl Frames for MemoryFrames {
             self.packed = self.records.len() - rest.len();
             return Ok(Kind::Changes);
         }
-        let Some((id, Some(session))) = self.sessions.next() else { return Ok(Kind::End) };
-        out.extend_from_slice(&session_row(id, &session));
-        Ok(Kind::Session)
+        if let Some((id, Some(session))) = self.sessions.next() {
+            out.extend_from_slice(&session_row(id, &session));
+            return Ok(Kind::Session);
+        }
+        let Some((id, Some(term))) = self.leases.next() else { return Ok(Kind::End) };
+        out.extend_from_slice(&lease_row(id, &term));
+        Ok(Kind::Lease)
     }
 }
 
@@ -174,6 +192,7 @@ impl SnapshotReader {
             1 => Kind::Header,
             2 => Kind::Changes,
             3 => Kind::Session,
+            4 => Kind::Lease,
             other => return Err(damage(&format!("frame of unknown kind {other}"))),
         };
         let length = u32::from_le_bytes(self.take()?) as usize;
@@ -205,6 +224,10 @@ impl SnapshotReader {
                 Kind::Session => {
                     let (id, session) = check.session(&body).map_err(in_stream)?;
                     state.load(Item::Session(id, session));
+                }
+                Kind::Lease => {
+                    let (id, term) = check.lease(&body).map_err(in_stream)?;
+                    state.load(Item::Lease(id, term));
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The limits of `api`, checked before a request is proposed and again when it is applied: a
 //! command in the log may come from anywhere, and every node must treat it alike.
 
+use super::lease::validate_grant;
 use crate::api::{
     Action, Compare, KEY_BYTES_MAX, Keys, KvError, Op, Put, SEQUENCE_DIGITS, TXN_DEPTH_MAX,
     TXN_OPS_MAX, TXN_TOTAL_MAX, Target, Txn, VALUE_BYTES_MAX,
@@ -21,11 +22,8 @@ use std::collections::BTreeSet;
 /// [`KvError::DuplicateKey`]; the action had and will have no effect.
 pub fn validate(action: &Action) -> Result<(), KvError> {
     match action {
-        Action::OpenSession
-        | Action::Compact(_)
-        | Action::Grant { .. }
-        | Action::Revoke(_)
-        | Action::Advance(_) => Ok(()),
+        Action::OpenSession | Action::Compact(_) | Action::Revoke(_) | Action::Advance(_) => Ok(()),
+        Action::Grant { id, ttl_ms } => validate_grant(*id, *ttl_ms),
         Action::Op(op) => {
             Limits::default().op(op, 0, TXN_OPS_MAX)?;
             match op {

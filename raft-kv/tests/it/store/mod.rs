@@ -2,6 +2,7 @@
 
 mod durability;
 mod formats;
+mod leases;
 mod limits;
 mod model;
 mod packed;
