@@ -21,7 +21,6 @@ mod keep;
 mod lease;
 mod read;
 mod session;
-mod watch;
 mod write;
 
 pub use cluster::EndpointStatus;
@@ -29,7 +28,6 @@ pub use error::{Cause, ClientError};
 pub use keep::Lease;
 pub use lease::{Granted, Revoked};
 pub use read::{Pages, ReadReply};
-pub use watch::Watcher;
 pub use write::{DeleteReply, PutReply, SwapReply};
 
 use crate::api::Fence;

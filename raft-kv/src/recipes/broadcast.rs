@@ -4,6 +4,7 @@
 //! sequential key, so its place is decided when it is applied, and whoever subscribes - early, late
 //! or again - is told the messages that are there and then those to come, in that order, each once.
 
+use super::mirror::told;
 use super::{RecipeError, below};
 use crate::Client;
 use crate::api::{
@@ -149,9 +150,9 @@ impl Subscription {
                 self.catch_up().await?;
                 continue;
             };
-            match watcher.next().await {
-                Ok(told) => {
-                    self.coming.extend(told.events.into_iter().filter_map(
+            match told(watcher).await {
+                Ok(events) => {
+                    self.coming.extend(events.into_iter().filter_map(
                         |event| match event.kind {
                             EventKind::Put(pair) => Some(Message::from(pair)),
                             EventKind::Delete { .. } => None,

@@ -2,7 +2,7 @@
 //! data it is service discovery.
 
 use super::mirror::Mirror;
-use super::{RecipeError, below, created_at};
+use super::{RecipeError, below, created_at, let_go};
 use crate::Client;
 use crate::api::{Consistency, Fence, KeyValue, Keys, Op, Put, Range, Revision, Txn};
 use crate::client::{ClientError, Lease};
@@ -151,11 +151,7 @@ impl Membership {
     /// # Errors
     /// [`RecipeError::Lost`] if it was no member any more; [`RecipeError::Client`]: it leaves later.
     pub async fn leave(self) -> Result<(), RecipeError> {
-        match self.lease.revoke().await {
-            Ok(_) => Ok(()),
-            Err(ClientError::Refused(_)) => Err(RecipeError::Lost),
-            Err(error) => Err(error.into()),
-        }
+        let_go(self.lease.revoke().await)
     }
 }
 

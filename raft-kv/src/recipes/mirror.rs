@@ -52,8 +52,8 @@ impl Mirror {
         &self.pairs
     }
 
-    /// The revision that is shown: the last one at which something has changed, or that of the
-    /// first read.
+    /// The revision that is shown: the last one at which something has changed, or at which
+    /// everything was read.
     pub const fn revision(&self) -> Revision {
         self.revision
     }
@@ -66,9 +66,14 @@ impl Mirror {
     /// See [`ClientError`]; never [`ClientError::Unknown`]. It can be called again.
     pub async fn changed(&mut self) -> Result<Vec<Event>, ClientError> {
         while self.coming.is_empty() {
-            match self.watcher.next().await {
-                Ok(told) => self.coming.extend(told.events),
-                Err(ClientError::Refused(KvError::Compacted { .. })) => self.reload().await?,
+            match told(&mut self.watcher).await {
+                Ok(events) => self.coming.extend(events),
+                Err(ClientError::Refused(KvError::Compacted { .. })) => {
+                    let events = self.reload().await?;
+                    if !events.is_empty() {
+                        return Ok(events);
+                    }
+                }
                 Err(error) => {
                     self.watcher = self.client.watch(after(&self.keys, self.revision));
                     return Err(error);
@@ -88,18 +93,18 @@ impl Mirror {
         Ok(events)
     }
 
-    /// Reads everything anew; what is different is what comes next.
-    async fn reload(&mut self) -> Result<(), ClientError> {
+    /// Reads everything anew; what is different.
+    async fn reload(&mut self) -> Result<Vec<Event>, ClientError> {
         let (new, revision) = load(&self.client, &self.keys).await?;
         let gone = self.pairs.keys().filter(|key| !new.contains_key(*key));
         let deleted =
             gone.map(|key| EventKind::Delete { key: key.clone(), mod_revision: revision });
         let changed = new.values().filter(|pair| self.pairs.get(&pair.key) != Some(pair));
-        // All of it is shown at once, as one revision.
         let put = changed.map(|pair| EventKind::Put(pair.clone()));
-        self.coming = deleted.chain(put).map(|kind| Event { kind, prev_kv: None }).collect();
+        let events = deleted.chain(put).map(|kind| Event { kind, prev_kv: None }).collect();
         self.watcher = self.client.watch(after(&self.keys, revision));
-        Ok(())
+        (self.pairs, self.revision) = (new, revision);
+        Ok(events)
     }
 }
 
@@ -130,11 +135,20 @@ pub(super) async fn until_told(
 ) -> Result<(), ClientError> {
     let mut watcher = client.watch(watch);
     loop {
-        match watcher.next().await {
-            Ok(told) if told.events.iter().any(&wanted) => return Ok(()),
+        match told(&mut watcher).await {
+            Ok(events) if events.iter().any(&wanted) => return Ok(()),
             Ok(_) => {}
             Err(ClientError::Refused(KvError::Compacted { .. })) => return Ok(()),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// What a watch tells next.
+pub(super) async fn told(watcher: &mut Watcher) -> Result<Vec<Event>, ClientError> {
+    match watcher.next().await {
+        Some(batch) => Ok(batch?.events),
+        // Nobody asks on after it was told why.
+        None => Err(ClientError::NotDone { reason: "the watch has ended".into(), source: None }),
     }
 }

@@ -86,6 +86,7 @@ impl Partitions {
             membership,
             mirror,
             owned: BTreeMap::new(),
+            known: BTreeMap::new(),
             leaving: BTreeSet::new(),
             news: VecDeque::new(),
         })
@@ -117,13 +118,15 @@ pub struct Worker {
     mirror: Mirror,
     /// What is owned, and the token of each.
     owned: BTreeMap<u32, Revision>,
+    /// The greatest token that it has ever had of each partition.
+    known: BTreeMap<u32, Revision>,
     /// What is owned and to be released.
     leaving: BTreeSet<u32>,
     news: VecDeque<Assignment>,
 }
 
 impl Worker {
-    /// Waits for the next change of this worker's share.
+    /// Waits for the next change of this worker's share. Dropping the future loses nothing.
     ///
     /// # Errors
     /// [`RecipeError::Lost`] if the others take this one for failed: nothing is owned any more,
@@ -188,6 +191,7 @@ impl Worker {
     /// Compares what is owned with what should be, and does something about it.
     async fn balance(&mut self) -> Result<(), RecipeError> {
         self.notice_losses();
+        self.notice_gains();
         let Some((rank, workers)) = self.rank()? else { return Ok(()) };
         let (count, workers) = (self.work.count as usize, workers.max(1));
         let share = count / workers + usize::from(rank < count % workers);
@@ -220,12 +224,32 @@ impl Worker {
         let (news, leaving) = (&mut self.news, &mut self.leaving);
         self.owned.retain(|partition, token| {
             let gone = lost(*partition, *token);
-            if gone {
-                leaving.remove(partition);
+            // To be gone is what was wanted of those that are leaving.
+            if gone && !leaving.remove(partition) {
                 news.push_back(Assignment::Lost { partition: *partition });
             }
             !gone
         });
+    }
+
+    /// What was taken by a call that was given up before it was answered.
+    fn notice_gains(&mut self) {
+        let lease = Some(self.membership.lease().id());
+        for partition in 0..self.work.count {
+            let there = self.mirror.pairs().get(&self.work.key(partition));
+            let Some(pair) = there.filter(|pair| pair.lease == lease) else { continue };
+            let token = pair.create_revision;
+            if self.known.get(&partition).is_none_or(|known| *known < token) {
+                self.gained(partition, token);
+            }
+        }
+    }
+
+    fn gained(&mut self, partition: u32, token: Revision) {
+        self.owned.insert(partition, token);
+        self.known.insert(partition, token);
+        let fence = Fence { key: self.work.key(partition), token };
+        self.news.push_back(Assignment::Gained { partition, fence });
     }
 
     /// This worker's place among all, and how many there are; `None` if it is not shown yet.
@@ -260,9 +284,7 @@ impl Worker {
         let fenced = self.work.client.fenced(own);
         let reply = fenced.txn(txn).await.map_err(RecipeError::of_fenced)?;
         if reply.succeeded {
-            self.owned.insert(partition, reply.revision);
-            let fence = Fence { key, token: reply.revision };
-            self.news.push_back(Assignment::Gained { partition, fence });
+            self.gained(partition, reply.revision);
         }
         Ok(())
     }

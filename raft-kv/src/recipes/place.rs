@@ -4,11 +4,11 @@
 //! key is first. Each waits for the one before it only, so that nobody is woken in vain.
 
 use super::mirror::until_told;
-use super::{RecipeError, below, created_at};
+use super::{RecipeError, below, created_at, let_go};
 use crate::Client;
 use crate::api::{
-    Compare, Consistency, EventKind, Fence, Filter, KeyValue, Keys, Op, Operator, Order,
-    OrderBy, Put, Range, Revision, Target, Txn, Watch,
+    Compare, Consistency, EventKind, Fence, Filter, KeyValue, Keys, Op, Operator, Order, OrderBy,
+    Put, Range, Revision, Target, Txn, Watch,
 };
 use crate::client::{ClientError, Lease};
 use bytes::Bytes;
@@ -111,11 +111,7 @@ impl Place {
 
     /// Leaves the line, and waits until the others see that.
     pub(super) async fn leave(self) -> Result<(), RecipeError> {
-        match self.lease.revoke().await {
-            Ok(_) => Ok(()),
-            Err(ClientError::Refused(_)) => Err(RecipeError::Lost),
-            Err(error) => Err(error.into()),
-        }
+        let_go(self.lease.revoke().await)
     }
 
     pub(super) const fn fence(&self) -> &Fence {

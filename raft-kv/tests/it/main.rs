@@ -9,5 +9,6 @@ mod fake;
 mod lease_guard;
 mod members;
 mod pages;
+mod recipes;
 mod store;
 mod wire;

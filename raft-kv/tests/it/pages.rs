@@ -43,6 +43,9 @@ async fn pages_hold_everything_once_in_order_at_one_revision() {
 
     let (keys, count, _) = keys_of(pages(all())).await;
     assert_eq!((keys, count), (names(0..1000), 16));
+    let order = Some(Order { by: OrderBy::Key, descending: true });
+    let (keys, count, _) = keys_of(pages(Range { order, ..all() })).await;
+    assert_eq!((keys, count), (names((0..1000).rev()), 16));
     // As many as are wanted, also where a page ends.
     for limit in [1, 63, 64, 65, 128, 999, 1000, 1001] {
         let (keys, ..) = keys_of(pages(Range { limit, ..all() })).await;

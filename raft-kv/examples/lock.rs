@@ -1,0 +1,81 @@
+//! A lock that is safe even for a holder who does not know that it has lost it.
+//!
+//! Two workers add to an account under a lock. Then one of them falls asleep with the lock in its
+//! hand: its lease expires, the other one works on, and when the first wakes up the store refuses
+//! its write, because it carries the fence of a lock that is held no more.
+
+mod support;
+
+use raft_kv::Client;
+use raft_kv::api::KvError;
+use raft_kv::client::ClientError;
+use raft_kv::recipes::Lock;
+use std::thread;
+use std::time::Duration;
+use support::{Cluster, Failed, Shown, ensure};
+use tokio::task::JoinSet;
+
+const TTL: Duration = Duration::from_secs(2);
+
+async fn balance(client: &Client) -> Result<u64, Failed> {
+    match client.get_one("account").await? {
+        Some(pair) => Ok(std::str::from_utf8(&pair.value)?.parse()?),
+        None => Ok(0),
+    }
+}
+
+/// Reads, adds one, writes: wrong without a lock.
+async fn deposit(client: &Client) -> Shown {
+    let lock = Lock::acquire(client, "locks/account", TTL).await?;
+    let sum = balance(client).await? + 1;
+    client.fenced(lock.fence()).put("account", sum.to_string()).await?;
+    lock.release().await?;
+    Ok(())
+}
+
+/// Acquires the lock in a runtime of its own and stops running it: keep-alives end, as in a process
+/// that is paused. Returns what to write with, once it is awake.
+fn fall_asleep(client: &Client) -> Result<(tokio::runtime::Runtime, Lock), Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let lock = runtime.block_on(Lock::acquire(client, "locks/account", TTL))?;
+    Ok((runtime, lock))
+}
+
+#[tokio::main]
+pub(crate) async fn main() -> Shown {
+    let cluster = Cluster::start()?;
+    let mut workers = JoinSet::new();
+    for id in 1..=2 {
+        let client = cluster.client(id);
+        workers.spawn(async move {
+            for _ in 0..20 {
+                deposit(&client).await?;
+            }
+            Shown::Ok(())
+        });
+    }
+    workers.join_all().await.into_iter().collect::<Shown>()?;
+    let sum = balance(&cluster.client(3)).await?;
+    println!("2 workers have made 20 deposits each, one at a time: {sum}");
+    ensure(sum == 40, "no deposit is lost under the lock")?;
+
+    let (sleepy, other) = (cluster.client(1), cluster.client(2));
+    let slept = sleepy.clone();
+    let (runtime, lock) =
+        thread::spawn(move || fall_asleep(&slept)).join().map_err(|_| "panic")??;
+    println!("one worker sleeps with the lock, the other one waits for it");
+    deposit(&other).await?;
+    println!("its lease has expired, and the other one has made its deposit");
+    let late = thread::spawn(move || {
+        let late = runtime.block_on(sleepy.fenced(lock.fence()).put("account", "0"));
+        // The lock is dropped where it was acquired.
+        let _runtime = runtime.enter();
+        drop(lock);
+        late
+    });
+    let late = late.join().map_err(|_| "panic")?;
+    println!("the first one wakes up and writes: {late:?}");
+    let refused = matches!(late, Err(ClientError::Refused(KvError::Fenced { .. })));
+    ensure(refused, "a write that comes too late is refused")?;
+    ensure(balance(&other).await? == 41, "the late write has no effect")
+}
