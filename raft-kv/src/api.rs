@@ -24,7 +24,7 @@ pub use data::{
 };
 pub use error::KvError;
 pub use lease::{KEEP_ALIVE_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, LeaseId, LeaseStatus};
-pub use watch::{Event, EventKind, Watch, WatchId, WatchReply, WatchRequest};
+pub use watch::{Event, EventKind, StreamRequest, Watch, WatchId, WatchReply, WatchRequest};
 
 use bytes::Bytes;
 use raft_core::types::{Change, ClusterId, Incarnation, Index, LogId, NodeId, Term};

@@ -40,6 +40,36 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
     if rest.is_empty() { Ok(value) } else { Err(WireError::Malformed) }
 }
 
+/// The bytes of several values, one after the other: what a frame of a stream holds.
+pub fn encode_sequence<'a, T: Serialize + 'a>(values: impl IntoIterator<Item = &'a T>) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    out.put_u8(VERSION);
+    for value in values {
+        raft_core::codec::put(value, &mut out);
+    }
+    out.freeze()
+}
+
+/// Reads values one after the other, to the end of `bytes`: no more of them are in memory than the
+/// caller keeps. The first error is the last item.
+pub fn decode_sequence<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> impl Iterator<Item = Result<T, WireError>> {
+    let mut rest = versioned(bytes);
+    std::iter::from_fn(move || match rest {
+        Ok([]) => None,
+        Ok(mut left) => {
+            let value = raft_core::codec::take(&mut left);
+            rest = if value.is_ok() { Ok(left) } else { Ok(&[]) };
+            Some(value.map_err(WireError::from))
+        }
+        Err(error) => {
+            rest = Ok(&[]);
+            Some(Err(error))
+        }
+    })
+}
+
 /// What follows the version.
 ///
 /// # Errors

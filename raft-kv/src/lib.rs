@@ -52,6 +52,8 @@ pub mod recipes;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;
+#[cfg(feature = "service")]
+mod watch;
 pub mod wire;
 
 #[cfg(feature = "client")]

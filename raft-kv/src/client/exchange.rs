@@ -157,7 +157,7 @@ impl Shared {
 
     /// A connection to some node, the preferred one if possible. After a while without one it
     /// tries others beside it and takes whichever is there first.
-    async fn channel(self: &Arc<Self>, until: Instant) -> Result<Connected, Trouble> {
+    pub(super) async fn channel(self: &Arc<Self>, until: Instant) -> Result<Connected, Trouble> {
         let mut widen = false;
         let mut connecting: Option<Arc<str>> = None;
         loop {
@@ -218,7 +218,7 @@ impl Shared {
     }
 
     /// How long to wait after so many failures: longer each time, and never the same for all.
-    fn pause(&self, failures: usize) -> Duration {
+    pub(super) fn pause(&self, failures: usize) -> Duration {
         let doublings = u32::try_from(failures).unwrap_or(u32::MAX).clamp(1, 8) - 1;
         let pause = (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX);
         // A Weyl sequence: evenly spread, and one atomic addition.

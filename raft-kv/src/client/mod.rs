@@ -21,6 +21,7 @@ mod keep;
 mod lease;
 mod read;
 mod session;
+mod watch;
 mod write;
 
 pub use cluster::EndpointStatus;
@@ -28,6 +29,7 @@ pub use error::{Cause, ClientError};
 pub use keep::Lease;
 pub use lease::{Granted, Revoked};
 pub use read::{Pages, ReadReply};
+pub use watch::{WatchBatch, Watcher};
 pub use write::{DeleteReply, PutReply, SwapReply};
 
 use crate::api::Fence;
@@ -101,6 +103,7 @@ struct Shared {
     jitter: AtomicU64,
     /// The leases to be kept alive.
     keeper: Keeper,
+    watches: Arc<watch::Watches>,
 }
 
 impl Client {
@@ -125,6 +128,7 @@ impl Client {
             trouble,
             jitter,
             keeper: Keeper::default(),
+            watches: Arc::default(),
         };
         Self { shared: Arc::new(shared), deadline, fence: None }
     }

@@ -152,12 +152,10 @@ impl Subscription {
             };
             match told(watcher).await {
                 Ok(events) => {
-                    self.coming.extend(events.into_iter().filter_map(
-                        |event| match event.kind {
-                            EventKind::Put(pair) => Some(Message::from(pair)),
-                            EventKind::Delete { .. } => None,
-                        },
-                    ))
+                    self.coming.extend(events.into_iter().filter_map(|event| match event.kind {
+                        EventKind::Put(pair) => Some(Message::from(pair)),
+                        EventKind::Delete { .. } => None,
+                    }))
                 }
                 Err(error) => {
                     self.watcher = None;

@@ -12,20 +12,24 @@ mod read;
 mod replica;
 #[cfg(all(test, feature = "client"))]
 mod tests;
+mod watch;
 mod write;
 
+use self::watch::Watches;
 use crate::api::{KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
+use crate::store::StoreHandle;
+pub use crate::watch::WatchOptions;
 use crate::wire;
 use bytes::Bytes;
 use cause::Why;
 use raft_core::node::{Node, TransferError};
-use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
+use raft_core::transport::{BoxFuture, CallError, Caller, Duplex, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -41,31 +45,38 @@ pub struct ServiceConfig {
     pub version: String,
     /// Longest time a request may take; a longer deadline is cut to this.
     pub deadline_max: Duration,
+    /// The store, which watches are served from; `None`: they are refused.
+    pub store: Option<StoreHandle>,
+    /// How watches are served.
+    pub watch: WatchOptions,
 }
 
 impl ServiceConfig {
-    /// A service of `node` with deadlines up to a minute.
+    /// A service of `node` with deadlines up to a minute and, as long as no `store` is given,
+    /// without watches.
     pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
         let deadline_max = Duration::from_secs(60);
-        Self { node, group, peers, version, deadline_max }
+        let (store, watch) = (None, WatchOptions::default());
+        Self { node, group, peers, version, deadline_max, store, watch }
     }
 }
 
 /// Answers requests of the store's own protocol on one node.
 pub struct KvService {
     door: Arc<Door<Node>>,
+    watches: Arc<Watches>,
 }
 
 impl KvService {
     /// A service on a running node.
     ///
     /// # Panics
-    /// Outside a tokio runtime with a clock: it starts a task there, which follows the leader and
-    /// ends with the service or the node.
+    /// Outside a tokio runtime with a clock: it starts tasks there, which follow the leader and the
+    /// store, and end with the service or the node.
     pub fn new(config: ServiceConfig) -> Arc<Self> {
-        let ServiceConfig { node, group, peers, version, deadline_max } = config;
+        let ServiceConfig { node, group, peers, version, deadline_max, store, watch } = config;
         let door = Door::new(node, deadline_max, group, peers, version);
-        Arc::new(Self { door: Arc::new(door) })
+        Arc::new(Self { door: Arc::new(door), watches: Watches::new(store.as_ref(), watch) })
     }
 }
 
@@ -73,6 +84,10 @@ impl Service for KvService {
     fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
         let door = Arc::clone(&self.door);
         Box::pin(async move { door.answer(caller, request).await })
+    }
+
+    fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
+        watch::serve(&self.watches, Arc::clone(&self.door), caller, &first, stream);
     }
 }
 
@@ -86,7 +101,7 @@ struct Door<N> {
     peers: Arc<dyn Peers>,
     version: String,
     /// The leader this node knows; follows the node's status closely.
-    leader: watch::Receiver<Option<NodeId>>,
+    leader: Receiver<Option<NodeId>>,
 }
 
 /// When a request came and when it must be answered.
@@ -125,7 +140,7 @@ impl<N: Replica> Door<N> {
         version: String,
     ) -> Self {
         let status = node.status();
-        let (sender, leader) = watch::channel(status.leader);
+        let (sender, leader) = channel(status.leader);
         tokio::spawn(follow_leader(node.clone(), sender));
         Self { node, id: status.identity.node, deadline_max, group, peers, version, leader }
     }
@@ -233,7 +248,7 @@ impl<N: Replica> Door<N> {
 }
 
 /// Keeps `known` at the leader the node knows, until nobody looks or the node stops.
-async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
+async fn follow_leader<N: Replica>(node: N, known: Sender<Option<NodeId>>) {
     // The node tells of changes; looking now and then covers one told just before the wait.
     const LOOK: Duration = Duration::from_millis(100);
     // It may also say so with every tick; more often than this nothing is looked at.

@@ -79,6 +79,8 @@ mod time;
 mod validate;
 
 pub use handle::{Gauges, StoreHandle};
+#[cfg(feature = "service")]
+pub(crate) use history::{Change, History, Observer};
 pub use lease::LEASES_MAX;
 pub use session::{
     REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,
