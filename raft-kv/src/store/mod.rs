@@ -67,6 +67,7 @@ mod handle;
 mod history;
 mod key;
 mod lease;
+mod legacy;
 mod mvcc;
 mod range;
 mod record;

@@ -12,6 +12,7 @@
 
 use super::format::Header;
 use super::lease::{LeaseChange, LeaseTerm, Leases};
+use super::legacy;
 use super::mvcc::{Delta, Dropped, Mvcc};
 use super::record::Record;
 use super::run::{is_read_only, run};
@@ -140,11 +141,15 @@ impl State {
                 let reply = self.run(index, &command);
                 let encoded = encode(&reply, out);
                 if !is_read_only(&command.action) {
-                    self.sessions.keep(&request, &encoded);
+                    let legacy = if is_legacy(bytes) { legacy::encode_reply(&reply) } else { None };
+                    self.sessions.keep(&request, legacy.as_ref().unwrap_or(&encoded));
                 }
                 (outcome_of(&reply), mixed, encoded)
             }
-            Admission::Repeated(reply) => (Outcome::Repeated, mixed, reply),
+            Admission::Repeated(reply) => {
+                let reply = if is_legacy(&reply) { legacy::present_reply(reply) } else { reply };
+                (Outcome::Repeated, mixed, reply)
+            }
             Admission::Refused(error) => (Outcome::NotAdmitted, mixed, encode(&Err(error), out)),
         }
     }
@@ -232,7 +237,13 @@ fn decode(bytes: &[u8]) -> Result<Command, KvError> {
         let (size, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
         return Err(KvError::TooLarge { what: "request".into(), size, limit });
     }
-    Ok(codec::decode(bytes)?)
+    let command = if is_legacy(bytes) { legacy::decode(bytes) } else { codec::decode(bytes) };
+    Ok(command?)
+}
+
+/// Whether an older program has encoded a command or a reply.
+fn is_legacy(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&legacy::VERSION)
 }
 
 fn encode(reply: &CommandReply, out: &mut BytesMut) -> Bytes {

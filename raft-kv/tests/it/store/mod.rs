@@ -3,6 +3,7 @@
 mod durability;
 mod formats;
 mod leases;
+mod legacy;
 mod limits;
 mod model;
 mod packed;
