@@ -10,9 +10,9 @@ use raft_kv::Client;
 use raft_kv::api::KvError;
 use raft_kv::client::ClientError;
 use raft_kv::recipes::Lock;
-use std::thread;
 use std::time::Duration;
 use support::{Cluster, Failed, Shown, ensure};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 const TTL: Duration = Duration::from_secs(2);
@@ -33,17 +33,7 @@ async fn deposit(client: &Client) -> Shown {
     Ok(())
 }
 
-/// Acquires the lock in a runtime of its own and stops running it: keep-alives end, as in a process
-/// that is paused. Returns what to write with, once it is awake.
-fn fall_asleep(client: &Client) -> Result<(tokio::runtime::Runtime, Lock), Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let lock = runtime.block_on(Lock::acquire(client, "locks/account", TTL))?;
-    Ok((runtime, lock))
-}
-
-#[tokio::main]
-pub(crate) async fn main() -> Shown {
-    let cluster = Cluster::start()?;
+async fn deposit_in_turn(cluster: &Cluster) -> Shown {
     let mut workers = JoinSet::new();
     for id in 1..=2 {
         let client = cluster.client(id);
@@ -57,25 +47,26 @@ pub(crate) async fn main() -> Shown {
     workers.join_all().await.into_iter().collect::<Shown>()?;
     let sum = balance(&cluster.client(3)).await?;
     println!("2 workers have made 20 deposits each, one at a time: {sum}");
-    ensure(sum == 40, "no deposit is lost under the lock")?;
+    ensure(sum == 40, "no deposit is lost under the lock")
+}
 
+pub(crate) fn main() -> Shown {
+    let world = Runtime::new()?;
+    let cluster = world.block_on(async { Cluster::start() })?;
+    world.block_on(deposit_in_turn(&cluster))?;
+
+    // A process of its own, which runs only while it is told to: it can be paused.
+    let process = Builder::new_current_thread().enable_all().build()?;
     let (sleepy, other) = (cluster.client(1), cluster.client(2));
-    let slept = sleepy.clone();
-    let (runtime, lock) =
-        thread::spawn(move || fall_asleep(&slept)).join().map_err(|_| "panic")??;
-    println!("one worker sleeps with the lock, the other one waits for it");
-    deposit(&other).await?;
+    let lock = process.block_on(Lock::acquire(&sleepy, "locks/account", TTL))?;
+    println!("one worker falls asleep with the lock, the other one waits for it");
+    world.block_on(deposit(&other))?;
     println!("its lease has expired, and the other one has made its deposit");
-    let late = thread::spawn(move || {
-        let late = runtime.block_on(sleepy.fenced(lock.fence()).put("account", "0"));
-        // The lock is dropped where it was acquired.
-        let _runtime = runtime.enter();
-        drop(lock);
-        late
-    });
-    let late = late.join().map_err(|_| "panic")?;
+
+    let late = process.block_on(sleepy.fenced(lock.fence()).put("account", "0"));
     println!("the first one wakes up and writes: {late:?}");
     let refused = matches!(late, Err(ClientError::Refused(KvError::Fenced { .. })));
     ensure(refused, "a write that comes too late is refused")?;
-    ensure(balance(&other).await? == 41, "the late write has no effect")
+    let sum = world.block_on(balance(&other))?;
+    ensure(sum == 41, "the late write has no effect")
 }

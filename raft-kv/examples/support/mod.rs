@@ -9,7 +9,7 @@ use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::Client;
@@ -55,9 +55,11 @@ impl Cluster {
                 ..NodeConfig::default()
             };
             let transport = cluster.network.transport(id);
-            let node =
-                Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone())?;
-            let config = ServiceConfig::new(node.clone(), GROUP, transport, "example".into());
+            let store = KvStore::in_memory();
+            let handle = store.handle();
+            let node = Node::start(config, MemoryLog::new(), store, transport.clone())?;
+            let mut config = ServiceConfig::new(node.clone(), GROUP, transport, "example".into());
+            config.store = Some(handle);
             let service = KvService::new(config);
             cluster.network.serve(GROUP, id, service.clone());
             cluster.doors.lock().insert(id.to_string(), service);
@@ -66,10 +68,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A client that asks node `id` first. It learns the others from it.
+    /// A client that asks node `id` first, and the others if that one cannot be reached.
     pub(crate) fn client(&self, id: u64) -> Client {
         let doors = Arc::clone(&self.doors) as Arc<dyn Connector>;
-        Client::new(doors, ClientOptions::new([NodeId(id).to_string()]))
+        let endpoints = (0..3).map(|distance| NodeId((id - 1 + distance) % 3 + 1).to_string());
+        Client::new(doors, ClientOptions::new(endpoints))
     }
 
     /// Who leads now.
@@ -120,5 +123,11 @@ impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         let reply = self.0.call(Caller::Client, request);
         Box::pin(async move { Ok(reply.await) })
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        let (near, far) = Duplex::pair(1 << 20);
+        self.0.serve_stream(Caller::Client, first, far);
+        Box::pin(std::future::ready(Ok(near)))
     }
 }
