@@ -55,11 +55,11 @@ impl Cluster {
                 ..NodeConfig::default()
             };
             let transport = cluster.network.transport(id);
-            let store = KvStore::in_memory();
-            let handle = store.handle();
-            let node = Node::start(config, MemoryLog::new(), store, transport.clone())?;
-            let mut config = ServiceConfig::new(node.clone(), GROUP, transport, "example".into());
-            config.store = Some(handle);
+            let machine = KvStore::in_memory();
+            let store = machine.handle();
+            let node = Node::start(config, MemoryLog::new(), machine, transport.clone())?;
+            let config =
+                ServiceConfig::new(node.clone(), store, GROUP, transport, "example".into());
             let service = KvService::new(config);
             cluster.network.serve(GROUP, id, service.clone());
             cluster.doors.lock().insert(id.to_string(), service);

@@ -156,11 +156,10 @@ impl Cluster {
     fn run(&mut self, config: NodeConfig) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
-        let store = KvStore::in_memory();
-        let handle = store.handle();
-        let node = Node::start(config, MemoryLog::new(), store, transport.clone()).unwrap();
-        let mut config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
-        config.store = Some(handle);
+        let machine = KvStore::in_memory();
+        let store = machine.handle();
+        let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
+        let config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
         self.doors.0.lock().unwrap().insert(id.to_string(), service);
