@@ -1,11 +1,10 @@
 //! Elections.
 
-use super::{Process, TTL, client, world};
+use super::{Process, TTL, client, until_another_lease_has_expired, world};
 use crate::cluster::Cluster;
-use raft_kv::Client;
-use raft_kv::api::{Keys, KvError, Put};
+use raft_kv::api::KvError;
 use raft_kv::client::ClientError;
-use raft_kv::recipes::{Election, Mirror, RecipeError};
+use raft_kv::recipes::{Election, RecipeError};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -44,16 +43,6 @@ async fn leaders_follow_each_other_and_all_see_whom() {
     assert!(next.fence.token > leader.fence.token);
     drop(second);
     assert_eq!(observer.next().await.unwrap(), None);
-}
-
-/// Grants a lease as short as that of the leader, and lets it expire.
-async fn until_another_lease_has_expired(client: &Client) {
-    let lease = client.grant_lease(None, TTL).await.unwrap();
-    client.put_with(Put::new("timer", "").with_lease(lease.id)).await.unwrap();
-    let mut timer = Mirror::open(client, Keys::One("timer".into())).await.unwrap();
-    while !timer.pairs().is_empty() {
-        timer.changed().await.unwrap();
-    }
 }
 
 #[test]

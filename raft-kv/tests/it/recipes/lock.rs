@@ -1,6 +1,6 @@
 //! Locks.
 
-use super::{Process, TTL, client, world};
+use super::{Process, TTL, client, until_another_lease_has_expired, world};
 use crate::cluster::Cluster;
 use raft_kv::Client;
 use raft_kv::api::{Keys, KvError};
@@ -81,6 +81,27 @@ fn a_holder_that_wakes_up_after_its_lease_has_expired_cannot_write() {
     assert_eq!(paused.run(lock.release()), Err(RecipeError::Lost));
     let value = world.block_on(client(&cluster, 2).get_one("guarded")).unwrap().unwrap().value;
     assert_eq!(value, "second");
+}
+
+/// The lease is renewed through the leader, which dies. The next one neither forgets it nor counts
+/// anew, and the client renews it elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_outlives_the_leader_it_was_acquired_through() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    let holder = client(&cluster, leader.0 - 1);
+    let ttl = TTL * 3;
+    let lock = Lock::acquire(&holder, "lock", ttl).await.unwrap();
+    cluster.kill(leader);
+    let other = client(&cluster, cluster.other(leader).0 - 1);
+    // One after the other they live for longer than the lease of the lock without renewals.
+    for _ in 0..4 {
+        until_another_lease_has_expired(&other).await;
+    }
+    assert!(!lock.is_lost());
+    holder.fenced(lock.fence()).put("guarded", "").await.unwrap();
+    lock.release().await.unwrap();
+    assert!(Lock::try_acquire(&other, "lock", ttl).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,8 @@ mod unique;
 use crate::cluster::Cluster;
 use raft_core::types::NodeId;
 use raft_kv::Client;
+use raft_kv::api::{Keys, Put};
+use raft_kv::recipes::Mirror;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -44,4 +46,14 @@ impl Process {
 /// Where the cluster and everybody else live.
 fn world() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Grants a lease of the shortest kind, and lets it expire.
+async fn until_another_lease_has_expired(client: &Client) {
+    let lease = client.grant_lease(None, TTL).await.unwrap();
+    client.put_with(Put::new("timer", "").with_lease(lease.id)).await.unwrap();
+    let mut timer = Mirror::open(client, Keys::One("timer".into())).await.unwrap();
+    while !timer.pairs().is_empty() {
+        timer.changed().await.unwrap();
+    }
 }
