@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     /// As `Answers`, when nine tenths of the request's deadline have passed, as a node does that
     /// waits for a quorum.
     AnswersLate(KvError),
+    /// It is too busy to describe itself, so many times; all else is answered.
+    Busy(usize),
     /// It does what it is asked at once; its answer takes this long.
     Slow(Duration),
 }
@@ -157,7 +159,15 @@ impl Channel for FakeNode {
                 sleep(Duration::from_millis(deadline.into()) * 9 / 10).await;
             }
             let lost = fault == Fault::LosesFirstReply && node.is_first(&request);
+            let request_bytes = request.clone();
             let reply = node.service().call(Caller::Client, request).await;
+            if let Fault::Busy(times) = fault
+                && wire::decode_request(&request_bytes).unwrap().body == RequestBody::Status
+            {
+                let next = if times == 1 { Fault::None } else { Fault::Busy(times - 1) };
+                node.cluster.set(node.node, next);
+                return std::future::pending().await;
+            }
             if fault == Fault::Mute {
                 return std::future::pending().await;
             }
