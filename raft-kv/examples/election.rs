@@ -1,5 +1,5 @@
-//! Leader election: three candidates, one of whom leads at a time; when it leaves, or fails, the next
-//! one does. Everybody can see who leads.
+//! Leader election: three candidates, one of whom leads at a time; when it leaves, or fails, the
+//! next one does. Everybody can see who leads.
 
 mod support;
 

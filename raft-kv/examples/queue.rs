@@ -1,5 +1,5 @@
-//! A queue whose items are worked off once, whatever fails: taking an item and writing down what was
-//! done with it are one transaction, and a request that is sent again is not done again.
+//! A queue whose items are worked off once, whatever fails: taking an item and writing down what
+//! was done with it are one transaction, and a request that is sent again is not done again.
 
 mod support;
 

@@ -1,9 +1,9 @@
 //! Linearizable storage made of nothing but a total order of messages, and a way to check it.
 //!
 //! A register lives in replicas that apply the same messages in the same order. A write is a
-//! message; it is done when the writer's replica has applied it. So is a compare-and-set: whether it
-//! succeeds is decided by its place in the order, alike everywhere. Only reads leave a choice, and
-//! one that is wrong.
+//! message; it is done when the writer's replica has applied it. So is a compare-and-set: whether
+//! it succeeds is decided by its place in the order, alike everywhere. Only reads leave a choice,
+//! and one that is wrong.
 
 use super::{Failed, Shown};
 use raft_core::testing::linear::{self, History, Outcome, Register, RegisterOp, RegisterReply};

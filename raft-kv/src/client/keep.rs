@@ -101,8 +101,8 @@ impl Lease {
     /// Ends it, with the keys that hang on it. It is not kept alive any more whatever this returns.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`KvError::LeaseNotFound`](crate::api::KvError::LeaseNotFound) if it was
-    /// gone already.
+    /// See [`ClientError`]; [`KvError::LeaseNotFound`](crate::api::KvError::LeaseNotFound) if it
+    /// was gone already.
     pub async fn revoke(mut self) -> Result<Revoked, ClientError> {
         self.keeper().drop_lease(self.id());
         let revoked = self.client.revoke_lease(self.id()).await;

@@ -75,8 +75,8 @@ impl Barrier {
 /// A barrier at which a number of participants begin and end together, again and again.
 ///
 /// Nobody passes [`enter`](Self::enter) before `count` participants are there, and nobody passes
-/// [`leave`](Self::leave) before all who have begun together are done. A participant that fails does
-/// not hold the others up for longer than its lease lives.
+/// [`leave`](Self::leave) before all who have begun together are done. A participant that fails
+/// does not hold the others up for longer than its lease lives.
 ///
 /// ```
 /// use raft_kv::Client;

@@ -149,7 +149,8 @@ impl Membership {
     /// Leaves the group, and returns when the others see that.
     ///
     /// # Errors
-    /// [`RecipeError::Lost`] if it was no member any more; [`RecipeError::Client`]: it leaves later.
+    /// [`RecipeError::Lost`] if it was no member any more; [`RecipeError::Client`]: it leaves
+    /// later.
     pub async fn leave(self) -> Result<(), RecipeError> {
         let_go(self.lease.revoke().await)
     }

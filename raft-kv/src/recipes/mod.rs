@@ -23,9 +23,9 @@
 //! which it is not held any more. Writes to other systems can carry its token, which is greater for
 //! every later holder.
 //!
-//! The keys are laid out as etcd's own tools lay them out where those have the same thing (locks and
-//! elections), so that both respect each other. As there, names that begin with each other and a
-//! `/` are not independent: a lock `a` waits for holders of `a/b`.
+//! The keys are laid out as etcd's own tools lay them out where those have the same thing (locks
+//! and elections), so that both respect each other. As there, names that begin with each other and
+//! a `/` are not independent: a lock `a` waits for holders of `a/b`.
 //!
 //! This module never looks at a clock and never keeps state of its own that the store has not told
 //! it; each recipe is a few calls of [`Client`](crate::Client).

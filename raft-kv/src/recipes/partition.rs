@@ -2,8 +2,8 @@
 //!
 //! Nobody assigns: every worker sees the same members and owners, computes the share of each, gives
 //! up what is beyond its own and takes what nobody has. A partition is owned by the key that its
-//! owner created, so it has one owner at most; whoever takes over has a greater token. Shares differ
-//! by one at most, and only as many partitions move as have to.
+//! owner created, so it has one owner at most; whoever takes over has a greater token. Shares
+//! differ by one at most, and only as many partitions move as have to.
 
 use super::group::{Group, Membership};
 use super::mirror::Mirror;

@@ -23,8 +23,8 @@ const CANDIDATES: u64 = 6;
 ///     let queue = Queue::new(client, "queues/mail");
 ///     queue.put("to: anna").await?;
 ///     // Taken and worked off in one step: whatever fails, once or not at all.
-///     let item = queue.take_with(|item| vec![Op::Put(Put::new("sent/anna", &*item.value))]).await?;
-///     println!("{:?}", item.value);
+///     let item = queue.take_with(|item| vec![Op::Put(Put::new("sent", item.value.clone()))]);
+///     println!("{:?}", item.await?.value);
 ///     Ok(())
 /// }
 /// ```
