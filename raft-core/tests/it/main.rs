@@ -11,7 +11,7 @@ mod protocol;
 mod random;
 mod references;
 mod scripts;
-mod streams;
 mod simulation;
+mod streams;
 mod tidy;
 mod votes;

@@ -130,8 +130,19 @@ impl Shared {
             exchange.frame =
                 wire::with_deadline(&exchange.frame, time_ms).expect("the frame was encoded here");
         }
-        let call = node.channel.call(exchange.frame.clone());
-        let cause = match timeout_at(now + time, call).await {
+        let mut call = node.channel.call(exchange.frame.clone());
+        let early = timeout_at(now + time / 2, &mut call).await;
+        let answer = match early {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                // If this comes to nothing, there shall be another one to move on to.
+                if let Some((id, address)) = self.directory.spare(&node) {
+                    self.connect(id, address);
+                }
+                timeout_at(now + time, call).await
+            }
+        };
+        let cause = match answer {
             Ok(Ok(reply)) => match wire::decode_reply(&reply) {
                 Ok(Err(error)) if is_for_now(&error) => Cause::Node(error),
                 Ok(reply) => return Ok(reply),
@@ -194,13 +205,19 @@ impl Shared {
         });
     }
 
-    /// Asks a node for the members of its cluster and who leads; whether it belongs to none yet, or
-    /// nobody leads. If it does not answer, nothing is lost.
+    /// Asks a node for the members of its cluster and who leads; whether to ask again, because it
+    /// belongs to none yet, nobody leads, or it is too busy to answer. A client that knew one node
+    /// only could go nowhere when that one fails.
     async fn learn(self: &Arc<Self>, channel: &dyn Channel) -> bool {
         let deadline_ms = millis(self.attempt);
         let status = Request { deadline_ms, body: RequestBody::Status };
         let call = channel.call(wire::encode_request(&status));
-        let Ok(Ok(reply)) = timeout(self.attempt, call).await else { return false };
+        let reply = match timeout(self.attempt, call).await {
+            Ok(Ok(reply)) => reply,
+            // With the next connection it is asked anew.
+            Ok(Err(_)) => return false,
+            Err(_) => return true,
+        };
         let Ok(Ok(ReplyBody::Status(status))) = wire::decode_reply(&reply) else { return false };
         self.take_in(&status);
         status.members.is_empty() || status.leader.is_none()
@@ -217,8 +234,8 @@ impl Shared {
     }
 }
 
-/// Asks a node for its cluster, and again as long as there is none: a client may come before its
-/// cluster is formed. Ends with the client.
+/// Asks a node for its cluster, and again as long as it does not tell, or there is none: a client
+/// may come before its cluster is formed. Ends with the client.
 async fn learn_of_cluster(shared: Arc<Shared>, channel: Arc<dyn Channel>) {
     let client = Arc::downgrade(&shared);
     let mut shared = Some(shared);

@@ -96,6 +96,10 @@ impl Channel for CountedChannel {
         }
         self.inner.call(request)
     }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        self.inner.open_stream(first)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,16 @@
 
 mod catch_up;
 mod client;
+mod clocks;
 mod cluster;
+mod examples;
 mod fake;
 mod integrity;
+mod lease_guard;
 mod leases;
 mod members;
+mod pages;
+mod recipes;
 mod reference;
 mod simulation;
 mod store;
