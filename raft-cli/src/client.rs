@@ -7,10 +7,10 @@ use bytes::Bytes;
 use raft_core::transport::{CallError, Connector};
 use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    Consistency, Health, Keys, KvError, Members, NodeStatus, Range, RangeReply, Revision, Txn,
-    TxnReply,
+    Consistency, Fence, Health, KeyValue, Keys, KvError, Members, NodeStatus, Op, OpReply, Put,
+    Range, RangeReply, Revision, Txn, TxnReply,
 };
-use raft_kv::client::{Cause, Client, ClientError, ClientOptions};
+use raft_kv::client::{Cause, Client, ClientError, ClientOptions, DeleteReply, ReadReply};
 use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,15 @@ pub struct Answer {
     pub status: Result<NodeStatus, String>,
     /// What it says may be wrong; nodes of earlier versions cannot tell.
     pub health: Option<Health>,
+}
+
+/// What a put answers besides the revision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// What was there, if that was asked for.
+    pub prev_kv: Option<KeyValue>,
+    /// The key, if it is a sequential one.
+    pub key: Option<Bytes>,
 }
 
 impl Store {
@@ -55,6 +64,15 @@ impl Store {
         Ok(Self::new(connector(target)?, endpoints, deadline))
     }
 
+    /// The same client, whose writes run only while `fence` holds; without one, as it is.
+    #[must_use]
+    pub fn fenced(&self, fence: Option<Fence>) -> Self {
+        match fence {
+            Some(fence) => Self { client: self.client.fenced(fence) },
+            None => self.clone(),
+        }
+    }
+
     /// Sets a key; returns the revision of the change.
     ///
     /// # Errors
@@ -63,13 +81,28 @@ impl Store {
         self.client.put(key, value).await.map(|reply| reply.revision).map_err(failure)
     }
 
-    /// Deletes keys; returns how many there were, and the store's revision after it.
+    /// Sets a key as `put` says; returns the store's revision after it, and what was asked for.
     ///
     /// # Errors
     /// As [`Store::put`].
-    pub async fn delete(&self, keys: Keys) -> Result<(u64, Revision), Failure> {
-        let reply = self.client.delete(keys).await.map_err(failure)?;
-        Ok((reply.deleted, reply.revision))
+    pub async fn write(&self, put: Put) -> Result<(Revision, Written), Failure> {
+        match self.client.op(Op::Put(put)).await.map_err(failure)? {
+            (revision, OpReply::Put { prev_kv, key }) => Ok((revision, Written { prev_kv, key })),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Deletes keys, and returns what was there if `prev_kv`.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn delete(&self, keys: Keys, prev_kv: bool) -> Result<DeleteReply, Failure> {
+        match self.client.op(Op::Delete { keys, prev_kv }).await.map_err(failure)? {
+            (revision, OpReply::Delete { deleted, prev_kvs }) => {
+                Ok(DeleteReply { revision, deleted, prev_kvs })
+            }
+            _ => Err(nonsense()),
+        }
     }
 
     /// Runs a transaction.
@@ -90,6 +123,14 @@ impl Store {
         consistency: Consistency,
     ) -> Result<RangeReply, Failure> {
         self.client.get(range, consistency).await.map_err(failure)
+    }
+
+    /// Reads one page of a range; the answer says how fresh it is.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn read(&self, range: Range, consistency: Consistency) -> Result<ReadReply, Failure> {
+        self.client.read(range, consistency).await.map_err(failure)
     }
 
     /// Asks every node it can learn of how it is.
@@ -139,16 +180,40 @@ impl Store {
     }
 }
 
+/// The answer to something that was not asked.
+fn nonsense() -> Failure {
+    Failure::new(Kind::Unknown, "a node answers what was not asked")
+        .advice("compare `raft status` and `raft --version` for different versions")
+}
+
+/// What to do about what the cluster refuses.
+fn refusal(error: &KvError) -> Option<&'static str> {
+    Some(match error {
+        KvError::FutureRevision { .. } => "give an earlier --rev",
+        KvError::Compacted { .. } => "give a later --rev, or none",
+        KvError::KeyNotFound(_) => "put it first, with a value",
+        KvError::LeaseNotFound(_) => "it may have expired: `raft lease list` shows those that live",
+        KvError::LeaseExists(_) => "leave --id out to have one made up",
+        KvError::Fenced { .. } => "take the lock again, and look at what its holder has done since",
+        KvError::OtherHistory { .. } => "read without --token, and print a new one",
+        KvError::TooManyOps { .. } | KvError::TooDeep(_) => "split it into several transactions",
+        _ => return None,
+    })
+}
+
 /// What a client's error means for the exit code, and what to do about it.
 pub fn failure(error: ClientError) -> Failure {
     match error {
-        ClientError::Refused(error @ KvError::FutureRevision { .. }) => {
-            Failure::new(Kind::Refused, error).advice("give an earlier --rev")
-        }
         ClientError::Refused(KvError::ChangeRefused { reason, advice }) => {
             Failure::new(Kind::Refused, reason).advice(advice)
         }
-        ClientError::Refused(error) => Failure::new(Kind::Refused, error),
+        ClientError::Refused(error) => {
+            let failure = Failure::new(Kind::Refused, &error);
+            match refusal(&error) {
+                Some(advice) => failure.advice(advice),
+                None => failure,
+            }
+        }
         ClientError::NotDone { reason, source: Some(Cause::Call(CallError::Refused(_))) } => {
             Failure::new(Kind::Unavailable, reason).advice("check --ca, --cert and --key")
         }

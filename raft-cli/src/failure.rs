@@ -2,6 +2,7 @@
 //! to do next. Never more than one line, whatever the cause printed.
 
 use crate::output::Format;
+use crate::output::colour::alarm;
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -97,7 +98,7 @@ impl Failure {
             }});
             return Some(object.to_string());
         }
-        Some(format!("error: {self}"))
+        Some(format!("{} {self}", alarm("error:")))
     }
 }
 

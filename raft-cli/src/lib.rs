@@ -4,6 +4,7 @@
 pub mod args;
 pub mod cert;
 pub mod client;
+pub mod config;
 pub mod demo;
 mod directory;
 pub mod failure;
@@ -17,12 +18,14 @@ pub mod serve;
 pub mod transaction;
 pub mod verbs;
 
-use args::connection::{Connection, DEADLINE_DEFAULT, Target};
+use args::connection::{Connection, DEADLINE_DEFAULT};
 use args::{Cli, Verb};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use client::Store;
+use config::{Config, Layer};
 use failure::Failure;
+use output::colour::When;
 use output::{Format, Output};
 use std::ffi::OsString;
 use std::future::Future;
@@ -35,24 +38,75 @@ const IMPORT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The whole program: parses, runs, prints one line if it failed.
 pub fn main(line: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(&line) {
-        Ok(cli) => cli,
-        Err(error) if asks_for_help(&error) => {
+    let (cli, config) = match parse(&line) {
+        Ok(parsed) => parsed,
+        Err(Wrong::Line(error)) if asks_for_help(&error) => {
             // A closed stdout is the only way this fails, and then nobody reads it.
             let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()) * failure::Kind::Usage.exit_code());
         }
-        Err(error) => return fail(&usage(&error), wanted_format(&line)),
+        Err(wrong) => {
+            output::colour::decide(When::Auto);
+            return fail(&wrong.into(), wanted_format(&line));
+        }
     };
+    output::colour::decide(cli.color);
     let format = cli.output;
     let mut output = Output::stdout(format);
-    let outcome = run(cli, &mut output);
+    let outcome = run(cli, &config, &mut output);
     // Results printed before a failure belong in front of it.
     let finished = output.finish();
     match outcome.and(finished) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure, format),
     }
+}
+
+/// Why a command line cannot be followed.
+enum Wrong {
+    /// Of itself.
+    Line(clap::Error),
+    /// Because of the file or the environment.
+    Config(Failure),
+}
+
+impl From<Wrong> for Failure {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Line(error) => usage(&error),
+            Wrong::Config(failure) => failure,
+        }
+    }
+}
+
+/// Parses a command line, and reads what file and environment add to it.
+fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
+    let read = |line: &[OsString]| -> Result<(ArgMatches, Cli), Wrong> {
+        let matches = Cli::command().try_get_matches_from(line).map_err(Wrong::Line)?;
+        let cli = Cli::from_arg_matches(&matches).map_err(Wrong::Line)?;
+        Ok((matches, cli))
+    };
+    let (matches, cli) = read(line)?;
+    let needed = match &cli.verb {
+        Verb::Completion(_) | Verb::Cert(_) | Verb::Inspect(_) => false,
+        Verb::Config(args) => !matches!(args.action, args::config::Action::Example),
+        _ => true,
+    };
+    if !needed {
+        return Ok((cli, Config::default()));
+    }
+    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let config = Config::load(cli.config.as_deref(), environment);
+    let mut config = config.map_err(Wrong::Config)?;
+    let node = match matches.subcommand() {
+        Some(("config", matches)) => matches.subcommand_matches("check"),
+        Some(("serve", matches)) => Some(matches),
+        _ => None,
+    };
+    let Some(node) = node else { return Ok((cli, config)) };
+    config.note_flags(node);
+    let (_, cli) = read(&config.complete(line))?;
+    Ok((cli, config))
 }
 
 fn fail(failure: &Failure, format: Format) -> ExitCode {
@@ -105,8 +159,8 @@ fn wanted_format(line: &[OsString]) -> Format {
 ///
 /// # Errors
 /// The verb's.
-pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
-    let target = |after: &Connection| resolve(after.clone(), cli.connection.clone());
+pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Failure> {
+    let target = |after: &Connection| after.clone().resolve(cli.connection.clone(), config);
     let open = |after: &Connection| Store::open(&target(after)?, DEADLINE_DEFAULT, 0);
     match &cli.verb {
         Verb::Put(args) => {
@@ -155,6 +209,9 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
             let most = target.deadline.unwrap_or(DEADLINE_DEFAULT);
             verbs::doctor::run(&*connector, &target.endpoints, most, args, output).await
         }),
+        Verb::Config(args) => {
+            verbs::config::run(args, config, &Layer::flags(cli.connection.clone()), output)
+        }
         Verb::Completion(args) => verbs::completion::run(args, output),
         Verb::Demo(args) => demo::run(args, output),
         Verb::Serve(args) => serve::run(args, output),
@@ -171,8 +228,4 @@ fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .build()
         .map_err(|error| Failure::local("cannot start a runtime", &error))?
         .block_on(verb)
-}
-
-fn resolve(after: Connection, before: Connection) -> Result<Target, Failure> {
-    after.resolve(before, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }

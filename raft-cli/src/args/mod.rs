@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cas;
 pub mod cert;
 pub mod completion;
+pub mod config;
 pub mod connection;
 pub mod del;
 pub mod demo;
@@ -24,8 +25,10 @@ pub mod txn;
 pub mod values;
 
 use crate::output::Format;
+use crate::output::colour::When;
 use clap::{Parser, Subcommand};
 use connection::Connection;
+use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -49,10 +52,18 @@ Errors are one line on stderr; with `-o json`, one JSON object.";
 #[derive(Parser, Clone, Debug)]
 #[command(name = "raft", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
-    /// How to print results: tables for people, JSON for programs.
-    #[arg(short, long, value_name = "table|json", global = true)]
+    /// How to print results: tables for people, JSON for programs, plain lines as etcdctl's for
+    /// shells.
+    #[arg(short, long, value_name = "table|json|simple", global = true)]
     #[arg(value_enum, default_value_t, hide_possible_values = true)]
     pub output: Format,
+    /// When to colour: on a terminal unless NO_COLOR is set, always, or never.
+    #[arg(long, value_name = "auto|always|never", global = true)]
+    #[arg(value_enum, default_value_t, hide_possible_values = true)]
+    pub color: When,
+    /// File with settings; see `raft help config` [env: RAFT_CONFIG].
+    #[arg(id = "config-file", long = "config", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
     /// How to reach a cluster; may stand after the verb as well.
     #[command(flatten)]
     pub connection: Connection,
@@ -67,12 +78,12 @@ pub enum Verb {
     /// Run a whole cluster on this machine.
     Demo(demo::Demo),
     /// Run one node.
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Set a key.
     Put(put::Put),
     /// Read a key, a range or a prefix.
     Get(get::Get),
-    /// Delete a key or a prefix.
+    /// Delete a key, a range or a prefix.
     Del(del::Del),
     /// Set a key if it is what you think it is.
     Cas(cas::Cas),
@@ -98,6 +109,8 @@ pub enum Verb {
     Inspect(inspect::Inspect),
     /// Make a new cluster of what survived the loss of a quorum.
     Recover(recover::Recover),
+    /// Show where settings come from, and check them.
+    Config(Box<config::Config>),
     /// Print a shell's completion script.
     Completion(completion::Completion),
 }

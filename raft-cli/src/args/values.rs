@@ -41,3 +41,26 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Err(error) => Err(format!("{error}; write it as `250ms`, `5s` or `1m 30s`")),
     }
 }
+
+/// A number of bytes, `64MiB`, `500kB` or `4096`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(SIZE_FORM.into()),
+    };
+    let number: u64 = number.parse().map_err(|_| SIZE_FORM)?;
+    number.checked_mul(factor).ok_or_else(|| "there are no so many bytes".into())
+}
+
+const SIZE_FORM: &str = "a size is a whole number and B, KiB, MiB, GiB, TiB, kB, MB, GB or TB, as \
+                         in `64MiB`";

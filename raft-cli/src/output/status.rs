@@ -254,7 +254,7 @@ fn progress_cells(row: &Row) -> [String; 3] {
 }
 
 /// Milliseconds as people say them: `12 ms`, `4.1 s`, `3 min`.
-fn ago(milliseconds: u64) -> String {
+pub(super) fn ago(milliseconds: u64) -> String {
     match milliseconds {
         0..=999 => format!("{milliseconds} ms"),
         1_000..=99_999 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),

@@ -73,8 +73,8 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
 }
 
 /// What a node needs of the disk: its credentials, and then its data.
-fn open(args: &Serve, plan: &Plan) -> Result<(Credentials, Data), Failure> {
-    let credentials = credentials::load(args)?;
+fn open(plan: &Plan) -> Result<(Credentials, Data), Failure> {
+    let credentials = credentials::load(plan)?;
     let dir = &plan.data_dir;
     std::fs::create_dir_all(dir)
         .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
@@ -109,8 +109,8 @@ impl Running {
     async fn start(args: &Serve, plan: &Plan) -> Result<Self, Failure> {
         let listen = resolve(&plan.listen).await?;
         let dir = &plan.data_dir;
-        let (args_there, plan_there) = (args.clone(), plan.clone());
-        let (credentials, data) = apart(move || open(&args_there, &plan_there)).await?;
+        let plan_there = plan.clone();
+        let (credentials, data) = apart(move || open(&plan_there)).await?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
             limits: limits(),

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod cas;
 pub mod completion;
+pub mod config;
 pub mod del;
 pub mod doctor;
 pub mod export;
@@ -41,7 +42,7 @@ fn read_stdin(limit: u64) -> Result<Vec<u8>, Failure> {
     read_up_to(io::stdin().lock(), limit, "stdin")
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let name = path.display().to_string();
     let file = File::open(path);
     let file = file.map_err(|error| Failure::local(format!("cannot read {name}"), &error))?;

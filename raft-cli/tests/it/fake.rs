@@ -12,8 +12,8 @@ use raft_core::types::{
     Term,
 };
 use raft_kv::api::{
-    Action, Command, Health, KvError, MemberStatus, Members, NodeStatus, Op, Put, Query,
-    RangeAnswer, Reply, ReplyBody, RequestBody,
+    Action, Command, Consistency, Freshness, Health, KvError, MemberStatus, Members, NodeStatus,
+    Op, Put, Query, Range, RangeAnswer, Reply, ReplyBody, RequestBody,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// The addresses of the cluster's nodes. The last is not there.
 pub(crate) const ADDRESSES: [&str; 3] = ["n1:1", "n2:2", "n3:3"];
+
+/// The history of the cluster.
+const EPOCH: u64 = 3;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Default)]
@@ -150,10 +153,10 @@ impl Cluster {
                 let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
                 answer.map(ReplyBody::Range)
             }
-            RequestBody::DatedRead { .. }
-            | RequestBody::KeepAlive(_)
-            | RequestBody::Lease { .. }
-            | RequestBody::Leases => Err(KvError::Malformed("not asked by a verb".into())),
+            RequestBody::DatedRead { range, consistency } => self.dated(range, consistency),
+            RequestBody::KeepAlive(_) | RequestBody::Lease { .. } | RequestBody::Leases => {
+                Err(KvError::Malformed("not asked by a verb".into()))
+            }
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
             RequestBody::Health => Ok(ReplyBody::Health(Box::new(self.health()))),
@@ -161,6 +164,23 @@ impl Cluster {
             RequestBody::TransferLeadership { .. } => Ok(ReplyBody::Transferred),
         };
         Ok(wire::encode_reply(&reply))
+    }
+
+    /// A read whose answer says how fresh it is: 12.3 ms old unless it is linearizable.
+    fn dated(&self, range: Range, consistency: Consistency) -> Reply {
+        let mut inner = self.inner();
+        inner.before_read();
+        if let Consistency::AtLeast(position) = consistency
+            && position.epoch != EPOCH
+        {
+            return Err(KvError::OtherHistory { asked: position.epoch, current: EPOCH });
+        }
+        let answer = inner.store.query(&codec::encode(&Query::Range(range)));
+        let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
+        let linearizable = consistency == Consistency::Linearizable;
+        let staleness = Duration::from_micros(if linearizable { 0 } else { 12_300 });
+        let freshness = Freshness { epoch: EPOCH, staleness: Some(staleness) };
+        answer.map(|reply| ReplyBody::Dated(freshness, reply))
     }
 
     /// What the nodes say of the members, and may say wrong.

@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod cert;
 mod cluster;
+mod config;
 mod damage;
 mod doctor;
 mod failures;
