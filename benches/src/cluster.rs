@@ -96,6 +96,7 @@ impl Cluster {
             let dir = &dirs[id.0 as usize - 1];
             let log = RedbLog::open(dir).expect("an empty directory");
             let machine = KvStore::open(&dir.join("kv.redb")).expect("an empty directory");
+            let store = machine.handle();
             let config = NodeConfig {
                 raft: Config { id, initial: initial.clone(), ..Config::default() },
                 cluster: ClusterId(1),
@@ -104,8 +105,8 @@ impl Cluster {
                 ..NodeConfig::default()
             };
             let node = Node::start(config, log, machine, transport.clone()).expect("all is new");
-            let service =
-                ServiceConfig::new(node.clone(), GROUP, transport.clone(), "bench".into());
+            let (peers, version) = (transport.clone(), "bench".into());
+            let service = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
             transport.serve(GROUP, KvService::new(service));
             nodes.push(node);
         }

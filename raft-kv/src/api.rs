@@ -14,7 +14,7 @@ mod watch;
 pub(crate) use cluster::changes;
 pub use cluster::{
     ADDRESS_BYTES_MAX, Absence, Absent, CHANGES_MAX, Health, MemberRole, Members, NoQuorum,
-    PeerHealth, validate_changes,
+    PeerHealth, Space, validate_changes,
 };
 
 pub use command::{Action, ActionReply, Advance, Command, CommandReply, Fence, RequestId};
@@ -24,7 +24,7 @@ pub use data::{
 };
 pub use error::KvError;
 pub use lease::{KEEP_ALIVE_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, LeaseId, LeaseStatus};
-pub use watch::{Event, EventKind, Watch, WatchId, WatchReply, WatchRequest};
+pub use watch::{Event, EventKind, StreamRequest, Watch, WatchId, WatchReply, WatchRequest};
 
 use bytes::Bytes;
 use raft_core::types::{Change, ClusterId, Incarnation, Index, LogId, NodeId, Term};
@@ -39,9 +39,11 @@ pub const VERSION: u8 = 2;
 pub const KEY_BYTES_MAX: usize = 32 * 1024;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Most compares, and most operations of one branch, in one transaction; those of transactions
-/// within it count.
+/// Most compares, and most operations of one branch, in one transaction. A transaction within it
+/// has what it leaves of that: the limit less the longest of its three lists.
 pub const TXN_OPS_MAX: usize = 128;
+/// Most compares and operations of a transaction and of all those within it, in all branches.
+pub const TXN_TOTAL_MAX: usize = 8 * TXN_OPS_MAX;
 /// Most transactions within each other, the outermost counted.
 pub const TXN_DEPTH_MAX: usize = 8;
 /// Most bytes of one encoded request.
@@ -120,6 +122,10 @@ pub struct Summary {
     pub leases: u64,
     /// How late it is, in milliseconds since the store began; see [`Advance`].
     pub time_ms: u64,
+    /// The last [`Advance`] that had an effect; 0 if there was none.
+    pub stamped: Index,
+    /// Client sessions that live.
+    pub sessions: u64,
 }
 
 /// How fresh a read must be.
@@ -291,6 +297,16 @@ pub struct NodeStatus {
     pub state_hash: u64,
     /// Every member, this node included.
     pub members: Vec<MemberStatus>,
+    /// Reads below this revision are refused; 0 if nothing was compacted.
+    pub compacted: Revision,
+    /// How full the store is.
+    pub space: Space,
+    /// Leases that live.
+    pub leases: u64,
+    /// Client sessions that live.
+    pub sessions: u64,
+    /// How late it is, in milliseconds since the store began; see [`Advance`].
+    pub time_ms: u64,
 }
 
 /// A member as the answering node sees it.

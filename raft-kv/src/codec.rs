@@ -16,6 +16,9 @@ use std::marker::PhantomData;
 /// the wire, so the bound on bytes alone does not bound memory. Lists over [`TXN_OPS_MAX`] decode,
 /// so that they are refused with the right error.
 const LIST_MAX: usize = 8 * TXN_OPS_MAX;
+/// Most elements of the lists within the elements of one list, together: nesting must not multiply
+/// what the bound on each allows.
+const NESTED_MAX: usize = 8 * LIST_MAX;
 
 /// The bytes of `value`: a request, a reply, a command, a query.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
@@ -38,6 +41,36 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
     let mut rest = versioned(bytes)?;
     let value = raft_core::codec::take(&mut rest)?;
     if rest.is_empty() { Ok(value) } else { Err(WireError::Malformed) }
+}
+
+/// The bytes of several values, one after the other: what a frame of a stream holds.
+pub fn encode_sequence<'a, T: Serialize + 'a>(values: impl IntoIterator<Item = &'a T>) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    out.put_u8(VERSION);
+    for value in values {
+        raft_core::codec::put(value, &mut out);
+    }
+    out.freeze()
+}
+
+/// Reads values one after the other, to the end of `bytes`: no more of them are in memory than the
+/// caller keeps. The first error is the last item.
+pub fn decode_sequence<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> impl Iterator<Item = Result<T, WireError>> {
+    let mut rest = versioned(bytes);
+    std::iter::from_fn(move || match rest {
+        Ok([]) => None,
+        Ok(mut left) => {
+            let value = raft_core::codec::take(&mut left);
+            rest = if value.is_ok() { Ok(left) } else { Ok(&[]) };
+            Some(value.map_err(WireError::from))
+        }
+        Err(error) => {
+            rest = Ok(&[]);
+            Some(Err(error))
+        }
+    })
 }
 
 /// What follows the version.
@@ -76,18 +109,35 @@ impl From<WireError> for KvError {
     }
 }
 
-/// Reads a list of at most [`LIST_MAX`] elements.
+/// Reads a list of at most [`LIST_MAX`] elements, and of at most [`NESTED_MAX`] in all that is
+/// [`nested`] within them.
 pub(crate) fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    deserializer.deserialize_seq(BoundedList(PhantomData))
+    level(|| deserializer.deserialize_seq(BoundedList(PhantomData)))
 }
 
 thread_local! {
     /// How deep the value being decoded on this thread is nested.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// How many lists and nested values the one being decoded on this thread lies in.
+    static LEVEL: Cell<usize> = const { Cell::new(0) };
+    /// How many elements the lists within the outermost of those have so far.
+    static NESTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Decodes a list or a nested value.
+fn level<T>(decode: impl FnOnce() -> T) -> T {
+    let level = LEVEL.get();
+    if level == 0 {
+        NESTED.set(0);
+    }
+    LEVEL.set(level + 1);
+    let value = decode();
+    LEVEL.set(level);
+    value
 }
 
 /// Reads a value that may hold others of its kind, 8 times [`TXN_DEPTH_MAX`] deep at most: each
@@ -102,7 +152,7 @@ where
         return Err(D::Error::custom("nested too deeply"));
     }
     DEPTH.set(depth + 1);
-    let value = T::deserialize(deserializer);
+    let value = level(|| T::deserialize(deserializer));
     DEPTH.set(depth);
     value.map(Box::new)
 }
@@ -117,10 +167,17 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedList<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+        let outermost = LEVEL.get() == 1;
         let mut list = Vec::new();
         while let Some(element) = elements.next_element()? {
             if list.len() == LIST_MAX {
                 return Err(A::Error::invalid_length(LIST_MAX + 1, &self));
+            }
+            if !outermost {
+                NESTED.set(NESTED.get() + 1);
+            }
+            if NESTED.get() > NESTED_MAX {
+                return Err(A::Error::custom("too much is nested"));
             }
             list.push(element);
         }

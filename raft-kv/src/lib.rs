@@ -2,8 +2,10 @@
 //! reads on every node.
 //!
 //! [`api`] is what all parts agree on. Feature `service` is the server side, which answers requests
-//! on a node of the cluster; feature `client` is the other end. Both are given what carries their
-//! bytes - the traits in [`raft_core::transport`] - and know no network.
+//! on a node of the cluster; feature `client` is the other end, with the `recipes` that are made of
+//! its calls: locks, elections, queues and the like. Both are given what carries their bytes - the
+//! traits in [`raft_core::transport`] - and know no network. [`clocks`] are logical clocks, for those
+//! who want to know what happened before what without asking the store.
 //!
 //! # A client
 //!
@@ -45,10 +47,15 @@
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod clocks;
 pub mod codec;
+#[cfg(feature = "client")]
+pub mod recipes;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod store;
+#[cfg(feature = "service")]
+mod watch;
 pub mod wire;
 
 #[cfg(feature = "client")]

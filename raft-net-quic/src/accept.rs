@@ -10,8 +10,8 @@ use crate::hello::{Hello, NOBODY, Protocol, Purpose};
 use crate::peer::SMALL_FRAME;
 use crate::request::{self, InFlight};
 use crate::shared::Shared;
-use crate::{snapshot, tls};
-use bytes::BytesMut;
+use crate::{snapshot, stream, tls};
+use bytes::{Bytes, BytesMut};
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use raft_core::codec::decode_envelope;
 use raft_core::transport::Caller;
@@ -128,7 +128,7 @@ async fn greet(
     let Some(protocol) = tls::protocol(connection) else {
         return Err(Refusal(close::PROTOCOL, "unknown protocol".into()));
     };
-    let is_peer = protocol != Protocol::Client;
+    let is_peer = protocol.is_peer();
     let presented = tls::presented(connection);
     if is_peer && presented.is_none() {
         return Err(Refusal(close::CERTIFICATE, "a node must present a certificate".into()));
@@ -221,6 +221,8 @@ async fn serve_streams(
     let hello = remote_end.hello;
     let peer = hello.identity.node;
     let in_flight = InFlight::new(shared.limits());
+    // One of them carries the requests.
+    let room = room_for_streams(shared, 1);
     let mut streams: JoinSet<Result<(), ProtocolError>> = JoinSet::new();
     if hello.purpose == Purpose::Messages {
         streams.spawn(read_messages(Arc::clone(shared), hello, reader));
@@ -230,10 +232,11 @@ async fn serve_streams(
             stream = connection.accept_uni() => {
                 streams.spawn(serve_uni(Arc::clone(shared), hello, stream?));
             }
-            stream = connection.accept_bi() => {
-                let (send, recv) = stream?;
+            stream = accept_bi(connection, &room) => {
+                let (send, recv, permit) = stream?;
                 let shared = Arc::clone(shared);
                 if hello.purpose == Purpose::Snapshots {
+                    drop(permit);
                     let spoken = remote_end.spoken;
                     // A task that outlives the connection: it puts aside what has arrived.
                     let task = snapshot::receive(shared, hello, spoken, recv, send);
@@ -243,7 +246,8 @@ async fn serve_streams(
                     let connection = connection.clone();
                     let in_flight = in_flight.clone();
                     streams.spawn(async move {
-                        serve_requests(&shared, &connection, peer, &in_flight, recv, send).await
+                        let ends = (send, FrameReader::new(recv, 0));
+                        serve_bi(&shared, &connection, peer, &in_flight, ends, permit).await
                     });
                 }
             }
@@ -255,11 +259,37 @@ async fn serve_streams(
     }
 }
 
+/// How many streams of services one connection may have, and `more` streams.
+fn room_for_streams(shared: &Shared, more: usize) -> Arc<Semaphore> {
+    let most = shared.limits().streams_max.saturating_add(more);
+    Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
+}
+
+/// Waits for a stream, once there is room for one. Until then nothing is read of those that come,
+/// so they hold no more than the connection's window.
+async fn accept_bi(
+    connection: &Connection,
+    room: &Arc<Semaphore>,
+) -> Result<(SendStream, RecvStream, OwnedSemaphorePermit), ProtocolError> {
+    let permit = Arc::clone(room).acquire_owned().await.expect("never closed");
+    let (send, recv) = connection.accept_bi().await?;
+    Ok((send, recv, permit))
+}
+
+/// What a stream is for.
+enum Opened {
+    /// One of the transport's own purposes.
+    Own(u8),
+    /// A stream for a service, which is told this.
+    Service(Bytes),
+}
+
 /// The first frame of a stream, which says what it is for.
-async fn opened(shared: &Shared, reader: &mut FrameReader) -> Result<u8, ProtocolError> {
+async fn opened(shared: &Shared, reader: &mut FrameReader) -> Result<Opened, ProtocolError> {
     let first = timeout(shared.limits().hello_timeout, reader.next()).await;
     match first.map_err(|_| ProtocolError::Malformed("stream: it does not begin"))?? {
-        Some(Frame { kind: frame::OPEN, body }) if body.len() == 1 => Ok(body[0]),
+        Some(Frame { kind: frame::OPEN, body }) if body.len() == 1 => Ok(Opened::Own(body[0])),
+        Some(Frame { kind: frame::STREAM, body }) => Ok(Opened::Service(body)),
         Some(Frame { kind, .. }) => Err(ProtocolError::Kind(kind)),
         None => Err(ProtocolError::Truncated),
     }
@@ -271,27 +301,40 @@ async fn serve_uni(
     recv: RecvStream,
 ) -> Result<(), ProtocolError> {
     let mut reader = FrameReader::new(recv, SMALL_FRAME);
-    let purpose = opened(&shared, &mut reader).await?;
-    if purpose != frame::STREAM_BULK || hello.purpose != Purpose::Messages {
-        return Err(ProtocolError::Malformed("stream purpose"));
+    match opened(&shared, &mut reader).await? {
+        Opened::Own(frame::STREAM_BULK) if hello.purpose == Purpose::Messages => {
+            read_messages(shared, hello, reader).await
+        }
+        _ => Err(ProtocolError::Malformed("stream purpose")),
     }
-    read_messages(shared, hello, reader).await
 }
 
-async fn serve_requests(
+/// Serves a stream of a peer: its requests, or a stream for a service.
+async fn serve_bi(
     shared: &Arc<Shared>,
     connection: &Connection,
     peer: NodeId,
     in_flight: &InFlight,
-    recv: RecvStream,
-    mut send: SendStream,
+    (mut send, mut reader): (SendStream, FrameReader),
+    permit: OwnedSemaphorePermit,
 ) -> Result<(), ProtocolError> {
-    let mut reader = FrameReader::new(recv, SMALL_FRAME);
-    if opened(shared, &mut reader).await? != frame::STREAM_REQUESTS {
-        return Err(ProtocolError::Malformed("stream purpose"));
-    }
+    reader.limit(stream::first_frame_bytes_max(shared.limits()));
     let caller = Caller::Node(peer);
-    request::answer(shared, connection, caller, in_flight, &mut reader, &mut send).await
+    let first = match opened(shared, &mut reader).await {
+        // Given up before it began.
+        Err(ProtocolError::Lost(_)) => return Ok(()),
+        first => first?,
+    };
+    match first {
+        Opened::Own(frame::STREAM_REQUESTS) => {
+            request::answer(shared, connection, caller, in_flight, &mut reader, &mut send).await
+        }
+        Opened::Own(_) => Err(ProtocolError::Malformed("stream purpose")),
+        Opened::Service(first) => {
+            let connection = connection.clone();
+            stream::serve(shared, connection, caller, first, (send, reader), permit).await
+        }
+    }
 }
 
 /// Delivers the messages of one stream, straight from the read.
@@ -342,11 +385,45 @@ async fn serve_client(
 ) -> Result<(), ProtocolError> {
     let in_flight = InFlight::new(shared.limits());
     let caller = Caller::Client;
+    let answering = async {
+        request::answer(shared, connection, caller, &in_flight, reader, send).await?;
+        Err(connection.closed().await.into())
+    };
     tokio::select! {
-        result = request::answer(shared, connection, caller, &in_flight, reader, send) => {
-            result?;
-            Err(connection.closed().await.into())
-        }
+        result = answering => result,
+        error = serve_client_streams(shared, connection) => Err(error),
         error = connection.closed() => Err(error.into()),
+    }
+}
+
+/// Takes the streams that a client opens, until the connection is gone.
+async fn serve_client_streams(shared: &Arc<Shared>, connection: &Connection) -> ProtocolError {
+    let room = room_for_streams(shared, 0);
+    let mut opening: JoinSet<Result<(), ProtocolError>> = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = accept_bi(connection, &room) => match stream {
+                Ok((send, recv, permit)) => {
+                    let (shared, connection) = (Arc::clone(shared), connection.clone());
+                    opening.spawn(async move {
+                        let most = stream::first_frame_bytes_max(shared.limits());
+                        let mut reader = FrameReader::new(recv, most);
+                        let Opened::Service(first) = opened(&shared, &mut reader).await? else {
+                            return Err(ProtocolError::Malformed("stream purpose"));
+                        };
+                        let (caller, ends) = (Caller::Client, (send, reader));
+                        stream::serve(&shared, connection, caller, first, ends, permit).await
+                    });
+                }
+                Err(error) => return error,
+            },
+            Some(ended) = opening.join_next() => {
+                match ended {
+                    // Given up before it began, or the service panicked: no more is lost.
+                    Ok(Ok(()) | Err(ProtocolError::Lost(_))) | Err(_) => {}
+                    Ok(Err(error)) => return error,
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration: credentials, limits, and what each limit defends against.
 
 use crate::error::CredentialsError;
+use crate::peer::SMALL_FRAME;
 use raft_core::types::{GroupId, Version};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -87,6 +88,12 @@ pub struct Limits {
     pub requests_in_flight_max: usize,
     /// Their bytes. Default 64 MiB; never less than one largest request.
     pub request_bytes_in_flight_max: usize,
+    /// Streams of services that one connection has open at once, each way. Default 3; further ones
+    /// are not opened. Each may be left unread with 2 MiB in it, which is kept in reserve for it:
+    /// whatever else the connection carries goes on.
+    pub streams_max: usize,
+    /// Largest frame of such a stream. Default 16 MiB; at least 4 KiB.
+    pub stream_frame_bytes_max: usize,
     /// Client connections. Default 4096; further ones are refused.
     pub clients_max: usize,
     /// Connections of nodes that are in no group's peers (yet). Default 64; further ones are
@@ -144,6 +151,8 @@ impl Default for Limits {
             call_bytes_max: 64 * MIB,
             requests_in_flight_max: 4096,
             request_bytes_in_flight_max: 64 * MIB,
+            streams_max: 3,
+            stream_frame_bytes_max: 16 * MIB,
             clients_max: 4096,
             strangers_max: 64,
             lives_max: 4,
@@ -165,12 +174,17 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The same, with sizes that the 32-bit length of a frame can hold.
+    /// The same, with sizes that the 32-bit length of a frame can hold, and room for the
+    /// transport's own frames.
     pub(crate) fn within_frames(mut self) -> Self {
         const MOST: usize = u32::MAX as usize - 1024;
-        for size in
-            [&mut self.message_bytes_max, &mut self.request_bytes_max, &mut self.reply_bytes_max]
-        {
+        self.stream_frame_bytes_max = self.stream_frame_bytes_max.max(SMALL_FRAME);
+        for size in [
+            &mut self.message_bytes_max,
+            &mut self.request_bytes_max,
+            &mut self.reply_bytes_max,
+            &mut self.stream_frame_bytes_max,
+        ] {
             *size = (*size).min(MOST);
         }
         self

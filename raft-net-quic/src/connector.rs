@@ -4,13 +4,14 @@ use crate::config::{ClientCredentials, ConnectorConfig};
 use crate::endpoint::bind_socket;
 use crate::error::{BindError, ProtocolError, close, describe};
 use crate::frame::FrameReader;
-use crate::hello::{Hello, NOBODY, Purpose};
+use crate::hello::{Hello, NOBODY, Protocol, Purpose};
 use crate::peer::{connect, no_answer, resolve};
 use crate::request::Calls;
+use crate::stream::Streams;
 use crate::tls::{self, ANY_NODE};
 use bytes::Bytes;
 use quinn::{Connection, Endpoint, EndpointConfig, SendStream, TokioRuntime, VarInt};
-use raft_core::transport::{BoxFuture, CallError, Channel, Connector};
+use raft_core::transport::{BoxFuture, CallError, Channel, Connector, Duplex};
 use raft_core::types::{GroupId, NodeId, Version};
 use std::fmt;
 use std::io;
@@ -114,9 +115,11 @@ impl Shared {
         mut reader: FrameReader,
     ) -> Arc<dyn Channel> {
         let calls = Calls::new(&self.config.limits);
+        let known = tls::protocol(&connection) == Some(Protocol::Client);
+        let streams = Streams::new(connection.clone(), known, &self.config.limits);
+        let (group, calls_of) = (self.config.group, Arc::clone(&calls));
         let channel =
-            QuicChannel { calls: Arc::clone(&calls), connection, group: self.config.group };
-        let connection = channel.connection.clone();
+            QuicChannel { calls: calls_of, streams, connection: connection.clone(), group };
         tokio::spawn(async move {
             let error = tokio::select! {
                 result = calls.write(&mut send) => result.err(),
@@ -146,9 +149,10 @@ impl Connector for QuicConnector {
     }
 }
 
-/// One connection of a client. It is closed when the channel is dropped.
+/// One connection of a client. It is closed when the channel is dropped, and its streams break.
 struct QuicChannel {
     calls: Arc<Calls>,
+    streams: Streams,
     connection: Connection,
     group: GroupId,
 }
@@ -156,6 +160,10 @@ struct QuicChannel {
 impl Channel for QuicChannel {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         self.calls.call(self.group, request)
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        self.streams.open(self.group, first)
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime};
 use raft_core::raft::Envelope;
 use raft_core::state_machine::Snapshot;
-use raft_core::transport::{BoxFuture, CallError, Inbox, Peers, Service, Transport};
+use raft_core::transport::{BoxFuture, CallError, Duplex, Inbox, Peers, Service, Transport};
 use raft_core::types::{GroupId, Identity, NodeId, Term, Version};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -181,6 +181,18 @@ impl Peers for QuicTransport {
     ) -> BoxFuture<Result<Bytes, CallError>> {
         match self.owner.shared.peer(to) {
             Some(peer) => peer.call(group, request),
+            None => not_sent(format!("{to} is not known here")),
+        }
+    }
+
+    fn open_stream(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        first: Bytes,
+    ) -> BoxFuture<Result<Duplex, CallError>> {
+        match self.owner.shared.peer(to) {
+            Some(peer) => peer.open_stream(group, first),
             None => not_sent(format!("{to} is not known here")),
         }
     }

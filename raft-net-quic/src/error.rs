@@ -128,10 +128,14 @@ impl ProtocolError {
     }
 }
 
+/// Of a stream that ended although its connection did not.
+const GIVEN_UP: &str = "given up by the other end";
+
 impl From<ReadError> for ProtocolError {
     fn from(error: ReadError) -> Self {
         Self::Lost(match error {
             ReadError::ConnectionLost(lost) => describe(&lost),
+            ReadError::Reset(_) => GIVEN_UP.into(),
             other => other.to_string(),
         })
     }
@@ -141,6 +145,7 @@ impl From<WriteError> for ProtocolError {
     fn from(error: WriteError) -> Self {
         Self::Lost(match error {
             WriteError::ConnectionLost(lost) => describe(&lost),
+            WriteError::Stopped(_) => GIVEN_UP.into(),
             other => other.to_string(),
         })
     }

@@ -41,6 +41,13 @@ pub(crate) const PROGRESS: u8 = 12;
 /// An offered snapshot cannot be taken at present.
 pub(crate) const BUSY: u8 = 13;
 
+/// First frame of a service's stream: the group, and what the stream is for.
+pub(crate) const STREAM: u8 = 14;
+/// The answer to [`STREAM`]: the service has it.
+pub(crate) const ACCEPTED: u8 = 15;
+/// A frame of a service's stream.
+pub(crate) const DATA: u8 = 16;
+
 /// Body of [`OPEN`]: the stream carries appends.
 pub(crate) const STREAM_BULK: u8 = 1;
 /// Body of [`OPEN`]: the stream carries forwarded requests.
@@ -65,11 +72,11 @@ pub(crate) fn put(out: &mut BytesMut, kind: u8, write: impl FnOnce(&mut BytesMut
     body
 }
 
-/// Appends the head of a part of a snapshot whose `length` bytes are written after it.
-pub(crate) fn put_chunk_head(out: &mut BytesMut, length: usize) {
+/// Appends the head of a frame whose body, of `length` bytes, is written after it.
+pub(crate) fn put_head(out: &mut BytesMut, kind: u8, length: usize) {
     let length = u32::try_from(1 + length).unwrap_or(u32::MAX);
     out.put_u32_le(length);
-    out.put_u8(CHUNK);
+    out.put_u8(kind);
 }
 
 /// Appends a request.
@@ -91,9 +98,7 @@ pub(crate) fn put_reply(out: &mut BytesMut, id: u64, reply: &[u8]) {
 
 /// Appends the head of a reply whose `length` bytes are written after it.
 pub(crate) fn put_reply_head(out: &mut BytesMut, id: u64, length: usize) {
-    let length = u32::try_from(1 + 8 + length).unwrap_or(u32::MAX);
-    out.put_u32_le(length);
-    out.put_u8(REPLY);
+    put_head(out, REPLY, 8 + length);
     out.put_u64_le(id);
 }
 

@@ -59,7 +59,7 @@
 //! # Who may talk to whom
 //!
 //! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`], [`ALPN_PEER_V1`]) from
-//! clients ([`ALPN_CLIENT`]). Every node has a certificate of the cluster's authority with two DNS
+//! clients ([`ALPN_CLIENT`], [`ALPN_CLIENT_V1`]). Every node has a certificate of the cluster's authority with two DNS
 //! names: [`server_name`] of its id and [`ANY_NODE`].
 //!
 //! - A node that dials node 3 demands the name of node 3; the node that accepts demands the name
@@ -87,12 +87,14 @@
 //! know the former, both hellos tell the newest and the oldest version spoken, and no version to
 //! come needs another ALPN; a later version may append to the hello, which earlier ones skip. A
 //! node of version 1 knows the latter only, and sees nothing new: neither in the hello nor in what
-//! follows. Clients have their own ALPN and, so far, the hello of version 1.
+//! follows. Clients have ALPN of their own, [`ALPN_CLIENT`] (`raft-client/2`) where both ends know
+//! streams and [`ALPN_CLIENT_V1`] otherwise, and in both the hello of version 1.
 //!
 //! | version | adds |
 //! |---|---|
 //! | 1 | |
 //! | 2 | versions in the hello; snapshots that are continued; messages that say so (`since`) |
+//! | 3 | streams of services |
 //!
 //! # Connections and streams
 //!
@@ -104,10 +106,12 @@
 //! | requests, bidirectional | dialler | 1 | forwarded requests, and back replies |
 //! | bulk, unidirectional | dialler | 0 | appends |
 //! | reply, unidirectional | acceptor | -1 | one reply above 256 KiB |
+//! | a service's, bidirectional | dialler | -1 | frames, whatever they mean to the service |
 //!
 //! Priorities are strict, and no stream can fill the connection's send window alone. Snapshots go
 //! over a connection of their own, one bidirectional stream each, paced. A client's connection has
-//! one bidirectional stream for hello, requests and replies, and one for each large reply.
+//! one bidirectional stream for hello, requests and replies, one for each large reply, and those of
+//! services.
 //!
 //! A node that nobody introduced (it joins, and the membership has not reached it yet) answers
 //! a peer at the address the peer dialled from: nodes dial from the port they listen on. A node
@@ -144,6 +148,10 @@
 //!                 version 2 on.
 //!   12  PROGRESS  bytes u64: how much of the offered snapshot is there
 //!   13  BUSY      text: it cannot be taken at present
+//!   14  STREAM    group u64 | what it is for. First frame of a service's stream; answered with
+//!                 ACCEPTED, or with FAILURE (id 0).
+//!   15  ACCEPTED  empty: the service has the stream
+//!   16  DATA      a frame of the stream, in either direction
 //! ```
 //!
 //! Connections are closed with an application code and a text: 0 done, 1 replaced by a newer
@@ -152,6 +160,15 @@
 //! hello in time.
 //!
 //! A change to any of this is a new version.
+//!
+//! # Streams of services
+//!
+//! A stream's flow control is the service's back-pressure, its end a clean end; a reset means that
+//! the sender has given it up. A node lets one connection have 3 of them at once, and looks at no
+//! other before one has ended at both ends. Each may hold 2 MiB unread, for which the connection's
+//! window has room: requests, replies and messages go on beside any number of stalled streams. So
+//! with the default limits a node carries 12,288 streams of clients, whatever these do; an idle one
+//! costs some 3 KiB there.
 //!
 //! # Snapshots
 //!
@@ -202,10 +219,12 @@
 //! | requests running per connection | 4096, 64 MiB | the connection is not read |
 //! | unread bytes per stream, per connection | 2 MiB, 8 MiB | the sender waits |
 //! | streams per connection | 64 each way and sort | the sender waits |
+//! | streams of services per connection | 3 | not sent; from outside: not looked at |
+//! | frame of such a stream | 16 MiB | not sent; from outside: connection dropped |
 //! | client connections | 4096 | refused |
 //! | handshakes under way | 512 | refused; addresses must prove themselves from 256 on |
 //! | hello, first frame of a stream | 5 s | connection dropped |
-//! | the rest of a message or request | 30 s | connection dropped |
+//! | the rest of a message, request or frame | 30 s | connection dropped |
 //! | silence | 5 s, keep-alives each second | connection gone |
 //! | tries to connect | every 50 ms to 2 s, with jitter | |
 //! | connections of nodes that are no peers | 64 | refused |
@@ -231,6 +250,7 @@ mod queue;
 mod request;
 mod shared;
 mod snapshot;
+mod stream;
 mod tls;
 
 pub use config::{ClientCredentials, ConnectorConfig, Credentials, Limits, QuicConfig};
@@ -239,4 +259,4 @@ pub use endpoint::QuicTransport;
 pub use error::{BindError, CredentialsError};
 pub use peer::Link;
 pub use shared::Counters;
-pub use tls::{ALPN_CLIENT, ALPN_PEER, ALPN_PEER_V1, ANY_NODE, server_name};
+pub use tls::{ALPN_CLIENT, ALPN_CLIENT_V1, ALPN_PEER, ALPN_PEER_V1, ANY_NODE, server_name};

@@ -6,15 +6,16 @@
 use crate::config::Limits;
 use crate::error::{NoConnection, ProtocolError, close, describe, printable};
 use crate::frame::{self, FrameReader};
-use crate::hello::{Hello, Purpose};
+use crate::hello::{Hello, Purpose, STREAMS_SINCE};
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
 use crate::shared::Shared;
+use crate::stream::Streams;
 use crate::tls;
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{Connection, Endpoint, SendStream, VarInt};
 use raft_core::raft::Envelope;
-use raft_core::transport::{BoxFuture, CallError};
+use raft_core::transport::{BoxFuture, CallError, Duplex};
 use raft_core::types::{GroupId, Identity, NodeId, Version};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,9 +36,16 @@ pub(crate) struct Peer {
     bulk: Queue,
     link: watch::Sender<Link>,
     /// The connection, while there is one, and the calls that wait on it.
-    current: Mutex<Option<(Connection, Arc<Calls>)>>,
+    current: Mutex<Option<Current>>,
     /// The peer has connected to this node, so it lives.
     pub(crate) heard: Notify,
+}
+
+/// The connection to a peer, and what goes over it.
+struct Current {
+    connection: Connection,
+    calls: Arc<Calls>,
+    streams: Streams,
 }
 
 /// Whether this node's own connection to a peer stands.
@@ -94,9 +102,24 @@ impl Peer {
         group: GroupId,
         request: Bytes,
     ) -> BoxFuture<Result<Bytes, CallError>> {
-        if let Some((_, calls)) = &*self.current() {
-            return calls.call(group, request);
+        if let Some(current) = &*self.current() {
+            return current.calls.call(group, request);
         }
+        not_sent(self.why_unreachable())
+    }
+
+    pub(crate) fn open_stream(
+        &self,
+        group: GroupId,
+        first: Bytes,
+    ) -> BoxFuture<Result<Duplex, CallError>> {
+        if let Some(current) = &*self.current() {
+            return current.streams.open(group, first);
+        }
+        not_sent(self.why_unreachable())
+    }
+
+    fn why_unreachable(&self) -> String {
         let reason = match &*self.link.borrow() {
             Link::Unreachable { since, reason } => {
                 format!("unreachable for {:.1} s: {reason}", since.elapsed().as_secs_f64())
@@ -104,7 +127,7 @@ impl Peer {
             Link::Connected => "just connected".into(),
         };
         let address = self.address().unwrap_or_default();
-        not_sent(format!("{} at {address} {reason}", self.node))
+        format!("{} at {address} {reason}", self.node)
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
@@ -113,11 +136,11 @@ impl Peer {
 
     /// How long a packet there and back takes at present; `None` while not connected.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.current().as_ref().map(|(connection, _)| connection.rtt())
+        self.current().as_ref().map(|current| current.connection.rtt())
     }
 
-    fn connected(&self, connection: Connection, calls: Arc<Calls>, spoken: Version) {
-        *self.current() = Some((connection, calls));
+    fn connected(&self, current: Current, spoken: Version) {
+        *self.current() = Some(current);
         self.control.set_open(Some(spoken));
         self.bulk.set_open(Some(spoken));
         self.link.send_replace(Link::Connected);
@@ -128,7 +151,7 @@ impl Peer {
         self.control.set_open(None);
         self.bulk.set_open(None);
         let current = self.current().take();
-        if let Some((_, calls)) = current {
+        if let Some(Current { calls, .. }) = current {
             calls.close(reason);
         }
         self.link.send_if_modified(|link| {
@@ -142,7 +165,7 @@ impl Peer {
         })
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<(Connection, Arc<Calls>)>> {
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -258,7 +281,9 @@ async fn open_streams(
     let reader = Arc::clone(&calls);
     let large = connection.clone();
     streams.spawn(async move { reader.read_large(&large).await.to_string() });
-    peer.connected(connection.clone(), calls, spoken);
+    let known = spoken >= STREAMS_SINCE;
+    let own = Streams::new(connection.clone(), known, shared.limits());
+    peer.connected(Current { connection: connection.clone(), calls, streams: own }, spoken);
     Ok(streams)
 }
 

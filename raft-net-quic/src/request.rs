@@ -215,7 +215,7 @@ impl Calls {
 }
 
 /// A call that failed before it began.
-pub(crate) fn not_sent(reason: String) -> BoxFuture<Outcome> {
+pub(crate) fn not_sent<T: Send + 'static>(reason: String) -> BoxFuture<Result<T, CallError>> {
     Box::pin(std::future::ready(Err(CallError::NotSent(reason))))
 }
 

@@ -360,6 +360,8 @@ counters! {
     messages_received,
     /// Requests taken from peers and clients.
     requests,
+    /// Streams handed to services.
+    streams,
     /// Connections refused, for whatever reason.
     refusals,
     /// Connections dropped because of what arrived on them.

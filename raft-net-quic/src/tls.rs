@@ -6,7 +6,7 @@
 
 use crate::config::{ClientCredentials, Credentials, Limits};
 use crate::error::CredentialsError;
-use crate::hello::Protocol;
+use crate::hello::{Protocol, STREAMS_SINCE};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
@@ -29,8 +29,11 @@ pub const ALPN_PEER: &[u8] = b"raft-peer/2";
 /// ALPN of connections between nodes of which one speaks version 1 only.
 pub const ALPN_PEER_V1: &[u8] = b"raft-peer/1";
 
-/// ALPN of connections from clients.
-pub const ALPN_CLIENT: &[u8] = b"raft-client/1";
+/// ALPN of connections from clients where both ends know streams: from version 3 on.
+pub const ALPN_CLIENT: &[u8] = b"raft-client/2";
+
+/// ALPN of connections from clients of which one end knows no streams.
+pub const ALPN_CLIENT_V1: &[u8] = b"raft-client/1";
 
 /// The DNS name that every node's certificate carries. Clients, which know addresses and no ids,
 /// ask for it.
@@ -89,7 +92,7 @@ pub(crate) fn server(
         .map_err(unusable)?;
     // In this order of preference.
     tls.alpn_protocols = peer_protocols(version);
-    tls.alpn_protocols.push(ALPN_CLIENT.to_vec());
+    tls.alpn_protocols.extend(client_protocols(version));
     tls.ignore_client_order = true;
     // No resumption: every connection presents and checks certificates anew.
     tls.send_tls13_tickets = 0;
@@ -125,7 +128,13 @@ pub(crate) fn client(
     limits: &Limits,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
     let ClientCredentials { ca, identity } = credentials.clone();
-    dialler(&ca, identity, vec![ALPN_CLIENT.to_vec()], limits)
+    dialler(&ca, identity, client_protocols(Version::CURRENT).collect(), limits)
+}
+
+/// What a client offers, and what a node that speaks up to `version` takes from it.
+fn client_protocols(version: Version) -> impl Iterator<Item = Vec<u8>> {
+    let newer = (version >= STREAMS_SINCE).then(|| ALPN_CLIENT.to_vec());
+    newer.into_iter().chain([ALPN_CLIENT_V1.to_vec()])
 }
 
 fn dialler(
@@ -163,7 +172,9 @@ fn transport(limits: &Limits) -> Arc<TransportConfig> {
     // unsent. The send window leaves room for control messages when all others are full: a window
     // shared to the last byte starves heartbeats.
     config.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
-    config.receive_window(VarInt::from_u32(4 * STREAM_WINDOW));
+    // Streams of services may be left unread, all of them, and the others must go on.
+    let windows = u32::try_from(limits.streams_max).map_or(u32::MAX, |streams| streams + 1).max(4);
+    config.receive_window(VarInt::from_u32(windows.min(512) * STREAM_WINDOW));
     config.send_window(8 * u64::from(STREAM_WINDOW));
     config.max_concurrent_bidi_streams(VarInt::from_u32(64));
     config.max_concurrent_uni_streams(VarInt::from_u32(64));
@@ -244,6 +255,7 @@ pub(crate) fn protocol(connection: &Connection) -> Option<Protocol> {
         ALPN_PEER => Some(Protocol::Peer),
         ALPN_PEER_V1 => Some(Protocol::PeerV1),
         ALPN_CLIENT => Some(Protocol::Client),
+        ALPN_CLIENT_V1 => Some(Protocol::ClientV1),
         _ => None,
     }
 }

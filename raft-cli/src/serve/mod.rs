@@ -26,6 +26,7 @@ use raft_core::transport::Peers;
 use raft_core::types::{GroupId, Incarnation, NodeId};
 use raft_kv::api::REQUEST_BYTES_MAX;
 use raft_kv::service::{KvService, ServiceConfig};
+use raft_kv::store::StoreHandle;
 use raft_net_quic::{BindError, Credentials, Limits, QuicConfig, QuicTransport};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -117,12 +118,12 @@ impl Running {
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };
         let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
-        let (node, moved_aside) = start_node(plan, data, &transport).await?;
+        let (node, store, moved_aside) = start_node(plan, data, &transport).await?;
         tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        transport
-            .serve(GROUP, KvService::new(ServiceConfig::new(node.clone(), GROUP, peers, version)));
+        let service = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
+        transport.serve(GROUP, KvService::new(service));
         Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
     }
 
@@ -188,7 +189,7 @@ async fn start_node(
     plan: &Plan,
     data: Data,
     transport: &Arc<QuicTransport>,
-) -> Result<(Node, bool), Failure> {
+) -> Result<(Node, StoreHandle, bool), Failure> {
     let error = match start_on(plan, data, transport)? {
         Ok(started) => return Ok(started),
         Err(error) => error,
@@ -203,7 +204,7 @@ fn start_on(
     plan: &Plan,
     data: Data,
     transport: &Arc<QuicTransport>,
-) -> Result<Result<(Node, bool), StartError>, Failure> {
+) -> Result<Result<(Node, StoreHandle, bool), StartError>, Failure> {
     let Data { log, machine, moved_aside } = data;
     let mut raft = plan.raft.clone();
     if moved_aside {
@@ -221,8 +222,9 @@ fn start_on(
         checkpoint_bytes: plan.checkpoint_bytes,
         ..NodeConfig::default()
     };
+    let store = machine.handle();
     let started = Node::start(config, log, machine, transport.clone());
-    Ok(started.map(|node| (node, moved_aside)))
+    Ok(started.map(|node| (node, store, moved_aside)))
 }
 
 /// Most requests waiting for an answer; the rest is refused as `overloaded`.

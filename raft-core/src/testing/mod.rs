@@ -2,10 +2,11 @@
 //!
 //! [`Cluster`] is a whole cluster in one thread without clock, network or disk: whoever drives it
 //! decides what happens next. [`Checker`] watches every step of it; [`Script`] drives it by plain
-//! text. Nothing in here knows the driver `node`.
+//! text. [`linear`] judges what clients saw. Nothing in here knows the driver `node`.
 
 mod checker;
 mod cluster;
+pub mod linear;
 mod script;
 mod server;
 

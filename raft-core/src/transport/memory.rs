@@ -1,6 +1,7 @@
 //! A network in memory: for tests, examples and benches, and for nodes that share a process.
 
-use super::{BoxFuture, CallError, Caller, Inbox, Peers, Service, Transport};
+use super::stream::Break;
+use super::{BoxFuture, CallError, Caller, Duplex, Inbox, Peers, Service, Transport};
 use crate::raft::Envelope;
 use crate::state_machine::Snapshot;
 use crate::types::{GroupId, Identity, NodeId, Sender, Term, Version};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Most messages under way where there is a delay; further ones are lost.
 const UNDER_WAY_MAX: usize = 64 * 1024;
+/// Most bytes that one direction of a stream holds unread.
+const STREAM_BYTES_MAX: usize = 256 * 1024;
 
 /// Connects the nodes of one process. A clone is another handle to the same network.
 #[derive(Clone, Default)]
@@ -26,6 +29,8 @@ struct Wires {
     inboxes: BTreeMap<(GroupId, NodeId), (Sender, Arc<dyn Inbox>)>,
     services: BTreeMap<(GroupId, NodeId), Arc<dyn Service>>,
     isolated: BTreeSet<NodeId>,
+    /// The streams between nodes, with their ends.
+    streams: Vec<(NodeId, NodeId, Break)>,
     delay: Duration,
     /// To the thread that delivers late; made with the first delay.
     late: Option<SyncSender<Late>>,
@@ -59,6 +64,7 @@ impl MemoryNetwork {
         let mut wires = self.write();
         if isolated {
             wires.isolated.insert(node);
+            wires.break_streams(node);
         } else {
             wires.isolated.remove(&node);
         }
@@ -86,6 +92,7 @@ impl MemoryNetwork {
         let mut wires = self.write();
         wires.inboxes.retain(|(_, id), _| *id != node);
         wires.services.retain(|(_, id), _| *id != node);
+        wires.break_streams(node);
     }
 
     fn inbox(&self, group: GroupId, from: NodeId, to: NodeId) -> Option<Arc<dyn Inbox>> {
@@ -110,6 +117,20 @@ impl Wires {
 
     fn joins(&self, from: NodeId, to: NodeId) -> bool {
         !self.isolated.contains(&from) && !self.isolated.contains(&to)
+    }
+
+    fn service(&self, group: GroupId, from: NodeId, to: NodeId) -> Option<Arc<dyn Service>> {
+        self.services.get(&(group, to)).filter(|_| self.joins(from, to)).cloned()
+    }
+
+    /// Breaks the streams from and to `node`.
+    fn break_streams(&mut self, node: NodeId) {
+        for (from, to, stream) in &self.streams {
+            if *from == node || *to == node {
+                stream.now(&format!("{node} is cut off"));
+            }
+        }
+        self.streams.retain(|(from, to, _)| *from != node && *to != node);
     }
 }
 
@@ -187,15 +208,34 @@ impl Peers for MemoryTransport {
         request: Bytes,
     ) -> BoxFuture<Result<Bytes, CallError>> {
         let (from, network) = (self.node, self.network.clone());
-        let wires = network.read();
-        let service = wires.services.get(&(group, to)).filter(|_| wires.joins(from, to)).cloned();
-        drop(wires);
+        let service = network.read().service(group, from, to);
         Box::pin(async move {
             let unreachable = || CallError::NotSent(format!("{to} is unreachable"));
             let reply = service.ok_or_else(unreachable)?.call(Caller::Node(from), request).await;
             // The reply crosses the network too.
             let joined = network.read().joins(from, to);
             joined.then_some(reply).ok_or_else(|| CallError::Lost(format!("{to} is cut off")))
+        })
+    }
+
+    fn open_stream(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        first: Bytes,
+    ) -> BoxFuture<Result<Duplex, CallError>> {
+        let (from, network) = (self.node, self.network.clone());
+        Box::pin(async move {
+            let ((near, far), broken) = Duplex::breakable_pair(STREAM_BYTES_MAX);
+            let mut wires = network.write();
+            let service = wires.service(group, from, to);
+            let service =
+                service.ok_or_else(|| CallError::NotSent(format!("{to} is unreachable")))?;
+            wires.streams.retain(|(_, _, stream)| !stream.is_unused());
+            wires.streams.push((from, to, broken));
+            drop(wires);
+            service.serve_stream(Caller::Node(from), first, far);
+            Ok(near)
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Moving messages, snapshots and requests between processes: the traits.
 //!
 //! Two facilities. [`Transport`] and [`Inbox`] carry Raft's messages, which may be lost.
-//! [`Channel`], [`Connector`], [`Peers`] and [`Service`] carry requests and replies: clients use
-//! them, and nodes forward with them.
+//! [`Channel`], [`Connector`], [`Peers`] and [`Service`] carry requests and replies, and streams of
+//! frames in both directions ([`Duplex`]): clients use them, and nodes among each other.
 
 mod memory;
+mod stream;
 
 pub use memory::{MemoryNetwork, MemoryTransport};
+pub use stream::{BorrowedFuture, Duplex, FRAME_OVERHEAD, FrameSink, FrameSource, StreamError};
 
 use crate::raft::Envelope;
 use crate::state_machine::Snapshot;
@@ -63,6 +65,17 @@ pub trait Channel: Send + Sync + 'static {
     /// Sends a request and waits for its reply. Requests are answered in any order. Dropping the
     /// future gives up waiting; the request may still run. It has no deadline of its own.
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>>;
+
+    /// Opens a stream to the service there, which is told `first`. Returns once the other end has
+    /// taken it. It has no deadline of its own; dropping the future gives the stream up.
+    ///
+    /// # Errors
+    /// See [`CallError`]; what refuses requests refuses streams, and so do implementations and
+    /// other ends without streams.
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        drop(first);
+        no_streams()
+    }
 }
 
 /// Makes channels to addresses: how a client reaches a node.
@@ -80,6 +93,25 @@ pub trait Peers: Send + Sync + 'static {
         to: NodeId,
         request: Bytes,
     ) -> BoxFuture<Result<Bytes, CallError>>;
+
+    /// Opens a stream to another node of the group; see [`Channel::open_stream`].
+    ///
+    /// # Errors
+    /// As there.
+    fn open_stream(
+        &self,
+        group: GroupId,
+        to: NodeId,
+        first: Bytes,
+    ) -> BoxFuture<Result<Duplex, CallError>> {
+        let _ = (group, to, first);
+        no_streams()
+    }
+}
+
+fn no_streams() -> BoxFuture<Result<Duplex, CallError>> {
+    let error = CallError::NotSent("streams are not carried here".into());
+    Box::pin(std::future::ready(Err(error)))
 }
 
 /// Why a request has no reply, and whether it may have run.
@@ -111,4 +143,11 @@ pub enum Caller {
 pub trait Service: Send + Sync + 'static {
     /// Answers one request. Bad requests are answered too, in the service's own format.
     fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes>;
+
+    /// Serves a stream, in a task of its own: this returns at once. `first` says what it is for. A
+    /// stream that is not wanted is dropped, which breaks it. When the connection is lost both
+    /// halves say so; the task is not ended from outside.
+    fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
+        let _ = (caller, first, stream);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod codec;
+mod linear;
 mod mechanisms;
 mod node;
 mod paper;
@@ -10,5 +11,6 @@ mod protocol;
 mod random;
 mod references;
 mod scripts;
+mod streams;
 mod tidy;
 mod votes;

@@ -42,6 +42,9 @@ pub struct Advance {
     /// Leases whose holders have asked, before the clock was looked at, to keep them alive.
     #[serde(deserialize_with = "crate::codec::bounded")]
     pub renewed: Vec<LeaseId>,
+    /// The last `Advance` before this one, 0 if there is none: the leader has measured from there.
+    /// If another one came between, this one has no effect.
+    pub since: Index,
 }
 
 /// Names a request within a session.
@@ -112,7 +115,12 @@ pub enum ActionReply {
         /// How many keys went with the lease.
         deleted: u64,
     },
-    /// To `Advance`: for each lease to be renewed, how long it lives now, in milliseconds; 0 if
-    /// there is none.
-    Advanced(Vec<u64>),
+    /// To `Advance`.
+    Advanced {
+        /// For each lease to be renewed, how long it lives now, in milliseconds; 0 if there is
+        /// none.
+        ttls_ms: Vec<u64>,
+        /// More has come to its end than one entry ends: the next one is due at once.
+        more: bool,
+    },
 }

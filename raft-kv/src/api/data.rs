@@ -169,7 +169,8 @@ pub struct RangeReply {
 /// One condition of a transaction. A missing key has version, revisions and lease 0, and no value.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Compare {
-    /// The key, or a range of which every existing key must fulfil it.
+    /// The key, or a range of which every existing key must fulfil it; one without any counts as a
+    /// missing key.
     pub keys: Keys,
     /// How it is compared.
     pub operator: Operator,
@@ -264,7 +265,8 @@ pub enum Op {
     },
     /// Read; sees the writes before it in the same transaction.
     Range(Range),
-    /// A transaction within the transaction; its compares see the writes before it. At most
+    /// A transaction within the transaction. Its compares, like all others, see what was there
+    /// before the outermost one; its reads see the writes before them. At most
     /// [`TXN_DEPTH_MAX`](super::TXN_DEPTH_MAX) within each other.
     Txn(#[serde(deserialize_with = "crate::codec::nested")] Box<Txn>),
 }

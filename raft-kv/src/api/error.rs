@@ -124,6 +124,12 @@ pub enum KvError {
         /// What to do instead.
         advice: String,
     },
+    /// No effect: there are too many leases. Revoke some, or wait until some expire.
+    #[error("there are {limit} leases, the limit: revoke some")]
+    TooManyLeases {
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl KvError {

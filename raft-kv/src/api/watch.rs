@@ -7,6 +7,19 @@ use super::{KeyValue, Keys, KvError, Revision};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// What a stream to a node is for: its first frame, encoded as requests are.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StreamRequest {
+    /// Watches: every frame to the node holds [`WatchRequest`]s, every frame back
+    /// [`WatchReply`]s; see [`encode_sequence`](crate::codec::encode_sequence).
+    Watch {
+        /// End the stream if the node has known no leader for three election timeouts, and do not
+        /// begin it without one: what happens is not told there.
+        require_leader: bool,
+    },
+}
+
 /// Names a watch within its stream; the client chooses.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
@@ -98,6 +111,8 @@ pub enum WatchRequest {
     Cancel(WatchId),
     /// Tell how far all watches of the stream have come, once all of them are up to date.
     Progress,
+    /// The same, once that is at least this revision, even if it lies ahead.
+    Reach(Revision),
 }
 
 /// What a node says over a watch stream.
@@ -121,4 +136,9 @@ pub enum WatchReply {
     Canceled(WatchId, Option<KvError>),
     /// Everything up to this revision has been told: of one watch, or, as an answer, of all.
     Progress(Option<WatchId>, Revision),
+    /// The first thing said: the history epoch that all revisions belong to; see
+    /// [`Position::epoch`](super::Position::epoch).
+    Opened(u64),
+    /// The last thing said: the stream ends, and with it every watch. Another node may go on.
+    Ended(KvError),
 }

@@ -152,6 +152,17 @@ impl Directory {
         None
     }
 
+    /// Another node to connect to, unless there is a connection to one, or being made.
+    pub(super) fn spare(&self, than: &Connected) -> Option<(EndpointId, Arc<str>)> {
+        let mut inner = self.inner();
+        let preferred = inner.endpoints.get(inner.preferred)?.id == than.id;
+        let other = |endpoint: &Endpoint| {
+            endpoint.id != than.id && matches!(endpoint.link, Link::Up(_) | Link::Connecting)
+        };
+        let there = inner.endpoints.iter().any(other);
+        if !preferred || there { None } else { inner.start_connect(true) }
+    }
+
     /// Takes over the addresses of the cluster's members.
     pub(super) fn learn<'a>(&self, addresses: impl Iterator<Item = &'a str> + Clone) {
         let mut inner = self.inner();

@@ -130,8 +130,19 @@ impl Shared {
             exchange.frame =
                 wire::with_deadline(&exchange.frame, time_ms).expect("the frame was encoded here");
         }
-        let call = node.channel.call(exchange.frame.clone());
-        let cause = match timeout_at(now + time, call).await {
+        let mut call = node.channel.call(exchange.frame.clone());
+        let early = timeout_at(now + time / 2, &mut call).await;
+        let answer = match early {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                // If this comes to nothing, there shall be another one to move on to.
+                if let Some((id, address)) = self.directory.spare(&node) {
+                    self.connect(id, address);
+                }
+                timeout_at(now + time, call).await
+            }
+        };
+        let cause = match answer {
             Ok(Ok(reply)) => match wire::decode_reply(&reply) {
                 Ok(Err(error)) if is_for_now(&error) => Cause::Node(error),
                 Ok(reply) => return Ok(reply),
@@ -146,7 +157,7 @@ impl Shared {
 
     /// A connection to some node, the preferred one if possible. After a while without one it
     /// tries others beside it and takes whichever is there first.
-    async fn channel(self: &Arc<Self>, until: Instant) -> Result<Connected, Trouble> {
+    pub(super) async fn channel(self: &Arc<Self>, until: Instant) -> Result<Connected, Trouble> {
         let mut widen = false;
         let mut connecting: Option<Arc<str>> = None;
         loop {
@@ -207,7 +218,7 @@ impl Shared {
     }
 
     /// How long to wait after so many failures: longer each time, and never the same for all.
-    fn pause(&self, failures: usize) -> Duration {
+    pub(super) fn pause(&self, failures: usize) -> Duration {
         let doublings = u32::try_from(failures).unwrap_or(u32::MAX).clamp(1, 8) - 1;
         let pause = (PAUSE_MIN * 2_u32.pow(doublings)).min(PAUSE_MAX);
         // A Weyl sequence: evenly spread, and one atomic addition.

@@ -5,27 +5,40 @@
 //! touches the data itself, keeps no request beyond its deadline and knows nothing of sockets.
 
 mod cause;
+mod clock;
+mod compact;
 mod describe;
 pub(crate) mod frame;
+mod growth;
+mod lease;
 mod members;
 mod read;
 mod replica;
+mod stamp;
 #[cfg(all(test, feature = "client"))]
 mod tests;
+mod watch;
 mod write;
 
+use self::watch::Watches;
 use crate::api::{KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
+use crate::store::StoreHandle;
+pub use crate::watch::WatchOptions;
 use crate::wire;
 use bytes::Bytes;
 use cause::Why;
+use clock::{KEEP_ALIVES_MAX, KeepAlive, Ticker};
+pub use compact::Compaction;
+use compact::Compactor;
 use raft_core::node::{Node, TransferError};
-use raft_core::transport::{BoxFuture, CallError, Caller, Peers, Service};
+use raft_core::transport::{BoxFuture, CallError, Caller, Duplex, Peers, Service};
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
+use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -33,6 +46,8 @@ use tracing::debug;
 pub struct ServiceConfig {
     /// The node whose state machine is the store.
     pub node: Node,
+    /// The store that the node owns.
+    pub store: StoreHandle,
     /// Its group, which forwarded requests carry.
     pub group: GroupId,
     /// How to reach the other nodes.
@@ -41,31 +56,71 @@ pub struct ServiceConfig {
     pub version: String,
     /// Longest time a request may take; a longer deadline is cut to this.
     pub deadline_max: Duration,
+    /// What it has compacted by itself while it leads.
+    pub compaction: Compaction,
+    /// From how many bytes of all versions of all keys on growth is refused while it leads; see
+    /// [`Space`](crate::api::Space).
+    pub quota_bytes: u64,
+    /// How watches are served.
+    pub watch: WatchOptions,
 }
 
+/// 2 GiB.
+const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
 impl ServiceConfig {
-    /// A service of `node` with deadlines up to a minute.
-    pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
-        let deadline_max = Duration::from_secs(60);
-        Self { node, group, peers, version, deadline_max }
+    /// A service of `node`, which owns `store`, with deadlines up to a minute, the default
+    /// compaction and a quota of 2 GiB.
+    pub fn new(
+        node: Node,
+        store: StoreHandle,
+        group: GroupId,
+        peers: Arc<dyn Peers>,
+        version: String,
+    ) -> Self {
+        Self {
+            node,
+            store,
+            group,
+            peers,
+            version,
+            deadline_max: Duration::from_secs(60),
+            compaction: Compaction::default(),
+            quota_bytes: QUOTA_BYTES,
+            watch: WatchOptions::default(),
+        }
     }
 }
 
 /// Answers requests of the store's own protocol on one node.
 pub struct KvService {
     door: Arc<Door<Node>>,
+    watches: Arc<Watches>,
 }
 
 impl KvService {
     /// A service on a running node.
     ///
     /// # Panics
-    /// Outside a tokio runtime with a clock: it starts a task there, which follows the leader and
-    /// ends with the service or the node.
+    /// Outside a tokio runtime with a clock: it starts tasks there, which follow the leader and the
+    /// store and do what leaders have to, and end with the service or the node.
     pub fn new(config: ServiceConfig) -> Arc<Self> {
-        let ServiceConfig { node, group, peers, version, deadline_max } = config;
-        let door = Door::new(node, deadline_max, group, peers, version);
-        Arc::new(Self { door: Arc::new(door) })
+        let ServiceConfig {
+            node,
+            store,
+            group,
+            peers,
+            version,
+            deadline_max,
+            compaction,
+            quota_bytes,
+            watch,
+        } = config;
+        let watches = Watches::new(Some(&store), watch);
+        let mut door = Door::new(node, store, deadline_max, group, peers, version);
+        door.quota_bytes = quota_bytes;
+        tokio::spawn(door.take_ticker(compaction).run());
+        Arc::new(Self { door: Arc::new(door), watches })
     }
 }
 
@@ -73,6 +128,10 @@ impl Service for KvService {
     fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
         let door = Arc::clone(&self.door);
         Box::pin(async move { door.answer(caller, request).await })
+    }
+
+    fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
+        watch::serve(&self.watches, Arc::clone(&self.door), caller, &first, stream);
     }
 }
 
@@ -86,7 +145,11 @@ struct Door<N> {
     peers: Arc<dyn Peers>,
     version: String,
     /// The leader this node knows; follows the node's status closely.
-    leader: watch::Receiver<Option<NodeId>>,
+    leader: Receiver<Option<NodeId>>,
+    store: StoreHandle,
+    quota_bytes: u64,
+    /// To the clock.
+    keep_alives: mpsc::Sender<KeepAlive>,
 }
 
 /// When a request came and when it must be answered.
@@ -117,17 +180,38 @@ impl Clock {
 }
 
 impl<N: Replica> Door<N> {
+    /// It keeps no lease alive before it has its clock.
     fn new(
         node: N,
+        store: StoreHandle,
         deadline_max: Duration,
         group: GroupId,
         peers: Arc<dyn Peers>,
         version: String,
     ) -> Self {
         let status = node.status();
-        let (sender, leader) = watch::channel(status.leader);
+        let (sender, leader) = channel(status.leader);
         tokio::spawn(follow_leader(node.clone(), sender));
-        Self { node, id: status.identity.node, deadline_max, group, peers, version, leader }
+        Self {
+            node,
+            id: status.identity.node,
+            deadline_max,
+            group,
+            peers,
+            version,
+            leader,
+            store,
+            quota_bytes: QUOTA_BYTES,
+            keep_alives: mpsc::channel(1).0,
+        }
+    }
+
+    /// Connects it with a clock, which is to be run.
+    fn take_ticker(&mut self, compaction: Compaction) -> Ticker<N> {
+        let (keep_alives, asked) = mpsc::channel(KEEP_ALIVES_MAX);
+        self.keep_alives = keep_alives;
+        let (node, leader) = (self.node.clone(), self.leader.clone());
+        Ticker::new(node, self.id, asked, leader, Compactor::new(compaction))
     }
 
     /// Answers one request, whatever it is.
@@ -162,9 +246,11 @@ impl<N: Replica> Door<N> {
                 return self.change_members(caller, frame, changes, clock).await;
             }
             RequestBody::Health => self.health(clock).await,
-            RequestBody::KeepAlive(_) | RequestBody::Lease { .. } | RequestBody::Leases => {
-                Err(KvError::Malformed("leases are not served yet".into()))
+            RequestBody::KeepAlive(leases) => {
+                return self.keep_alive(caller, frame, leases, clock).await;
             }
+            RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
+            RequestBody::Leases => self.leases(clock).await,
             RequestBody::Status => self.describe(clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;
@@ -233,7 +319,7 @@ impl<N: Replica> Door<N> {
 }
 
 /// Keeps `known` at the leader the node knows, until nobody looks or the node stops.
-async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
+async fn follow_leader<N: Replica>(node: N, known: Sender<Option<NodeId>>) {
     // The node tells of changes; looking now and then covers one told just before the wait.
     const LOOK: Duration = Duration::from_millis(100);
     // It may also say so with every tick; more often than this nothing is looked at.

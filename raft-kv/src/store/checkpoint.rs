@@ -5,8 +5,12 @@
 //! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
 
 use super::format::{
-    Check, Damage, Header, checksum, pack, readable, sealed, session_row, unsealed,
+    Check, Damage, Header, LENGTH, Later, ROW_BYTES, checksum, lease_row, pack, readable, sealed,
+    session_row, unpack, unsealed,
 };
+use super::mvcc::Dropped;
+use super::record::{Position, Record};
+use super::rows::Rows;
 use super::snapshot::{Frames, Kind, SnapshotReader, damage, in_stream};
 use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
@@ -21,9 +25,11 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const CHANGES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("changes");
+const CHANGES: TableDefinition<Position, &[u8]> = TableDefinition::new("changes");
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
+const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Key of the one row of `META`.
 const CHECKPOINT: &str = "checkpoint";
@@ -34,6 +40,8 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct CheckpointFile {
     database: Database,
     path: PathBuf,
+    /// The rows of changes: known once the file was loaded.
+    rows: Mutex<Rows>,
 }
 
 /// What the file says of itself.
@@ -46,6 +54,9 @@ pub(super) struct Meta {
     changes_digest: u64,
     /// All checksums of sessions, alike.
     sessions_digest: u64,
+    /// All checksums of leases, alike; like [`Later`] it is written since version 3.
+    #[serde(skip)]
+    leases_digest: u64,
 }
 
 impl CheckpointFile {
@@ -55,7 +66,7 @@ impl CheckpointFile {
         remove(&restore_path(path))?;
         let database = contain(path, || create(path))?;
         sync_directory(path)?;
-        Ok(Self { database, path: path.into() })
+        Ok(Self::of(database, path))
     }
 
     /// A file that is in `backend`; `path` is its name in messages.
@@ -66,7 +77,11 @@ impl CheckpointFile {
         let database = contain(path, || {
             Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
         })?;
-        Ok(Self { database, path: path.into() })
+        Ok(Self::of(database, path))
+    }
+
+    fn of(database: Database, path: &Path) -> Self {
+        Self { database, path: path.into(), rows: Mutex::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -113,7 +128,7 @@ impl CheckpointFile {
         match renamed {
             Ok(database) => {
                 sync_directory(path)?;
-                Ok(Self { database, path: path.into() })
+                Ok(Self::of(database, path))
             }
             Err(error) => {
                 // What went wrong first is what matters; the next restore removes it again.
@@ -125,13 +140,13 @@ impl CheckpointFile {
 
     fn read_state(&self) -> Result<Option<(State, Meta)>, Failure> {
         let Some((meta, mut frames)) = self.read()? else { return Ok(None) };
-        let mut state = State::new(true);
+        let mut state = State::begin_load(true, &meta.header);
         let mut row = Vec::new();
         while frames.next_row(&mut row, |item| state.load(item))? != Kind::End {
             row.clear();
         }
-        state.mvcc.loaded(meta.header.revision, meta.header.state_hash);
-        state.applied = meta.header.applied.clone();
+        state.loaded(meta.header.clone());
+        *self.rows() = frames.rows;
         Ok(Some((state, meta)))
     }
 
@@ -143,12 +158,21 @@ impl CheckpointFile {
             Err(error) => return Err(error.into()),
         };
         let meta = read_meta(&table)?.ok_or_else(|| damaged("its header is missing"))?;
+        let leases = match transaction.open_table(LEASES) {
+            Ok(table) => Some(table.range_owned::<u64>(..)?),
+            // Only a file of before version 3 has none.
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         let frames = CheckpointFrames {
-            changes: transaction.open_table(CHANGES)?.range_owned::<(u64, u32)>(..)?,
+            changes: transaction.open_table(CHANGES)?.range_owned::<Position>(..)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
+            leases,
             check: Check::new(&meta.header),
             changes_left: meta.changes_digest,
             sessions_left: meta.sessions_digest,
+            leases_left: meta.leases_digest,
+            rows: Rows::default(),
             path: self.path.clone(),
         };
         Ok(Some((meta, frames)))
@@ -164,14 +188,9 @@ impl CheckpointFile {
             let text = format!("checkpoint {} was never written", meta.sequence + 1);
             return Err(Failure::Storage(StorageError::Engine(text)));
         }
-        let mut table = transaction.open_table(CHANGES)?;
-        let mut records = &frozen.records[..];
-        let mut row = Vec::new();
-        while let Some(position) = pack(&mut records, &mut row) {
-            table.insert(position, &row[..])?;
-            meta.changes_digest ^= checksum(&row);
-        }
-        drop(table);
+        let table = transaction.open_table(CHANGES)?;
+        Changes { table, rows: &mut self.rows(), meta: &mut meta }
+            .write(&frozen.records, &frozen.dropped)?;
         let mut table = transaction.open_table(SESSIONS)?;
         for (id, session) in &frozen.sessions {
             match session {
@@ -180,13 +199,88 @@ impl CheckpointFile {
             }
         }
         drop(table);
+        let mut table = transaction.open_table(LEASES)?;
+        for (id, term) in &frozen.leases {
+            match term {
+                Some(term) => meta.put_lease(&mut table, *id, &lease_row(*id, term))?,
+                None => meta.remove_lease(&mut table, *id)?,
+            }
+        }
+        drop(table);
         meta.sequence += 1;
-        meta.header.records += frozen.records.len() as u64;
         meta.header.applied = frozen.applied.clone();
         meta.header.revision = frozen.revision;
         meta.header.state_hash = frozen.state_hash;
+        meta.header.later.compacted = frozen.compacted;
+        meta.header.later.time = frozen.time.clone();
         commit(transaction, &meta)?;
         Ok(meta.header.applied)
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        // After a panic nothing more is written to the file.
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The table of changes as a checkpoint writes it.
+struct Changes<'a> {
+    table: Table<'a, Position, &'static [u8]>,
+    rows: &'a mut Rows,
+    meta: &'a mut Meta,
+}
+
+impl Changes<'_> {
+    /// Appends `records`, and takes out what is of no use, be it one of them or in a row that is
+    /// worth writing again for that.
+    fn write(&mut self, records: &[Record], dropped: &[Dropped]) -> Result<(), Failure> {
+        let mut dropped = dropped.to_vec();
+        dropped.sort_unstable();
+        let first_new = records.first().map_or((u64::MAX, 0), Record::position);
+        let (old, new) =
+            dropped.split_at(dropped.partition_point(|dropped| dropped.position < first_new));
+        let wasteful = self.rows.bury(old, LENGTH);
+        for position in wasteful {
+            let rows = self.rows.mergeable(position, ROW_BYTES);
+            self.rewrite(&rows)?;
+        }
+        if new.is_empty() {
+            return self.append(records);
+        }
+        let is_dropped = |record: &&Record| {
+            new.binary_search_by_key(&record.position(), |dropped| dropped.position).is_ok()
+        };
+        let records: Vec<Record> =
+            records.iter().filter(|record| !is_dropped(record)).cloned().collect();
+        self.append(&records)
+    }
+
+    fn append(&mut self, mut records: &[Record]) -> Result<(), Failure> {
+        self.meta.header.records += records.len() as u64;
+        let mut row = Vec::new();
+        while let Some(position) = pack(&mut records, &mut row) {
+            self.table.insert(position, &row[..])?;
+            self.meta.changes_digest ^= checksum(&row);
+            self.rows.insert(position, row.len());
+        }
+        Ok(())
+    }
+
+    /// Writes neighbouring rows as one, without what is of no use.
+    fn rewrite(&mut self, positions: &[Position]) -> Result<(), Failure> {
+        let mut live = Vec::new();
+        for position in positions {
+            let row = self.table.remove(*position)?;
+            let row = row.ok_or_else(|| damaged("a row of changes is missing"))?;
+            let records = unpack(row.value())?;
+            self.meta.changes_digest ^= checksum(row.value());
+            self.meta.header.records -= records.len() as u64;
+            let mut dead = self.rows.remove(*position);
+            dead.sort_unstable();
+            let is_live = |record: &Record| dead.binary_search(&record.position()).is_err();
+            live.extend(records.into_iter().filter(is_live));
+        }
+        self.append(&live)
     }
 }
 
@@ -198,8 +292,13 @@ impl Meta {
             state_hash: frozen.state_hash,
             records: 0,
             sessions: 0,
+            later: Later::default(),
         };
-        Self { header, sequence: 0, changes_digest: 0, sessions_digest: 0 }
+        Self::of(header, 0)
+    }
+
+    const fn of(header: Header, sequence: u64) -> Self {
+        Self { header, sequence, changes_digest: 0, sessions_digest: 0, leases_digest: 0 }
     }
 
     fn put_session(
@@ -213,6 +312,32 @@ impl Meta {
             None => self.header.sessions += 1,
         }
         self.sessions_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn put_lease(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+        row: &[u8],
+    ) -> Result<(), redb::StorageError> {
+        match table.insert(id, row)? {
+            Some(old) => self.leases_digest ^= checksum(old.value()),
+            None => self.header.later.leases += 1,
+        }
+        self.leases_digest ^= checksum(row);
+        Ok(())
+    }
+
+    fn remove_lease(
+        &mut self,
+        table: &mut Table<'_, u64, &'static [u8]>,
+        id: u64,
+    ) -> Result<(), redb::StorageError> {
+        if let Some(old) = table.remove(id)? {
+            self.leases_digest ^= checksum(old.value());
+            self.header.later.leases -= 1;
+        }
         Ok(())
     }
 
@@ -233,12 +358,16 @@ impl Meta {
 /// The rows of a checkpoint, read in one transaction that lives as long as this does. Each is
 /// checked before it leaves: what has rotted here must not stop those it is sent to.
 pub(super) struct CheckpointFrames {
-    changes: OwnedRange<(u64, u32), &'static [u8]>,
+    changes: OwnedRange<Position, &'static [u8]>,
     sessions: OwnedRange<u64, &'static [u8]>,
+    leases: Option<OwnedRange<u64, &'static [u8]>>,
     check: Check,
     /// The digests of `meta` less the rows seen: 0 at the end.
     changes_left: u64,
     sessions_left: u64,
+    leases_left: u64,
+    /// Those seen.
+    rows: Rows,
     path: PathBuf,
 }
 
@@ -253,6 +382,7 @@ impl CheckpointFrames {
                 return Err(damaged("a row of changes is in another's place"));
             }
             self.changes_left ^= checksum(row);
+            self.rows.insert(position.value(), row.len());
             out.extend_from_slice(row);
             return Ok(Kind::Changes);
         }
@@ -268,8 +398,20 @@ impl CheckpointFrames {
             each(Item::Session(id, session));
             return Ok(Kind::Session);
         }
+        if let Some(row) = self.leases.as_mut().and_then(Iterator::next) {
+            let (key, row) = row?;
+            let row = row.value();
+            let (id, term) = self.check.lease(row)?;
+            if id != key.value() {
+                return Err(damaged("a lease is in another's place"));
+            }
+            self.leases_left ^= checksum(row);
+            out.extend_from_slice(row);
+            each(Item::Lease(id, term));
+            return Ok(Kind::Lease);
+        }
         self.check.finish()?;
-        if (self.changes_left, self.sessions_left) != (0, 0) {
+        if (self.changes_left, self.sessions_left, self.leases_left) != (0, 0, 0) {
             return Err(damaged("rows were exchanged"));
         }
         Ok(Kind::End)
@@ -291,10 +433,10 @@ fn receive_rows(
     let database = create(path)?;
     let transaction = begin_write(&database)?;
     let mut check = Check::new(header);
-    let mut meta =
-        Meta { header: header.clone(), sequence: 1, changes_digest: 0, sessions_digest: 0 };
+    let mut meta = Meta::of(header.clone(), 1);
     let mut changes = transaction.open_table(CHANGES)?;
     let mut sessions = transaction.open_table(SESSIONS)?;
+    let mut leases = transaction.open_table(LEASES)?;
     let mut row = Vec::new();
     loop {
         match reader.next(&mut row)? {
@@ -310,10 +452,15 @@ fn receive_rows(
                 sessions.insert(id, &row[..])?;
                 meta.sessions_digest ^= checksum(&row);
             }
+            Kind::Lease => {
+                let (id, _) = check.lease(&row).map_err(in_stream)?;
+                leases.insert(id, &row[..])?;
+                meta.leases_digest ^= checksum(&row);
+            }
         }
     }
     check.finish().map_err(in_stream)?;
-    drop((changes, sessions));
+    drop((changes, sessions, leases));
     commit(transaction, &meta)?;
     Ok(database)
 }
@@ -331,7 +478,13 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
 }
 
 fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
-    let row = sealed(&meta.header.version().0.to_le_bytes(), meta);
+    let version = meta.header.version().0;
+    let front = version.to_le_bytes();
+    let row = if Later::is_in(version) {
+        sealed(&front, &(meta, &meta.header.later, meta.leases_digest))
+    } else {
+        sealed(&front, meta)
+    };
     transaction.open_table(META)?.insert(CHECKPOINT, &row[..])?;
     transaction.commit()?;
     Ok(())
@@ -343,9 +496,17 @@ fn read_meta(
     let Some(row) = table.get(CHECKPOINT)? else { return Ok(None) };
     let front: [u8; 2] = super::format::front(row.value())
         .ok_or_else(|| damaged("its header does not match its checksum"))?;
-    readable(u16::from_le_bytes(front)).map_err(Failure::Format)?;
-    let meta = unsealed(row.value(), &front).ok_or_else(|| damaged("its header is malformed"))?;
-    Ok(Some(meta))
+    let version = u16::from_le_bytes(front);
+    readable(version).map_err(Failure::Format)?;
+    let read = || {
+        if !Later::is_in(version) {
+            return unsealed(row.value(), &front);
+        }
+        let (mut meta, later, leases_digest): (Meta, _, _) = unsealed(row.value(), &front)?;
+        meta.header.later = later;
+        Some(Meta { leases_digest, ..meta })
+    };
+    Ok(Some(read().ok_or_else(|| damaged("its header is malformed"))?))
 }
 
 /// Why work on the file failed, before the file is named.

@@ -2,19 +2,22 @@
 //! back: nothing from a disk or a peer reaches the state unchecked. The layout is described in
 //! [`crate::store`].
 
-use super::record::{RECORD_BYTES_MAX, Record};
+use super::lease::LeaseTerm;
+use super::record::{Position, RECORD_BYTES_MAX, Record};
 use super::session::Session;
+use super::time::Time;
 use bytes::BytesMut;
 use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-const _: () = assert!(Version::CURRENT.0 == 3, "is a new version told by the memberships alone?");
+const _: () = assert!(Version::CURRENT.0 == 3, "what has the new version brought?");
 /// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
 /// takes in the file.
-const ROW_BYTES: usize = 65_400;
+pub(super) const ROW_BYTES: usize = 65_400;
 const CHECKSUM: usize = 8;
-const LENGTH: usize = 4;
+/// Bytes of the length in front of each change.
+pub(super) const LENGTH: usize = 4;
 /// Longest row of changes, in bytes: one record may be longer than [`ROW_BYTES`].
 pub(super) const ROW_BYTES_MAX: usize = CHECKSUM + LENGTH + RECORD_BYTES_MAX;
 
@@ -31,13 +34,37 @@ pub(super) struct Header {
     pub(super) records: u64,
     /// How many sessions.
     pub(super) sessions: u64,
+    /// What version 3 has brought; it is written after all the rest.
+    #[serde(skip)]
+    pub(super) later: Later,
+}
+
+/// The part of a header that files and streams have since version 3.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Later {
+    /// Up to where changes are compacted; 0 if nowhere.
+    pub(super) compacted: u64,
+    /// How late it is.
+    pub(super) time: Time,
+    /// How many leases.
+    pub(super) leases: u64,
+}
+
+impl Later {
+    const SINCE: Version = Version(3);
+
+    /// Whether files and streams of `version` have it.
+    pub(super) const fn is_in(version: u16) -> bool {
+        version >= Self::SINCE.0
+    }
 }
 
 impl Header {
     /// The version of a file or stream with this header: the oldest that reads it. All that
     /// version 2 has brought are its memberships.
-    pub(super) const fn version(&self) -> Version {
-        self.applied.membership.version()
+    pub(super) fn version(&self) -> Version {
+        let version = self.applied.membership.version();
+        if self.later == Later::default() { version } else { version.max(Later::SINCE) }
     }
 }
 
@@ -57,9 +84,23 @@ pub(super) fn readable(version: u16) -> Result<(), String> {
 #[derive(Debug)]
 pub(super) struct Damage(pub(super) String);
 
+/// The changes of a row that was written by this module.
+pub(super) fn unpack(row: &[u8]) -> Result<Vec<Record>, Damage> {
+    let damage = || Damage("a row of changes has rotted".into());
+    let mut rest = body(row).ok_or_else(damage)?;
+    let mut records = Vec::new();
+    while let Some((length, tail)) = rest.split_first_chunk::<LENGTH>() {
+        let (bytes, tail) =
+            tail.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(damage)?;
+        records.push(Record::parse(bytes).ok_or_else(damage)?);
+        rest = tail;
+    }
+    Ok(records)
+}
+
 /// Makes the next row of `records` in `out` and takes them off the front; returns the row's
 /// position, that of its first change. `None` when there are no more.
-pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<(u64, u32)> {
+pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<Position> {
     let position = records.first()?.position();
     out.clear();
     out.extend_from_slice(&[0; CHECKSUM]);
@@ -80,6 +121,28 @@ pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<(u64, u
 /// The row of session `id`.
 pub(super) fn session_row(id: u64, session: &Session) -> Vec<u8> {
     sealed(&id.to_le_bytes(), session)
+}
+
+/// The header as a stream has it.
+pub(super) fn header_row(header: &Header) -> Vec<u8> {
+    if Later::is_in(header.version().0) {
+        return sealed(&[], &(header, &header.later));
+    }
+    sealed(&[], header)
+}
+
+/// What [`header_row`] has made of a stream of `version`.
+pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
+    if Later::is_in(version) {
+        let (header, later) = unsealed(row, &[])?;
+        return Some(Header { later, ..header });
+    }
+    unsealed(row, &[])
+}
+
+/// The row of lease `id`.
+pub(super) fn lease_row(id: u64, term: &LeaseTerm) -> Vec<u8> {
+    sealed(&id.to_le_bytes(), term)
 }
 
 /// A checksum, `front`, and the encoding of `value`.
@@ -123,16 +186,20 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
 pub(super) struct Check {
     header: Header,
     /// Position of the last change seen.
-    last: (u64, u32),
+    last: Position,
     last_session: Option<u64>,
+    last_lease: Option<u64>,
     records: u64,
     sessions: u64,
+    leases: u64,
 }
 
 impl Check {
     pub(super) fn new(header: &Header) -> Self {
         let header = header.clone();
-        Self { header, last: (0, 0), last_session: None, records: 0, sessions: 0 }
+        let (last_session, last_lease) = (None, None);
+        let (records, sessions, leases) = (0, 0, 0);
+        Self { header, last: (0, 0), last_session, last_lease, records, sessions, leases }
     }
 
     /// Checks a row of changes; `each` gets them. Returns the row's position.
@@ -140,7 +207,7 @@ impl Check {
         &mut self,
         row: &[u8],
         mut each: impl FnMut(Record),
-    ) -> Result<(u64, u32), Damage> {
+    ) -> Result<Position, Damage> {
         let last = self.last;
         let damage = |what| {
             Damage(format!("the row of changes after revision {}.{} {what}", last.0, last.1))
@@ -181,15 +248,33 @@ impl Check {
         Ok((id, session))
     }
 
+    /// Checks the row of a lease; returns its id and the lease.
+    pub(super) fn lease(&mut self, row: &[u8]) -> Result<(u64, LeaseTerm), Damage> {
+        let damage = || Damage(format!("the lease after {:?} is damaged", self.last_lease));
+        let front: [u8; 8] = front(row).ok_or_else(damage)?;
+        let id = u64::from_le_bytes(front);
+        let term = unsealed(row, &front).ok_or_else(damage)?;
+        if self.last_lease.is_some_and(|last| last >= id) {
+            return Err(damage());
+        }
+        self.last_lease = Some(id);
+        self.leases += 1;
+        Ok((id, term))
+    }
+
     /// Checks that all has been seen.
     pub(super) fn finish(&self) -> Result<(), Damage> {
-        let Self { header, records, sessions, .. } = self;
+        let Self { header, records, sessions, leases, .. } = self;
         if *records != header.records {
             return Err(Damage(format!("{records} changes where {} were written", header.records)));
         }
         if *sessions != header.sessions {
             let written = header.sessions;
             return Err(Damage(format!("{sessions} sessions where {written} were written")));
+        }
+        if *leases != header.later.leases {
+            let written = header.later.leases;
+            return Err(Damage(format!("{leases} leases where {written} were written")));
         }
         Ok(())
     }

@@ -60,34 +60,53 @@
 //! else. A receiver writes the rows to a new file, checks all of the above, and only then puts the
 //! file in the place of the old one.
 
+mod advance;
 mod checkpoint;
 mod format;
+mod handle;
 mod history;
 mod key;
 mod lease;
+mod legacy;
 mod mvcc;
+mod range;
 mod record;
+mod rows;
 mod run;
 mod session;
 mod snapshot;
 mod state;
+mod time;
 mod validate;
 
-pub use session::{REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSIONS_MAX};
+pub use handle::{Gauges, StoreHandle};
+#[cfg(feature = "service")]
+pub(crate) use history::{Change, History, Observer};
+pub use lease::LEASES_MAX;
+pub use session::{
+    REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,
+};
 pub use validate::{validate, validate_keys};
 
-use crate::api::{LeaseAnswer, LeaseId, Query, RangeAnswer, Revision, Summary};
+use crate::api::{LeaseAnswer, Query, RangeAnswer, Revision, Summary};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use checkpoint::CheckpointFile;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
-use raft_core::types::{LogId, Run, SnapshotMeta};
+use raft_core::types::{Index, LogId, Run, SnapshotMeta};
 use redb::StorageBackend;
 use snapshot::{MemoryFrames, SnapshotReader, SnapshotStream};
 use state::State;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Compacted changes that are purged from memory by a compaction itself, and, at most, by every run
+/// of entries, one more of them for an entry than it can add: a few milliseconds, so that nobody
+/// notices a stop.
+const PURGE_AT_ONCE: usize = 4096;
+const PURGE_PER_RUN: usize = 256;
+const PURGE_PER_ENTRY: usize = 8;
 
 /// The replicated store. Commands are encoded [`crate::api::Command`]s, replies encoded
 /// [`crate::api::CommandReply`]s, queries encoded [`Query`]s; see [`crate::codec`].
@@ -99,6 +118,7 @@ pub struct KvStore {
     checkpoints: u64,
     /// What the last of them covers.
     frozen: LogId,
+    handle: StoreHandle,
 }
 
 impl KvStore {
@@ -109,7 +129,7 @@ impl KvStore {
     /// [`StorageError::Corrupt`] if the file is damaged, naming the revision; `InUse` if another
     /// process has it open; `Format` if a newer version wrote it; `Io` for what the system says.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        Self::load(CheckpointFile::open(path)?)
+        Self::load(CheckpointFile::open(path)?, StoreHandle::default())
     }
 
     /// Opens the store whose checkpoint file, called `path` in messages, is in `backend`: to look
@@ -118,12 +138,17 @@ impl KvStore {
     /// # Errors
     /// As [`KvStore::open`].
     pub fn with_backend(path: &Path, backend: impl StorageBackend) -> Result<Self, StorageError> {
-        Self::load(CheckpointFile::with_backend(path, backend)?)
+        Self::load(CheckpointFile::with_backend(path, backend)?, StoreHandle::default())
     }
 
     /// An empty store that makes no checkpoints. Its snapshots are of the state as it is.
     pub fn in_memory() -> Self {
-        Self { state: State::new(false), file: None, checkpoints: 0, frozen: LogId::ZERO }
+        Self::of(State::new(false), None, 0, StoreHandle::default())
+    }
+
+    /// The store from outside the thread that will own it.
+    pub fn handle(&self) -> StoreHandle {
+        self.handle.clone()
     }
 
     /// The applied state in numbers; also what [`Query::Summary`] answers.
@@ -133,20 +158,64 @@ impl KvStore {
             keys: self.state.mvcc.live(),
             state_hash: self.state.mvcc.hash(),
             last_applied: self.state.applied.last.index,
-            compacted: Revision(0),
-            bytes: 0,
-            leases: 0,
-            time_ms: 0,
+            compacted: Revision(self.state.mvcc.compacted()),
+            bytes: self.state.mvcc.bytes(),
+            leases: self.state.leases.len() as u64,
+            time_ms: self.state.time.now_ms(),
+            stamped: Index(self.state.time.stamped()),
+            sessions: self.state.sessions.len() as u64,
         }
     }
 
-    fn load(file: CheckpointFile) -> Result<Self, StorageError> {
+    fn load(file: CheckpointFile, handle: StoreHandle) -> Result<Self, StorageError> {
         let (state, checkpoints) = match file.load()? {
             Some((state, meta)) => (state, meta.sequence),
             None => (State::new(true), 0),
         };
+        Ok(Self::of(state, Some(Arc::new(file)), checkpoints, handle))
+    }
+
+    /// A store of a state that was just made.
+    fn of(
+        mut state: State,
+        file: Option<Arc<CheckpointFile>>,
+        checkpoints: u64,
+        handle: StoreHandle,
+    ) -> Self {
+        let changes = state.mvcc.take_changes();
+        handle.history().reset(changes, state.mvcc.revision(), state.mvcc.compacted());
         let frozen = state.applied.last;
-        Ok(Self { state, file: Some(Arc::new(file)), checkpoints, frozen })
+        let store = Self { state, file, checkpoints, frozen, handle };
+        store.tell();
+        store
+    }
+
+    /// Tells watches what has changed, and purges some of what was compacted.
+    fn publish(&mut self, entries: usize) {
+        let Self { state: State { mvcc, .. }, handle, .. } = self;
+        let history = handle.history();
+        let changes = mvcc.take_changes();
+        if !changes.is_empty() {
+            history.publish(changes, mvcc.revision());
+        }
+        let mut most = PURGE_PER_RUN + PURGE_PER_ENTRY * entries;
+        if mvcc.compacted() > history.extent().1 {
+            history.compact(mvcc.compacted());
+            most += PURGE_AT_ONCE;
+        }
+        for change in history.take_compacted(most) {
+            mvcc.purge(&change.record);
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.handle.set(&self.summary(), self.purge_pending());
+    }
+
+    /// How many compacted changes are still to be purged from memory.
+    pub(super) fn purge_pending(&self) -> u64 {
+        self.handle.history().compacted_left() as u64
     }
 }
 
@@ -157,15 +226,21 @@ impl StateMachine for KvStore {
 
     fn apply(&mut self, run: &Run) -> Vec<Bytes> {
         let mut out = BytesMut::with_capacity(16 * run.len());
-        run.entries().iter().map(|entry| self.state.apply(entry, &mut out)).collect()
+        let entries = run.entries();
+        let replies = entries.iter().map(|entry| self.state.apply(entry, &mut out)).collect();
+        self.publish(entries.len());
+        replies
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
         match codec::decode(query) {
             Ok(Query::Range(range)) => codec::encode(&run::read(&self.state.mvcc, &range)),
             Ok(Query::Summary) => codec::encode(&self.summary()),
-            Ok(Query::Lease { .. }) => codec::encode(&LeaseAnswer::None),
-            Ok(Query::Leases) => codec::encode(&Vec::<LeaseId>::new()),
+            Ok(Query::Lease { id, keys }) => {
+                let State { leases, time, .. } = &self.state;
+                codec::encode::<LeaseAnswer>(&leases.describe(id, time.now_ms(), keys))
+            }
+            Ok(Query::Leases) => codec::encode(&self.state.leases.ids()),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }
@@ -202,14 +277,16 @@ impl StateMachine for KvStore {
             let (found, announced) = (header.applied.last, snapshot.meta.last);
             return Err(snapshot::damage(&format!("it covers {found}, not {announced}")));
         }
+        let handle = self.handle();
         let Some(file) = &self.file else {
-            self.state = reader.into_state(header)?;
+            *self = Self::of(reader.into_state(header)?, None, 0, handle);
             return Ok(());
         };
         let file = CheckpointFile::receive(file.path(), &header, reader)?;
-        // The old state goes first: there may not be room for two.
+        // The old state goes first: there may not be room for two. Only what watches are still to
+        // be told of stays until the new one takes its place.
         *self = Self::in_memory();
-        *self = Self::load(file)?;
+        *self = Self::load(file, handle)?;
         Ok(())
     }
 }

@@ -1,13 +1,20 @@
-//! The keys and their histories in memory: every version of every key, by revision.
+//! The keys and their histories in memory: every version of every key that is not compacted away,
+//! by revision.
 //!
-//! It knows no log, no session and no disk, and checks no limits: whoever calls has validated. A
-//! change takes one allocation for the record - shared with the list that the next checkpoint will
-//! write - and, for a long key never seen before, one for the key.
+//! It knows no log, no session, no lease's life and no disk, and checks no limits: whoever calls
+//! has validated. A change takes one allocation for the record - shared with the list that the next
+//! checkpoint will write and with what watches are told - and, for a long key never seen before,
+//! one for the key. How it is read is in [`super::range`].
+//!
+//! A compaction takes effect at once: nobody reads below it any more. What it has made useless goes
+//! later, a little at a time, as [`Mvcc::purge`] is given the compacted changes in order. How far
+//! that is says nothing to anybody: it is no part of the replicated state.
 
+use super::history::Change;
 use super::key::Key;
-use super::record::{Header, Record};
-use crate::api::{KeyValue, Keys, Range, RangeReply, Revision};
-use std::collections::BTreeMap;
+use super::record::{Header, Position, Record};
+use crate::api::{Keys, KvError, LeaseId, Revision};
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -17,22 +24,25 @@ const REVISION_EMPTY: u64 = 1;
 
 /// The keys with all their versions.
 pub(super) struct Mvcc {
-    keys: BTreeMap<Key, History>,
+    keys: BTreeMap<Key, Versions>,
     /// Keys that exist, those of `keys` less the deleted ones.
     live: u64,
+    /// Below it nobody reads; 0 if nothing was compacted.
+    compacted: u64,
     log: ChangeLog,
 }
 
 /// The versions of one key. The newest is kept inline: nearly every read wants it.
-struct History {
+struct Versions {
     latest: Record,
     /// Whether `latest` is a value. Known here so that counting keys does not visit each record.
     alive: bool,
     /// All before `latest`, oldest first.
-    older: Vec<Record>,
+    older: VecDeque<Record>,
 }
 
 /// The changes as they happen.
+#[derive(Default)]
 struct ChangeLog {
     /// Revision of the last finished request.
     revision: u64,
@@ -40,26 +50,38 @@ struct ChangeLog {
     sub: u32,
     /// Rolling hash of all changes, and of whatever else is mixed in.
     hash: u64,
-    /// Changes since the last checkpoint; `None` if there are no checkpoints.
-    delta: Option<Vec<Record>>,
+    /// Bytes that all versions held count in a quota.
+    bytes: u64,
+    /// Changes since they were last asked for, to be told to watches.
+    changes: Vec<Change>,
+    /// What the next checkpoint is to write; `None` if there are no checkpoints.
+    delta: Option<Delta>,
     scratch: Vec<u8>,
+}
+
+/// What has changed since the last checkpoint.
+#[derive(Default)]
+pub(super) struct Delta {
+    /// Changes made, in order.
+    pub(super) records: Vec<Record>,
+    /// Changes, of these or earlier ones, that are of no use any more: in no order, each once.
+    pub(super) dropped: Vec<Dropped>,
+}
+
+/// A change that is of no use any more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Dropped {
+    pub(super) position: Position,
+    /// Bytes of its record.
+    pub(super) bytes: u32,
 }
 
 impl Mvcc {
     /// An empty store; `checkpoints`: whether changes are collected for one.
     pub(super) fn new(checkpoints: bool) -> Self {
-        let delta = checkpoints.then(Vec::new);
-        Self {
-            keys: BTreeMap::new(),
-            live: 0,
-            log: ChangeLog {
-                revision: REVISION_EMPTY,
-                sub: 0,
-                hash: 0,
-                delta,
-                scratch: Vec::new(),
-            },
-        }
+        let delta = checkpoints.then(Delta::default);
+        let log = ChangeLog { revision: REVISION_EMPTY, delta, ..ChangeLog::default() };
+        Self { keys: BTreeMap::new(), live: 0, compacted: 0, log }
     }
 
     /// The current revision; within a request that has changed something, the one it takes.
@@ -67,9 +89,25 @@ impl Mvcc {
         self.log.revision + (self.log.sub > 0) as u64
     }
 
+    /// The revision that the next request takes if it changes something.
+    pub(super) const fn next_revision(&self) -> u64 {
+        self.log.revision + 1
+    }
+
+    /// Below it nobody reads; 0 if nothing was compacted.
+    pub(super) const fn compacted(&self) -> u64 {
+        self.compacted
+    }
+
     /// Keys that exist.
     pub(super) const fn live(&self) -> u64 {
         self.live
+    }
+
+    /// Bytes that all versions held count in a quota. It falls as compacted versions are purged,
+    /// so it may differ between members meanwhile.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.log.bytes
     }
 
     /// The rolling hash.
@@ -88,30 +126,53 @@ impl Mvcc {
         self.log.sub = 0;
     }
 
-    /// Takes the changes since the last call.
-    pub(super) fn take_delta(&mut self) -> Vec<Record> {
+    /// Takes the changes since the last call, in order, for watches.
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        mem::take(&mut self.log.changes)
+    }
+
+    /// Takes what has changed since the last call, for a checkpoint.
+    pub(super) fn take_delta(&mut self) -> Delta {
         self.log.delta.as_mut().map(mem::take).unwrap_or_default()
+    }
+
+    /// Whether one may read at `revision`; `None` for now.
+    pub(super) fn check_readable(&self, revision: Option<Revision>) -> Result<(), KvError> {
+        let (current, compacted) = (Revision(self.revision()), Revision(self.compacted));
+        match revision {
+            Some(requested) if requested > current => {
+                Err(KvError::FutureRevision { requested, current })
+            }
+            Some(requested) if requested < compacted => {
+                Err(KvError::Compacted { requested, compacted })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The newest version of `key`, if it exists.
     pub(super) fn current(&self, key: &[u8]) -> Option<&Record> {
-        self.keys.get(key).and_then(|history| history.at(None))
+        self.keys.get(key).and_then(|versions| versions.at(None))
     }
 
     /// Sets `key`; returns what was there.
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Option<Record> {
-        let Self { keys, live, log } = self;
-        let Some(history) = keys.get_mut(key) else {
-            let latest = log.push(None, key, value);
-            keys.insert(key.into(), History { latest, alive: true, older: Vec::new() });
+    pub(super) fn put(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        lease: Option<LeaseId>,
+    ) -> Option<Record> {
+        let Self { keys, live, log, .. } = self;
+        let Some(versions) = keys.get_mut(key) else {
+            keys.insert(key.into(), Versions::new(log.push(None, key, value, lease)));
             *live += 1;
             return None;
         };
-        let previous = history.at(None).cloned();
+        let previous = versions.at(None).cloned();
         if previous.is_none() {
             *live += 1;
         }
-        history.advance(log.push(previous.as_ref(), key, value));
+        versions.advance(log.push(previous.as_ref(), key, value, lease));
         previous
     }
 
@@ -119,10 +180,10 @@ impl Mvcc {
     pub(super) fn delete(&mut self, keys: &Keys, mut each: impl FnMut(&Record)) -> u64 {
         let Some(bounds) = bounds(keys) else { return 0 };
         let mut deleted = 0;
-        for (key, history) in self.keys.range_mut::<[u8], _>(bounds) {
-            if history.alive {
-                each(&history.latest);
-                history.advance(self.log.push_deletion(key.as_bytes()));
+        for (key, versions) in self.keys.range_mut::<[u8], _>(bounds) {
+            if versions.alive {
+                each(&versions.latest);
+                versions.advance(self.log.push_deletion(&versions.latest, key.as_bytes()));
                 deleted += 1;
             }
         }
@@ -130,76 +191,83 @@ impl Mvcc {
         deleted
     }
 
-    /// Bytes that the existing pairs among `keys` count in a reply.
-    pub(super) fn pair_sizes(&self, keys: &Keys) -> usize {
-        let mut size = 0;
-        self.visit(keys, None, |record| {
-            size += record.pair_size(false);
-            ControlFlow::Continue(())
-        });
-        size
+    /// Forgets what was before `revision`, which itself stays readable.
+    pub(super) fn compact(&mut self, revision: u64) -> Result<(), KvError> {
+        let requested = Revision(revision);
+        if revision <= self.compacted {
+            return Err(KvError::Compacted { requested, compacted: Revision(self.compacted) });
+        }
+        self.check_readable(Some(requested))?;
+        self.compacted = revision;
+        self.mix(&revision.to_le_bytes());
+        Ok(())
     }
 
-    /// Reads. `budget` is what is left of the bytes of pairs in the reply, and `first` whether a
-    /// pair may go over it because the reply would be empty otherwise. Visits one key more than it
-    /// returns, unless all are to be counted.
-    pub(super) fn range(&self, range: &Range, budget: &mut usize, first: &mut bool) -> RangeReply {
-        let limit = if range.limit == 0 { u64::MAX } else { range.limit };
-        let mut kvs: Vec<KeyValue> = Vec::new();
-        let mut count = 0;
-        let mut more = false;
-        self.visit(&range.keys, range.revision, |record| {
-            if range.count_only {
-                count += 1;
-                return ControlFlow::Continue(());
-            }
-            if !more && (kvs.len() as u64) < limit {
-                let size = record.pair_size(range.keys_only);
-                if size <= *budget || *first {
-                    *budget = budget.saturating_sub(size);
-                    *first = false;
-                    count += 1;
-                    kvs.push(record.pair(range.keys_only));
-                    return ControlFlow::Continue(());
-                }
-            }
-            more = true;
-            if !range.count_all {
-                return ControlFlow::Break(());
-            }
-            count += 1;
-            ControlFlow::Continue(())
-        });
-        RangeReply { revision: Revision(self.revision()), kvs, more, count }
+    /// Drops what the compacted `change` has made useless: the versions of its key before it, and
+    /// the change itself if it is a deletion. Whoever gives it every compacted change, in order,
+    /// has nothing useless left. Takes time for what it drops, at most two versions then.
+    pub(super) fn purge(&mut self, change: &Record) {
+        let key = change.key();
+        let Some(versions) = self.keys.get_mut(key) else { return };
+        let (at, deletion) = (change.position(), change.is_deletion());
+        let useless = |position| position < at || (deletion && position == at);
+        while let Some(oldest) = versions.older.pop_front_if(|old| useless(old.position())) {
+            self.log.drop(&oldest);
+        }
+        if versions.older.is_empty() && useless(versions.latest.position()) {
+            self.log.drop(&versions.latest);
+            self.keys.remove(key);
+        }
     }
 
-    /// Every record, in the order they were made.
+    /// Every record that is of use, in the order they were made.
     pub(super) fn records(&self) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::with_capacity(self.keys.len());
-        for history in self.keys.values() {
-            records.extend(history.older.iter().cloned());
-            records.push(history.latest.clone());
+        for versions in self.keys.values() {
+            records.extend(versions.useful(self.compacted).cloned());
         }
         records.sort_unstable_by_key(Record::position);
         records
     }
 
-    /// Takes in a record of a checkpoint or snapshot; they come in the order they were made.
+    /// Calls `each` for every key that exists and has a lease.
+    pub(super) fn visit_leased(&self, mut each: impl FnMut(&[u8], LeaseId)) {
+        for versions in self.keys.values().filter(|versions| versions.alive) {
+            if let Some(lease) = versions.latest.lease() {
+                each(versions.latest.key(), lease);
+            }
+        }
+    }
+
+    /// Before the first [`Mvcc::load`]: what is to come is compacted up to `compacted`.
+    pub(super) const fn begin_load(&mut self, compacted: u64) {
+        self.compacted = compacted;
+    }
+
+    /// Takes in a record of a checkpoint or snapshot; they come in the order they were made. What
+    /// compaction has made useless is purged on the way.
     pub(super) fn load(&mut self, record: Record) {
+        self.log.bytes += record.quota_size();
         let alive = !record.is_deletion();
-        let was_alive = if let Some(history) = self.keys.get_mut(record.key()) {
-            let was_alive = history.alive;
-            history.advance(record);
-            was_alive
+        let mut known = true;
+        let previous = if let Some(versions) = self.keys.get_mut(record.key()) {
+            let previous = versions.at(None).cloned();
+            versions.advance(record.clone());
+            previous
         } else {
-            let key = record.key().into();
-            self.keys.insert(key, History { latest: record, alive, older: Vec::new() });
-            false
+            known = false;
+            self.keys.insert(record.key().into(), Versions::new(record.clone()));
+            None
         };
-        match (was_alive, alive) {
+        match (previous.is_some(), alive) {
             (false, true) => self.live += 1,
             (true, false) => self.live -= 1,
             _ => {}
+        }
+        if record.mod_revision() > self.compacted {
+            self.log.changes.push(Change { record, previous });
+        } else if known || !alive {
+            self.purge(&record);
         }
     }
 
@@ -209,12 +277,14 @@ impl Mvcc {
         self.log.hash = hash;
     }
 
-    /// Calls `each` for every key that exists, in order, until it breaks off.
-    fn visit(
-        &self,
+    /// Calls `each` for every key that existed at `revision`, or exists now, in order or from the
+    /// last to the first, until it breaks off.
+    pub(super) fn visit<'a>(
+        &'a self,
         keys: &Keys,
         revision: Option<Revision>,
-        mut each: impl FnMut(&Record) -> ControlFlow<()>,
+        backward: bool,
+        mut each: impl FnMut(&'a Record) -> ControlFlow<()>,
     ) {
         let revision = revision.map(|revision| revision.0);
         if let Keys::One(key) = keys {
@@ -225,8 +295,9 @@ impl Mvcc {
             return;
         }
         let Some(bounds) = bounds(keys) else { return };
-        for (_, history) in self.keys.range::<[u8], _>(bounds) {
-            if let Some(record) = history.at(revision)
+        let mut range = self.keys.range::<[u8], _>(bounds);
+        while let Some((_, versions)) = if backward { range.next_back() } else { range.next() } {
+            if let Some(record) = versions.at(revision)
                 && each(record).is_break()
             {
                 return;
@@ -235,7 +306,11 @@ impl Mvcc {
     }
 }
 
-impl History {
+impl Versions {
+    fn new(latest: Record) -> Self {
+        Self { alive: !latest.is_deletion(), latest, older: VecDeque::new() }
+    }
+
     /// The version in force at `revision`, or now, if the key existed then.
     fn at(&self, revision: Option<u64>) -> Option<&Record> {
         let Some(revision) = revision else { return self.alive.then_some(&self.latest) };
@@ -249,36 +324,68 @@ impl History {
 
     fn advance(&mut self, record: Record) {
         self.alive = !record.is_deletion();
-        self.older.push(mem::replace(&mut self.latest, record));
+        self.older.push_back(mem::replace(&mut self.latest, record));
+    }
+
+    /// The versions that are read at `compacted` or above, oldest first.
+    fn useful(&self, compacted: u64) -> impl Iterator<Item = &Record> {
+        let all = || self.older.iter().chain([&self.latest]);
+        let old = all().take_while(|record| record.mod_revision() <= compacted).count();
+        let in_force = old.checked_sub(1).and_then(|last| all().nth(last));
+        let in_force = in_force.filter(|record| !record.is_deletion());
+        in_force.into_iter().chain(all().skip(old))
     }
 }
 
 impl ChangeLog {
     /// A value, on top of `previous` if the key exists.
-    fn push(&mut self, previous: Option<&Record>, key: &[u8], value: &[u8]) -> Record {
+    fn push(
+        &mut self,
+        previous: Option<&Record>,
+        key: &[u8],
+        value: &[u8],
+        lease: Option<LeaseId>,
+    ) -> Record {
         let mod_revision = self.revision + 1;
         let (create_revision, version) = previous.map_or((mod_revision, 1), |previous| {
             let header = previous.header();
             (header.create_revision, header.version + 1)
         });
-        let header = Header { mod_revision, create_revision, version, sub: self.sub };
-        self.append(header, key, value)
+        let header = Header { mod_revision, create_revision, version, sub: self.sub, lease };
+        self.append(previous, header, key, value)
     }
 
-    fn push_deletion(&mut self, key: &[u8]) -> Record {
-        let mod_revision = self.revision + 1;
-        let header = Header { mod_revision, create_revision: 0, version: 0, sub: self.sub };
-        self.append(header, key, &[])
+    fn push_deletion(&mut self, previous: &Record, key: &[u8]) -> Record {
+        let (mod_revision, sub) = (self.revision + 1, self.sub);
+        let header = Header { mod_revision, create_revision: 0, version: 0, sub, lease: None };
+        self.append(Some(previous), header, key, &[])
     }
 
-    fn append(&mut self, header: Header, key: &[u8], value: &[u8]) -> Record {
+    fn append(
+        &mut self,
+        previous: Option<&Record>,
+        header: Header,
+        key: &[u8],
+        value: &[u8],
+    ) -> Record {
         let record = Record::new(header, key, value, &mut self.scratch);
         self.sub += 1;
         self.hash = xxh3_64_with_seed(record.bytes(), self.hash);
+        self.bytes += record.quota_size();
         if let Some(delta) = &mut self.delta {
-            delta.push(record.clone());
+            delta.records.push(record.clone());
         }
+        self.changes.push(Change { record: record.clone(), previous: previous.cloned() });
         record
+    }
+
+    /// The version is not held any more.
+    fn drop(&mut self, record: &Record) {
+        self.bytes -= record.quota_size();
+        if let Some(delta) = &mut self.delta {
+            let bytes = u32::try_from(record.bytes().len()).expect("a record is bounded");
+            delta.dropped.push(Dropped { position: record.position(), bytes });
+        }
     }
 }
 

@@ -1,44 +1,58 @@
 //! Runs operations and transactions on the map, with etcd's semantics.
 //!
 //! Everything that can refuse a request is looked at before anything is written: a refused request
-//! has no effect.
+//! has no effect. For that, which branches of a transaction run is decided first, those of the
+//! transactions within it too; so every compare sees what was there before the whole.
 
+use super::lease::Leases;
 use super::mvcc::Mvcc;
+use super::range::Room;
 use super::record::Record;
-use super::validate::{validate, validate_keys};
+use super::validate::{check_sequential, key_of, shown, validate, validate_keys};
 use crate::api::{
-    Action, ActionReply, CommandReply, Compare, Keys, KvError, Op, OpReply, Operator,
-    PREVIOUS_BYTES_MAX, RANGE_BYTES_MAX, Range, RangeAnswer, Revision, Target, Txn, TxnReply,
+    Action, ActionReply, Attach, CommandReply, Compare, Keys, KvError, LeaseId, Op, OpReply,
+    Operator, PAIR_OVERHEAD_BYTES, PREVIOUS_BYTES_MAX, Put, Range, RangeAnswer, Revision, Target,
+    Txn, TxnReply,
 };
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+use std::vec;
 
 /// Runs an action; one that opens a session is not this module's.
-pub(super) fn run(mvcc: &mut Mvcc, action: &Action) -> CommandReply {
+pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> CommandReply {
     validate(action)?;
+    check_sequential(action, mvcc.next_revision())?;
     match action {
-        Action::OpenSession
-        | Action::Compact(_)
-        | Action::Grant { .. }
-        | Action::Revoke(_)
-        | Action::Advance(_) => Err(KvError::Malformed("not within a session".into())),
+        Action::OpenSession | Action::Grant { .. } | Action::Revoke(_) | Action::Advance(_) => {
+            Err(KvError::Malformed("not within a session".into()))
+        }
         Action::Op(op) => {
-            let mut replies = run_ops(mvcc, std::slice::from_ref(op))?;
-            let reply = replies.pop().expect("one operation has one reply");
+            let reply = run_all(mvcc, leases, std::slice::from_ref(op))?.pop();
+            let reply = reply.expect("one operation has one reply");
             Ok(ActionReply::Op { revision: Revision(mvcc.revision()), reply })
         }
-        Action::Txn(txn) => run_txn(mvcc, txn).map(ActionReply::Txn),
+        Action::Txn(txn) => {
+            let succeeded = holds_all(mvcc, &txn.compares);
+            let replies = run_all(mvcc, leases, branch(txn, succeeded))?;
+            let revision = Revision(mvcc.revision());
+            Ok(ActionReply::Txn(TxnReply { revision, succeeded, replies }))
+        }
+        Action::Compact(revision) => {
+            mvcc.compact(revision.0)?;
+            Ok(ActionReply::Compacted(Revision(mvcc.revision())))
+        }
     }
 }
 
 /// Answers a read of the applied state.
 pub(super) fn read(mvcc: &Mvcc, range: &Range) -> RangeAnswer {
     validate_keys(&range.keys)?;
-    check_revision(mvcc, range)?;
-    Ok(mvcc.range(range, &mut RANGE_BYTES_MAX.clone(), &mut true))
+    mvcc.check_readable(range.revision)?;
+    Ok(mvcc.range(range, &mut Room::new()))
 }
 
 /// Whether running `action` again does no harm, whatever the state.
 pub(super) fn is_read_only(action: &Action) -> bool {
-    let reads = |op: &Op| matches!(op, Op::Range(_));
     match action {
         Action::OpenSession
         | Action::Compact(_)
@@ -46,105 +60,112 @@ pub(super) fn is_read_only(action: &Action) -> bool {
         | Action::Revoke(_)
         | Action::Advance(_) => false,
         Action::Op(op) => reads(op),
-        Action::Txn(txn) => txn.success.iter().chain(&txn.failure).all(reads),
+        Action::Txn(txn) => only_reads(txn),
     }
 }
 
-fn run_txn(mvcc: &mut Mvcc, txn: &Txn) -> Result<TxnReply, KvError> {
-    let succeeded = txn.compares.iter().all(|compare| holds(mvcc, compare));
-    let ops = if succeeded { &txn.success } else { &txn.failure };
-    let replies = run_ops(mvcc, ops)?;
-    Ok(TxnReply { revision: Revision(mvcc.revision()), succeeded, replies })
+fn reads(op: &Op) -> bool {
+    match op {
+        Op::Put(_) | Op::Delete { .. } => false,
+        Op::Range(_) => true,
+        Op::Txn(txn) => only_reads(txn),
+    }
 }
 
-fn holds(mvcc: &Mvcc, compare: &Compare) -> bool {
-    let Keys::One(key) = &compare.keys else { return false };
-    let record = mvcc.current(key);
-    let header = record.map(Record::header);
-    let ordering = match &compare.target {
-        Target::Version(version) => header.map_or(0, |header| header.version).cmp(version),
-        Target::CreateRevision(revision) => {
-            header.map_or(0, |header| header.create_revision).cmp(&revision.0)
-        }
-        Target::ModRevision(revision) => {
-            header.map_or(0, |header| header.mod_revision).cmp(&revision.0)
-        }
-        // A missing key has no value, so nothing holds of it, not even inequality.
-        Target::Value(value) => match record {
-            Some(record) => record.value().cmp(value),
-            None => return false,
-        },
-        Target::Lease(_) => return false,
-    };
-    match compare.operator {
-        Operator::Equal => ordering.is_eq(),
-        Operator::NotEqual => ordering.is_ne(),
-        Operator::Greater => ordering.is_gt(),
-        Operator::Less => ordering.is_lt(),
-    }
+fn only_reads(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).all(reads)
+}
+
+fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
+    if succeeded { &txn.success } else { &txn.failure }
 }
 
 /// Runs `ops` in order at one revision; each sees the writes before it.
-fn run_ops(mvcc: &mut Mvcc, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
-    for op in ops {
-        if let Op::Range(range) = op {
-            check_revision(mvcc, range)?;
-        }
-    }
-    check_previous(mvcc, ops)?;
-    let mut budget = RANGE_BYTES_MAX;
-    let mut first = true;
-    let replies = ops.iter().map(|op| run_op(mvcc, op, &mut budget, &mut first)).collect();
+fn run_all(mvcc: &mut Mvcc, leases: &mut Leases, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
+    let plan = Plan::of(mvcc, ops);
+    check(mvcc, leases, &plan.ops)?;
+    let room = Room::new();
+    let mut running = Running { mvcc, leases, decisions: plan.decisions.into_iter(), room };
+    let replies = running.ops(ops);
     mvcc.finish();
     Ok(replies)
 }
 
-fn run_op(mvcc: &mut Mvcc, op: &Op, budget: &mut usize, first: &mut bool) -> OpReply {
-    match op {
-        Op::Put(put) => {
-            let value = put.value.as_deref().unwrap_or_default();
-            let previous = mvcc.put(&put.key, value).filter(|_| put.prev_kv);
-            OpReply::Put { prev_kv: previous.map(|record| record.pair(false)), key: None }
+/// What of a request will run.
+#[derive(Default)]
+struct Plan<'a> {
+    /// Of every transaction that will run, whether its compares hold, in the order they begin.
+    decisions: Vec<bool>,
+    /// The operations that are no transactions, in order.
+    ops: Vec<&'a Op>,
+}
+
+impl<'a> Plan<'a> {
+    fn of(mvcc: &Mvcc, ops: &'a [Op]) -> Self {
+        let mut plan = Self { decisions: Vec::new(), ops: Vec::with_capacity(ops.len()) };
+        plan.add(mvcc, ops);
+        plan
+    }
+
+    fn add(&mut self, mvcc: &Mvcc, ops: &'a [Op]) {
+        for op in ops {
+            if let Op::Txn(txn) = op {
+                let succeeded = holds_all(mvcc, &txn.compares);
+                self.decisions.push(succeeded);
+                self.add(mvcc, branch(txn, succeeded));
+            } else {
+                self.ops.push(op);
+            }
         }
-        Op::Delete { keys, prev_kv } => {
-            let mut prev_kvs = Vec::new();
-            let deleted = mvcc.delete(keys, |record| {
-                if *prev_kv {
-                    prev_kvs.push(record.pair(false));
-                }
-            });
-            OpReply::Delete { deleted, prev_kvs }
-        }
-        Op::Range(range) => OpReply::Range(mvcc.range(range, budget, first)),
-        Op::Txn(_) => OpReply::Txn(TxnReply {
-            revision: Revision(mvcc.revision()),
-            succeeded: false,
-            replies: Vec::new(),
-        }),
     }
 }
 
-fn check_revision(mvcc: &Mvcc, range: &Range) -> Result<(), KvError> {
-    let current = Revision(mvcc.revision());
-    match range.revision {
-        Some(requested) if requested > current => {
-            Err(KvError::FutureRevision { requested, current })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a request whose previous pairs would not fit into a reply. No key is put twice, nor put
-/// and deleted, so what is there before the first operation is what there will be to return; only
-/// overlapping deletes count double.
-fn check_previous(mvcc: &Mvcc, ops: &[Op]) -> Result<(), KvError> {
-    let mut size = 0;
+/// Looks at all that can refuse `ops`. No key is written before it is put, so what is there now is
+/// what each put will find.
+fn check(mvcc: &Mvcc, leases: &Leases, ops: &[&Op]) -> Result<(), KvError> {
     for op in ops {
+        match op {
+            Op::Range(range) => mvcc.check_readable(range.revision)?,
+            Op::Put(put) => check_put(mvcc, leases, put)?,
+            Op::Delete { .. } | Op::Txn(_) => {}
+        }
+    }
+    check_previous(mvcc, ops)
+}
+
+fn check_put(mvcc: &Mvcc, leases: &Leases, put: &Put) -> Result<(), KvError> {
+    if let Attach::To(lease) = put.lease
+        && !leases.contains(lease)
+    {
+        return Err(KvError::LeaseNotFound(lease));
+    }
+    if keeps(put) {
+        let key = key_of(put, mvcc.next_revision());
+        if mvcc.current(&key).is_none() {
+            return Err(KvError::KeyNotFound(shown(&key)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether something of what was there is kept.
+fn keeps(put: &Put) -> bool {
+    put.value.is_none() || put.lease == Attach::Keep
+}
+
+/// Refuses a request whose previous pairs would not fit into a reply. A delete may also return what
+/// a put before it has written; overlapping deletes count double.
+fn check_previous(mvcc: &Mvcc, ops: &[&Op]) -> Result<(), KvError> {
+    let mut size = 0;
+    for (at, op) in ops.iter().enumerate() {
         size += match op {
             Op::Put(put) if put.prev_kv => {
-                mvcc.current(&put.key).map_or(0, |record| record.pair_size(false))
+                let key = key_of(put, mvcc.next_revision());
+                mvcc.current(&key).map_or(0, |record| record.pair_size(false))
             }
-            Op::Delete { keys, prev_kv: true } => mvcc.pair_sizes(keys),
+            Op::Delete { keys, prev_kv: true } => {
+                mvcc.pair_sizes(keys) + put_sizes(&ops[..at], keys)
+            }
             _ => 0,
         };
     }
@@ -153,4 +174,132 @@ fn check_previous(mvcc: &Mvcc, ops: &[Op]) -> Result<(), KvError> {
     }
     let (size, limit) = (size as u64, PREVIOUS_BYTES_MAX as u64);
     Err(KvError::TooLarge { what: "previous pairs in the reply".into(), size, limit })
+}
+
+/// Bytes that what `ops` put among `keys` may count in a reply, beyond what was there.
+fn put_sizes(ops: &[&Op], keys: &Keys) -> usize {
+    let size = |put: &Put| {
+        let value = put.value.as_ref().map_or(0, |value| value.len());
+        put.key.len() + crate::api::SEQUENCE_DIGITS + value + PAIR_OVERHEAD_BYTES
+    };
+    let puts = ops.iter().filter_map(|op| match op {
+        Op::Put(put) if put.sequential || keys.contains(&put.key) => Some(size(put)),
+        _ => None,
+    });
+    puts.sum()
+}
+
+/// A request that can no longer fail.
+struct Running<'a> {
+    mvcc: &'a mut Mvcc,
+    leases: &'a mut Leases,
+    /// See [`Plan::decisions`].
+    decisions: vec::IntoIter<bool>,
+    room: Room,
+}
+
+impl Running<'_> {
+    fn ops(&mut self, ops: &[Op]) -> Vec<OpReply> {
+        ops.iter().map(|op| self.op(op)).collect()
+    }
+
+    fn op(&mut self, op: &Op) -> OpReply {
+        match op {
+            Op::Put(put) => self.put(put),
+            Op::Delete { keys, prev_kv } => self.delete(keys, *prev_kv),
+            Op::Range(range) => OpReply::Range(self.mvcc.range(range, &mut self.room)),
+            Op::Txn(txn) => {
+                let succeeded = self.decisions.next().expect("each transaction was decided on");
+                let replies = self.ops(branch(txn, succeeded));
+                let revision = Revision(self.mvcc.revision());
+                OpReply::Txn(TxnReply { revision, succeeded, replies })
+            }
+        }
+    }
+
+    fn put(&mut self, put: &Put) -> OpReply {
+        let key = key_of(put, self.mvcc.next_revision());
+        let kept = if keeps(put) { self.mvcc.current(&key).cloned() } else { None };
+        let value = match (&put.value, &kept) {
+            (Some(value), _) => &value[..],
+            (None, kept) => kept.as_ref().map_or(&[][..], Record::value),
+        };
+        let lease = match put.lease {
+            Attach::None => None,
+            Attach::To(lease) => Some(lease),
+            Attach::Keep => kept.as_ref().and_then(Record::lease),
+        };
+        let previous = self.mvcc.put(&key, value, lease);
+        self.attach(&key, previous.as_ref().and_then(Record::lease), lease);
+        let prev_kv = previous.filter(|_| put.prev_kv).map(|record| record.pair(false));
+        OpReply::Put { prev_kv, key: put.sequential.then(|| key.into_owned().into()) }
+    }
+
+    /// `key`, which hung on the lease `old`, hangs on `new` from now on.
+    fn attach(&mut self, key: &[u8], old: Option<LeaseId>, new: Option<LeaseId>) {
+        if old == new {
+            return;
+        }
+        if let Some(old) = old {
+            self.leases.detach(key, old);
+        }
+        if let Some(new) = new {
+            self.leases.attach(key, new);
+        }
+    }
+
+    fn delete(&mut self, keys: &Keys, prev_kv: bool) -> OpReply {
+        let mut prev_kvs = Vec::new();
+        let deleted = self.mvcc.delete(keys, |record| {
+            if let Some(lease) = record.lease() {
+                self.leases.detach(record.key(), lease);
+            }
+            if prev_kv {
+                prev_kvs.push(record.pair(false));
+            }
+        });
+        OpReply::Delete { deleted, prev_kvs }
+    }
+}
+
+fn holds_all(mvcc: &Mvcc, compares: &[Compare]) -> bool {
+    compares.iter().all(|compare| holds(mvcc, compare))
+}
+
+/// Whether all keys that exist fulfil `compare`. If there is none, it is as if there were one with
+/// all numbers 0 and without a value.
+fn holds(mvcc: &Mvcc, compare: &Compare) -> bool {
+    let (mut found, mut holds) = (false, true);
+    mvcc.visit(&compare.keys, None, false, |record| {
+        found = true;
+        holds = fulfils(compare, Some(record));
+        if holds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    if found { holds } else { fulfils(compare, None) }
+}
+
+fn fulfils(compare: &Compare, record: Option<&Record>) -> bool {
+    let header = record.map(Record::header);
+    let number = |of: u64, expected: u64| of.cmp(&expected);
+    let ordering = match &compare.target {
+        Target::Version(version) => number(header.map_or(0, |header| header.version), *version),
+        Target::CreateRevision(revision) => {
+            number(header.map_or(0, |header| header.create_revision), revision.0)
+        }
+        Target::ModRevision(revision) => {
+            number(header.map_or(0, |header| header.mod_revision), revision.0)
+        }
+        // What does not exist has no value, so nothing holds of it, not even inequality.
+        Target::Value(value) => match record {
+            Some(record) => record.value().cmp(value),
+            None => return false,
+        },
+        Target::Lease(lease) => header.and_then(|header| header.lease).cmp(lease),
+    };
+    match compare.operator {
+        Operator::Equal => ordering == Ordering::Equal,
+        Operator::NotEqual => ordering != Ordering::Equal,
+        Operator::Greater => ordering == Ordering::Greater,
+        Operator::Less => ordering == Ordering::Less,
+    }
 }

@@ -11,12 +11,18 @@
 //! - over [`SESSIONS_MAX`] sessions or [`REPLY_BYTES_TOTAL_MAX`] bytes of replies, the sessions
 //!   used least recently, by log index, are dropped. Their later requests are refused, not run.
 //!
+//! So are sessions unused for [`SESSION_IDLE_MS`]. When a session was used is told by the log index
+//! of its last request: whatever lies below the index of a stamp that old (see [`super::time`]) is
+//! as old at least. Sessions are kept in order of the minute of their last use, so that neither a
+//! request nor a stamp looks at those that are in use.
+//!
 //! Replies to requests that only read are not kept at all: running those again is harmless.
 
+use super::time::Time;
 use crate::api::{KvError, RequestId, SESSION_WINDOW_MAX, SessionId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
@@ -26,12 +32,16 @@ pub const SESSIONS_MAX: usize = 64 * 1024;
 pub const SESSION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most bytes of replies all sessions keep.
 pub const REPLY_BYTES_TOTAL_MAX: usize = 256 * 1024 * 1024;
+/// How long a session lives without a request, in milliseconds; a minute or two longer.
+pub const SESSION_IDLE_MS: u64 = 3_600_000;
 /// Bytes a kept reply counts besides its own.
 pub const REPLY_OVERHEAD: usize = 64;
 
 /// The sessions, by id.
 pub(super) struct Sessions {
     slots: BTreeMap<u64, Slot>,
+    /// Every session by its `Slot::mark` and its id.
+    by_mark: BTreeSet<(u64, u64)>,
     /// Bytes of all kept replies.
     bytes: usize,
     /// Ids of sessions changed or dropped since the last [`Sessions::take_changes`], each once;
@@ -42,6 +52,8 @@ pub(super) struct Sessions {
 struct Slot {
     /// Shared with a checkpoint that is being written; copied if it changes meanwhile.
     session: Arc<Session>,
+    /// Log index of the last mark of time at its last request; see [`Time::mark_at`].
+    mark: u64,
     /// Whether the id is in `changed`.
     changed: bool,
 }
@@ -76,23 +88,31 @@ pub(super) type SessionChange = (u64, Option<Arc<Session>>);
 impl Sessions {
     /// No sessions; `checkpoints`: whether changes are collected for one.
     pub(super) fn new(checkpoints: bool) -> Self {
-        Self { slots: BTreeMap::new(), bytes: 0, changed: checkpoints.then(Vec::new) }
+        let (slots, by_mark) = (BTreeMap::new(), BTreeSet::new());
+        Self { slots, by_mark, bytes: 0, changed: checkpoints.then(Vec::new) }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
     }
 
     /// Opens the session that entry `index` asks for.
-    pub(super) fn open(&mut self, index: u64) -> SessionId {
+    pub(super) fn open(&mut self, index: u64, time: &Time) -> SessionId {
         if self.slots.len() >= SESSIONS_MAX {
             self.drop_oldest();
         }
         let session = Session { last_used: index, unanswered_from: 1, ..Session::default() };
-        let mut slot = Slot { session: Arc::new(session), changed: false };
-        slot.mark(index, &mut self.changed);
+        let mark = time.last_mark();
+        let mut slot = Slot { session: Arc::new(session), mark, changed: false };
+        slot.mark_changed(index, &mut self.changed);
         self.slots.insert(index, slot);
+        self.by_mark.insert((mark, index));
         SessionId(index)
     }
 
     /// Takes the request of entry `index`.
-    pub(super) fn admit(&mut self, request: &RequestId, index: u64) -> Admission {
+    pub(super) fn admit(&mut self, request: &RequestId, index: u64, time: &Time) -> Admission {
         let RequestId { session: id, seq, unanswered_from } = *request;
         if seq == 0 || unanswered_from > seq {
             let text = format!("request {seq} with {unanswered_from} the lowest unanswered");
@@ -101,6 +121,12 @@ impl Sessions {
         let Some(slot) = self.slots.get_mut(&id.0) else {
             return Admission::Refused(KvError::SessionUnknown(id));
         };
+        let mark = time.last_mark();
+        if slot.mark != mark {
+            self.by_mark.remove(&(slot.mark, id.0));
+            self.by_mark.insert((mark, id.0));
+            slot.mark = mark;
+        }
         let session = slot.change(id.0, &mut self.changed);
         session.last_used = index;
         self.bytes -= session.forget_below(unanswered_from);
@@ -153,7 +179,29 @@ impl Sessions {
     pub(super) fn load(&mut self, id: u64, mut session: Session) {
         session.bytes = session.replies.values().map(|reply| size(reply.as_ref())).sum();
         self.bytes += session.bytes;
-        self.slots.insert(id, Slot { session: Arc::new(session), changed: false });
+        self.slots.insert(id, Slot { session: Arc::new(session), mark: 0, changed: false });
+    }
+
+    /// Ends loading: `time` is what it was when the sessions were stored.
+    pub(super) fn loaded(&mut self, time: &Time) {
+        for slot in self.slots.values_mut() {
+            slot.mark = time.mark_at(slot.session.last_used);
+        }
+        self.by_mark = self.slots.iter().map(|(id, slot)| (slot.mark, *id)).collect();
+    }
+
+    /// Drops the sessions last used by an entry below `index`, which is that of a mark; returns
+    /// them, in order.
+    pub(super) fn drop_unused(&mut self, index: u64) -> Vec<SessionId> {
+        // The marks of those that are older differ between nodes: who they are must not follow
+        // from anything else.
+        let unused = self.by_mark.range(..(index, 0));
+        let mut unused: Vec<_> = unused.map(|(_, id)| SessionId(*id)).collect();
+        unused.sort_unstable();
+        for id in &unused {
+            self.remove(id.0);
+        }
+        unused
     }
 
     /// Drops the sessions used least recently: a sixteenth of what there may be at once, so that
@@ -167,21 +215,27 @@ impl Sessions {
             if sessions_fit && self.bytes <= REPLY_BYTES_TOTAL_MAX / 16 * 15 {
                 break;
             }
-            let mut slot = self.slots.remove(&id).expect("listed above");
-            slot.mark(id, &mut self.changed);
-            self.bytes -= slot.session.bytes;
+            self.remove(id);
         }
+    }
+
+    /// Drops a session, which there is.
+    fn remove(&mut self, id: u64) {
+        let mut slot = self.slots.remove(&id).expect("it was found in one of the orders");
+        slot.mark_changed(id, &mut self.changed);
+        self.by_mark.remove(&(slot.mark, id));
+        self.bytes -= slot.session.bytes;
     }
 }
 
 impl Slot {
     /// The session, to be changed.
     fn change(&mut self, id: u64, changed: &mut Option<Vec<u64>>) -> &mut Session {
-        self.mark(id, changed);
+        self.mark_changed(id, changed);
         Arc::make_mut(&mut self.session)
     }
 
-    fn mark(&mut self, id: u64, changed: &mut Option<Vec<u64>>) {
+    fn mark_changed(&mut self, id: u64, changed: &mut Option<Vec<u64>>) {
         if let Some(changed) = changed
             && !mem::replace(&mut self.changed, true)
         {

@@ -2,10 +2,13 @@
 //! layout is described in [`crate::store`]. It knows no database: where frames come from and where
 //! they go is the caller's.
 
-use super::format::{Check, Damage, Header, pack, readable, sealed, session_row, unsealed};
+use super::format::{
+    Check, Damage, Header, Later, header_of, header_row, lease_row, pack, readable, session_row,
+};
+use super::lease::LeaseChange;
 use super::record::Record;
 use super::session::SessionChange;
-use super::state::{Frozen, State};
+use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use std::io::{self, BufReader, Read};
 use std::vec;
@@ -26,6 +29,8 @@ pub(super) enum Kind {
     Changes = 2,
     /// A session.
     Session = 3,
+    /// A lease.
+    Lease = 4,
 }
 
 /// Where the frames of a snapshot come from.
@@ -50,7 +55,7 @@ impl<F: Frames> SnapshotStream<F> {
     pub(super) fn new(header: &Header, frames: F) -> Self {
         let mut buffer = MAGIC.to_vec();
         buffer.extend_from_slice(&header.version().0.to_le_bytes());
-        let body = sealed(&[], header);
+        let body = header_row(header);
         buffer.push(Kind::Header as u8);
         buffer.extend_from_slice(&length(body.len()));
         buffer.extend_from_slice(&body);
@@ -107,20 +112,33 @@ pub(super) struct MemoryFrames {
     records: Vec<Record>,
     packed: usize,
     sessions: vec::IntoIter<SessionChange>,
+    leases: vec::IntoIter<LeaseChange>,
 }
 
 impl MemoryFrames {
     /// What `state` holds, with its header.
     pub(super) fn of(state: &State) -> (Header, Self) {
-        let Frozen { applied, revision, state_hash, records, sessions } = state.freeze_all();
+        let Frozen {
+            applied,
+            revision,
+            state_hash,
+            compacted,
+            time,
+            records,
+            sessions,
+            leases,
+            ..
+        } = state.freeze_all();
         let header = Header {
             applied,
             revision,
             state_hash,
             records: records.len() as u64,
             sessions: sessions.len() as u64,
+            later: Later { compacted, time, leases: leases.len() as u64 },
         };
-        (header, Self { records, packed: 0, sessions: sessions.into_iter() })
+        let (sessions, leases) = (sessions.into_iter(), leases.into_iter());
+        (header, Self { records, packed: 0, sessions, leases })
     }
 }
 
@@ -131,9 +149,13 @@ impl Frames for MemoryFrames {
             self.packed = self.records.len() - rest.len();
             return Ok(Kind::Changes);
         }
-        let Some((id, Some(session))) = self.sessions.next() else { return Ok(Kind::End) };
-        out.extend_from_slice(&session_row(id, &session));
-        Ok(Kind::Session)
+        if let Some((id, Some(session))) = self.sessions.next() {
+            out.extend_from_slice(&session_row(id, &session));
+            return Ok(Kind::Session);
+        }
+        let Some((id, Some(term))) = self.leases.next() else { return Ok(Kind::End) };
+        out.extend_from_slice(&lease_row(id, &term));
+        Ok(Kind::Lease)
     }
 }
 
@@ -151,12 +173,13 @@ impl SnapshotReader {
         if &magic != MAGIC {
             return Err(damage("it is not a snapshot of this store"));
         }
-        readable(u16::from_le_bytes(reader.take()?)).map_err(StorageError::Stream)?;
+        let version = u16::from_le_bytes(reader.take()?);
+        readable(version).map_err(StorageError::Stream)?;
         let mut body = Vec::new();
         if reader.next(&mut body)? != Kind::Header {
             return Err(damage("it does not begin with its header"));
         }
-        let header = unsealed(&body, &[]).ok_or_else(|| damage("its header is damaged"))?;
+        let header = header_of(&body, version).ok_or_else(|| damage("its header is damaged"))?;
         Ok((reader, header))
     }
 
@@ -169,6 +192,7 @@ impl SnapshotReader {
             1 => Kind::Header,
             2 => Kind::Changes,
             3 => Kind::Session,
+            4 => Kind::Lease,
             other => return Err(damage(&format!("frame of unknown kind {other}"))),
         };
         let length = u32::from_le_bytes(self.take()?) as usize;
@@ -186,7 +210,7 @@ impl SnapshotReader {
 
     /// Reads all of it into a state.
     pub(super) fn into_state(mut self, header: Header) -> Result<State, StorageError> {
-        let mut state = State::new(false);
+        let mut state = State::begin_load(false, &header);
         let mut check = Check::new(&header);
         let mut body = Vec::new();
         loop {
@@ -194,17 +218,21 @@ impl SnapshotReader {
                 Kind::End => break,
                 Kind::Header => return Err(damage("it has two headers")),
                 Kind::Changes => {
-                    check.row(&body, |record| state.mvcc.load(record)).map_err(in_stream)?;
+                    let row = check.row(&body, |record| state.load(Item::Change(record)));
+                    row.map_err(in_stream)?;
                 }
                 Kind::Session => {
                     let (id, session) = check.session(&body).map_err(in_stream)?;
-                    state.sessions.load(id, session);
+                    state.load(Item::Session(id, session));
+                }
+                Kind::Lease => {
+                    let (id, term) = check.lease(&body).map_err(in_stream)?;
+                    state.load(Item::Lease(id, term));
                 }
             }
         }
         check.finish().map_err(in_stream)?;
-        state.mvcc.loaded(header.revision, header.state_hash);
-        state.applied = header.applied;
+        state.loaded(header);
         Ok(state)
     }
 

@@ -3,17 +3,22 @@
 //! Deterministic: an entry and the state before it decide everything. It knows no disk.
 //!
 //! The state hash is chained: `h = XXH3-64(bytes, seed = h)`, from 0, first over each change record
-//! of an entry, then, for a membership, over its postcard encoding, and last over nine
-//! little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2 membership), what
-//! came of it (see [`Outcome`]), session, seq and lowest unanswered request (0 where there is
-//! none), revision and number of keys. Texts of errors are left out, so that another version may
-//! word them differently.
+//! of an entry, then, for a membership, over its postcard encoding, for a compaction, over its
+//! revision as a little-endian `u64`, for leases and time as told in [`super::advance`], and last
+//! over nine little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2
+//! membership), what came of it (see [`Outcome`]), session, seq and lowest unanswered request (0
+//! where there is none), revision and number of keys. Texts of errors are left out, so that another
+//! version may word them differently.
 
-use super::mvcc::Mvcc;
+use super::format::Header;
+use super::lease::{LeaseChange, LeaseTerm, Leases};
+use super::legacy;
+use super::mvcc::{Delta, Dropped, Mvcc};
 use super::record::Record;
 use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
-use crate::api::{Action, ActionReply, Command, CommandReply, KvError, REQUEST_BYTES_MAX};
+use super::time::Time;
+use crate::api::{Action, ActionReply, Command, CommandReply, Fence, KvError, REQUEST_BYTES_MAX};
 use crate::codec;
 use bytes::{Bytes, BytesMut};
 use raft_core::types::{Entry, Payload, SnapshotMeta};
@@ -23,7 +28,9 @@ pub(super) struct State {
     /// The last entry applied, and the membership there.
     pub(super) applied: SnapshotMeta,
     pub(super) mvcc: Mvcc,
+    pub(super) leases: Leases,
     pub(super) sessions: Sessions,
+    pub(super) time: Time,
 }
 
 /// The state, or what has changed of it, as of one entry.
@@ -31,15 +38,21 @@ pub(super) struct Frozen {
     pub(super) applied: SnapshotMeta,
     pub(super) revision: u64,
     pub(super) state_hash: u64,
+    pub(super) compacted: u64,
+    pub(super) time: Time,
     /// In the order they were made.
     pub(super) records: Vec<Record>,
+    /// Changes, of these or earlier ones, that are of no use any more.
+    pub(super) dropped: Vec<Dropped>,
     pub(super) sessions: Vec<SessionChange>,
+    pub(super) leases: Vec<LeaseChange>,
 }
 
 /// One thing that a checkpoint or snapshot holds.
 pub(super) enum Item {
     Change(Record),
     Session(u64, Session),
+    Lease(u64, LeaseTerm),
 }
 
 /// What came of an entry, as the state hash sees it.
@@ -63,7 +76,9 @@ impl State {
         Self {
             applied: SnapshotMeta::default(),
             mvcc: Mvcc::new(checkpoints),
+            leases: Leases::new(checkpoints),
             sessions: Sessions::new(checkpoints),
+            time: Time::default(),
         }
     }
 
@@ -111,53 +126,108 @@ impl State {
             Err(error) => return (Outcome::Refused, [0; 3], encode(&Err(error), out)),
         };
         let Some(request) = command.request else {
-            let reply = match command.action {
-                Action::OpenSession => Ok(ActionReply::Session(self.sessions.open(index))),
-                action => run(&mut self.mvcc, &action),
+            let reply = match &command.action {
+                Action::OpenSession => {
+                    Ok(ActionReply::Session(self.sessions.open(index, &self.time)))
+                }
+                Action::Advance(advance) => self.advance(index, advance),
+                _ => self.run(index, &command),
             };
             return (outcome_of(&reply), [0; 3], encode(&reply, out));
         };
         let mixed = [request.session.0, request.seq, request.unanswered_from];
-        match self.sessions.admit(&request, index) {
+        match self.sessions.admit(&request, index, &self.time) {
             Admission::Run => {
-                let reply = run(&mut self.mvcc, &command.action);
+                let reply = self.run(index, &command);
                 let encoded = encode(&reply, out);
                 if !is_read_only(&command.action) {
-                    self.sessions.keep(&request, &encoded);
+                    let legacy = if is_legacy(bytes) { legacy::encode_reply(&reply) } else { None };
+                    self.sessions.keep(&request, legacy.as_ref().unwrap_or(&encoded));
                 }
                 (outcome_of(&reply), mixed, encoded)
             }
-            Admission::Repeated(reply) => (Outcome::Repeated, mixed, reply),
+            Admission::Repeated(reply) => {
+                let reply = if is_legacy(&reply) { legacy::present_reply(reply) } else { reply };
+                (Outcome::Repeated, mixed, reply)
+            }
             Admission::Refused(error) => (Outcome::NotAdmitted, mixed, encode(&Err(error), out)),
         }
     }
 
-    /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions.
+    /// Runs what clients ask for, if they still may.
+    fn run(&mut self, index: u64, command: &Command) -> CommandReply {
+        if let Some(fence) = &command.fence {
+            self.check_fence(fence)?;
+        }
+        match &command.action {
+            Action::Grant { id, ttl_ms } => self.grant(index, *id, *ttl_ms),
+            Action::Revoke(id) => self.revoke(*id),
+            action => run(&mut self.mvcc, &mut self.leases, action),
+        }
+    }
+
+    /// Whether the lock is still held by the key that was created at the token.
+    fn check_fence(&self, fence: &Fence) -> Result<(), KvError> {
+        let held = self.mvcc.current(&fence.key).map(|record| record.header().create_revision);
+        let token = fence.token;
+        if held == Some(token.0) { Ok(()) } else { Err(KvError::Fenced { token }) }
+    }
+
+    /// An empty state, to [`State::load`] what `header` announces.
+    pub(super) fn begin_load(checkpoints: bool, header: &Header) -> Self {
+        let mut state = Self::new(checkpoints);
+        state.mvcc.begin_load(header.later.compacted);
+        state
+    }
+
+    /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions, then
+    /// the leases.
     pub(super) fn load(&mut self, item: Item) {
         match item {
             Item::Change(record) => self.mvcc.load(record),
             Item::Session(id, session) => self.sessions.load(id, session),
+            Item::Lease(id, term) => self.leases.load(id, term),
         }
+    }
+
+    /// Ends loading: all that `header` announces has been taken in.
+    pub(super) fn loaded(&mut self, header: Header) {
+        self.mvcc.loaded(header.revision, header.state_hash);
+        self.mvcc.visit_leased(|key, lease| self.leases.attach(key, lease));
+        self.applied = header.applied;
+        self.time = header.later.time;
+        self.sessions.loaded(&self.time);
     }
 
     /// What has changed since the last call, to be written to a checkpoint.
     pub(super) fn freeze_changes(&mut self) -> Frozen {
-        let (records, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
-        self.freeze(records, sessions)
+        let (delta, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
+        let leases = self.leases.take_changes();
+        self.freeze(delta, sessions, leases)
     }
 
     /// All of it.
     pub(super) fn freeze_all(&self) -> Frozen {
-        self.freeze(self.mvcc.records(), self.sessions.all())
+        let delta = Delta { records: self.mvcc.records(), dropped: Vec::new() };
+        self.freeze(delta, self.sessions.all(), self.leases.all())
     }
 
-    fn freeze(&self, records: Vec<Record>, sessions: Vec<SessionChange>) -> Frozen {
+    fn freeze(
+        &self,
+        delta: Delta,
+        sessions: Vec<SessionChange>,
+        leases: Vec<LeaseChange>,
+    ) -> Frozen {
         Frozen {
             applied: self.applied.clone(),
             revision: self.mvcc.revision(),
             state_hash: self.mvcc.hash(),
-            records,
+            compacted: self.mvcc.compacted(),
+            time: self.time.clone(),
+            records: delta.records,
+            dropped: delta.dropped,
             sessions,
+            leases,
         }
     }
 }
@@ -167,7 +237,13 @@ fn decode(bytes: &[u8]) -> Result<Command, KvError> {
         let (size, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
         return Err(KvError::TooLarge { what: "request".into(), size, limit });
     }
-    Ok(codec::decode(bytes)?)
+    let command = if is_legacy(bytes) { legacy::decode(bytes) } else { codec::decode(bytes) };
+    Ok(command?)
+}
+
+/// Whether an older program has encoded a command or a reply.
+fn is_legacy(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&legacy::VERSION)
 }
 
 fn encode(reply: &CommandReply, out: &mut BytesMut) -> Bytes {

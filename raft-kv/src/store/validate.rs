@@ -1,38 +1,59 @@
 //! The limits of `api`, checked before a request is proposed and again when it is applied: a
 //! command in the log may come from anywhere, and every node must treat it alike.
 
+use super::lease::validate_grant;
 use crate::api::{
-    Action, Compare, KEY_BYTES_MAX, Keys, KvError, Op, TXN_OPS_MAX, Target, VALUE_BYTES_MAX,
+    Action, Compare, KEY_BYTES_MAX, Keys, KvError, Op, Put, SEQUENCE_DIGITS, TXN_DEPTH_MAX,
+    TXN_OPS_MAX, TXN_TOTAL_MAX, Target, Txn, VALUE_BYTES_MAX,
 };
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::ops::Bound;
 
 /// Checks `action` against the limits of [`crate::api`]: keys are not empty nor too long, values
-/// not too long, transactions not too many operations; and no branch of a transaction puts a key
-/// twice, or puts a key that it also deletes, in whatever order.
+/// not too long, transactions not too many operations nor too deep; and no branch of a transaction
+/// puts a key twice, or puts a key that it also deletes, in whatever order. What a transaction
+/// within a branch writes counts as the branch's; its own two branches may write the same keys, as
+/// one of them runs. As in etcd, one such transaction may delete what one before it has put. What a
+/// sequential key collides with depends on the revision: here only those that begin alike are
+/// compared.
 ///
 /// # Errors
-/// [`KvError::KeyEmpty`], [`KvError::TooLarge`], [`KvError::TooManyOps`] or
+/// [`KvError::KeyEmpty`], [`KvError::TooLarge`], [`KvError::TooManyOps`], [`KvError::TooDeep`] or
 /// [`KvError::DuplicateKey`]; the action had and will have no effect.
 pub fn validate(action: &Action) -> Result<(), KvError> {
     match action {
-        Action::OpenSession
-        | Action::Compact(_)
-        | Action::Grant { .. }
-        | Action::Revoke(_)
-        | Action::Advance(_) => Ok(()),
-        Action::Op(op) => validate_op(op),
-        Action::Txn(txn) => {
-            for count in [txn.compares.len(), txn.success.len(), txn.failure.len()] {
-                if count > TXN_OPS_MAX {
-                    let (count, limit) = (count as u64, TXN_OPS_MAX as u64);
-                    return Err(KvError::TooManyOps { count, limit });
-                }
+        Action::OpenSession | Action::Compact(_) | Action::Revoke(_) | Action::Advance(_) => Ok(()),
+        Action::Grant { id, ttl_ms } => validate_grant(*id, *ttl_ms),
+        Action::Op(op) => {
+            Limits::default().op(op, 0, TXN_OPS_MAX)?;
+            match op {
+                Op::Txn(_) => check_duplicates(std::slice::from_ref(op), None),
+                Op::Put(_) | Op::Delete { .. } | Op::Range(_) => Ok(()),
             }
-            txn.compares.iter().try_for_each(validate_compare)?;
-            validate_branch(&txn.success)?;
-            validate_branch(&txn.failure)
         }
+        Action::Txn(txn) => {
+            Limits::default().txn(txn, 1, TXN_OPS_MAX)?;
+            check_duplicates(&txn.success, None)?;
+            check_duplicates(&txn.failure, None)
+        }
+    }
+}
+
+/// Checks the sequential keys that `action` would make if it took revision `next` against the other
+/// keys of the same branch.
+///
+/// # Errors
+/// [`KvError::DuplicateKey`].
+pub(super) fn check_sequential(action: &Action, next: u64) -> Result<(), KvError> {
+    match action {
+        Action::Txn(txn) if is_sequential(&txn.success) || is_sequential(&txn.failure) => {
+            check_duplicates(&txn.success, Some(next))?;
+            check_duplicates(&txn.failure, Some(next))
+        }
+        Action::Op(op @ Op::Txn(_)) if is_sequential(std::slice::from_ref(op)) => {
+            check_duplicates(std::slice::from_ref(op), Some(next))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -42,7 +63,7 @@ pub fn validate(action: &Action) -> Result<(), KvError> {
 /// [`KvError::KeyEmpty`] or [`KvError::TooLarge`].
 pub fn validate_keys(keys: &Keys) -> Result<(), KvError> {
     match keys {
-        Keys::One(key) => validate_key(key),
+        Keys::One(key) => validate_key(key, KEY_BYTES_MAX),
         Keys::Range { start, end } => {
             // One byte more, so that a read can go on right after the longest key.
             let longest = KEY_BYTES_MAX + 1;
@@ -52,16 +73,65 @@ pub fn validate_keys(keys: &Keys) -> Result<(), KvError> {
     }
 }
 
-fn validate_op(op: &Op) -> Result<(), KvError> {
-    match op {
-        Op::Put(put) => {
-            validate_key(&put.key)?;
-            at_most("value", put.value.as_ref().map_or(0, |value| value.len()), VALUE_BYTES_MAX)
-        }
-        Op::Delete { keys, .. } => validate_keys(keys),
-        Op::Range(range) => validate_keys(&range.keys),
-        Op::Txn(_) => Err(KvError::TooDeep(2)),
+/// The key that `put` writes at `revision`.
+pub(super) fn key_of(put: &Put, revision: u64) -> Cow<'_, [u8]> {
+    if !put.sequential {
+        return Cow::Borrowed(&put.key);
     }
+    let number = format!("{revision:0SEQUENCE_DIGITS$}");
+    Cow::Owned([&put.key[..], number.as_bytes()].concat())
+}
+
+/// A key in an error, cut short so that it stays a message.
+pub(super) fn shown(key: &[u8]) -> String {
+    key[..key.len().min(64)].escape_ascii().to_string()
+}
+
+/// Goes through a request and all that is within it.
+#[derive(Default)]
+struct Limits {
+    /// Compares and operations seen, in all branches.
+    total: usize,
+}
+
+impl Limits {
+    /// A transaction `depth` deep, the outermost being 1, may have up to `left` compares, and as
+    /// many operations in each branch; those within it have what it leaves of that, each.
+    fn txn(&mut self, txn: &Txn, depth: usize, left: usize) -> Result<(), KvError> {
+        if depth > TXN_DEPTH_MAX {
+            return Err(KvError::TooDeep(depth as u64));
+        }
+        let lengths = [txn.compares.len(), txn.success.len(), txn.failure.len()];
+        let longest = lengths.into_iter().max().unwrap_or(0);
+        let Some(left) = left.checked_sub(longest) else {
+            return too_many(TXN_OPS_MAX - left + longest, TXN_OPS_MAX);
+        };
+        self.total += lengths.into_iter().sum::<usize>();
+        if self.total > TXN_TOTAL_MAX {
+            return too_many(self.total, TXN_TOTAL_MAX);
+        }
+        txn.compares.iter().try_for_each(validate_compare)?;
+        txn.success.iter().chain(&txn.failure).try_for_each(|op| self.op(op, depth, left))
+    }
+
+    fn op(&mut self, op: &Op, depth: usize, left: usize) -> Result<(), KvError> {
+        match op {
+            Op::Put(put) => validate_put(put),
+            Op::Delete { keys, .. } => validate_keys(keys),
+            Op::Range(range) => validate_keys(&range.keys),
+            Op::Txn(txn) => self.txn(txn, depth + 1, left),
+        }
+    }
+}
+
+fn too_many(count: usize, limit: usize) -> Result<(), KvError> {
+    Err(KvError::TooManyOps { count: count as u64, limit: limit as u64 })
+}
+
+fn validate_put(put: &Put) -> Result<(), KvError> {
+    let number = if put.sequential { SEQUENCE_DIGITS } else { 0 };
+    validate_key(&put.key, KEY_BYTES_MAX - number)?;
+    at_most("value", put.value.as_ref().map_or(0, |value| value.len()), VALUE_BYTES_MAX)
 }
 
 fn validate_compare(compare: &Compare) -> Result<(), KvError> {
@@ -72,42 +142,11 @@ fn validate_compare(compare: &Compare) -> Result<(), KvError> {
     }
 }
 
-fn validate_branch(ops: &[Op]) -> Result<(), KvError> {
-    ops.iter().try_for_each(validate_op)?;
-    let mut puts = BTreeSet::new();
-    for op in ops {
-        if let Op::Put(put) = op
-            && !puts.insert(&put.key[..])
-        {
-            return Err(duplicate(&put.key));
-        }
-    }
-    for op in ops {
-        if let Op::Delete { keys, .. } = op
-            && let Some(key) = first_in(&puts, keys)
-        {
-            return Err(duplicate(key));
-        }
-    }
-    Ok(())
-}
-
-fn first_in<'a>(puts: &BTreeSet<&'a [u8]>, keys: &Keys) -> Option<&'a [u8]> {
-    match keys {
-        Keys::One(key) => puts.get(&key[..]).copied(),
-        Keys::Range { start, end } => {
-            let first =
-                *puts.range::<[u8], _>((Bound::Included(&start[..]), Bound::Unbounded)).next()?;
-            end.as_ref().is_none_or(|end| first < &end[..]).then_some(first)
-        }
-    }
-}
-
-fn validate_key(key: &[u8]) -> Result<(), KvError> {
+fn validate_key(key: &[u8], limit: usize) -> Result<(), KvError> {
     if key.is_empty() {
         return Err(KvError::KeyEmpty);
     }
-    at_most("key", key.len(), KEY_BYTES_MAX)
+    at_most("key", key.len(), limit)
 }
 
 fn at_most(what: &str, size: usize, limit: usize) -> Result<(), KvError> {
@@ -117,8 +156,85 @@ fn at_most(what: &str, size: usize, limit: usize) -> Result<(), KvError> {
     Err(KvError::TooLarge { what: what.into(), size: size as u64, limit: limit as u64 })
 }
 
-/// Names the key, cut short so that an error stays an error message.
-fn duplicate(key: &[u8]) -> KvError {
-    let shown = &key[..key.len().min(64)];
-    KvError::DuplicateKey(shown.escape_ascii().to_string())
+fn is_sequential(ops: &[Op]) -> bool {
+    ops.iter().any(|op| match op {
+        Op::Put(put) => put.sequential,
+        Op::Txn(txn) => is_sequential(&txn.success) || is_sequential(&txn.failure),
+        Op::Delete { .. } | Op::Range(_) => false,
+    })
+}
+
+fn check_duplicates(ops: &[Op], next: Option<u64>) -> Result<(), KvError> {
+    Written::by(ops, next).map(drop)
+}
+
+/// What a branch writes.
+#[derive(Default)]
+struct Written<'a> {
+    puts: BTreeSet<PutKey<'a>>,
+    deletes: Vec<&'a Keys>,
+}
+
+/// A key that is put.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct PutKey<'a> {
+    key: Cow<'a, [u8]>,
+    /// Whether `key` is only what it begins with: then nothing but its like is compared with it.
+    beginning: bool,
+}
+
+impl<'a> Written<'a> {
+    /// What `ops` write if they take revision `next`, or whichever they take.
+    ///
+    /// # Errors
+    /// If a key is written twice.
+    fn by(ops: &'a [Op], next: Option<u64>) -> Result<Self, KvError> {
+        let mut written = Self::default();
+        for op in ops {
+            if let Op::Delete { keys, .. } = op {
+                written.deletes.push(keys);
+            }
+        }
+        for op in ops {
+            if let Op::Txn(txn) = op {
+                let success = Self::by(&txn.success, next)?;
+                let failure = Self::by(&txn.failure, next)?;
+                written.add_either(success, failure)?;
+            }
+        }
+        for op in ops {
+            if let Op::Put(put) = op {
+                written.put(PutKey::of(put, next))?;
+            }
+        }
+        Ok(written)
+    }
+
+    /// One of two branches runs: they may write the same keys.
+    fn add_either(&mut self, success: Self, failure: Self) -> Result<(), KvError> {
+        let mut puts = success.puts;
+        puts.extend(failure.puts);
+        puts.into_iter().try_for_each(|key| self.put(key))?;
+        self.deletes.extend(success.deletes);
+        self.deletes.extend(failure.deletes);
+        Ok(())
+    }
+
+    fn put(&mut self, put: PutKey<'a>) -> Result<(), KvError> {
+        let deleted = !put.beginning && self.deletes.iter().any(|keys| keys.contains(&put.key));
+        if deleted || self.puts.contains(&put) {
+            return Err(KvError::DuplicateKey(shown(&put.key)));
+        }
+        self.puts.insert(put);
+        Ok(())
+    }
+}
+
+impl<'a> PutKey<'a> {
+    fn of(put: &'a Put, next: Option<u64>) -> Self {
+        match next {
+            Some(next) => Self { key: key_of(put, next), beginning: false },
+            None => Self { key: Cow::Borrowed(&put.key), beginning: put.sequential },
+        }
+    }
 }

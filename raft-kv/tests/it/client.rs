@@ -151,6 +151,22 @@ async fn a_node_without_quorum_is_left_for_one_that_works() {
     assert!(!cluster.with(|state| state.asked.contains(&1)), "the node that works is preferred");
 }
 
+/// As above, and the node takes its time to find out: another one is asked within a second.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_loses_its_quorum_is_left_within_a_second() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster, &["1:1"]);
+    client.put("a", "1").await.unwrap();
+    settle().await;
+    cluster.set(1, Fault::AnswersLate(no_quorum()));
+    let started = Instant::now();
+    client.put("a", "2").await.unwrap();
+    assert!(started.elapsed() <= ATTEMPT, "{:?}", started.elapsed());
+    let moved = Instant::now();
+    client.put("a", "3").await.unwrap();
+    assert_eq!(moved.elapsed(), Duration::ZERO, "the node without quorum was asked again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_answers_is_kept_while_no_other_can_be_reached() {
     let cluster = Cluster::new(3);

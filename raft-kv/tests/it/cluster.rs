@@ -5,7 +5,7 @@ use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::api::{Consistency, Keys, Range, Request, RequestBody, Revision};
@@ -19,6 +19,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 const GROUP: GroupId = GroupId(0);
+/// Most bytes of a stream between a client and a node that were not received yet.
+const STREAM_BYTES_MAX: usize = 1 << 20;
 
 /// Nodes with the addresses `n1`, `n2` and so on.
 pub(crate) struct Cluster {
@@ -71,6 +73,10 @@ impl Channel for CountedChannel {
             *self.writes.lock().unwrap().entry(self.address.clone()).or_default() += 1;
         }
         self.inner.call(request)
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        self.inner.open_stream(first)
     }
 }
 
@@ -150,9 +156,10 @@ impl Cluster {
     fn run(&mut self, config: NodeConfig) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
-        let node = Node::start(config, MemoryLog::new(), KvStore::in_memory(), transport.clone());
-        let node = node.unwrap();
-        let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
+        let machine = KvStore::in_memory();
+        let store = machine.handle();
+        let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
+        let config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
         self.doors.0.lock().unwrap().insert(id.to_string(), service);
@@ -206,6 +213,12 @@ impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         let reply = self.0.call(Caller::Client, request);
         Box::pin(async move { Ok(reply.await) })
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        let (near, far) = Duplex::pair(STREAM_BYTES_MAX);
+        self.0.serve_stream(Caller::Client, first, far);
+        Box::pin(std::future::ready(Ok(near)))
     }
 }
 

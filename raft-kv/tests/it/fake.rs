@@ -7,14 +7,16 @@ use raft_core::types::{
 };
 use raft_kv::api::{
     Action, ActionReply, Command, CommandReply, Compare, Freshness, KeyValue, Keys, KvError,
-    MemberStatus, Members, NodeStatus, Op, OpReply, Put, Range, RangeReply, Reply, ReplyBody,
-    RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
+    LeaseId, MemberStatus, Members, NodeStatus, Op, OpReply, Put, Range, RangeReply, Reply,
+    ReplyBody, RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Space, Target, Txn,
+    TxnReply,
 };
 use raft_kv::{codec, wire};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 /// What is wrong with a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,11 @@ pub(crate) enum Fault {
     Answers(KvError),
     /// As `Answers`, so many times.
     AnswersTimes(KvError, usize),
+    /// As `Answers`, when nine tenths of the request's deadline have passed, as a node does that
+    /// waits for a quorum.
+    AnswersLate(KvError),
+    /// It does what it is asked at once; its answer takes this long.
+    Slow(Duration),
 }
 
 /// See the module. Node `n` has the address `n:1`.
@@ -67,6 +74,10 @@ pub(crate) struct State {
     pub(crate) transfers: u64,
     /// Changes of members asked for.
     pub(crate) changes: u64,
+    /// When each lease expires, and for how long it was granted.
+    leases: BTreeMap<LeaseId, (Instant, Duration)>,
+    /// Which leases were to be kept alive, request by request.
+    pub(crate) kept_alive: Vec<Vec<LeaseId>>,
     /// Those that voted at the beginning, and what has become of them.
     membership: Membership,
 }
@@ -141,10 +152,17 @@ impl Channel for FakeNode {
             if fault == Fault::Unreachable {
                 return std::future::pending().await;
             }
+            if let Fault::AnswersLate(_) = fault {
+                let deadline = wire::decode_request(&request).unwrap().deadline_ms;
+                sleep(Duration::from_millis(deadline.into()) * 9 / 10).await;
+            }
             let lost = fault == Fault::LosesFirstReply && node.is_first(&request);
             let reply = node.service().call(Caller::Client, request).await;
             if fault == Fault::Mute {
                 return std::future::pending().await;
+            }
+            if let Fault::Slow(time) = fault {
+                sleep(time).await;
             }
             if lost {
                 return Err(CallError::Lost("connection lost".into()));
@@ -177,7 +195,7 @@ impl FakeNode {
         if body != RequestBody::Status {
             self.cluster.with(|state| state.asked.push(self.node));
             match self.cluster.fault(self.node) {
-                Fault::Answers(error) => return Err(error),
+                Fault::Answers(error) | Fault::AnswersLate(error) => return Err(error),
                 Fault::AnswersTimes(error, times) => {
                     let next = match times {
                         1 => Fault::None,
@@ -195,8 +213,12 @@ impl FakeNode {
                 Ok(ReplyBody::Write(codec::encode(&reply)))
             }
             RequestBody::Read { range, .. } => Ok(ReplyBody::Range(state.read(&range))),
-            RequestBody::KeepAlive(_) | RequestBody::Lease { .. } | RequestBody::Leases => {
-                Err(KvError::Malformed("the fake has no leases".into()))
+            RequestBody::KeepAlive(leases) => Ok(ReplyBody::KeptAlive(state.keep_alive(leases))),
+            RequestBody::Lease { .. } => Err(KvError::Malformed("the fake tells of none".into())),
+            RequestBody::Leases => {
+                let now = Instant::now();
+                let live = state.leases.iter().filter(|(_, (until, _))| *until > now);
+                Ok(ReplyBody::Leases(live.map(|(id, _)| *id).collect()))
             }
             RequestBody::DatedRead { range, .. } => {
                 let freshness = Freshness { epoch: 3, staleness: Some(Duration::ZERO) };
@@ -274,8 +296,33 @@ impl State {
                 let revision = Revision(self.revision);
                 Ok(ActionReply::Txn(TxnReply { revision, succeeded, replies }))
             }
-            _ => Err(KvError::Malformed("the fake has no leases and no compaction".into())),
+            Action::Grant { id: None, ttl_ms } => {
+                let (id, ttl) = (LeaseId(self.executed.len() as u64), ttl_ms.max(2000));
+                let time = Duration::from_millis(ttl);
+                self.leases.insert(id, (Instant::now() + time, time));
+                Ok(ActionReply::Granted { id, ttl_ms: ttl })
+            }
+            Action::Revoke(id) => {
+                let found = self.leases.remove(&id).filter(|(until, _)| *until > Instant::now());
+                found.ok_or(KvError::LeaseNotFound(id))?;
+                Ok(ActionReply::Revoked { revision: Revision(self.revision), deleted: 0 })
+            }
+            _ => Err(KvError::Malformed("the fake cannot do that".into())),
         }
+    }
+
+    fn keep_alive(&mut self, leases: Vec<LeaseId>) -> Vec<u64> {
+        let now = Instant::now();
+        let renew = |id: &LeaseId| match self.leases.get_mut(id) {
+            Some((until, ttl)) if *until > now => {
+                *until = now + *ttl;
+                ttl.as_millis().try_into().unwrap()
+            }
+            _ => 0,
+        };
+        let left = leases.iter().map(renew).collect();
+        self.kept_alive.push(leases);
+        left
     }
 
     fn op(&mut self, op: Op) -> Result<OpReply, KvError> {
@@ -359,6 +406,11 @@ impl State {
             keys: self.kvs.len() as u64,
             state_hash: 0,
             members: if foreign { vec![member(&66)] } else { members.map(member).collect() },
+            compacted: Revision(0),
+            space: Space::default(),
+            leases: 0,
+            sessions: 0,
+            time_ms: 0,
         }
     }
 }

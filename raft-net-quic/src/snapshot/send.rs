@@ -281,7 +281,7 @@ impl Transfer {
             let Some(chunk) = chunk else { break };
             let length = chunk.len();
             let mut head = BytesMut::with_capacity(frame::HEADER);
-            frame::put_chunk_head(&mut head, length);
+            frame::put_head(&mut head, frame::CHUNK, length);
             within(limits.snapshot_stall, async {
                 Ok(send.write_all_chunks(&mut [head.freeze(), chunk]).await?)
             })

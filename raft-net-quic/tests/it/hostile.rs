@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use raft_core::codec;
-use raft_core::types::{GroupId, NodeId, SnapshotMeta};
+use raft_core::types::{GroupId, NodeId, SnapshotMeta, Version};
 use raft_net_quic::{ALPN_CLIENT, ALPN_PEER, ALPN_PEER_V1, Credentials, server_name};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -73,7 +73,8 @@ async fn join(
 
 /// What `node` answers to [`join`]; its incarnation is its id.
 fn hello_of(node: &TestNode) -> Vec<u8> {
-    let mut expected = hello(0, CLUSTER.0, node.id.0, 0);
+    let versions = (Version::CURRENT.0, Version::OLDEST.0);
+    let mut expected = hello_in(versions, 0, CLUSTER.0, node.id.0, 0);
     let at = expected.len() - 8;
     expected[at..].copy_from_slice(&node.id.0.to_le_bytes());
     expected
@@ -177,10 +178,10 @@ async fn bad_hellos_are_refused() {
     let authority = Authority::new();
     let node = TestNode::start(&authority, 1);
     let newer = |versions| hello_in(versions, 0, CLUSTER.0, 9, 1);
-    let no_common = "no version in common: n9 speaks v3 to v4, n1 v1 to v2";
+    let no_common = "no version in common: n9 speaks v4 to v5, n1 v1 to v3";
     let settled = "a hello of version 2.1 where 1.1 was settled";
     let cases: [(&[u8], Vec<u8>, u64, &str); 10] = [
-        (ALPN_PEER, newer((4, 3)), 2, no_common),
+        (ALPN_PEER, newer((5, 4)), 2, no_common),
         (ALPN_PEER, newer((1, 2)), 7, "malformed hello"),
         (ALPN_PEER_V1, newer((2, 1)), 2, settled),
         (ALPN_CLIENT, hello_in((2, 1), 2, 0, 0, 0), 2, settled),

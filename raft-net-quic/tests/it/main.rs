@@ -10,4 +10,5 @@ mod requests;
 mod resumption;
 mod security;
 mod snapshots;
+mod streams;
 mod versions;

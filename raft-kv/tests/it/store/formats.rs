@@ -4,14 +4,17 @@
 //! `MAKE_FIXTURES=dir cargo test -p raft-kv --test it fixtures_are_made` writes the fixtures of the
 //! present version into `dir`.
 
+use super::legacy;
 use super::packed::{pack, unpack};
 use super::support::{
-    Fed, bytes_of, contents, membership, one, put_bytes, replayed, restored, snapshot_of,
+    Fed, between, bytes_of, contents, membership, one, put, put_bytes, read, replayed, restored,
+    snapshot_of,
 };
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{Change, Incarnation, Membership, NodeId, Payload, Version};
 use raft_kv::api::*;
+use raft_kv::codec;
 use raft_kv::store::KvStore;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
@@ -38,26 +41,63 @@ fn membership_of(version: Version) -> Membership {
         Change::Prioritize { node, priority: 9 },
         Change::Remove { node: NodeId(1) },
     ];
-    bound.changed(&changes).unwrap()
+    bound.changed(&changes).unwrap().upgraded(version)
+}
+
+/// A log as a cluster of some version has it.
+struct Filling<'a> {
+    fed: &'a mut Fed,
+    version: Version,
+}
+
+impl Filling<'_> {
+    fn run(&mut self, request: Option<RequestId>, action: Action) {
+        let command = if self.version < Version(3) {
+            legacy::encode(request, action)
+        } else {
+            codec::encode(&Command { request, fence: None, action })
+        };
+        self.fed.entry(Payload::Command(command));
+    }
+
+    fn op(&mut self, op: Op) {
+        self.run(None, Action::Op(op));
+    }
 }
 
 /// What is in the snapshots.
-fn fill(fed: &mut Fed, membership: Membership) {
-    fed.entry(Payload::Membership(membership.into()));
-    let session = fed.open_session();
-    for n in 1..=5 {
-        let request = Some(RequestId { session, seq: n, unanswered_from: 2 });
-        let _ = fed.command(request, Action::Op(put_bytes(&format!("k{n}"), "value".into())));
+fn fill(fed: &mut Fed, version: Version) {
+    fed.entry(Payload::Membership(membership_of(version).into()));
+    let mut filling = Filling { fed, version };
+    filling.run(None, Action::OpenSession);
+    for seq in 1..=5 {
+        let request = Some(RequestId { session: SessionId(2), seq, unanswered_from: 2 });
+        filling.run(request, Action::Op(put_bytes(&format!("k{seq}"), "value".into())));
     }
-    fed.delete(one("k2"));
-    fed.put("k3", "again");
+    filling.op(Op::Delete { keys: one("k2"), prev_kv: false });
+    filling.op(put("k3", "again"));
+    if version >= Version(3) {
+        filling.run(None, Action::Grant { id: Some(LeaseId(7)), ttl_ms: 60_000 });
+        filling.op(Op::Put(Put::new("leased", "1").with_lease(LeaseId(7))));
+        filling.op(Op::Put(Put { sequential: true, ..Put::new("in turn/", "1") }));
+        filling.run(None, Action::Compact(Revision(7)));
+        let seen = filling.fed.store.applied().last.index;
+        let advance = Advance { time_ms: 70_000, seen, ..Advance::default() };
+        filling.run(None, Action::Advance(advance));
+        // Its time has not begun to run.
+        filling.run(None, Action::Grant { id: Some(LeaseId(8)), ttl_ms: 60_000 });
+    }
 }
 
 /// What the second checkpoint adds.
-fn fill_more(fed: &mut Fed) {
-    fed.op(put_bytes("large", vec![7; 100_000].into())).unwrap();
-    fed.delete(one("k4"));
-    fed.open_session();
+fn fill_more(fed: &mut Fed, version: Version) {
+    let mut filling = Filling { fed, version };
+    filling.op(put_bytes("large", vec![7; 100_000].into()));
+    filling.op(Op::Delete { keys: one("k4"), prev_kv: false });
+    filling.run(None, Action::OpenSession);
+    if version >= Version(3) {
+        filling.run(None, Action::Revoke(LeaseId(8)));
+    }
 }
 
 fn folder(version: Version) -> PathBuf {
@@ -85,8 +125,8 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     fs::write(&path, unpack(&fs::read(folder(version).join(CHECKPOINT)).unwrap())).unwrap();
     assert_eq!(version_of_file(&path), version.0);
     let mut expected = Fed::in_memory();
-    fill(&mut expected, membership_of(version));
-    fill_more(&mut expected);
+    fill(&mut expected, version);
+    fill_more(&mut expected, version);
 
     let store = KvStore::open(&path).unwrap();
     assert_eq!(store.applied(), expected.store.applied());
@@ -117,14 +157,14 @@ fn a_snapshot_is_read_and_written(version: Version) {
     let fixture = fs::read(folder(version).join(SNAPSHOT)).unwrap();
     assert_eq!(version_of_stream(&fixture), version.0);
     let mut fed = Fed::in_memory();
-    fill(&mut fed, membership_of(version));
+    fill(&mut fed, version);
     assert!(contents(&fed.store) == fixture, "the bytes of a snapshot have changed");
     let mut store = KvStore::in_memory();
     store.restore(snapshot_of(&fed.store.applied(), &fixture)).unwrap();
     assert_eq!(store.applied().membership, membership_of(version));
     assert_eq!(store.summary(), fed.store.summary());
-    let summary = (store.summary().revision, store.summary().keys);
-    assert_eq!(summary, (Revision(7), 3));
+    let range = Range { keys_only: true, ..Range::of(between("k", "l")) };
+    assert_eq!(read(&store, range).unwrap().kvs.len(), 3);
 }
 
 #[test]
@@ -140,15 +180,21 @@ fn version_2_is_read_and_written() {
 }
 
 #[test]
+fn version_3_is_read_and_written() {
+    a_checkpoint_is_read_and_written_on(Version(3));
+    a_snapshot_is_read_and_written(Version(3));
+}
+
+#[test]
 fn fixtures_are_made_on_request() {
     let Some(folder) = env::var_os("MAKE_FIXTURES") else { return };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kv.redb");
     let mut fed = Fed::at(&path);
-    fill(&mut fed, membership_of(Version::CURRENT));
+    fill(&mut fed, Version::CURRENT);
     fed.checkpoint();
     let snapshot = bytes_of(fed.store.snapshot().unwrap()).1;
-    fill_more(&mut fed);
+    fill_more(&mut fed, Version::CURRENT);
     fed.checkpoint();
     drop(fed);
     let folder = Path::new(&folder);
@@ -198,6 +244,7 @@ fn the_version_is_that_of_the_membership() {
         (1, membership_of(Version(1))),
         (2, membership_of(Version(2))),
         (2, membership_of(Version(2)).left()),
+        (3, membership_of(Version(3))),
     ] {
         fed.entry(Payload::Membership(membership.into()));
         fed.checkpoint();
@@ -219,7 +266,7 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kv.redb");
     let mut fed = Fed::at(&path);
-    fill(&mut fed, membership_of(Version::CURRENT));
+    fill(&mut fed, Version::CURRENT);
     fed.checkpoint();
     drop(fed);
     let newer = Version::CURRENT.0 + 1;
@@ -235,7 +282,7 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
     assert!(matches!(error, StorageError::Format(_)), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("kv.redb: written by a newer version"), "{text}");
-    assert!(text.contains(&format!("version {newer}, this one reads up to 2")), "{text}");
+    assert!(text.contains(&format!("version {newer}, this one reads up to 3")), "{text}");
     let database = Database::open(&path).unwrap();
     let meta = database.begin_read().unwrap().open_table(META).unwrap();
     assert!(meta.get("checkpoint").unwrap().unwrap().value() == row);

@@ -2,6 +2,8 @@
 
 mod durability;
 mod formats;
+mod leases;
+mod legacy;
 mod limits;
 mod model;
 mod packed;

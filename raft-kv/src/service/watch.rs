@@ -1,0 +1,203 @@
+//! Streams of watches: between the hub, which knows what is to be said, and whoever listens.
+//!
+//! Any node serves them, from what it has applied. A stream ends with an error if the node stops,
+//! is no member any more or, for those who asked for that, has no leader for long; whoever watched
+//! goes on elsewhere from where it was.
+
+use super::Door;
+use super::replica::Replica;
+use crate::api::{KvError, REQUEST_BYTES_MAX, Revision, StreamRequest, WatchReply, WatchRequest};
+use crate::codec;
+use crate::store::StoreHandle;
+use crate::watch::{CatchUp, Hub, Stream, WatchOptions, frames};
+use bytes::Bytes;
+use raft_core::node::Status;
+use raft_core::transport::{Caller, Duplex, FrameSink, FrameSource, StreamError};
+use raft_core::types::NodeId;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::debug;
+
+/// What serves watches on a node.
+pub(super) struct Watches {
+    /// `None`: they are not served.
+    hub: Option<Arc<Hub>>,
+    progress_interval: Duration,
+    /// Where streams are served.
+    runtime: Handle,
+}
+
+impl Watches {
+    /// Starts to look at the changes of the store.
+    pub(super) fn new(store: Option<&StoreHandle>, options: WatchOptions) -> Arc<Self> {
+        let runtime = Handle::current();
+        let hub = store.map(|store| Hub::new(store.history(), options));
+        if let Some(hub) = &hub {
+            runtime.spawn(Hub::run(Arc::downgrade(hub)));
+        }
+        Arc::new(Self { hub, progress_interval: options.progress_interval, runtime })
+    }
+}
+
+/// Serves a stream in a task of its own.
+pub(super) fn serve<N: Replica>(
+    watches: &Arc<Watches>,
+    door: Arc<Door<N>>,
+    caller: Caller,
+    first: &Bytes,
+    stream: Duplex,
+) {
+    let request = codec::decode::<StreamRequest>(first);
+    let own = Arc::clone(watches);
+    watches.runtime.spawn(async move {
+        let refused = match (request, &own.hub) {
+            (Ok(StreamRequest::Watch { require_leader }), Some(hub)) => {
+                let interval = own.progress_interval;
+                return converse(&door, &hub.open(), require_leader, interval, stream).await;
+            }
+            (Ok(_), None) => KvError::Unavailable("watches are not served here".into()),
+            (Err(error), _) => error.into(),
+        };
+        debug!(?caller, error = %refused, "stream refused");
+        end(stream.sink, refused).await;
+    });
+}
+
+/// Serves one stream until either side ends it.
+async fn converse<N: Replica>(
+    door: &Door<N>,
+    own: &Stream,
+    require_leader: bool,
+    progress_interval: Duration,
+    stream: Duplex,
+) {
+    let Duplex { mut sink, mut source } = stream;
+    let status = door.node.status();
+    if let Some(error) = unfit(&status, require_leader) {
+        return end(sink, error).await;
+    }
+    own.say(WatchReply::Opened(status.membership.epoch()));
+    let why = tokio::select! {
+        why = listen(own, &mut *source) => why,
+        broken = speak(own, &mut *sink) => {
+            debug!(%broken, "a stream of watches ended");
+            return;
+        }
+        error = unfitness(door, require_leader) => Some(error),
+        _ = door.node.stopped() => Some(KvError::Unavailable("the node is stopping".into())),
+        () = tell_progress(own, progress_interval) => None,
+    };
+    match why {
+        // What was not sent yet is told wherever the watches go on.
+        Some(error) => end(sink, error).await,
+        // It breaks only with the connection.
+        None => drop(sink.finish().await),
+    }
+}
+
+/// Says why, and ends the stream.
+async fn end(mut sink: Box<dyn FrameSink>, error: KvError) {
+    if sink.send(codec::encode_sequence([&WatchReply::Ended(error)])).await.is_ok() {
+        // It breaks only with the connection.
+        let _ = sink.finish().await;
+    }
+}
+
+/// Does what is asked until there is nobody left to ask, or something that cannot be done.
+async fn listen(own: &Stream, source: &mut dyn FrameSource) -> Option<KvError> {
+    while let Ok(Some(frame)) = source.receive().await {
+        if frame.len() > REQUEST_BYTES_MAX {
+            return Some(super::too_large(frame.len(), REQUEST_BYTES_MAX));
+        }
+        for request in codec::decode_sequence::<WatchRequest>(&frame) {
+            // Whoever does not listen is not listened to.
+            own.has_room().await;
+            let done = match request {
+                Ok(WatchRequest::Create(id, watch)) => own.create(id, &watch),
+                Ok(WatchRequest::Cancel(id)) => {
+                    own.cancel(id);
+                    Ok(())
+                }
+                Ok(WatchRequest::Progress) => own.reach(Revision(0)),
+                Ok(WatchRequest::Reach(revision)) => own.reach(revision),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = done {
+                return Some(error);
+            }
+        }
+    }
+    None
+}
+
+/// Says what there is to be said, as fast as it is listened to.
+async fn speak(own: &Stream, sink: &mut dyn FrameSink) -> StreamError {
+    let mut catch_up = CatchUp::default();
+    loop {
+        for frame in frames(own.next(&mut catch_up).await) {
+            if let Err(broken) = sink.send(frame).await {
+                return broken;
+            }
+        }
+    }
+}
+
+async fn tell_progress(own: &Stream, interval: Duration) {
+    let random = RandomState::new().hash_one(interval) as f64 / u64::MAX as f64;
+    let interval = interval.max(Duration::from_millis(1)).mul_f64(1.0 + random / 10.0);
+    loop {
+        sleep(interval).await;
+        own.tell_progress();
+    }
+}
+
+/// Why the node cannot serve watches at all, as it is.
+fn unfit(status: &Status, require_leader: bool) -> Option<KvError> {
+    let own = status.identity.node;
+    let why = match () {
+        () if status.membership.is_empty() => "the node belongs to no cluster yet".into(),
+        () if !status.membership.contains(own) => {
+            format!("{own} was removed from the cluster: ask another node")
+        }
+        () if require_leader && status.leader.is_none() => "no leader".into(),
+        () => return None,
+    };
+    Some(KvError::Unavailable(why))
+}
+
+/// Waits until the node has been unfit for three election timeouts.
+async fn unfitness<N: Replica>(door: &Door<N>, require_leader: bool) -> KvError {
+    let mut leader = door.leader.clone();
+    loop {
+        let status = door.node.status();
+        // Twice the longest election timeout.
+        let patience = status.limits.silence.mul_f64(1.5).max(Duration::from_millis(1));
+        let give_up = Instant::now() + patience;
+        if unfit(&status, require_leader).is_some() {
+            tokio::select! {
+                () = sleep_until(give_up) => {}
+                () = changed(&mut leader) => continue,
+            }
+            if let Some(error) = unfit(&door.node.status(), require_leader) {
+                return error;
+            }
+            continue;
+        }
+        // A removal is told by the status only.
+        tokio::select! {
+            () = sleep_until(give_up) => {}
+            () = changed(&mut leader) => {}
+        }
+    }
+}
+
+/// Waits for another leader. Once nobody tells of it any more the node has stopped.
+async fn changed(leader: &mut Receiver<Option<NodeId>>) {
+    if leader.changed().await.is_err() {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,84 @@
+//! What can be asked of a store from any thread at any time, without waiting for the applier: how
+//! it stands, in numbers, and the changes that watches are told from.
+
+use super::history::History;
+use crate::api::{Revision, Summary};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A store, from outside the thread that owns it. It outlives every restore of a snapshot.
+#[derive(Clone, Default)]
+pub struct StoreHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    history: Arc<History>,
+    revision: AtomicU64,
+    keys: AtomicU64,
+    bytes: AtomicU64,
+    compacted: AtomicU64,
+    leases: AtomicU64,
+    time_ms: AtomicU64,
+    purge_pending: AtomicU64,
+}
+
+/// How a store stands. Each number is of the last run of entries applied; of two of them one may be
+/// older than the other by a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gauges {
+    /// The store's revision.
+    pub revision: Revision,
+    /// Keys that exist.
+    pub keys: u64,
+    /// Bytes of all versions of all keys; see [`Summary::bytes`].
+    pub bytes: u64,
+    /// Reads below this revision are refused; 0 if nothing was compacted.
+    pub compacted: Revision,
+    /// Leases that live.
+    pub leases: u64,
+    /// How late it is, in milliseconds since the store began.
+    pub time_ms: u64,
+    /// Compacted changes of which the memory was not looked through yet. Every run of entries
+    /// applied takes some off.
+    pub purge_pending: u64,
+}
+
+impl StoreHandle {
+    /// How the store stands.
+    pub fn gauges(&self) -> Gauges {
+        let shared = &self.shared;
+        let load = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
+        Gauges {
+            revision: Revision(load(&shared.revision)),
+            keys: load(&shared.keys),
+            bytes: load(&shared.bytes),
+            compacted: Revision(load(&shared.compacted)),
+            leases: load(&shared.leases),
+            time_ms: load(&shared.time_ms),
+            purge_pending: load(&shared.purge_pending),
+        }
+    }
+
+    /// The changes that watches are told from.
+    pub(crate) fn history(&self) -> Arc<History> {
+        Arc::clone(&self.shared.history)
+    }
+
+    /// The store stands as `summary` says.
+    pub(super) fn set(&self, summary: &Summary, purge_pending: u64) {
+        let shared = &self.shared;
+        for (gauge, value) in [
+            (&shared.revision, summary.revision.0),
+            (&shared.keys, summary.keys),
+            (&shared.bytes, summary.bytes),
+            (&shared.compacted, summary.compacted.0),
+            (&shared.leases, summary.leases),
+            (&shared.time_ms, summary.time_ms),
+            (&shared.purge_pending, purge_pending),
+        ] {
+            gauge.store(value, Ordering::Relaxed);
+        }
+    }
+}
