@@ -7,10 +7,12 @@ use bytes::Bytes;
 use raft_core::transport::{CallError, Connector};
 use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    Consistency, Fence, Health, KeyValue, Keys, KvError, Members, NodeStatus, Op, OpReply, Put,
-    Range, RangeReply, Revision, Txn, TxnReply,
+    Consistency, Fence, Health, Keys, KvError, Members, NodeStatus, Put, Range, RangeReply,
+    Revision, Txn, TxnReply,
 };
-use raft_kv::client::{Cause, Client, ClientError, ClientOptions, DeleteReply, ReadReply};
+use raft_kv::client::{
+    Cause, Client, ClientError, ClientOptions, DeleteReply, PutReply, ReadReply,
+};
 use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,15 +32,6 @@ pub struct Answer {
     pub status: Result<NodeStatus, String>,
     /// What it says may be wrong; nodes of earlier versions cannot tell.
     pub health: Option<Health>,
-}
-
-/// What a put answers besides the revision.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Written {
-    /// What was there, if that was asked for.
-    pub prev_kv: Option<KeyValue>,
-    /// The key, if it is a sequential one.
-    pub key: Option<Bytes>,
 }
 
 impl Store {
@@ -73,6 +66,11 @@ impl Store {
         }
     }
 
+    /// The client itself, for what is built on it.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Sets a key; returns the revision of the change.
     ///
     /// # Errors
@@ -81,15 +79,12 @@ impl Store {
         self.client.put(key, value).await.map(|reply| reply.revision).map_err(failure)
     }
 
-    /// Sets a key as `put` says; returns the store's revision after it, and what was asked for.
+    /// Sets a key as `put` says.
     ///
     /// # Errors
     /// As [`Store::put`].
-    pub async fn write(&self, put: Put) -> Result<(Revision, Written), Failure> {
-        match self.client.op(Op::Put(put)).await.map_err(failure)? {
-            (revision, OpReply::Put { prev_kv, key }) => Ok((revision, Written { prev_kv, key })),
-            _ => Err(nonsense()),
-        }
+    pub async fn write(&self, put: Put) -> Result<PutReply, Failure> {
+        self.client.put_with(put).await.map_err(failure)
     }
 
     /// Deletes keys, and returns what was there if `prev_kv`.
@@ -97,12 +92,28 @@ impl Store {
     /// # Errors
     /// As [`Store::put`].
     pub async fn delete(&self, keys: Keys, prev_kv: bool) -> Result<DeleteReply, Failure> {
-        match self.client.op(Op::Delete { keys, prev_kv }).await.map_err(failure)? {
-            (revision, OpReply::Delete { deleted, prev_kvs }) => {
-                Ok(DeleteReply { revision, deleted, prev_kvs })
-            }
-            _ => Err(nonsense()),
-        }
+        let deleted = match prev_kv {
+            true => self.client.take(keys).await,
+            false => self.client.delete(keys).await,
+        };
+        deleted.map_err(failure)
+    }
+
+    /// Forgets what was before a revision; returns the store's.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn compact(&self, revision: Revision) -> Result<Revision, Failure> {
+        self.client.compact(revision).await.map_err(failure)
+    }
+
+    /// The store's revision, as of now.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn revision(&self) -> Result<Revision, Failure> {
+        let nothing = Range { limit: 1, keys_only: true, ..Range::of(Keys::all()) };
+        Ok(self.range(nothing, Consistency::Linearizable).await?.revision)
     }
 
     /// Runs a transaction.
@@ -180,17 +191,11 @@ impl Store {
     }
 }
 
-/// The answer to something that was not asked.
-fn nonsense() -> Failure {
-    Failure::new(Kind::Unknown, "a node answers what was not asked")
-        .advice("compare `raft status` and `raft --version` for different versions")
-}
-
 /// What to do about what the cluster refuses.
 fn refusal(error: &KvError) -> Option<&'static str> {
     Some(match error {
         KvError::FutureRevision { .. } => "give an earlier --rev",
-        KvError::Compacted { .. } => "give a later --rev, or none",
+        KvError::Compacted { .. } => "give a later revision, or none",
         KvError::KeyNotFound(_) => "put it first, with a value",
         KvError::LeaseNotFound(_) => "it may have expired: `raft lease list` shows those that live",
         KvError::LeaseExists(_) => "leave --id out to have one made up",

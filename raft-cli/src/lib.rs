@@ -4,6 +4,7 @@
 pub mod args;
 pub mod cert;
 pub mod client;
+mod command;
 pub mod config;
 pub mod demo;
 mod directory;
@@ -89,6 +90,7 @@ fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
     let (matches, cli) = read(line)?;
     let needed = match &cli.verb {
         Verb::Completion(_) | Verb::Cert(_) | Verb::Inspect(_) => false,
+        Verb::Demo(_) | Verb::Recover(_) => false,
         Verb::Config(args) => !matches!(args.action, args::config::Action::Example),
         _ => true,
     };
@@ -105,6 +107,7 @@ fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
     };
     let Some(node) = node else { return Ok((cli, config)) };
     config.note_flags(node);
+    config.note_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let (_, cli) = read(&config.complete(line))?;
     Ok((cli, config))
 }
@@ -162,39 +165,36 @@ fn wanted_format(line: &[OsString]) -> Format {
 pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Failure> {
     let target = |after: &Connection| after.clone().resolve(cli.connection.clone(), config);
     let open = |after: &Connection| Store::open(&target(after)?, DEADLINE_DEFAULT, 0);
+    macro_rules! ask {
+        ($run:path, $args:expr, $connection:expr) => {
+            block_on(async { $run(&open($connection)?, $args, output).await })
+        };
+    }
     match &cli.verb {
-        Verb::Put(args) => {
-            block_on(async { verbs::put::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Get(args) => {
-            block_on(async { verbs::get::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Del(args) => {
-            block_on(async { verbs::del::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Cas(args) => {
-            block_on(async { verbs::cas::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Txn(args) => {
-            block_on(async { verbs::txn::run(&open(&args.connection)?, args, output).await })
-        }
+        Verb::Put(args) => ask!(verbs::put::run, args, &args.connection),
+        Verb::Get(args) => ask!(verbs::get::run, args, &args.connection),
+        Verb::Del(args) => ask!(verbs::del::run, args, &args.connection),
+        Verb::Cas(args) => ask!(verbs::cas::run, args, &args.connection),
+        Verb::Txn(args) => ask!(verbs::txn::run, args, &args.connection),
+        Verb::Watch(args) => ask!(verbs::watch::run, args, &args.connection),
+        Verb::Compact(args) => ask!(verbs::compact::run, args, &args.connection),
+        Verb::Lease(args) => ask!(verbs::lease::run, args, args.action.connection()),
+        Verb::Lock(args) => ask!(verbs::hold::lock, args, &args.hold.connection),
+        Verb::Elect(args) => ask!(verbs::hold::elect, args, &args.hold.connection),
+        Verb::Barrier(args) => ask!(verbs::barrier::run, args, args.action.connection()),
+        Verb::Queue(args) => ask!(verbs::queue::run, args, args.action.connection()),
+        Verb::Broadcast(args) => ask!(verbs::broadcast::broadcast, args, &args.connection),
+        Verb::Subscribe(args) => ask!(verbs::broadcast::subscribe, args, &args.connection),
         Verb::Status(args) => {
             block_on(async { verbs::status::run(&open(&args.connection)?, output).await })
         }
-        Verb::Member(args) => {
-            let connection = args.action.connection();
-            block_on(async { verbs::member::run(&open(connection)?, args, output).await })
-        }
-        Verb::Transfer(args) => {
-            block_on(async { verbs::transfer::run(&open(&args.connection)?, args, output).await })
-        }
+        Verb::Member(args) => ask!(verbs::member::run, args, args.action.connection()),
+        Verb::Transfer(args) => ask!(verbs::transfer::run, args, &args.connection),
+        Verb::Export(args) => ask!(verbs::export::run, args, &args.connection),
         Verb::Import(args) => block_on(async {
             let store = Store::open(&target(&args.connection)?, IMPORT_DEADLINE, 0)?;
             verbs::import::run(store, args, output).await
         }),
-        Verb::Export(args) => {
-            block_on(async { verbs::export::run(&open(&args.connection)?, args, output).await })
-        }
         Verb::Bench(args) => block_on(async {
             let load = args.load();
             let target = target(&load.connection)?;

@@ -1,6 +1,6 @@
-//! How to reach a cluster: flags after the verb, those before it, the environment, the file; in that
-//! order of precedence. In each of them a directory made by `raft demo` stands for what is not said
-//! beside it.
+//! How to reach a cluster: flags after the verb, those before it, the environment, the file, in
+//! this order of precedence. In each of them a directory made by `raft demo` stands for what is not
+//! said beside it.
 
 use super::values;
 use crate::config::{Config, Layer, Origin};

@@ -1,9 +1,12 @@
 //! The command line: what every verb takes, and the examples its help teaches with. One file per
 //! verb. Nothing here acts; it parses.
 
+pub mod barrier;
 pub mod bench;
+pub mod broadcast;
 pub mod cas;
 pub mod cert;
+pub mod compact;
 pub mod completion;
 pub mod config;
 pub mod connection;
@@ -12,10 +15,13 @@ pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod hold;
 pub mod import;
 pub mod inspect;
+pub mod lease;
 pub mod member;
 pub mod put;
+pub mod queue;
 pub mod recover;
 pub mod serve;
 pub mod status;
@@ -23,6 +29,7 @@ pub mod text;
 pub mod transfer;
 pub mod txn;
 pub mod values;
+pub mod watch;
 
 use crate::output::Format;
 use crate::output::colour::When;
@@ -89,6 +96,24 @@ pub enum Verb {
     Cas(cas::Cas),
     /// Run a transaction: conditions, and operations for either answer.
     Txn(txn::Txn),
+    /// Print changes of keys as they happen.
+    Watch(watch::Watch),
+    /// Forget old revisions.
+    Compact(compact::Compact),
+    /// Grant, keep alive and end leases.
+    Lease(lease::Lease),
+    /// Hold a lock, and run a command meanwhile.
+    Lock(hold::Lock),
+    /// Lead an election, and run a command meanwhile.
+    Elect(hold::Elect),
+    /// Hold others up, and wait for each other.
+    Barrier(barrier::Barrier),
+    /// Push, pop and list items of a queue.
+    Queue(queue::Queue),
+    /// Send a message to all subscribers of a topic.
+    Broadcast(broadcast::Broadcast),
+    /// Print the messages of a topic as they come.
+    Subscribe(broadcast::Subscribe),
     /// Show all members: role, term, indexes, progress.
     Status(status::Status),
     /// Show or change the members.

@@ -3,6 +3,7 @@
 use super::values;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use raft_core::types::{ClusterId, NodeId};
+use raft_kv::service::Compaction;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,6 +114,18 @@ pub struct Serve {
     /// shortened; 4KiB to 1TiB.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
     pub checkpoint_bytes: u64,
+    /// Bytes of all versions of all keys from which on growth is refused while this node leads;
+    /// deletes and compactions are still taken, and make room.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = values::size)]
+    pub quota: u64,
+    /// What a leader forgets by itself: nothing (`off`), all but the last so many revisions
+    /// (`revisions:N`), or what is older than so long (`periodic:TIME`).
+    #[arg(long, value_name = "off|revisions:N|periodic:TIME", default_value = "revisions:250000")]
+    #[arg(value_parser = values::compaction)]
+    pub auto_compaction: Compaction,
+    /// How often a watch that wants to know is told how far it has come when nothing happens.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration)]
+    pub watch_progress_interval: Duration,
     /// What to log to stderr, as in `info` or `raft_core=debug,info`; RUST_LOG if left out, and
     /// `info` without that.
     #[arg(long, value_name = "FILTER")]

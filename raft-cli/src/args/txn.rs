@@ -27,7 +27,8 @@ then  run if they hold, else "else": in order, at one revision. Each is one of
       {"get": {"key", "prefix", "range_end", "limit", "rev", "keys_only", "count_only",
                "count_all", "sort_by", "order", "min_mod_rev", "max_mod_rev", "min_create_rev",
                "max_create_rev"}}
-      {"txn": {"if", "then", "else"}}   within the transaction, seeing the writes before it
+      {"txn": {"if", "then", "else"}}   within the transaction; its conditions, like all, see what
+               was there before the outermost one, its reads the writes before them
 sort_by is key, version, create, mod or value; order is asc or desc; an empty range_end is no end.
 Bytes that are not UTF-8 go in base64 into key_b64, value_b64 and range_end_b64; leases are
 hexadecimal, as `raft lease grant` prints them, or 0 for none.

@@ -149,11 +149,12 @@ fn line_of(text: &str, at: usize) -> usize {
 }
 
 /// The name that was probably meant.
-fn similar<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn similar<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// Less is another word, not a slip.
     const LIKE_ENOUGH: f64 = 0.75;
-    let name = name.replace('_', "-");
-    let likeness = |other: &str| strsim::jaro_winkler(&name, other);
+    let plain = |name: &str| name.replace('_', "-");
+    let name = plain(name);
+    let likeness = |other: &str| strsim::jaro_winkler(&name, &plain(other));
     let best = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
     (likeness(best) >= LIKE_ENOUGH).then_some(best)
 }

@@ -46,17 +46,25 @@ impl Section {
         }
     }
 
-    /// Its settings, as flags.
-    pub(crate) fn options(self) -> Vec<Arg> {
-        let command = Command::new(self.name());
-        let command = match self {
+    /// Its flags, none of them required.
+    fn command(self) -> Command {
+        let command = Command::new(self.name()).no_binary_name(true).disable_help_flag(true);
+        match self {
             Self::Serve => Serve::augment_args(command),
             Self::Client => Connection::augment_args(command),
-        };
+        }
+    }
+
+    /// Its settings, as flags.
+    pub(crate) fn options(self) -> Vec<Arg> {
+        let command = self.command();
         let options = command.get_arguments().filter(|option| !option.is_hide_set());
         options.filter(|option| option.get_long().is_some()).cloned().collect()
     }
 }
+
+/// Variables of this program that are no settings.
+const OTHERS: [&str; 3] = ["RAFT_CONFIG", "RAFT_LOCK_KEY", "RAFT_LOCK_TOKEN"];
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,7 +118,7 @@ impl Said {
     }
 
     /// Checks it alone, as the flag would be.
-    fn check(&self, option: &Arg) -> Result<(), Failure> {
+    fn check(&self, section: Section, option: &Arg) -> Result<(), Failure> {
         let wrong = |why: &dyn fmt::Display| {
             Failure::usage(format!("{}: {}: {why}", self.origin, self.key))
         };
@@ -118,9 +126,7 @@ impl Said {
             let boolean = matches!(&*self.values, [one] if one == "true" || one == "false");
             return if boolean { Ok(()) } else { Err(wrong(&"write true or false")) };
         }
-        let command = Command::new("check").no_binary_name(true).disable_help_flag(true);
-        let command = command.arg(option.clone().required(false));
-        command.try_get_matches_from(self.words(option)).map(drop).map_err(|error| {
+        section.command().try_get_matches_from(self.words(option)).map(drop).map_err(|error| {
             use std::error::Error;
             error
                 .source()
@@ -139,6 +145,12 @@ pub fn variable(key: &str) -> String {
     format!("RAFT_{}", key.to_ascii_uppercase().replace('-', "_"))
 }
 
+/// The variables that say something of nodes.
+pub(crate) fn settings_in_environment() -> impl Iterator<Item = String> {
+    let options = Section::Serve.options().into_iter();
+    options.filter_map(|option| option.get_long().map(variable))
+}
+
 /// What the places other than the command line say; of one setting in one section each at most
 /// once.
 #[derive(Clone, Debug, Default)]
@@ -149,6 +161,8 @@ pub struct Config {
     environment: Vec<(Section, Said)>,
     /// What the command line says of the node to run.
     flags: Vec<Said>,
+    /// Variables that look like settings and are none, each with the one that was probably meant.
+    strangers: Vec<(String, Option<String>)>,
 }
 
 impl Config {
@@ -189,7 +203,7 @@ impl Config {
             let said = self.from_file.iter().chain(&self.environment);
             for (_, said) in said.filter(|(of, _)| *of == section) {
                 let option = options.iter().find(|option| option.get_long() == Some(&*said.key));
-                option.map_or(Ok(()), |option| said.check(option))?;
+                option.map_or(Ok(()), |option| said.check(section, option))?;
             }
         }
         Ok(())
@@ -207,6 +221,34 @@ impl Config {
             let values = if is_switch(&option) { vec!["true".into()] } else { values };
             self.flags.push(Said { key, values, origin: Origin::Flag });
         }
+    }
+
+    /// Looks among the names of all variables for those that are probably misspelt.
+    pub(crate) fn note_variables(&mut self, names: impl Iterator<Item = String>) {
+        let known: Vec<String> = Section::ALL
+            .into_iter()
+            .flat_map(Section::options)
+            .filter_map(|option| option.get_long().map(variable))
+            .collect();
+        let ours = |name: &String| name.starts_with("RAFT_") && !OTHERS.contains(&&**name);
+        for name in names.filter(ours).filter(|name| !known.contains(name)) {
+            // The beginning that all have would make any two alike.
+            let rest = |name: &'_ str| name.trim_start_matches("RAFT_").to_owned();
+            let others: Vec<String> = known.iter().map(|known| rest(known)).collect();
+            let meant = file::similar(&rest(&name), others.iter().map(String::as_str));
+            let meant = meant.map(|meant| format!("RAFT_{meant}"));
+            self.strangers.push((name, meant));
+        }
+        self.strangers.sort_unstable();
+    }
+
+    /// What is probably not meant as it is, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |(name, meant): &(String, Option<String>)| match meant {
+            Some(meant) => format!("{name} is no setting; did you mean {meant}?"),
+            None => format!("{name} is no setting"),
+        };
+        self.strangers.iter().map(warning).collect()
     }
 
     /// What holds for the node to run, the strongest word on each setting.
@@ -284,9 +326,8 @@ impl Layer {
             let option = options.iter().find(|option| option.get_long() == Some(&*said.key));
             option.map(|option| said.words(option)).unwrap_or_default()
         });
-        let command = Command::new("client").no_binary_name(true);
         // Each was checked alone, and none excludes another: it parses.
-        let parsed = Connection::augment_args(command).try_get_matches_from(words);
+        let parsed = Section::Client.command().try_get_matches_from(words);
         let parsed = parsed.and_then(|matches| Connection::from_arg_matches(&matches));
         Self { connection: parsed.unwrap_or_default(), said }
     }

@@ -13,6 +13,7 @@ pub fn json(config: &Config, settings: &[Setting], wrong: &[Failure]) -> Value {
         "file": config.file,
         "ok": wrong.is_empty(),
         "errors": wrong,
+        "warnings": config.warnings(),
         "settings": settings,
     })
 }
@@ -50,8 +51,8 @@ pub fn simple(settings: &[Setting]) -> Vec<u8> {
     settings.iter().map(line).collect::<String>().into_bytes()
 }
 
-/// All settings as a table.
-pub fn text(settings: &[Setting]) -> String {
+/// All settings as a table, and the warnings.
+pub fn text(config: &Config, settings: &[Setting]) -> String {
     let mut table = Table::new(&["SECTION", "SETTING", "VALUE", "FROM"]);
     for setting in settings {
         table.row(vec![
@@ -61,5 +62,5 @@ pub fn text(settings: &[Setting]) -> String {
             setting.origin.to_string(),
         ]);
     }
-    table.render()
+    config.warnings().iter().fold(table.render(), |text, warning| text + warning + "\n")
 }

@@ -1,16 +1,19 @@
-//! What verbs print on stdout: tables for people, JSON for programs, plain lines for shells. Results
-//! only; progress and errors go to stderr. Nothing here talks to a cluster.
+//! What verbs print on stdout: tables for people, JSON for programs, plain lines for shells. Only
+//! results; progress and errors go to stderr. Nothing here talks to a cluster.
 
 pub mod bench;
 mod bytes;
 pub mod colour;
 pub mod config;
 pub mod doctor;
+pub mod lease;
 pub mod members;
 pub mod pairs;
 pub mod status;
 mod table;
+pub mod time;
 pub mod txn;
+pub mod watch;
 
 pub use bytes::{BytesField, KeyAndValue, printable};
 pub use table::Table;

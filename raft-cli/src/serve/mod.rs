@@ -122,7 +122,10 @@ impl Running {
         tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let service = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
+        let mut service = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
+        service.watch.progress_interval = plan.watch_progress_interval;
+        service.quota_bytes = plan.quota_bytes;
+        service.compaction = plan.compaction;
         transport.serve(GROUP, KvService::new(service));
         Ok(Self { id: plan.raft.id, address: transport.local_addr(), node, transport })
     }

@@ -7,6 +7,7 @@ use crate::config::variable;
 use crate::failure::Failure;
 use raft_core::raft::Config;
 use raft_core::types::{ClusterId, Member, NodeId};
+use raft_kv::service::Compaction;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -38,6 +39,12 @@ pub struct Plan {
     pub files: CredentialFiles,
     /// Applied bytes between checkpoints.
     pub checkpoint_bytes: usize,
+    /// Bytes of the store from which on growth is refused.
+    pub quota_bytes: u64,
+    /// What is compacted without being asked for.
+    pub compaction: Compaction,
+    /// How often a watch on which nothing happens is told how far it has come.
+    pub watch_progress_interval: Duration,
 }
 
 /// The files, PEM each, that tell a node and the others who they are.
@@ -53,6 +60,9 @@ pub struct CredentialFiles {
 
 /// What a node that has applied so many bytes writes a checkpoint of.
 const CHECKPOINT_BYTES: RangeInclusive<u64> = 4096..=1 << 40;
+
+/// The least quota: a full store must still take what makes room.
+const QUOTA_BYTES_MIN: u64 = 1024 * 1024;
 
 impl Plan {
     /// Checks the arguments against each other.
@@ -70,6 +80,9 @@ impl Plan {
         };
         if !CHECKPOINT_BYTES.contains(&args.checkpoint_bytes) {
             return usage("--checkpoint-bytes must be from 4KiB to 1TiB");
+        }
+        if args.quota < QUOTA_BYTES_MIN {
+            return usage("--quota must be at least 1MiB: a single value may be so large");
         }
         let members = members(id, args)?;
         let advertised = advertised(id, args, &members)?;
@@ -103,6 +116,9 @@ impl Plan {
             data_dir,
             files,
             checkpoint_bytes: usize::try_from(args.checkpoint_bytes).unwrap_or(usize::MAX),
+            quota_bytes: args.quota,
+            compaction: args.auto_compaction,
+            watch_progress_interval: args.watch_progress_interval,
         })
     }
 

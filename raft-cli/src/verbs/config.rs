@@ -22,7 +22,11 @@ pub fn run(
     };
     let settings = settings(config, before)?;
     let mut wrong = check(config, before, &args.serve);
-    output.show(&json(config, &settings, &wrong), || simple(&settings), || text(&settings))?;
+    output.show(
+        &json(config, &settings, &wrong),
+        || simple(&settings),
+        || text(config, &settings),
+    )?;
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(wrong.swap_remove(0)),

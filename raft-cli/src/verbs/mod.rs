@@ -2,22 +2,29 @@
 //! cluster through [`Store`](crate::client::Store) only, and prints through
 //! [`Output`](crate::output::Output) only.
 
+pub mod barrier;
 pub mod bench;
+pub mod broadcast;
 pub mod cas;
+pub mod compact;
 pub mod completion;
 pub mod config;
 pub mod del;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod hold;
 pub mod import;
+pub mod lease;
 pub mod member;
 pub mod pages;
 mod progress;
 pub mod put;
+pub mod queue;
 pub mod status;
 pub mod transfer;
 pub mod txn;
+pub mod watch;
 
 use crate::args::text::Escaped;
 use crate::failure::Failure;

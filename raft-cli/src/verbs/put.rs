@@ -23,7 +23,8 @@ pub async fn run(store: &Store, args: &Put, output: &mut Output<'_>) -> Result<(
     };
     let (prev_kv, sequential) = (args.prev_kv, args.sequential);
     let store = store.fenced(args.fenced.fence(args.escaped)?);
-    let (revision, reply) = store.write(Write { key, value, lease, prev_kv, sequential }).await?;
+    let reply = store.write(Write { key, value, lease, prev_kv, sequential }).await?;
+    let revision = reply.revision;
     let mut json = json!({ "revision": revision });
     if let Some(key) = &reply.key {
         BytesField::KEY.insert(&mut json, key);

@@ -2,9 +2,10 @@
 
 use clap::{CommandFactory, Parser};
 use raft_cli::args::connection::{CLIENT_FILE, Connection};
-use raft_cli::args::{Cli, values};
+use raft_cli::args::{Cli, text, values};
 use raft_cli::config::Config;
 use raft_cli::failure::{Failure, Kind};
+use raft_kv::api::{LeaseId, Position, Revision};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,6 +141,14 @@ fn values_say_what_would_be_right() {
     }
     assert!(values::duration("0s").is_err());
     assert!(values::duration("5").is_err());
+    assert_eq!(text::lease("5ca1ab1e"), Ok(LeaseId(0x5ca1_ab1e)));
+    assert_eq!(text::position("3:7"), Ok(Position { epoch: 3, revision: Revision(7) }));
+    for wrong in ["", "0", "x", "+1", "8000000000000000", "12345678901234567"] {
+        assert!(text::lease(wrong).is_err(), "{wrong}");
+    }
+    for wrong in ["", "3", "3:", ":7", "3:7:1", "-1:7"] {
+        assert!(text::position(wrong).is_err(), "{wrong}");
+    }
     assert_eq!(values::size("4096"), Ok(4096));
     assert_eq!(values::size("64MiB"), Ok(64 << 20));
     assert_eq!(values::size("2 GB"), Ok(2_000_000_000));

@@ -202,6 +202,21 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
     assert!(error.starts_with("error: cannot read absent: "), "{error}");
 }
 
+/// A misspelt variable is not silently ignored.
+#[test]
+fn variables_that_are_no_settings_are_named() {
+    let environment = [("RAFT_HEARTBEAT", "1s"), ("RAFT_LOCK_KEY", "a"), ("RAFT_XYZZY", "")];
+    let settings = Settings::new("");
+    let check = settings.check(&environment, &[]);
+    let warnings = [
+        "RAFT_HEARTBEAT is no setting; did you mean RAFT_HEARTBEAT_INTERVAL?",
+        "RAFT_XYZZY is no setting",
+    ];
+    assert_eq!(check["warnings"], serde_json::json!(warnings));
+    let (_, table, _) = settings.raft(&environment, &["config", "check"]);
+    assert!(table.ends_with(&(warnings.join("\n") + "\n")), "{table}");
+}
+
 /// The example explains every setting, changes nothing as it is, and is right when uncommented.
 #[test]
 fn the_example_file_holds_every_setting() {

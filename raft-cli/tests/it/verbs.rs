@@ -26,6 +26,12 @@ pub(crate) fn run(
         Verb::Status(_) => verbs::status::run(&store, output).await,
         Verb::Member(args) => verbs::member::run(&store, args, output).await,
         Verb::Transfer(args) => verbs::transfer::run(&store, args, output).await,
+        Verb::Compact(args) => verbs::compact::run(&store, args, output).await,
+        Verb::Lease(args) => verbs::lease::run(&store, args, output).await,
+        Verb::Queue(args) => verbs::queue::run(&store, args, output).await,
+        Verb::Barrier(args) => verbs::barrier::run(&store, args, output).await,
+        Verb::Broadcast(args) => verbs::broadcast::broadcast(&store, args, output).await,
+        Verb::Subscribe(args) => verbs::broadcast::subscribe(&store, args, output).await,
         Verb::Completion(args) => verbs::completion::run(args, output),
         other => panic!("not a verb of a client: {other:?}"),
     })
@@ -350,15 +356,39 @@ fn status_shows_every_member_once() {
     let row: Vec<_> = text.lines().nth(3).expect("n3").split_whitespace().collect();
     assert_eq!(row[..4], ["n3", "n3:3", "unreachable", "-"], "{text}");
     assert!(text.lines().nth(2).expect("n2").contains("replicate"), "{text}");
-    assert_eq!(text.lines().nth(4), Some("n3 at n3:3: connection refused"), "{text}");
+    let store = "store: 98 B of 2.0 GiB, 1 key at revision 2, nothing compacted, 0 leases";
+    assert_eq!(text.lines().nth(4), Some(store), "{text}");
+    assert_eq!(text.lines().nth(5), Some("n3 at n3:3: connection refused"), "{text}");
+    let (simple, _) = run(&cluster, Format::Simple, &["status"]);
+    assert_eq!(
+        simple,
+        "n1:1, n1, 0.1.0, 98 B, true, false, 1, 2, 2, \n\
+         n2:2, n2, 0.1.0, 98 B, false, false, 1, 2, 2, \n\
+         n3:3, n3, , , , , , , , connection refused\n"
+    );
 
     let json: serde_json::Value = serde_json::from_str(&json(&cluster, &["status"])).expect("JSON");
     let members = json["members"].as_array().expect("a list");
     assert_eq!(members.len(), 3);
     assert_eq!(members[0]["role"], "leader");
     assert_eq!(members[1]["progress"]["flow"], "replicate");
+    assert_eq!(members[0]["bytes"], 98);
+    assert_eq!(members[0]["quota"], 1_u64 << 31);
+    assert_eq!((&members[0]["compacted"], &members[0]["leases"]), (&0.into(), &0.into()));
     assert_eq!(members[2]["reachable"], false);
     assert_eq!(members[2]["error"], "connection refused");
+}
+
+#[test]
+fn status_warns_of_a_store_that_is_nearly_full() {
+    let cluster = Cluster::new(Faults::default());
+    table(&cluster, &["lease", "grant", "10s"]);
+    table(&cluster, &["put", "a", "1"]);
+    table(&cluster, &["compact", "2"]);
+    cluster.with_health(|health| health.space.bytes = health.space.quota / 10 * 9);
+    let text = table(&cluster, &["status"]);
+    assert!(text.contains("revision 2, compacted up to 2, 1 lease\n"), "{text}");
+    assert!(text.contains("\nn1: the store is nearly full, "), "{text}");
 }
 
 #[test]
