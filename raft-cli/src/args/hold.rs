@@ -15,8 +15,8 @@ Examples:
   raft lock report                              hold it until Ctrl-C
 
 The command finds RAFT_LOCK_KEY and RAFT_LOCK_TOKEN in its environment. What it writes with
---fence \"$RAFT_LOCK_KEY:$RAFT_LOCK_TOKEN\" is refused by the store once the lock is lost, however late
-it comes: without that no lock is safe from a pause at the wrong time.
+--fence \"$RAFT_LOCK_KEY:$RAFT_LOCK_TOKEN\" is refused by the store once the lock is lost, however
+late it comes: without that no lock is safe from a pause at the wrong time.
 
 The lock is kept alive as long as this process runs. Should it be lost all the same, because no node
 was reached for --ttl, the command gets SIGTERM, and after --grace SIGKILL; without a terminal on
@@ -30,8 +30,8 @@ Examples:
   raft elect primary --observe                    who leads, and every change of it
 
 The command finds RAFT_LOCK_KEY and RAFT_LOCK_TOKEN in its environment, for writes that only the
-leader may do: `raft put --fence \"$RAFT_LOCK_KEY:$RAFT_LOCK_TOKEN\"`. It is ended when leadership is
-lost, and its exit code passed on, as `raft help lock` says.";
+leader may do: `raft put --fence \"$RAFT_LOCK_KEY:$RAFT_LOCK_TOKEN\"`. It is ended when leadership
+is lost, and its exit code passed on, as `raft help lock` says.";
 
 /// Flags of verbs that hold something and may run a command meanwhile.
 #[derive(Args, Clone, Debug)]
