@@ -7,10 +7,12 @@ use bytes::Bytes;
 use raft_core::transport::{CallError, Connector};
 use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    Consistency, Health, Keys, KvError, Members, NodeStatus, Range, RangeReply, Revision, Txn,
-    TxnReply,
+    Consistency, Fence, Health, Keys, KvError, Members, NodeStatus, Put, Range, RangeReply,
+    Revision, Txn, TxnReply,
 };
-use raft_kv::client::{Cause, Client, ClientError, ClientOptions};
+use raft_kv::client::{
+    Cause, Client, ClientError, ClientOptions, DeleteReply, PutReply, ReadReply,
+};
 use raft_net_quic::{ClientCredentials, ConnectorConfig, QuicConnector};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +57,20 @@ impl Store {
         Ok(Self::new(connector(target)?, endpoints, deadline))
     }
 
+    /// The same client, whose writes run only while `fence` holds; without one, as it is.
+    #[must_use]
+    pub fn fenced(&self, fence: Option<Fence>) -> Self {
+        match fence {
+            Some(fence) => Self { client: self.client.fenced(fence) },
+            None => self.clone(),
+        }
+    }
+
+    /// The client itself, for what is built on it.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Sets a key; returns the revision of the change.
     ///
     /// # Errors
@@ -63,13 +79,41 @@ impl Store {
         self.client.put(key, value).await.map(|reply| reply.revision).map_err(failure)
     }
 
-    /// Deletes keys; returns how many there were, and the store's revision after it.
+    /// Sets a key as `put` says.
     ///
     /// # Errors
     /// As [`Store::put`].
-    pub async fn delete(&self, keys: Keys) -> Result<(u64, Revision), Failure> {
-        let reply = self.client.delete(keys).await.map_err(failure)?;
-        Ok((reply.deleted, reply.revision))
+    pub async fn write(&self, put: Put) -> Result<PutReply, Failure> {
+        self.client.put_with(put).await.map_err(failure)
+    }
+
+    /// Deletes keys, and returns what was there if `prev_kv`.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn delete(&self, keys: Keys, prev_kv: bool) -> Result<DeleteReply, Failure> {
+        let deleted = match prev_kv {
+            true => self.client.take(keys).await,
+            false => self.client.delete(keys).await,
+        };
+        deleted.map_err(failure)
+    }
+
+    /// Forgets what was before a revision; returns the store's.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn compact(&self, revision: Revision) -> Result<Revision, Failure> {
+        self.client.compact(revision).await.map_err(failure)
+    }
+
+    /// The store's revision, as of now.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn revision(&self) -> Result<Revision, Failure> {
+        let nothing = Range { limit: 1, keys_only: true, ..Range::of(Keys::all()) };
+        Ok(self.range(nothing, Consistency::Linearizable).await?.revision)
     }
 
     /// Runs a transaction.
@@ -90,6 +134,14 @@ impl Store {
         consistency: Consistency,
     ) -> Result<RangeReply, Failure> {
         self.client.get(range, consistency).await.map_err(failure)
+    }
+
+    /// Reads one page of a range; the answer says how fresh it is.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn read(&self, range: Range, consistency: Consistency) -> Result<ReadReply, Failure> {
+        self.client.read(range, consistency).await.map_err(failure)
     }
 
     /// Asks every node it can learn of how it is.
@@ -139,16 +191,34 @@ impl Store {
     }
 }
 
+/// What to do about what the cluster refuses.
+fn refusal(error: &KvError) -> Option<&'static str> {
+    Some(match error {
+        KvError::FutureRevision { .. } => "give an earlier --rev",
+        KvError::Compacted { .. } => "give a later revision, or none",
+        KvError::KeyNotFound(_) => "put it first, with a value",
+        KvError::LeaseNotFound(_) => "it may have expired: `raft lease list` shows those that live",
+        KvError::LeaseExists(_) => "leave --id out to have one made up",
+        KvError::Fenced { .. } => "take the lock again, and look at what its holder has done since",
+        KvError::OtherHistory { .. } => "read without --token, and print a new one",
+        KvError::TooManyOps { .. } | KvError::TooDeep(_) => "split it into several transactions",
+        _ => return None,
+    })
+}
+
 /// What a client's error means for the exit code, and what to do about it.
 pub fn failure(error: ClientError) -> Failure {
     match error {
-        ClientError::Refused(error @ KvError::FutureRevision { .. }) => {
-            Failure::new(Kind::Refused, error).advice("give an earlier --rev")
-        }
         ClientError::Refused(KvError::ChangeRefused { reason, advice }) => {
             Failure::new(Kind::Refused, reason).advice(advice)
         }
-        ClientError::Refused(error) => Failure::new(Kind::Refused, error),
+        ClientError::Refused(error) => {
+            let failure = Failure::new(Kind::Refused, &error);
+            match refusal(&error) {
+                Some(advice) => failure.advice(advice),
+                None => failure,
+            }
+        }
         ClientError::NotDone { reason, source: Some(Cause::Call(CallError::Refused(_))) } => {
             Failure::new(Kind::Unavailable, reason).advice("check --ca, --cert and --key")
         }

@@ -2,6 +2,7 @@
 //! to do next. Never more than one line, whatever the cause printed.
 
 use crate::output::Format;
+use crate::output::colour::alarm;
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -24,6 +25,8 @@ pub enum Kind {
     Local,
     /// Whoever read our output has stopped reading. Code 0, and nothing is printed.
     OutputClosed,
+    /// A command that was run has failed, and said why itself: its code, and nothing is printed.
+    Command(u8),
 }
 
 impl Kind {
@@ -37,6 +40,7 @@ impl Kind {
             Self::Unavailable => 4,
             Self::Unknown => 5,
             Self::Local => 6,
+            Self::Command(code) => code,
         }
     }
 }
@@ -85,7 +89,7 @@ impl Failure {
 
     /// The line for stderr, without the line break; `None` if nothing is to be said.
     pub fn line(&self, format: Format) -> Option<String> {
-        if self.kind == Kind::OutputClosed {
+        if matches!(self.kind, Kind::OutputClosed | Kind::Command(_)) {
             return None;
         }
         if format == Format::Json {
@@ -97,7 +101,7 @@ impl Failure {
             }});
             return Some(object.to_string());
         }
-        Some(format!("error: {self}"))
+        Some(format!("{} {self}", alarm("error:")))
     }
 }
 

@@ -73,7 +73,7 @@ fn print_rows(
 
 fn print_row(row: &Row, output: &mut Output<'_>) -> Result<(), Failure> {
     match output.format {
-        Format::Table => output.raw(format!("{row}\n").as_bytes()),
+        Format::Table | Format::Simple => output.raw(format!("{row}\n").as_bytes()),
         Format::Json => output.print(&row_json(row), String::new),
     }
 }

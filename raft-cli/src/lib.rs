@@ -4,6 +4,8 @@
 pub mod args;
 pub mod cert;
 pub mod client;
+mod command;
+pub mod config;
 pub mod demo;
 mod directory;
 pub mod failure;
@@ -17,13 +19,15 @@ pub mod serve;
 pub mod transaction;
 pub mod verbs;
 
-use args::connection::{Connection, DEADLINE_DEFAULT, Target};
+use args::connection::{Connection, DEADLINE_DEFAULT};
 use args::snapshot::SnapshotAction;
 use args::{Cli, Verb};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use client::Store;
+use config::{Config, Layer};
 use failure::Failure;
+use output::colour::When;
 use output::{Format, Output};
 use std::ffi::OsString;
 use std::future::Future;
@@ -36,24 +40,77 @@ const IMPORT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The whole program: parses, runs, prints one line if it failed.
 pub fn main(line: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(&line) {
-        Ok(cli) => cli,
-        Err(error) if asks_for_help(&error) => {
+    let (cli, config) = match parse(&line) {
+        Ok(parsed) => parsed,
+        Err(Wrong::Line(error)) if asks_for_help(&error) => {
             // A closed stdout is the only way this fails, and then nobody reads it.
             let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()) * failure::Kind::Usage.exit_code());
         }
-        Err(error) => return fail(&usage(&error), wanted_format(&line)),
+        Err(wrong) => {
+            output::colour::decide(When::Auto);
+            return fail(&wrong.into(), wanted_format(&line));
+        }
     };
+    output::colour::decide(cli.color);
     let format = cli.output;
     let mut output = Output::stdout(format);
-    let outcome = run(cli, &mut output);
+    let outcome = run(cli, &config, &mut output);
     // Results printed before a failure belong in front of it.
     let finished = output.finish();
     match outcome.and(finished) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure, format),
     }
+}
+
+/// Why a command line cannot be followed.
+enum Wrong {
+    /// Of itself.
+    Line(clap::Error),
+    /// Because of the file or the environment.
+    Config(Failure),
+}
+
+impl From<Wrong> for Failure {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Line(error) => usage(&error),
+            Wrong::Config(failure) => failure,
+        }
+    }
+}
+
+/// Parses a command line, and reads what file and environment add to it.
+fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
+    let read = |line: &[OsString]| -> Result<(ArgMatches, Cli), Wrong> {
+        let matches = Cli::command().try_get_matches_from(line).map_err(Wrong::Line)?;
+        let cli = Cli::from_arg_matches(&matches).map_err(Wrong::Line)?;
+        Ok((matches, cli))
+    };
+    let (matches, cli) = read(line)?;
+    let needed = match &cli.verb {
+        Verb::Completion(_) | Verb::Cert(_) | Verb::Inspect(_) => false,
+        Verb::Demo(_) | Verb::Recover(_) => false,
+        Verb::Config(args) => !matches!(args.action, args::config::Action::Example),
+        _ => true,
+    };
+    if !needed {
+        return Ok((cli, Config::default()));
+    }
+    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let config = Config::load(cli.config.as_deref(), environment);
+    let mut config = config.map_err(Wrong::Config)?;
+    let node = match matches.subcommand() {
+        Some(("config", matches)) => matches.subcommand_matches("check"),
+        Some(("serve", matches)) => Some(matches),
+        _ => None,
+    };
+    let Some(node) = node else { return Ok((cli, config)) };
+    config.note_flags(node);
+    config.note_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let (_, cli) = read(&config.complete(line))?;
+    Ok((cli, config))
 }
 
 fn fail(failure: &Failure, format: Format) -> ExitCode {
@@ -106,42 +163,39 @@ fn wanted_format(line: &[OsString]) -> Format {
 ///
 /// # Errors
 /// The verb's.
-pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
-    let target = |after: &Connection| resolve(after.clone(), cli.connection.clone());
+pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Failure> {
+    let target = |after: &Connection| after.clone().resolve(cli.connection.clone(), config);
     let open = |after: &Connection| Store::open(&target(after)?, DEADLINE_DEFAULT, 0);
+    macro_rules! ask {
+        ($run:path, $args:expr, $connection:expr) => {
+            block_on(async { $run(&open($connection)?, $args, output).await })
+        };
+    }
     match &cli.verb {
-        Verb::Put(args) => {
-            block_on(async { verbs::put::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Get(args) => {
-            block_on(async { verbs::get::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Del(args) => {
-            block_on(async { verbs::del::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Cas(args) => {
-            block_on(async { verbs::cas::run(&open(&args.connection)?, args, output).await })
-        }
-        Verb::Txn(args) => {
-            block_on(async { verbs::txn::run(&open(&args.connection)?, args, output).await })
-        }
+        Verb::Put(args) => ask!(verbs::put::run, args, &args.connection),
+        Verb::Get(args) => ask!(verbs::get::run, args, &args.connection),
+        Verb::Del(args) => ask!(verbs::del::run, args, &args.connection),
+        Verb::Cas(args) => ask!(verbs::cas::run, args, &args.connection),
+        Verb::Txn(args) => ask!(verbs::txn::run, args, &args.connection),
+        Verb::Watch(args) => ask!(verbs::watch::run, args, &args.connection),
+        Verb::Compact(args) => ask!(verbs::compact::run, args, &args.connection),
+        Verb::Lease(args) => ask!(verbs::lease::run, args, args.action.connection()),
+        Verb::Lock(args) => ask!(verbs::hold::lock, args, &args.hold.connection),
+        Verb::Elect(args) => ask!(verbs::hold::elect, args, &args.hold.connection),
+        Verb::Barrier(args) => ask!(verbs::barrier::run, args, args.action.connection()),
+        Verb::Queue(args) => ask!(verbs::queue::run, args, args.action.connection()),
+        Verb::Broadcast(args) => ask!(verbs::broadcast::broadcast, args, &args.connection),
+        Verb::Subscribe(args) => ask!(verbs::broadcast::subscribe, args, &args.connection),
         Verb::Status(args) => {
             block_on(async { verbs::status::run(&open(&args.connection)?, output).await })
         }
-        Verb::Member(args) => {
-            let connection = args.action.connection();
-            block_on(async { verbs::member::run(&open(connection)?, args, output).await })
-        }
-        Verb::Transfer(args) => {
-            block_on(async { verbs::transfer::run(&open(&args.connection)?, args, output).await })
-        }
+        Verb::Member(args) => ask!(verbs::member::run, args, args.action.connection()),
+        Verb::Transfer(args) => ask!(verbs::transfer::run, args, &args.connection),
+        Verb::Export(args) => ask!(verbs::export::run, args, &args.connection),
         Verb::Import(args) => block_on(async {
             let store = Store::open(&target(&args.connection)?, IMPORT_DEADLINE, 0)?;
             verbs::import::run(store, args, output).await
         }),
-        Verb::Export(args) => {
-            block_on(async { verbs::export::run(&open(&args.connection)?, args, output).await })
-        }
         Verb::Bench(args) => block_on(async {
             let load = args.load();
             let target = target(&load.connection)?;
@@ -167,6 +221,9 @@ pub fn run(cli: Cli, output: &mut Output<'_>) -> Result<(), Failure> {
             SnapshotAction::Status(args) => verbs::snapshot::status(args, output),
             SnapshotAction::Restore(args) => recover::restore::run(args, output),
         },
+        Verb::Config(args) => {
+            verbs::config::run(args, config, &Layer::flags(cli.connection.clone()), output)
+        }
         Verb::Completion(args) => verbs::completion::run(args, output),
         Verb::Demo(args) => demo::run(args, output),
         Verb::Serve(args) => serve::run(args, output),
@@ -186,8 +243,4 @@ fn block_on(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .build()
         .map_err(|error| Failure::local("cannot start a runtime", &error))?
         .block_on(verb)
-}
-
-fn resolve(after: Connection, before: Connection) -> Result<Target, Failure> {
-    after.resolve(before, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }

@@ -1,7 +1,7 @@
 //! Arguments of `raft cas`.
 
 use super::connection::Connection;
-use super::text::Escaped;
+use super::text::{Escaped, Fenced};
 use clap::Args;
 use std::ffi::OsString;
 
@@ -33,6 +33,9 @@ pub struct Cas {
     /// Only if the key does not exist.
     #[arg(long, group = "condition")]
     pub if_absent: bool,
+    /// While which lock is held.
+    #[command(flatten)]
+    pub fenced: Fenced,
     /// Whether keys and values hold escapes.
     #[command(flatten)]
     pub escaped: Escaped,

@@ -1,7 +1,9 @@
-//! How to reach a cluster: flags before or after the verb, the environment, a directory made by
-//! `raft demo`; in that order of precedence.
+//! How to reach a cluster: flags after the verb, those before it, the environment, the file, in
+//! this order of precedence. In each of them a directory made by `raft demo` stands for what is not
+//! said beside it.
 
 use super::values;
+use crate::config::{Config, Layer, Origin};
 use crate::failure::{Failure, Kind};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -37,7 +39,8 @@ pub struct Connection {
     /// The private key of --cert (PEM) [env: RAFT_KEY].
     #[arg(id = "key-file", long = "key", value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// How long one operation may take, retries included [default: 5s; import: 1m].
+    /// How long one operation may take, retries included [env: RAFT_DEADLINE]
+    /// [default: 5s; import: 1m].
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     pub deadline: Option<Duration>,
 }
@@ -87,58 +90,89 @@ pub struct Target {
 }
 
 impl Connection {
-    /// Decides from the flags after the verb (`self`), those before it, the environment and the
-    /// defaults.
+    /// Decides from the flags after the verb (`self`), those before it, the environment, the file
+    /// and the defaults.
     ///
     /// # Errors
-    /// Of kind `Usage` if something needed is missing or malformed, `Local` if a file cannot be
-    /// read.
-    pub fn resolve(
-        self,
-        before: Self,
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Target, Failure> {
-        let path = |name: &str| environment(name).map(PathBuf::from);
-        let dir = self.dir.or(before.dir).or_else(|| path("RAFT_DIR"));
-        let file = dir.as_deref().map(ClientFile::read).transpose()?;
+    /// Of kind `Usage` if something needed is missing, `Local` if a file cannot be read.
+    pub fn resolve(self, before: Self, config: &Config) -> Result<Target, Failure> {
+        let [environment, file] = config.connections();
+        settle(&[Layer::flags(self), Layer::flags(before), environment, file])?.target()
+    }
+}
 
-        let mut endpoints = self.endpoints;
-        if endpoints.is_empty() {
-            endpoints = before.endpoints;
+/// What holds, and where each part of it was said; `None` where nothing was.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "each is the flag of its name")]
+pub struct Settled {
+    pub dir: Option<(PathBuf, Origin)>,
+    pub endpoints: Option<(Vec<String>, Origin)>,
+    pub ca: Option<(PathBuf, Origin)>,
+    pub cert: Option<(PathBuf, Origin)>,
+    pub key: Option<(PathBuf, Origin)>,
+    pub deadline: Option<(Duration, Origin)>,
+}
+
+/// Decides from what several places say, the strongest first.
+///
+/// # Errors
+/// If a directory holds no [`CLIENT_FILE`] that can be read, and is needed.
+pub fn settle(layers: &[Layer]) -> Result<Settled, Failure> {
+    let mut settled = Settled::default();
+    for layer in layers {
+        let said = &layer.connection;
+        let path =
+            |key: &str, path: &Option<PathBuf>| path.clone().map(|path| (path, layer.origin(key)));
+        if !said.endpoints.is_empty() && settled.endpoints.is_none() {
+            settled.endpoints = Some((said.endpoints.clone(), layer.origin("endpoints")));
         }
-        if endpoints.is_empty() {
-            endpoints = match (&file, environment("RAFT_ENDPOINTS")) {
-                (Some(file), _) => file.endpoints.clone(),
-                (None, Some(list)) => parse_endpoints(&list)?,
-                (None, None) => vec![ENDPOINT_DEFAULT.into()],
-            };
+        settled.ca = settled.ca.or_else(|| path("ca", &said.ca));
+        settled.cert = settled.cert.or_else(|| path("cert", &said.cert));
+        settled.key = settled.key.or_else(|| path("key", &said.key));
+        let deadline = said.deadline.map(|time| (time, layer.origin("deadline")));
+        settled.deadline = settled.deadline.or(deadline);
+        if settled.dir.is_none() {
+            settled.dir = path("dir", &said.dir);
+            settled.take_directory()?;
         }
-        let ca = self.ca.or(before.ca).or_else(|| file.as_ref().map(|file| file.ca.clone()));
-        let ca = ca.or_else(|| path("RAFT_CA")).ok_or_else(|| missing("--ca"))?;
-        let cert = self.cert.or(before.cert);
-        let cert = cert
-            .or_else(|| file.as_ref().map(|file| file.cert.clone()))
-            .or_else(|| path("RAFT_CERT"));
-        let key = self.key.or(before.key);
-        let key =
-            key.or_else(|| file.as_ref().map(|file| file.key.clone())).or_else(|| path("RAFT_KEY"));
-        let identity = match (cert, key) {
+    }
+    Ok(settled)
+}
+
+impl Settled {
+    /// What the directory says where nothing stronger did.
+    fn take_directory(&mut self) -> Result<(), Failure> {
+        let complete = self.endpoints.is_some() && self.ca.is_some();
+        let complete = complete && self.cert.is_some() && self.key.is_some();
+        let Some((dir, _)) = self.dir.as_ref().filter(|_| !complete) else { return Ok(()) };
+        let file = ClientFile::read(dir)?;
+        let origin = Origin::Directory(dir.join(CLIENT_FILE));
+        let from_it = |value| Some((value, origin.clone()));
+        let endpoints = file.endpoints;
+        self.endpoints = self.endpoints.take().or_else(|| Some((endpoints, origin.clone())));
+        self.ca = self.ca.take().or_else(|| from_it(file.ca));
+        self.cert = self.cert.take().or_else(|| from_it(file.cert));
+        self.key = self.key.take().or_else(|| from_it(file.key));
+        Ok(())
+    }
+
+    /// What a client needs, with the defaults.
+    ///
+    /// # Errors
+    /// Of kind `Usage` if something is missing.
+    pub fn target(self) -> Result<Target, Failure> {
+        let value = |said: Option<(PathBuf, Origin)>| said.map(|(path, _)| path);
+        let default = || vec![ENDPOINT_DEFAULT.to_owned()];
+        let endpoints = self.endpoints.map_or_else(default, |(list, _)| list);
+        let ca = value(self.ca).ok_or_else(|| missing("--ca"))?;
+        let identity = match (value(self.cert), value(self.key)) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
             (Some(_), None) => return Err(missing("--key")),
             (None, Some(_)) => return Err(missing("--cert")),
         };
-        let deadline = self.deadline.or(before.deadline);
-        Ok(Target { endpoints, ca, identity, deadline })
+        Ok(Target { endpoints, ca, identity, deadline: self.deadline.map(|(time, _)| time) })
     }
-}
-
-fn parse_endpoints(list: &str) -> Result<Vec<String>, Failure> {
-    let parse = |text: &str| values::address(text.trim());
-    list.split(',')
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Failure::usage(format!("RAFT_ENDPOINTS={list}: {error}")))
 }
 
 fn missing(flag: &str) -> Failure {

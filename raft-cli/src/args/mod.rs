@@ -1,21 +1,28 @@
 //! The command line: what every verb takes, and the examples its help teaches with. One file per
 //! verb. Nothing here acts; it parses.
 
+pub mod barrier;
 pub mod bench;
+pub mod broadcast;
 pub mod cas;
 pub mod cert;
+pub mod compact;
 pub mod completion;
+pub mod config;
 pub mod connection;
 pub mod del;
 pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod hold;
 pub mod import;
 pub mod inspect;
 pub mod integrity;
+pub mod lease;
 pub mod member;
 pub mod put;
+pub mod queue;
 pub mod recover;
 pub mod serve;
 pub mod snapshot;
@@ -24,10 +31,13 @@ pub mod text;
 pub mod transfer;
 pub mod txn;
 pub mod values;
+pub mod watch;
 
 use crate::output::Format;
+use crate::output::colour::When;
 use clap::{Parser, Subcommand};
 use connection::Connection;
+use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -51,10 +61,18 @@ Errors are one line on stderr; with `-o json`, one JSON object.";
 #[derive(Parser, Clone, Debug)]
 #[command(name = "raft", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
-    /// How to print results: tables for people, JSON for programs.
-    #[arg(short, long, value_name = "table|json", global = true)]
+    /// How to print results: tables for people, JSON for programs, plain lines as etcdctl's for
+    /// shells.
+    #[arg(short, long, value_name = "table|json|simple", global = true)]
     #[arg(value_enum, default_value_t, hide_possible_values = true)]
     pub output: Format,
+    /// When to colour: on a terminal unless NO_COLOR is set, always, or never.
+    #[arg(long, value_name = "auto|always|never", global = true)]
+    #[arg(value_enum, default_value_t, hide_possible_values = true)]
+    pub color: When,
+    /// File with settings; see `raft help config` [env: RAFT_CONFIG].
+    #[arg(id = "config-file", long = "config", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
     /// How to reach a cluster; may stand after the verb as well.
     #[command(flatten)]
     pub connection: Connection,
@@ -69,17 +87,35 @@ pub enum Verb {
     /// Run a whole cluster on this machine.
     Demo(demo::Demo),
     /// Run one node.
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Set a key.
     Put(put::Put),
     /// Read a key, a range or a prefix.
     Get(get::Get),
-    /// Delete a key or a prefix.
+    /// Delete a key, a range or a prefix.
     Del(del::Del),
     /// Set a key if it is what you think it is.
     Cas(cas::Cas),
     /// Run a transaction: conditions, and operations for either answer.
     Txn(txn::Txn),
+    /// Print changes of keys as they happen.
+    Watch(watch::Watch),
+    /// Forget old revisions.
+    Compact(compact::Compact),
+    /// Grant, keep alive and end leases.
+    Lease(lease::Lease),
+    /// Hold a lock, and run a command meanwhile.
+    Lock(hold::Lock),
+    /// Lead an election, and run a command meanwhile.
+    Elect(hold::Elect),
+    /// Hold others up, and wait for each other.
+    Barrier(barrier::Barrier),
+    /// Push, pop and list items of a queue.
+    Queue(queue::Queue),
+    /// Send a message to all subscribers of a topic.
+    Broadcast(broadcast::Broadcast),
+    /// Print the messages of a topic as they come.
+    Subscribe(broadcast::Subscribe),
     /// Show all members: role, term, indexes, progress.
     Status(status::Status),
     /// Show or change the members.
@@ -102,6 +138,8 @@ pub enum Verb {
     Recover(recover::Recover),
     /// Save, check and restore backups.
     Snapshot(snapshot::Snapshot),
+    /// Show where settings come from, and check them.
+    Config(Box<config::Config>),
     /// Print a shell's completion script.
     Completion(completion::Completion),
 }

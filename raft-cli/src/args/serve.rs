@@ -4,6 +4,7 @@ use super::integrity::Integrity;
 use super::values;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use raft_core::types::{ClusterId, NodeId};
+use raft_kv::service::Compaction;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ Examples:
   `raft member add n4=10.0.0.4:2380` adds it:
     raft serve --id 4 --data-dir n4 --ca ca.pem --cert n4.pem --key n4-key.pem \\
       --join --cluster-id 8ab93df4556da4fe --listen 10.0.0.4:2380
+
+Every option can also stand in a file (--config FILE, RAFT_CONFIG) or in the environment: --data-dir
+is data-dir under [serve] in the file, and RAFT_DATA_DIR. `raft config example` prints such a file,
+`raft config check` says what holds and where it came from.
 
 The same command starts a node the first time and every other time, also after its directory was
 lost or moved aside because it was damaged: the other nodes know that it is another life of it, and
@@ -46,14 +51,14 @@ pub enum OnDamage {
 /// Run one node.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES, args_override_self = true)]
-#[command(group = ArgGroup::new("formation").required(true).args(["cluster", "single", "join"]))]
+#[command(group = ArgGroup::new("formation").args(["cluster", "single", "join"]))]
 pub struct Serve {
     /// The node's directory: log, checkpoint and identity; made if missing.
-    #[arg(long, value_name = "DIR", env = "RAFT_DATA_DIR")]
-    pub data_dir: PathBuf,
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// The node's id within the cluster, from 1.
     #[arg(long, value_name = "N", value_parser = values::node)]
-    pub id: NodeId,
+    pub id: Option<NodeId>,
     /// Where to listen (UDP), for peers and clients; the advertised address if left out.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub listen: Option<String>,
@@ -68,7 +73,7 @@ pub struct Serve {
     #[arg(long)]
     pub single: bool,
     /// Wait to be added to the running cluster of --cluster-id, by `raft member add`.
-    #[arg(long, requires = "cluster_id")]
+    #[arg(long)]
     pub join: bool,
     /// The cluster's id, hexadecimal; derived from --cluster and --cluster-token if left out.
     /// Nodes of different clusters refuse each other.
@@ -84,14 +89,14 @@ pub struct Serve {
     #[arg(hide_possible_values = true)]
     pub on_damage: OnDamage,
     /// Certificate (PEM) of the authority that every node must be certified by.
-    #[arg(long, value_name = "FILE", env = "RAFT_CA")]
-    pub ca: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// This node's certificate (PEM).
-    #[arg(long, value_name = "FILE", env = "RAFT_CERT")]
-    pub cert: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
     /// The private key of --cert (PEM).
-    #[arg(long, value_name = "FILE", env = "RAFT_KEY")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// Whether clients must show a certificate of the authority, too.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     pub client_cert_auth: bool,
@@ -104,19 +109,31 @@ pub struct Serve {
     pub election_timeout: Duration,
     /// Answer linearizable reads on the leader without asking a quorum, as long as it holds a
     /// lease: faster, but only as right as clocks are; they may differ in speed by a fifth.
-    #[arg(long)]
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub lease_reads: bool,
     /// Bytes of applied entries after which the state is written to the checkpoint and the log
-    /// shortened.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024 * 1024)]
-    #[arg(value_parser = clap::value_parser!(u64).range(4096..=1 << 40))]
+    /// shortened; 4KiB to 1TiB.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
     pub checkpoint_bytes: u64,
+    /// Bytes of all versions of all keys from which on growth is refused while this node leads;
+    /// deletes and compactions are still taken, and make room.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = values::size)]
+    pub quota: u64,
+    /// What a leader forgets by itself: nothing (`off`), all but the last so many revisions
+    /// (`revisions:N`), or what is older than so long (`periodic:TIME`).
+    #[arg(long, value_name = "off|revisions:N|periodic:TIME", default_value = "revisions:250000")]
+    #[arg(value_parser = values::compaction)]
+    pub auto_compaction: Compaction,
+    /// How often a watch that wants to know is told how far it has come when nothing happens.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = values::duration)]
+    pub watch_progress_interval: Duration,
     /// How its data is compared with the others'.
     #[command(flatten)]
     pub integrity: Integrity,
     /// What to log to stderr, as in `info` or `raft_core=debug,info`; RUST_LOG if left out, and
     /// `info` without that.
-    #[arg(long, value_name = "FILTER", env = "RAFT_LOG")]
+    #[arg(long, value_name = "FILTER")]
     pub log_level: Option<String>,
     /// Stop as on SIGTERM when standard input ends: a child that must not outlive its parent.
     #[arg(long, hide = true)]

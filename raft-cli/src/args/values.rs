@@ -1,6 +1,7 @@
 //! Parsers of single argument values. Each error says what would have been right.
 
 use raft_core::types::{ClusterId, NodeId};
+use raft_kv::service::Compaction;
 use std::time::Duration;
 
 /// A node id, `3` or `n3`.
@@ -41,3 +42,40 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Err(error) => Err(format!("{error}; write it as `250ms`, `5s` or `1m 30s`")),
     }
 }
+
+/// A number of bytes, `64MiB`, `500kB` or `4096`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(SIZE_FORM.into()),
+    };
+    let number: u64 = number.parse().map_err(|_| SIZE_FORM)?;
+    number.checked_mul(factor).ok_or_else(|| "there are no so many bytes".into())
+}
+
+/// What a leader compacts by itself: `off`, `revisions:10000` or `periodic:1h`.
+pub fn compaction(text: &str) -> Result<Compaction, String> {
+    let form = "write `off`, `revisions:N` or `periodic:TIME`, as in `periodic:1h`";
+    match text.split_once([':', ' ', '=']) {
+        None if text == "off" => Ok(Compaction::Off),
+        Some(("revisions", kept)) => match kept.trim().parse() {
+            Ok(kept) if kept > 0 => Ok(Compaction::Revisions(kept)),
+            _ => Err(format!("{kept:?} is no number of revisions; {form}")),
+        },
+        Some(("periodic", period)) => duration(period.trim()).map(Compaction::Periodic),
+        _ => Err(form.into()),
+    }
+}
+
+const SIZE_FORM: &str = "a size is a whole number and B, KiB, MiB, GiB, TiB, kB, MB, GB or TB, as \
+                         in `64MiB`";

@@ -3,6 +3,7 @@
 //! when the pipe ends, however that came about.
 
 use super::Folder;
+use crate::config::settings_in_environment;
 use crate::failure::{Failure, Kind};
 use futures_util::future::{join_all, select_all};
 use nix::sys::signal::{Signal, kill};
@@ -101,6 +102,11 @@ impl Cluster {
         };
         let log = OpenOptions::new().create(true).append(true).open(log_file);
         let mut command = Command::new(&self.binary);
+        // What the environment says of nodes is not meant for these.
+        command.env_remove("RAFT_CONFIG");
+        for setting in settings_in_environment() {
+            command.env_remove(setting);
+        }
         command
             .args(self.folder.serve_args(id))
             .args(["--exit-with-parent", "--log-level", &self.log_level])

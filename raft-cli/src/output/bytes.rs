@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serializer;
 use serde::ser::SerializeMap;
+use serde_json::Value;
 use std::fmt::Write;
 
 /// Text stays as it is; a backslash, control characters and bytes that are not UTF-8 are escaped
@@ -44,6 +45,14 @@ impl BytesField {
     pub const KEY: Self = Self("key", "key_b64");
     /// The field `value` or `value_b64`.
     pub const VALUE: Self = Self("value", "value_b64");
+
+    /// Adds the field to an object.
+    pub fn insert(self, object: &mut Value, bytes: &[u8]) {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => object[self.0] = text.into(),
+            Err(_) => object[self.1] = STANDARD.encode(bytes).into(),
+        }
+    }
 
     /// Writes the field into an object.
     ///

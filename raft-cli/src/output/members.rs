@@ -75,6 +75,18 @@ pub fn text(members: &Members) -> String {
     format!("{}{}\n", table.render(), members.summary())
 }
 
+/// One line a member as `etcdctl member list` prints it: node, state, address, and whether it is a
+/// learner.
+pub fn simple(members: &Members) -> Vec<u8> {
+    let line = |(id, member): (&NodeId, &Member)| {
+        let role = MemberRole::of(&members.membership, *id);
+        let state = if member.incarnation.is_some() { "started" } else { "unstarted" };
+        let learner = matches!(role, MemberRole::Learner | MemberRole::Observer);
+        format!("{id}, {state}, {}, {learner}\n", member.address)
+    };
+    members.membership.members().iter().map(line).collect::<String>().into_bytes()
+}
+
 /// `n1, n2 and n3`.
 pub fn names(nodes: &[NodeId]) -> String {
     let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();

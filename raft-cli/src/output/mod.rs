@@ -1,14 +1,19 @@
-//! What verbs print on stdout: tables for people, JSON for programs. Results only; progress and
-//! errors go to stderr. Nothing here talks to a cluster.
+//! What verbs print on stdout: tables for people, JSON for programs, plain lines for shells. Only
+//! results; progress and errors go to stderr. Nothing here talks to a cluster.
 
 pub mod bench;
 mod bytes;
+pub mod colour;
+pub mod config;
 pub mod doctor;
+pub mod lease;
 pub mod members;
 pub mod pairs;
 pub mod status;
 mod table;
+pub mod time;
 pub mod txn;
+pub mod watch;
 
 pub use bytes::{BytesField, KeyAndValue, printable};
 pub use table::Table;
@@ -26,6 +31,9 @@ pub enum Format {
     Table,
     /// For programs: one JSON document on one line.
     Json,
+    /// For shells: plain lines as `etcdctl` prints them, without headers; keys and values as they
+    /// are.
+    Simple,
 }
 
 /// Where results go and how.
@@ -46,7 +54,8 @@ impl<'a> Output<'a> {
         Output::new(format, io::BufWriter::with_capacity(64 * 1024, io::stdout()))
     }
 
-    /// Prints `json` as one line, or what `text` gives for people, by the format.
+    /// Prints `json` as one line, or what `text` gives for people, by the format;
+    /// shells get what people get.
     ///
     /// # Errors
     /// Of kind `OutputClosed` if the reader has gone, `Local` if the output cannot be written.
@@ -57,12 +66,28 @@ impl<'a> Output<'a> {
     ) -> Result<(), Failure> {
         let mut line = match self.format {
             Format::Json => serde_json::to_string(json).expect("our types have only string keys"),
-            Format::Table => text(),
+            Format::Table | Format::Simple => text(),
         };
         if !line.ends_with('\n') {
             line.push('\n');
         }
         self.raw(line.as_bytes())
+    }
+
+    /// As [`Output::print`], where shells get something else than people: `simple`, complete lines.
+    ///
+    /// # Errors
+    /// As [`Output::print`].
+    pub fn show(
+        &mut self,
+        json: &impl Serialize,
+        simple: impl FnOnce() -> Vec<u8>,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Simple => self.raw(&simple()),
+            Format::Json | Format::Table => self.print(json, text),
+        }
     }
 
     /// Prints bytes as they are.

@@ -3,7 +3,7 @@
 use super::Table;
 use super::members::names;
 use raft_core::types::{Membership, NodeId, Term};
-use raft_kv::api::{Health, MemberRole, MemberStatus, NoQuorum, NodeStatus};
+use raft_kv::api::{Health, MemberRole, MemberStatus, NoQuorum, NodeStatus, Space};
 use serde::Serialize;
 
 /// One member: what it says of itself, or why it could not be asked.
@@ -49,6 +49,9 @@ impl Row {
         if let Some(to) = health.transfer {
             remarks.push(format!("{name} is handing leadership over to {to}"));
         }
+        let space = Some(health.space).filter(|space| space.quota > 0);
+        let warning = space.and_then(|space| space.warning());
+        remarks.extend(warning.map(|warning| format!("{name}: {warning}")));
         remarks.extend(health.timing.iter().map(|timing| format!("{name}: {timing}")));
         remarks.extend(health.integrity.alarm.iter().map(|alarm| format!("{name}: {alarm}")));
         remarks.extend(health.no_quorum.iter().map(|why| format!("{name}: {why}")));
@@ -100,6 +103,11 @@ struct NodeJson {
     log_bytes: u64,
     revision: u64,
     keys: u64,
+    compacted: u64,
+    bytes: u64,
+    quota: u64,
+    leases: u64,
+    sessions: u64,
     state_hash: String,
 }
 
@@ -153,6 +161,11 @@ impl NodeJson {
             log_bytes: status.log_bytes,
             revision: status.revision.0,
             keys: status.keys,
+            compacted: status.compacted.0,
+            bytes: status.space.bytes,
+            quota: status.space.quota,
+            leases: status.leases,
+            sessions: status.sessions,
             state_hash: format!("{:016x}", status.state_hash),
         }
     }
@@ -189,7 +202,70 @@ pub fn text(rows: &[Row]) -> String {
         cells.extend(progress_cells(row));
         table.row(cells);
     }
-    remarks.iter().fold(table.render(), |text, remark| text + remark + "\n")
+    let mut text = table.render();
+    text.extend(store(rows));
+    remarks.iter().fold(text, |text, remark| text + remark + "\n")
+}
+
+/// What the store holds, in one line, as the node knows it that has come furthest.
+fn store(rows: &[Row]) -> Option<String> {
+    let statuses = rows.iter().filter_map(|row| row.status.as_ref().ok());
+    let status = statuses.max_by_key(|status| status.last_applied)?;
+    let Space { bytes, quota } = status.space;
+    let compacted = match status.compacted.0 {
+        0 => "nothing compacted".to_owned(),
+        revision => format!("compacted up to {revision}"),
+    };
+    let quota = if quota == 0 { String::new() } else { format!(" of {}", size(quota)) };
+    let plural = |count: u64| if count == 1 { "" } else { "s" };
+    let (keys, leases) = (status.keys, status.leases);
+    Some(format!(
+        "store: {}{quota}, {keys} key{} at revision {}, {compacted}, {leases} lease{}\n",
+        size(bytes),
+        plural(keys),
+        status.revision,
+        plural(leases),
+    ))
+}
+
+/// One line a member as `etcdctl endpoint status` prints it: address, node, program, bytes, leader,
+/// learner, term, last entry, last applied, errors.
+pub fn simple(rows: &[Row]) -> Vec<u8> {
+    let membership = membership(rows);
+    let line = |row: &Row| {
+        let (address, name) = (&row.address, name(row));
+        match &row.status {
+            Ok(status) => format!(
+                "{address}, {name}, {}, {}, {}, {}, {}, {}, {}, {}\n",
+                status.version,
+                size(status.space.bytes),
+                status.leader == Some(status.id),
+                unusual_role(row, membership).is_some(),
+                status.term,
+                status.last_log.index,
+                status.last_applied,
+                row.remarks().join("; "),
+            ),
+            Err(error) => format!("{address}, {name}, , , , , , , , {error}\n"),
+        }
+    };
+    rows.iter().map(line).collect::<String>().into_bytes()
+}
+
+/// Bytes as people say them: `4.2 MiB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64 / 1024.0;
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    for unit in &UNITS[..3] {
+        if value < 1023.95 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} {}", UNITS[3])
 }
 
 /// How much a node knows of its cluster: the leader of the highest term most.
@@ -255,7 +331,7 @@ fn progress_cells(row: &Row) -> [String; 3] {
 }
 
 /// Milliseconds as people say them: `12 ms`, `4.1 s`, `3 min`.
-fn ago(milliseconds: u64) -> String {
+pub(super) fn ago(milliseconds: u64) -> String {
     match milliseconds {
         0..=999 => format!("{milliseconds} ms"),
         1_000..=99_999 => format!("{}.{} s", milliseconds / 1000, milliseconds % 1000 / 100),

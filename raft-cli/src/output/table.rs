@@ -1,6 +1,7 @@
 //! Plain aligned columns: no frames, so that lines can be cut, sorted and pasted.
 
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use super::colour;
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, presets};
 
 /// Columns under a header. Wrapped to the terminal's width if there is one.
 pub struct Table(comfy_table::Table);
@@ -11,7 +12,14 @@ impl Table {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(headers.iter().map(|header| header.trim_start_matches('>')));
+        let coloured = colour::results();
+        if coloured {
+            table.enforce_styling();
+        }
+        table.set_header(headers.iter().map(|header| {
+            let cell = Cell::new(header.trim_start_matches('>'));
+            if coloured { cell.add_attribute(Attribute::Bold) } else { cell }
+        }));
         for (column, header) in table.column_iter_mut().zip(headers) {
             column.set_padding((0, 2));
             if header.starts_with('>') {

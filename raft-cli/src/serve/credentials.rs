@@ -1,7 +1,7 @@
 //! A node's certificates, checked before anything else is touched. A node whose certificate the
 //! others will not accept would start, and then be alone without telling why.
 
-use crate::args::serve::Serve;
+use super::plan::{CredentialFiles, Plan};
 use crate::failure::Failure;
 use raft_core::types::NodeId;
 use raft_net_quic::{ANY_NODE, Credentials, server_name};
@@ -14,15 +14,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 use std::sync::Arc;
 
-/// Reads the files that `args` names and checks that they fit together and are this node's.
+/// Reads the files that `plan` names and checks that they fit together and are this node's.
 ///
 /// # Errors
 /// Of kind `Usage`, naming the file that does not fit.
-pub(crate) fn load(args: &Serve) -> Result<Credentials, Failure> {
-    let credentials =
-        Credentials::from_files(&args.ca, &args.cert, &args.key).map_err(Failure::usage)?;
+pub(crate) fn load(plan: &Plan) -> Result<Credentials, Failure> {
+    let CredentialFiles { ca, cert, key } = &plan.files;
+    let credentials = Credentials::from_files(ca, cert, key).map_err(Failure::usage)?;
     let provider = Arc::new(ring::default_provider());
-    let (cert, key) = (args.cert.display(), args.key.display());
+    let (cert, key) = (cert.display(), key.display());
     CertifiedKey::from_der(credentials.chain.clone(), credentials.key.clone_key(), &provider)
         .map_err(|error| match error {
             Error::InconsistentKeys(_) => {
@@ -30,17 +30,17 @@ pub(crate) fn load(args: &Serve) -> Result<Credentials, Failure> {
             }
             error => Failure::usage(format!("{cert} with {key}: {error}")),
         })?;
-    check_chain(args, &credentials, provider)?;
+    check_chain(plan, &credentials, provider)?;
     Ok(credentials)
 }
 
 /// Does what the other nodes and clients will do with the certificate.
 fn check_chain(
-    args: &Serve,
+    plan: &Plan,
     credentials: &Credentials,
     provider: Arc<CryptoProvider>,
 ) -> Result<(), Failure> {
-    let (ca, cert) = (args.ca.display(), args.cert.display());
+    let (ca, cert) = (plan.files.ca.display(), plan.files.cert.display());
     let unusable = |error: &dyn std::fmt::Display| Failure::usage(format!("{ca}: {error}"));
     let mut roots = RootCertStore::empty();
     for authority in &credentials.ca {
@@ -65,14 +65,14 @@ fn check_chain(
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|error| unusable(&error))?;
-    for name in [server_name(args.id), ANY_NODE.to_owned()] {
+    for name in [server_name(plan.raft.id), ANY_NODE.to_owned()] {
         let server = ServerName::try_from(name.clone()).map_err(|error| unusable(&error))?;
         verifier.verify_server_cert(leaf, between, &server, &[], now).map_err(
             |error| match error {
                 Error::InvalidCertificate(
                     CertificateError::NotValidForName
                     | CertificateError::NotValidForNameContext { .. },
-                ) => not_ours(args.id, &cert, &name),
+                ) => not_ours(plan.raft.id, &cert, &name),
                 error => refused(error),
             },
         )?;

@@ -83,8 +83,8 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
 }
 
 /// What a node needs of the disk: its credentials, and then its data.
-fn open(args: &Serve, plan: &Plan) -> Result<(Credentials, Data), Failure> {
-    let credentials = credentials::load(args)?;
+fn open(plan: &Plan) -> Result<(Credentials, Data), Failure> {
+    let credentials = credentials::load(plan)?;
     let dir = &plan.data_dir;
     std::fs::create_dir_all(dir)
         .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
@@ -120,8 +120,8 @@ impl Running {
     async fn start(args: &Serve, plan: &Plan) -> Result<Self, Failure> {
         let listen = resolve(&plan.listen).await?;
         let dir = &plan.data_dir;
-        let (args_there, plan_there) = (args.clone(), plan.clone());
-        let (credentials, data) = apart(move || open(&args_there, &plan_there)).await?;
+        let plan_there = plan.clone();
+        let (credentials, data) = apart(move || open(&plan_there)).await?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
             limits: limits(),
@@ -133,8 +133,11 @@ impl Running {
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let config = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
-        let integrity = args.integrity.config();
-        let service = KvService::new(ServiceConfig { integrity, ..config });
+        let mut config = ServiceConfig { integrity: args.integrity.config(), ..config };
+        config.watch.progress_interval = plan.watch_progress_interval;
+        config.quota_bytes = plan.quota_bytes;
+        config.compaction = plan.compaction;
+        let service = KvService::new(config);
         transport.serve(GROUP, service.clone());
         let address = transport.local_addr();
         Ok(Self { id: plan.raft.id, address, node, transport, service })

@@ -3,10 +3,13 @@
 
 use super::waiting::Way;
 use crate::args::serve::{OnDamage, Serve};
+use crate::config::variable;
 use crate::failure::Failure;
 use raft_core::raft::Config;
 use raft_core::types::{ClusterId, Member, NodeId};
+use raft_kv::service::Compaction;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
@@ -32,9 +35,34 @@ pub struct Plan {
     pub rejoin: bool,
     /// Where the data is.
     pub data_dir: PathBuf,
+    /// Certificate of the authority, that of the node, and its private key.
+    pub files: CredentialFiles,
     /// Applied bytes between checkpoints.
     pub checkpoint_bytes: usize,
+    /// Bytes of the store from which on growth is refused.
+    pub quota_bytes: u64,
+    /// What is compacted without being asked for.
+    pub compaction: Compaction,
+    /// How often a watch on which nothing happens is told how far it has come.
+    pub watch_progress_interval: Duration,
 }
+
+/// The files, PEM each, that tell a node and the others who they are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CredentialFiles {
+    /// Certificate of the authority that certifies every node.
+    pub ca: PathBuf,
+    /// The node's certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What a node that has applied so many bytes writes a checkpoint of.
+const CHECKPOINT_BYTES: RangeInclusive<u64> = 4096..=1 << 40;
+
+/// The least quota: a full store must still take what makes room.
+const QUOTA_BYTES_MIN: u64 = 1024 * 1024;
 
 impl Plan {
     /// Checks the arguments against each other.
@@ -42,8 +70,22 @@ impl Plan {
     /// # Errors
     /// Of kind `Usage`: the first that makes no sense.
     pub fn of(args: &Serve) -> Result<Self, Failure> {
-        let members = members(args)?;
-        let advertised = advertised(args, &members)?;
+        let id = args.id.ok_or_else(|| missing("--id"))?;
+        let data_dir = args.data_dir.clone().ok_or_else(|| missing("--data-dir"))?;
+        let file = |name, file: &Option<PathBuf>| file.clone().ok_or_else(|| missing(name));
+        let files = CredentialFiles {
+            ca: file("--ca", &args.ca)?,
+            cert: file("--cert", &args.cert)?,
+            key: file("--key", &args.key)?,
+        };
+        if !CHECKPOINT_BYTES.contains(&args.checkpoint_bytes) {
+            return usage("--checkpoint-bytes must be from 4KiB to 1TiB");
+        }
+        if args.quota < QUOTA_BYTES_MIN {
+            return usage("--quota must be at least 1MiB: a single value may be so large");
+        }
+        let members = members(id, args)?;
+        let advertised = advertised(id, args, &members)?;
         let listen = args.listen.clone().unwrap_or_else(|| advertised.clone());
         if port(&listen) == Some(0) {
             return usage("port 0 cannot be reached by others; choose one for --listen");
@@ -52,7 +94,7 @@ impl Plan {
         let election_ticks = ticks("--election-timeout", args.election_timeout)?;
         let initial = members.into_iter().map(|(id, address)| (id, Member::new(address)));
         let raft = Config {
-            id: args.id,
+            id,
             initial: initial.collect(),
             heartbeat_ticks: ticks("--heartbeat-interval", args.heartbeat_interval)?,
             election_ticks_min: election_ticks,
@@ -71,8 +113,12 @@ impl Plan {
             advertised,
             single: args.single,
             rejoin: args.on_damage == OnDamage::Rejoin && !args.single,
-            data_dir: args.data_dir.clone(),
+            data_dir,
+            files,
             checkpoint_bytes: usize::try_from(args.checkpoint_bytes).unwrap_or(usize::MAX),
+            quota_bytes: args.quota,
+            compaction: args.auto_compaction,
+            watch_progress_interval: args.watch_progress_interval,
         })
     }
 
@@ -94,8 +140,12 @@ impl Plan {
 }
 
 /// Where others reach this node.
-fn advertised(args: &Serve, members: &BTreeMap<NodeId, String>) -> Result<String, Failure> {
-    if let Some(address) = members.get(&args.id) {
+fn advertised(
+    id: NodeId,
+    args: &Serve,
+    members: &BTreeMap<NodeId, String>,
+) -> Result<String, Failure> {
+    if let Some(address) = members.get(&id) {
         return Ok(address.clone());
     }
     match args.advertise.as_ref().or(args.listen.as_ref()) {
@@ -106,8 +156,11 @@ fn advertised(args: &Serve, members: &BTreeMap<NodeId, String>) -> Result<String
 
 /// The initial members, this node among them under its advertised address; none for a node that
 /// joins.
-fn members(args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
+fn members(id: NodeId, args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
     let mut members = BTreeMap::new();
+    if args.join && args.cluster_id.is_none() {
+        return usage("--join needs --cluster-id, which `raft status -o json` tells");
+    }
     if args.join {
         return Ok(members);
     }
@@ -115,8 +168,13 @@ fn members(args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
         let Some(address) = args.advertise.as_ref().or(args.listen.as_ref()) else {
             return usage("--single needs --listen or --advertise");
         };
-        members.insert(args.id, address.clone());
+        members.insert(id, address.clone());
         return Ok(members);
+    }
+    if args.cluster.is_empty() {
+        return Err(missing("--cluster").advice(
+            "--cluster, --single or --join is required: `raft help serve` shows when to use which",
+        ));
     }
     for (id, address) in &args.cluster {
         if port(address) == Some(0) {
@@ -126,12 +184,12 @@ fn members(args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
             return usage(format!("--cluster names {id} twice"));
         }
     }
-    let Some(own) = members.get(&args.id) else {
-        return usage(format!("--cluster does not name this node, {}", args.id));
+    let Some(own) = members.get(&id) else {
+        return usage(format!("--cluster does not name this node, {id}"));
     };
     match &args.advertise {
         Some(advertised) if advertised != own => {
-            usage(format!("--advertise is {advertised}, but --cluster says {}={own}", args.id))
+            usage(format!("--advertise is {advertised}, but --cluster says {id}={own}"))
         }
         _ => Ok(members),
     }
@@ -157,6 +215,15 @@ fn ticks(option: &str, duration: Duration) -> Result<u32, Failure> {
 
 fn port(address: &str) -> Option<u16> {
     address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+}
+
+/// That a setting has no value.
+fn missing(flag: &str) -> Failure {
+    let key = flag.trim_start_matches('-');
+    Failure::usage(format!("no {flag} given")).advice(format!(
+        "give it, or {key} under [serve] in the file of --config, or {}",
+        variable(key)
+    ))
 }
 
 fn usage<T>(text: impl Into<String>) -> Result<T, Failure> {

@@ -20,19 +20,25 @@ pub async fn run(store: &Store, args: &Cas, output: &mut Output<'_>) -> Result<(
     let key = args.escaped.bytes(&args.key)?;
     let value = read_value(&args.value, args.escaped)?;
     let target = target(args)?;
+    let store = store.fenced(args.fenced.fence(args.escaped)?);
     let reply = store.txn(txn(key.clone(), value, target)).await?;
     let revision = reply.revision;
     if reply.succeeded {
         let json = json!({ "succeeded": true, "revision": revision });
-        return output.print(&json, || format!("set at revision {revision}"));
+        return output.show(&json, || b"OK\n".to_vec(), || format!("set at revision {revision}"));
     }
     let current = current(reply);
     let pair = current.as_ref().map(|pair| PairJson(pair, false));
     let json = json!({ "succeeded": false, "revision": revision, "current": pair });
-    output.print(&json, || match &current {
-        Some(pair) => pairs::table(std::slice::from_ref(pair), false),
-        None => "no such key".to_owned(),
-    })?;
+    let there = current.as_slice();
+    output.show(
+        &json,
+        || pairs::simple(there, false),
+        || match &current {
+            Some(pair) => pairs::table(std::slice::from_ref(pair), false),
+            None => "no such key".to_owned(),
+        },
+    )?;
     let state = match &current {
         Some(pair) => format!("{} is at revision {}", printable(&key), pair.mod_revision),
         None => format!("{} does not exist", printable(&key)),

@@ -4,7 +4,7 @@ use crate::args::member::{Action, Add, Member, Priority};
 use crate::client::Store;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::output::members::{MembersJson, names, text};
+use crate::output::members::{MembersJson, names, simple, text};
 use raft_core::types::{Change, ClusterId, NodeId};
 use serde_json::json;
 
@@ -17,7 +17,8 @@ pub async fn run(store: &Store, args: &Member, output: &mut Output<'_>) -> Resul
     let (changes, done) = match &args.action {
         Action::List(_) => {
             let members = store.members().await?;
-            return output.print(&MembersJson::of(&members), || text(&members));
+            let json = MembersJson::of(&members);
+            return output.show(&json, || simple(&members), || text(&members));
         }
         Action::Add(args) => return add(store, args, output).await,
         Action::Remove(args) => {

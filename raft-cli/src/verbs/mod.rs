@@ -2,22 +2,30 @@
 //! cluster through [`Store`](crate::client::Store) only, and prints through
 //! [`Output`](crate::output::Output) only.
 
+pub mod barrier;
 pub mod bench;
+pub mod broadcast;
 pub mod cas;
+pub mod compact;
 pub mod completion;
+pub mod config;
 pub mod del;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod hold;
 pub mod import;
+pub mod lease;
 pub mod member;
 pub mod pages;
 mod progress;
 pub mod put;
+pub mod queue;
 pub mod snapshot;
 pub mod status;
 pub mod transfer;
 pub mod txn;
+pub mod watch;
 
 use crate::args::text::Escaped;
 use crate::failure::Failure;
@@ -42,7 +50,7 @@ fn read_stdin(limit: u64) -> Result<Vec<u8>, Failure> {
     read_up_to(io::stdin().lock(), limit, "stdin")
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let name = path.display().to_string();
     let file = File::open(path);
     let file = file.map_err(|error| Failure::local(format!("cannot read {name}"), &error))?;

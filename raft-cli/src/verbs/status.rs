@@ -3,7 +3,7 @@
 use crate::client::{Answer, Store};
 use crate::failure::{Failure, Kind};
 use crate::output::Output;
-use crate::output::status::{Row, RowJson, membership, rank, text};
+use crate::output::status::{Row, RowJson, membership, rank, simple, text};
 use raft_core::types::{Membership, NodeId};
 use raft_kv::api::MemberStatus;
 use serde_json::json;
@@ -17,7 +17,7 @@ pub async fn run(store: &Store, output: &mut Output<'_>) -> Result<(), Failure> 
     let members: Vec<_> = rows.iter().map(RowJson::of).collect();
     let changing = membership(&rows).map(Membership::is_joint);
     let json = json!({ "members": members, "changing": changing });
-    output.print(&json, || text(&rows))?;
+    output.show(&json, || simple(&rows), || text(&rows))?;
     if rows.iter().any(|row| row.status.is_ok()) {
         return Ok(());
     }

@@ -1,11 +1,12 @@
 //! `raft txn`.
 
 use super::{read_file, read_stdin};
+use crate::args::text::Escaped;
 use crate::args::txn::Txn;
 use crate::client::Store;
 use crate::failure::{Failure, Kind};
 use crate::output::Output;
-use crate::output::txn::{TxnJson, text};
+use crate::output::txn::{TxnJson, simple, text};
 use crate::transaction;
 use std::path::Path;
 
@@ -26,7 +27,8 @@ pub async fn run(store: &Store, args: &Txn, output: &mut Output<'_>) -> Result<(
         Failure::usage(format!("{}: {error}", args.file.display()))
             .advice("`raft txn --help` shows the form")
     })?;
+    let store = store.fenced(args.fenced.fence(Escaped::default())?);
     let reply = store.txn(txn).await?;
-    output.print(&TxnJson(&reply), || text(&reply))?;
+    output.show(&TxnJson(&reply), || simple(&reply), || text(&reply))?;
     if reply.succeeded { Ok(()) } else { Err(Failure::new(Kind::No, "conditions not met")) }
 }

@@ -2,8 +2,10 @@
 
 use clap::{CommandFactory, Parser};
 use raft_cli::args::connection::{CLIENT_FILE, Connection};
-use raft_cli::args::{Cli, values};
-use raft_cli::failure::Kind;
+use raft_cli::args::{Cli, text, values};
+use raft_cli::config::Config;
+use raft_cli::failure::{Failure, Kind};
+use raft_kv::api::{LeaseId, Position, Revision};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,8 +14,12 @@ fn connection(words: &[&str]) -> Connection {
     Cli::try_parse_from(words).expect("right").connection
 }
 
-fn nothing(_: &str) -> Option<String> {
-    None
+fn nothing() -> Config {
+    Config::default()
+}
+
+fn with(environment: impl Fn(&str) -> Option<String>) -> Result<Config, Failure> {
+    Config::load(None, environment)
 }
 
 #[test]
@@ -50,7 +56,7 @@ fn examples_parse() {
 fn the_last_word_on_the_connection_is_after_the_verb() {
     let before = connection(&["--endpoints", "a:1", "--ca", "ca1", "--deadline", "1s"]);
     let after = connection(&["--endpoints", "b:1,c:2", "--ca", "ca2"]);
-    let target = after.resolve(before, nothing).expect("complete");
+    let target = after.resolve(before, &nothing()).expect("complete");
     assert_eq!(target.endpoints, ["b:1", "c:2"]);
     assert_eq!(target.ca, Path::new("ca2"));
     assert_eq!(target.identity, None);
@@ -66,7 +72,8 @@ fn the_environment_stands_in_for_flags() {
         _ => None,
     };
     let after = connection(&["--key", "my-key"]);
-    let target = after.resolve(Connection::default(), environment).expect("complete");
+    let target = after.resolve(Connection::default(), &with(environment).expect("right"));
+    let target = target.expect("complete");
     assert_eq!(target.endpoints, ["x:1", "y:2"]);
     assert_eq!(target.ca, Path::new("env-ca"));
     assert_eq!(target.identity, Some(("env-cert".into(), "my-key".into())));
@@ -79,7 +86,7 @@ fn a_directory_tells_everything_and_flags_overrule_it() {
     std::fs::write(dir.path().join(CLIENT_FILE), text).expect("written");
     let name = dir.path().to_str().expect("text");
 
-    let target = Connection::default().resolve(connection(&["--dir", name]), nothing);
+    let target = Connection::default().resolve(connection(&["--dir", name]), &nothing());
     let target = target.expect("complete");
     assert_eq!(target.endpoints, ["a:1", "b:2"]);
     assert_eq!(target.ca, dir.path().join("ca.pem"));
@@ -88,29 +95,32 @@ fn a_directory_tells_everything_and_flags_overrule_it() {
 
     let environment = |variable: &str| (variable == "RAFT_DIR").then(|| name.to_owned());
     let after = connection(&["--endpoints", "b:2", "--ca", "other"]);
-    let target = after.resolve(Connection::default(), environment).expect("complete");
+    let target = after.resolve(Connection::default(), &with(environment).expect("right"));
+    let target = target.expect("complete");
     assert_eq!(target.endpoints, ["b:2"]);
     assert_eq!(target.ca, PathBuf::from("other"));
 }
 
 #[test]
 fn what_is_missing_is_named() {
-    let failure = Connection::default().resolve(Connection::default(), nothing).expect_err("no ca");
+    let failure =
+        Connection::default().resolve(Connection::default(), &nothing()).expect_err("no ca");
     assert_eq!(failure.kind, Kind::Usage);
     assert_eq!(failure.message, "no --ca given");
 
     let half = connection(&["--ca", "ca", "--cert", "cert"]);
-    let failure = half.resolve(Connection::default(), nothing).expect_err("no key");
+    let failure = half.resolve(Connection::default(), &nothing()).expect_err("no key");
     assert_eq!(failure.message, "no --key given");
 
     let absent = connection(&["--dir", "/nonexistent"]);
-    let failure = absent.resolve(Connection::default(), nothing).expect_err("no directory");
+    let failure = absent.resolve(Connection::default(), &nothing()).expect_err("no directory");
     assert_eq!(failure.kind, Kind::Local);
     assert!(failure.message.starts_with("cannot read /nonexistent/client.json"));
 
     let wrong = |name: &str| (name == "RAFT_ENDPOINTS").then(|| "x".to_owned());
-    let failure = connection(&["--ca", "ca"]).resolve(Connection::default(), wrong);
-    assert_eq!(failure.expect_err("no port").kind, Kind::Usage);
+    let failure = with(wrong).expect_err("no port");
+    assert_eq!(failure.kind, Kind::Usage);
+    assert!(failure.message.starts_with("RAFT_ENDPOINTS: endpoints: an address"), "{failure}");
 }
 
 #[test]
@@ -131,4 +141,18 @@ fn values_say_what_would_be_right() {
     }
     assert!(values::duration("0s").is_err());
     assert!(values::duration("5").is_err());
+    assert_eq!(text::lease("5ca1ab1e"), Ok(LeaseId(0x5ca1_ab1e)));
+    assert_eq!(text::position("3:7"), Ok(Position { epoch: 3, revision: Revision(7) }));
+    for wrong in ["", "0", "x", "+1", "8000000000000000", "12345678901234567"] {
+        assert!(text::lease(wrong).is_err(), "{wrong}");
+    }
+    for wrong in ["", "3", "3:", ":7", "3:7:1", "-1:7"] {
+        assert!(text::position(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(values::size("4096"), Ok(4096));
+    assert_eq!(values::size("64MiB"), Ok(64 << 20));
+    assert_eq!(values::size("2 GB"), Ok(2_000_000_000));
+    for wrong in ["", "MiB", "1.5GiB", "-1", "1mib", "99999999999TiB"] {
+        assert!(values::size(wrong).is_err(), "{wrong}");
+    }
 }

@@ -12,7 +12,8 @@ use raft_core::types::{
     Term,
 };
 use raft_kv::api::{
-    Action, Command, Health, Integrity, KvError, MemberStatus, Members, NodeStatus, Op, Put, Query,
+    Action, ActionReply, Advance, Command, CommandReply, Consistency, Freshness, Health, Integrity,
+    KvError, LeaseAnswer, LeaseId, MemberStatus, Members, NodeStatus, Op, Put, Query, Range,
     RangeAnswer, Reply, ReplyBody, RequestBody, Space,
 };
 use raft_kv::store::KvStore;
@@ -22,6 +23,9 @@ use std::time::Duration;
 
 /// The addresses of the cluster's nodes. The last is not there.
 pub(crate) const ADDRESSES: [&str; 3] = ["n1:1", "n2:2", "n3:3"];
+
+/// The history of the cluster.
+const EPOCH: u64 = 3;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Default)]
@@ -46,6 +50,8 @@ pub(crate) struct Cluster(Arc<Mutex<Inner>>);
 struct Inner {
     store: KvStore,
     index: u64,
+    /// The last entry that let time pass.
+    advanced: u64,
     faults: Faults,
     /// Requests to write that came in, retries included.
     writes: u64,
@@ -73,7 +79,7 @@ fn health() -> Health {
         timing: None,
         no_quorum: None,
         peers: Vec::new(),
-        space: Space::default(),
+        space: Space { bytes: 0, quota: 1 << 31 },
         integrity: Integrity::default(),
     }
 }
@@ -82,7 +88,17 @@ impl Cluster {
     pub(crate) fn new(faults: Faults) -> Self {
         let store = KvStore::in_memory();
         let health = health();
-        let inner = Inner { store, index: 0, faults, writes: 0, most: 0, now: 0, reads: 0, health };
+        let inner = Inner {
+            store,
+            index: 0,
+            advanced: 0,
+            faults,
+            writes: 0,
+            most: 0,
+            now: 0,
+            reads: 0,
+            health,
+        };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -152,11 +168,14 @@ impl Cluster {
                 let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
                 answer.map(ReplyBody::Range)
             }
-            RequestBody::DatedRead { .. }
-            | RequestBody::KeepAlive(_)
-            | RequestBody::Lease { .. }
-            | RequestBody::Leases
-            | RequestBody::Integrity(_) => Err(KvError::Malformed("not asked by a verb".into())),
+            RequestBody::DatedRead { range, consistency } => self.dated(range, consistency),
+            RequestBody::KeepAlive(leases) => self.keep_alive(leases),
+            RequestBody::Lease { id, keys } => {
+                let answer: LeaseAnswer = self.query(&Query::Lease { id, keys });
+                Ok(ReplyBody::Lease(answer.map(Box::new)))
+            }
+            RequestBody::Leases => Ok(ReplyBody::Leases(self.query(&Query::Leases))),
+            RequestBody::Integrity(_) => Err(KvError::Malformed("not asked by a verb".into())),
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
             RequestBody::Health => Ok(ReplyBody::Health(Box::new(self.health()))),
@@ -164,6 +183,48 @@ impl Cluster {
             RequestBody::TransferLeadership { .. } => Ok(ReplyBody::Transferred),
         };
         Ok(wire::encode_reply(&reply))
+    }
+
+    /// A read whose answer says how fresh it is: 12.3 ms old unless it is linearizable.
+    fn dated(&self, range: Range, consistency: Consistency) -> Reply {
+        let mut inner = self.inner();
+        inner.before_read();
+        if let Consistency::AtLeast(position) = consistency
+            && position.epoch != EPOCH
+        {
+            return Err(KvError::OtherHistory { asked: position.epoch, current: EPOCH });
+        }
+        let answer = inner.store.query(&codec::encode(&Query::Range(range)));
+        let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
+        let linearizable = consistency == Consistency::Linearizable;
+        let staleness = Duration::from_micros(if linearizable { 0 } else { 12_300 });
+        let freshness = Freshness { epoch: EPOCH, staleness: Some(staleness) };
+        answer.map(|reply| ReplyBody::Dated(freshness, reply))
+    }
+
+    fn query<T: serde::de::DeserializeOwned>(&self, query: &Query) -> T {
+        let answer = self.inner().store.query(&codec::encode(query));
+        codec::decode(&answer).expect("the store encodes well")
+    }
+
+    /// Keeps leases alive; no time passes.
+    fn keep_alive(&self, renewed: Vec<LeaseId>) -> Reply {
+        let mut inner = self.inner();
+        let (time_ms, seen) = (inner.store.summary().time_ms, Index(inner.index));
+        let left_ms = inner.advance(time_ms, seen, renewed);
+        Ok(ReplyBody::KeptAlive(left_ms))
+    }
+
+    /// Lets time pass for leases.
+    pub(crate) fn pass(&self, time: Duration) {
+        let mut inner = self.inner();
+        for time in [Duration::ZERO, time] {
+            // A lease begins to run when a leader has seen it.
+            let past = u64::try_from(time.as_millis()).expect("short");
+            let time_ms = inner.store.summary().time_ms + past;
+            let seen = Index(inner.index);
+            inner.advance(time_ms, seen, Vec::new());
+        }
     }
 
     /// What the nodes say of the members, and may say wrong.
@@ -236,6 +297,16 @@ impl Inner {
         let id = LogId::new(self.index, 1);
         let run = Run::new(vec![Entry { id, payload: Payload::Command(command) }]);
         self.store.apply(&run.expect("one entry is a run")).swap_remove(0)
+    }
+
+    fn advance(&mut self, time_ms: u64, seen: Index, renewed: Vec<LeaseId>) -> Vec<u64> {
+        let since = Index(std::mem::replace(&mut self.advanced, self.index + 1));
+        let action = Action::Advance(Advance { time_ms, seen, renewed, since });
+        let reply = self.apply(codec::encode(&Command { request: None, fence: None, action }));
+        match codec::decode::<CommandReply>(&reply).expect("the store encodes well") {
+            Ok(ActionReply::Advanced { ttls_ms, .. }) => ttls_ms,
+            other => panic!("not an answer to the passing of time: {other:?}"),
+        }
     }
 
     fn before_read(&mut self) {

@@ -103,7 +103,7 @@ fn status_tells_of_members_that_are_not_as_usual() {
     let cluster = cluster();
     let remarks = |cluster: &Cluster| {
         let text = table(cluster, &["status"]);
-        text.lines().skip(4).map(str::to_owned).collect::<Vec<_>>()
+        text.lines().skip(5).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(remarks(&cluster), ["n3 at n3:3: connection refused"]);
     cluster.with_health(|health| {

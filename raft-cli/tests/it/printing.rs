@@ -1,8 +1,9 @@
 //! Tables and JSON as golden strings.
 
 use raft_cli::output::bench::{Latency, Measurement, histogram, text};
-use raft_cli::output::{Format, Output, printable, status};
+use raft_cli::output::{Format, Output, printable, status, watch};
 use raft_core::types::NodeId;
+use raft_kv::api::{Event, EventKind, KeyValue, Revision};
 
 #[test]
 fn bytes_that_are_no_text_are_escaped() {
@@ -58,6 +59,36 @@ fn measurements() {
     let json = serde_json::to_value(&measured).expect("JSON");
     assert_eq!(json["clients"], 64);
     assert!(json["latency_us"]["p99"].as_f64().expect("a number") > 980.0);
+}
+
+#[test]
+fn changes() {
+    let revision = |number| Revision(number);
+    let pair = KeyValue {
+        key: "a\tb".into(),
+        value: vec![0xff].into(),
+        create_revision: revision(3),
+        mod_revision: revision(9),
+        version: 2,
+        lease: None,
+    };
+    let before =
+        KeyValue { value: "old".into(), mod_revision: revision(3), version: 1, ..pair.clone() };
+    let put = Event { kind: EventKind::Put(pair), prev_kv: Some(before) };
+    let kind = EventKind::Delete { key: "a".into(), mod_revision: revision(10) };
+    let delete = Event { kind, prev_kv: None };
+    assert_eq!(watch::text(&put), "9  put  a\\tb  \\xff  (was old since 3)");
+    assert_eq!(watch::text(&delete), "10  del  a");
+    assert_eq!(watch::simple(&put), b"PUT\na\tb\nold\na\tb\n\xff\n");
+    assert_eq!(watch::simple(&delete), b"DELETE\na\n\n");
+    let json = |event| serde_json::to_string(&watch::EventJson(event)).expect("JSON");
+    assert_eq!(
+        json(&put),
+        r#"{"type":"put","kv":{"key":"a\tb","value_b64":"/w==","create_revision":3,"#.to_owned()
+            + r#""mod_revision":9,"version":2},"prev_kv":{"key":"a\tb","value":"old","#
+            + r#""create_revision":3,"mod_revision":3,"version":1}}"#
+    );
+    assert_eq!(json(&delete), r#"{"type":"delete","key":"a","mod_revision":10}"#);
 }
 
 #[test]

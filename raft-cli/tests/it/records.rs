@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use raft_cli::records::{Format, Record, unescape};
 use raft_cli::{output, transaction};
-use raft_kv::api::{Compare, Keys, Op, Operator, Put, Range, Revision, TXN_OPS_MAX, Target};
+use raft_kv::api::{
+    Attach, Compare, Filter, Keys, LeaseId, Op, Operator, Order, OrderBy, Put, Range, Revision,
+    TXN_DEPTH_MAX, TXN_OPS_MAX, Target, Txn,
+};
 use std::path::Path;
 
 const FORMATS: [Format; 2] = [Format::Jsonl, Format::Tsv];
@@ -177,11 +180,11 @@ fn a_wrong_transaction_says_where() {
     let error = |text: &str| transaction::parse(text.as_bytes()).expect_err("wrong");
     assert_eq!(
         error(r#"{"if": [{"key": "a", "version": 0}, {"key": "a"}]}"#),
-        "\"if\", item 2: give one of value, version, create_revision, mod_revision"
+        "\"if\", item 2: give one of value, version, create_revision, mod_revision, lease"
     );
     assert_eq!(
         error(r#"{"if": [{"key": "a", "version": 0, "value": ""}]}"#),
-        "\"if\", item 1: give one of value, version, create_revision, mod_revision"
+        "\"if\", item 1: give one of value, version, create_revision, mod_revision, lease"
     );
     assert_eq!(
         error(r#"{"then": [{"put": {"key": "a"}}]}"#),
@@ -190,4 +193,75 @@ fn a_wrong_transaction_says_where() {
     assert!(error(r#"{"when": []}"#).starts_with("unknown field `when`"));
     assert!(error(r#"{"then": [{"get": {"key": "a", "lmit": 1}}]}"#).contains("lmit"));
     assert!(error("{\n  \"if\": [}\n").contains("line 2"));
+}
+
+#[test]
+fn a_transaction_says_everything_there_is() {
+    let text = r#"{
+        "if": [{"key": "p/", "prefix": true, "lease": "5ca1ab1e", "is": "!="},
+               {"key": "a", "range_end": "c", "version": 3},
+               {"key": "a", "lease": 0}],
+        "then": [
+            {"put": {"key": "a", "ignore_value": true, "lease": "5ca1ab1e"}},
+            {"put": {"key": "q/", "value": "v", "ignore_lease": true, "sequential": true}},
+            {"delete": {"key": "a", "range_end": "", "prev_kv": true}},
+            {"txn": {"then": [{"txn": {"else": [{"get": {"key": "k"}}]}}]}}],
+        "else": [{"get": {"key": "a", "range_end_b64": "/w==", "rev": 7, "sort_by": "mod",
+                          "order": "desc", "min_mod_rev": 2, "max_create_rev": 9}}]
+    }"#;
+    let txn = transaction::parse(text.as_bytes()).expect("right");
+    let lease = LeaseId(0x5ca1_ab1e);
+    let compare = |keys, operator, target| Compare { keys, operator, target };
+    let range = |end: Option<&'static [u8]>| Keys::Range {
+        start: "a".into(),
+        end: end.map(Bytes::from_static),
+    };
+    let compares = [
+        compare(Keys::prefix("p/"), Operator::NotEqual, Target::Lease(Some(lease))),
+        compare(range(Some(b"c")), Operator::Equal, Target::Version(3)),
+        compare(Keys::One("a".into()), Operator::Equal, Target::Lease(None)),
+    ];
+    assert_eq!(txn.compares, compares);
+    let inner =
+        Txn { failure: vec![Op::Range(Range::of(Keys::One("k".into())))], ..Txn::default() };
+    let within = Txn { success: vec![Op::Txn(Box::new(inner))], ..Txn::default() };
+    let success = [
+        Op::Put(Put { value: None, lease: Attach::To(lease), ..Put::new("a", "") }),
+        Op::Put(Put { lease: Attach::Keep, sequential: true, ..Put::new("q/", "v") }),
+        Op::Delete { keys: range(None), prev_kv: true },
+        Op::Txn(Box::new(within)),
+    ];
+    assert_eq!(txn.success, success);
+    let filter = Filter {
+        min_mod_revision: Some(Revision(2)),
+        max_create_revision: Some(Revision(9)),
+        ..Filter::NONE
+    };
+    let order = Some(Order { by: OrderBy::ModRevision, descending: true });
+    let read =
+        Range { revision: Some(Revision(7)), order, filter, ..Range::of(range(Some(b"\xff"))) };
+    assert_eq!(txn.failure, [Op::Range(read)]);
+}
+
+#[test]
+fn a_transaction_that_contradicts_itself_is_refused() {
+    let error = |text: &str| transaction::parse(text.as_bytes()).expect_err("wrong");
+    let wrong = [
+        (r#"{"then": [{"put": {"key": "a", "value": "", "ignore_value": true}}]}"#, "not both"),
+        (
+            r#"{"then": [{"put": {"key": "a", "value": "", "lease": "1", "ignore_lease": true}}]}"#,
+            "not both",
+        ),
+        (r#"{"then": [{"get": {"key": "a", "prefix": true, "range_end": "b"}}]}"#, "not both"),
+        (r#"{"if": [{"key": "a", "lease": 12}]}"#, "hexadecimal"),
+        (r#"{"then": [{"put": {"key": "a", "value": "", "lease": "x"}}]}"#, "hexadecimal"),
+    ];
+    for (text, says) in wrong {
+        assert!(error(text).contains(says), "{text}: {}", error(text));
+    }
+    let mut deep = "{}".to_owned();
+    for _ in 0..TXN_DEPTH_MAX {
+        deep = format!(r#"{{"then": [{{"txn": {deep}}}]}}"#);
+    }
+    assert!(error(&deep).contains("more than 8 transactions within each other"));
 }

@@ -5,6 +5,8 @@ use raft_cli::args::{Cli, Verb};
 use raft_cli::failure::Kind;
 use raft_cli::serve::plan::Plan;
 use raft_core::types::{ClusterId, NodeId};
+use raft_kv::service::Compaction;
+use std::time::Duration;
 
 const MEMBERS: &str = "n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380";
 
@@ -59,6 +61,34 @@ fn times_become_ticks() {
     let slow = self::plan("1", &[&["--cluster", MEMBERS][..], &slow].concat()).unwrap();
     assert_eq!((slow.raft.heartbeat_ticks, slow.raft.election_ticks_min), (20, 200));
     assert_eq!(slow.raft.election_ticks_max, 400);
+}
+
+#[test]
+fn limits_and_compaction_are_as_people_write_them() {
+    let plan = |more: &[&str]| plan("1", &[&["--cluster", MEMBERS], more].concat());
+    let default = plan(&[]).unwrap();
+    assert_eq!((default.quota_bytes, default.compaction), (2 << 30, Compaction::default()));
+    let told = ["--quota", "512MiB", "--auto-compaction", "periodic:1h 30m"];
+    let told = plan(&told).unwrap();
+    assert_eq!(told.quota_bytes, 512 << 20);
+    assert_eq!(told.compaction, Compaction::Periodic(Duration::from_secs(5400)));
+    for (text, compaction) in
+        [("off", Compaction::Off), ("revisions:1000", Compaction::Revisions(1000))]
+    {
+        assert_eq!(plan(&["--auto-compaction", text]).unwrap().compaction, compaction);
+    }
+    let wrong: [(&[&str], &str); 6] = [
+        (&["--quota", "1KiB"], "at least 1MiB"),
+        (&["--quota", "much"], "a size is a whole number"),
+        (&["--checkpoint-bytes", "1KiB"], "from 4KiB to 1TiB"),
+        (&["--auto-compaction", "on"], "periodic:1h"),
+        (&["--auto-compaction", "revisions:0"], "no number of revisions"),
+        (&["--auto-compaction", "periodic:5"], "time unit needed"),
+    ];
+    for (more, says) in wrong {
+        let refused = plan(more).unwrap_err();
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
 }
 
 /// Reads that rely on clocks are for those who ask for them.

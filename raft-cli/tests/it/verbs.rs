@@ -26,6 +26,12 @@ pub(crate) fn run(
         Verb::Status(_) => verbs::status::run(&store, output).await,
         Verb::Member(args) => verbs::member::run(&store, args, output).await,
         Verb::Transfer(args) => verbs::transfer::run(&store, args, output).await,
+        Verb::Compact(args) => verbs::compact::run(&store, args, output).await,
+        Verb::Lease(args) => verbs::lease::run(&store, args, output).await,
+        Verb::Queue(args) => verbs::queue::run(&store, args, output).await,
+        Verb::Barrier(args) => verbs::barrier::run(&store, args, output).await,
+        Verb::Broadcast(args) => verbs::broadcast::broadcast(&store, args, output).await,
+        Verb::Subscribe(args) => verbs::broadcast::subscribe(&store, args, output).await,
         Verb::Completion(args) => verbs::completion::run(args, output),
         other => panic!("not a verb of a client: {other:?}"),
     })
@@ -104,6 +110,182 @@ fn get_reads_the_past_and_all_pages() {
     assert_eq!(failure.expect_err("to come").kind, Kind::Refused);
 }
 
+/// Five keys: `k1` to `k4`, `k2` twice, and `other`.
+fn five_keys() -> Cluster {
+    let cluster = Cluster::new(Faults::default());
+    for (key, value) in [("k1", "d"), ("k2", "a"), ("k3", "c"), ("k4", "b"), ("other", "")] {
+        table(&cluster, &["put", key, value]);
+    }
+    table(&cluster, &["put", "k2", "e"]);
+    cluster
+}
+
+/// The keys that a read printed, in the order printed.
+fn keys(cluster: &Cluster, words: &[&str]) -> Vec<String> {
+    let words = [&["-o", "simple", "get", "--keys-only", "-p", "k"], words].concat();
+    let (text, outcome) = run(cluster, Format::Simple, &words);
+    outcome.expect("done");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn get_sorts() {
+    let cluster = five_keys();
+    assert_eq!(keys(&cluster, &[]), ["k1", "k2", "k3", "k4"]);
+    assert_eq!(keys(&cluster, &["--order", "desc"]), ["k4", "k3", "k2", "k1"]);
+    assert_eq!(keys(&cluster, &["--sort-by", "value"]), ["k4", "k3", "k1", "k2"]);
+    assert_eq!(keys(&cluster, &["--sort-by", "mod", "--order", "desc", "-l", "1"]), ["k2"]);
+    assert_eq!(keys(&cluster, &["--sort-by", "create"]), ["k1", "k2", "k3", "k4"]);
+    assert_eq!(
+        keys(&cluster, &["--sort-by", "version", "--order", "desc", "-l", "2"]),
+        ["k2", "k1"]
+    );
+}
+
+/// What one reply cannot hold is read in the order of keys and sorted here.
+#[test]
+fn get_sorts_what_no_reply_holds() {
+    let cluster = Cluster::new(Faults::default());
+    for number in [3, 1, 4, 2, 5] {
+        table(&cluster, &["put", &format!("k{number}"), &"v".repeat(400_000)]);
+    }
+    assert_eq!(table(&cluster, &["get", "-p", "k", "--raw", "--order", "desc"]).len(), 2_000_000);
+    let newest = ["get", "-p", "k", "--sort-by", "create", "--limit", "4"];
+    let text = run(&cluster, Format::Simple, &newest).0;
+    let found: Vec<_> = text.lines().step_by(2).collect();
+    assert_eq!(found, ["k3", "k1", "k4", "k2"]);
+}
+
+#[test]
+fn get_leaves_out_by_revision() {
+    let cluster = five_keys();
+    assert_eq!(keys(&cluster, &["--min-mod-rev", "4"]), ["k2", "k3", "k4"]);
+    assert_eq!(keys(&cluster, &["--min-mod-rev", "4", "--max-mod-rev", "5"]), ["k3", "k4"]);
+    assert_eq!(keys(&cluster, &["--max-create-rev", "3"]), ["k1", "k2"]);
+    assert_eq!(keys(&cluster, &["--min-create-rev", "6"]), [""; 0]);
+    let count = ["get", "-p", "k", "--count-only", "--min-create-rev", "6"];
+    assert_eq!(table(&cluster, &count), "4\n", "they count all the same");
+}
+
+#[test]
+fn a_range_may_have_no_end() {
+    let cluster = five_keys();
+    assert_eq!(table(&cluster, &["get", "k3", "", "--count-only"]), "3\n");
+    assert_eq!(table(&cluster, &["get", "k1", "k3", "--count-only"]), "2\n");
+    let deleted = ["del", "k1", "--range-end", "k3", "--prev-kv"];
+    assert_eq!(
+        table(&cluster, &deleted),
+        "deleted 2 keys at revision 8\n\
+         KEY  VALUE  REVISION  CREATED  VERSION\n\
+         k1   d             2        2        1\n\
+         k2   e             7        3        2\n"
+    );
+    let rest = ["-o", "simple", "del", "k3", "--range-end", "", "--prev-kv"];
+    assert_eq!(run(&cluster, Format::Simple, &rest).0, "3\nk3\nc\nk4\nb\nother\n\n");
+}
+
+#[test]
+fn reads_that_may_be_old_say_so() {
+    let cluster = five_keys();
+    let text = table(&cluster, &["get", "k1", "--consistency", "serializable"]);
+    assert_eq!(text.lines().last(), Some("as of revision 7, at most 13 ms old"));
+    let text = table(&cluster, &["get", "none", "-p", "--serializable", "--print-token"]);
+    assert_eq!(text, "as of revision 7, at most 13 ms old\ntoken 3:7\n");
+    let text = json(&cluster, &["get", "k1", "--keys-only", "--token", "3:7"]);
+    assert!(text.contains(r#""token":"3:7","staleness_ms":13}"#), "{text}");
+    let text = table(&cluster, &["get", "k1", "--print-token"]);
+    let end: Vec<_> = text.lines().skip(2).collect();
+    assert_eq!(end, ["as of revision 7", "token 3:7"]);
+    let (text, _) = run(&cluster, Format::Simple, &["get", "k1", "--print-token"]);
+    assert_eq!(text, "k1\nd\n3:7\n");
+    let (text, _) = run(&cluster, Format::Simple, &["get", "k1", "--serializable"]);
+    assert_eq!(text, "k1\nd\n", "shells get what they asked for");
+    let count = json(&cluster, &["get", "-p", "k", "--count-only", "--serializable"]);
+    assert_eq!(count, "{\"count\":4,\"revision\":7,\"staleness_ms\":13,\"token\":\"3:7\"}\n");
+
+    let failure = run(&cluster, Format::Table, &["get", "k1", "--token", "2:7"]).1;
+    let failure = failure.expect_err("of another history");
+    assert_eq!(failure.kind, Kind::Refused);
+    assert_eq!(failure.advice.as_deref(), Some("read without --token, and print a new one"));
+    let failure = run(&cluster, Format::Table, &["get", "k1", "--consistency", "causal"]).1;
+    assert_eq!(failure.expect_err("no token").kind, Kind::Usage);
+    let both = ["get", "k1", "--consistency", "linearizable", "--token", "3:7"];
+    assert_eq!(run(&cluster, Format::Table, &both).1.expect_err("both").kind, Kind::Usage);
+}
+
+#[test]
+fn put_keeps_and_returns_what_was_there() {
+    let cluster = five_keys();
+    let text = table(&cluster, &["put", "k2", "f", "--prev-kv"]);
+    assert_eq!(
+        text,
+        "put at revision 8\n\
+         KEY  VALUE  REVISION  CREATED  VERSION\n\
+         k2   e             7        3        2\n"
+    );
+    let text = json(&cluster, &["put", "new", "f", "--prev-kv"]);
+    assert_eq!(text, "{\"prev_kv\":null,\"revision\":9}\n");
+    assert_eq!(run(&cluster, Format::Simple, &["put", "new", "g"]).0, "OK\n");
+    table(&cluster, &["put", "new", "--ignore-value"]);
+    assert_eq!(table(&cluster, &["get", "--raw", "new"]), "g");
+    let failure = run(&cluster, Format::Table, &["put", "absent", "--ignore-value"]).1;
+    let failure = failure.expect_err("there is nothing to keep");
+    assert_eq!((failure.kind, &*failure.message), (Kind::Refused, "key not found: absent"));
+}
+
+#[test]
+fn sequential_keys_are_told() {
+    let cluster = Cluster::new(Faults::default());
+    let first = table(&cluster, &["put", "job/", "a", "--sequential"]);
+    assert_eq!(first, "job/00000000000000000002 put at revision 2\n");
+    let (second, _) = run(&cluster, Format::Simple, &["put", "job/", "b", "--sequential"]);
+    assert_eq!(second, "job/00000000000000000003\n");
+    let third = json(&cluster, &["put", "job/", "c", "--sequential"]);
+    assert_eq!(third, "{\"key\":\"job/00000000000000000004\",\"revision\":4}\n");
+}
+
+#[test]
+fn a_write_behind_a_lost_lock_is_refused() {
+    let cluster = Cluster::new(Faults::default());
+    table(&cluster, &["put", "lock:1", ""]);
+    let fenced = ["put", "stock", "7", "--fence", "lock:1:2"];
+    assert_eq!(table(&cluster, &fenced), "put at revision 3\n");
+    table(&cluster, &["del", "lock:1", "--fence", "lock:1:2"]);
+    table(&cluster, &["put", "lock:1", ""]);
+    let late: [&[&str]; 3] = [
+        &fenced,
+        &["del", "stock", "--fence", "lock:1:2"],
+        &["cas", "stock", "8", "--if-value", "7", "--fence", "lock:1:2"],
+    ];
+    for words in late {
+        let failure = run(&cluster, Format::Table, words).1.expect_err("too late");
+        assert_eq!(failure.kind, Kind::Refused, "{failure}");
+        assert!(failure.message.contains("not held any more"), "{failure}");
+        assert!(failure.advice.is_some());
+    }
+    assert_eq!(table(&cluster, &["get", "--raw", "stock"]), "7");
+    for wrong in ["lock", "lock:", ":5", "lock:0", "lock:x"] {
+        let failure = run(&cluster, Format::Table, &["put", "a", "b", "--fence", wrong]).1;
+        assert_eq!(failure.expect_err("malformed").kind, Kind::Usage, "{wrong}");
+    }
+}
+
+#[test]
+fn a_transaction_in_plain_lines() {
+    let cluster = five_keys();
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file can be had");
+    let text = r#"{"if": [{"key": "k", "prefix": true, "version": 0, "is": ">"}],
+        "then": [{"put": {"key": "k1", "value": "new", "prev_kv": true}},
+                 {"txn": {"if": [{"key": "k1", "value": "old"}],
+                          "else": [{"get": {"key": "k1"}}]}},
+                 {"delete": {"key": "k2", "range_end": "k4"}}]}"#;
+    file.write_all(text.as_bytes()).expect("written");
+    let name = file.path().to_str().expect("text").to_owned();
+    let (lines, outcome) = run(&cluster, Format::Simple, &["txn", &name]);
+    outcome.expect("done");
+    assert_eq!(lines, "SUCCESS\n\nOK\nk1\nd\n\nFAILURE\n\nk1\nnew\n\n2\n");
+}
+
 #[test]
 fn delete_counts() {
     let cluster = Cluster::new(Faults::default());
@@ -174,15 +356,39 @@ fn status_shows_every_member_once() {
     let row: Vec<_> = text.lines().nth(3).expect("n3").split_whitespace().collect();
     assert_eq!(row[..4], ["n3", "n3:3", "unreachable", "-"], "{text}");
     assert!(text.lines().nth(2).expect("n2").contains("replicate"), "{text}");
-    assert_eq!(text.lines().nth(4), Some("n3 at n3:3: connection refused"), "{text}");
+    let store = "store: 98 B of 2.0 GiB, 1 key at revision 2, nothing compacted, 0 leases";
+    assert_eq!(text.lines().nth(4), Some(store), "{text}");
+    assert_eq!(text.lines().nth(5), Some("n3 at n3:3: connection refused"), "{text}");
+    let (simple, _) = run(&cluster, Format::Simple, &["status"]);
+    assert_eq!(
+        simple,
+        "n1:1, n1, 0.1.0, 98 B, true, false, 1, 2, 2, \n\
+         n2:2, n2, 0.1.0, 98 B, false, false, 1, 2, 2, \n\
+         n3:3, n3, , , , , , , , connection refused\n"
+    );
 
     let json: serde_json::Value = serde_json::from_str(&json(&cluster, &["status"])).expect("JSON");
     let members = json["members"].as_array().expect("a list");
     assert_eq!(members.len(), 3);
     assert_eq!(members[0]["role"], "leader");
     assert_eq!(members[1]["progress"]["flow"], "replicate");
+    assert_eq!(members[0]["bytes"], 98);
+    assert_eq!(members[0]["quota"], 1_u64 << 31);
+    assert_eq!((&members[0]["compacted"], &members[0]["leases"]), (&0.into(), &0.into()));
     assert_eq!(members[2]["reachable"], false);
     assert_eq!(members[2]["error"], "connection refused");
+}
+
+#[test]
+fn status_warns_of_a_store_that_is_nearly_full() {
+    let cluster = Cluster::new(Faults::default());
+    table(&cluster, &["lease", "grant", "10s"]);
+    table(&cluster, &["put", "a", "1"]);
+    table(&cluster, &["compact", "2"]);
+    cluster.with_health(|health| health.space.bytes = health.space.quota / 10 * 9);
+    let text = table(&cluster, &["status"]);
+    assert!(text.contains("revision 2, compacted up to 2, 1 lease\n"), "{text}");
+    assert!(text.contains("\nn1: the store is nearly full, "), "{text}");
 }
 
 #[test]

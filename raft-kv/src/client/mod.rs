@@ -31,7 +31,7 @@ pub use error::{Cause, ClientError};
 pub use keep::Lease;
 pub use lease::{Granted, Revoked};
 pub use read::{Pages, ReadReply};
-pub use watch::{WatchBatch, Watcher};
+pub use watch::{WatchBatch, WatchServer, Watcher};
 pub use write::{DeleteReply, PutReply, SwapReply};
 
 use crate::api::Fence;

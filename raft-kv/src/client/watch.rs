@@ -52,6 +52,11 @@ impl Client {
         Watcher { number, queue, shared }
     }
 
+    /// Tells which node serves the watches of this client, as that changes.
+    pub fn watch_server(&self) -> WatchServer {
+        WatchServer(self.shared.watches.server.subscribe())
+    }
+
     /// Waits for the first changes that a watch tells, all of one revision, and ends it: a watch of
     /// one shot. Waits as long as it takes.
     ///
@@ -66,6 +71,22 @@ impl Client {
                 events.retain(|event| event.revision() == first);
                 return Ok(events);
             }
+        }
+    }
+}
+
+/// Which node serves the watches of a client; see [`Client::watch_server`]. For people and logs:
+/// what the watches tell does not depend on it.
+pub struct WatchServer(tokio::sync::watch::Receiver<Option<Arc<str>>>);
+
+impl WatchServer {
+    /// Waits until another node serves them, or none; its address. Nodes that served them only in
+    /// between may be left out. If the future is dropped nothing is lost.
+    pub async fn changed(&mut self) -> Option<Arc<str>> {
+        match self.0.changed().await {
+            Ok(()) => self.0.borrow_and_update().clone(),
+            // The client is gone, and its watches with it.
+            Err(_) => std::future::pending().await,
         }
     }
 }
@@ -172,6 +193,8 @@ pub(super) struct Watches {
     state: Mutex<State>,
     /// The set of watches, or what is asked, is another one.
     changed: Notify,
+    /// The address of the node that serves them.
+    server: tokio::sync::watch::Sender<Option<Arc<str>>>,
 }
 
 #[derive(Default)]

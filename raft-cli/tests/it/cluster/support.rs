@@ -2,6 +2,8 @@
 //! events; their bounds are guards against a test that hangs and assert nothing about speed.
 
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use raft_cli::args::connection::ClientFile;
 use raft_cli::demo::{Cluster, Folder, Observer};
 use raft_core::transport::{Channel, Connector};
@@ -15,7 +17,9 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
 /// Guard for every wait.
 pub(crate) const GUARD: Duration = Duration::from_secs(90);
@@ -102,7 +106,7 @@ impl TestCluster {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(GUARD, logged).await.unwrap_or_else(|_| panic!("no {text:?}"));
+        timeout(GUARD, logged).await.unwrap_or_else(|_| panic!("no {text:?}"));
     }
 
     /// Runs a node of this cluster that is expected to fail, with changed arguments.
@@ -134,6 +138,82 @@ impl Drop for TestCluster {
     }
 }
 
+/// A running verb of a cluster's client, killed when it is dropped.
+pub(crate) struct Raft {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+    // Open, so that what reads it waits.
+    _stdin: ChildStdin,
+}
+
+/// How a verb ended, and what it printed that was not read before.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Starts a verb with time to live through an election.
+pub(crate) fn raft(cluster: &TestCluster, words: &[&str]) -> Raft {
+    let mut child = Command::new(binary())
+        .arg("--dir")
+        .arg(cluster.processes.folder().dir())
+        .args(["--deadline", "90s"])
+        .args(words)
+        // Verbs that are run by this one find the cluster, and the binary, too.
+        .env("RAFT_DIR", cluster.processes.folder().dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let stdin = child.stdin.take().unwrap();
+    Raft { child, stdout, stderr, _stdin: stdin }
+}
+
+impl Raft {
+    /// The next line on its stdout.
+    pub(crate) async fn line(&mut self) -> String {
+        let line = timeout(GUARD, self.stdout.next_line()).await.expect("it prints").unwrap();
+        match line {
+            Some(line) => line,
+            None => panic!("it has ended: {:?}", self.stderr.next_line().await),
+        }
+    }
+
+    /// The next line on its stderr.
+    pub(crate) async fn error_line(&mut self) -> String {
+        let line = timeout(GUARD, self.stderr.next_line()).await.expect("it prints").unwrap();
+        line.expect("it has not ended")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it runs");
+        kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits until it has ended, and everything that holds its output.
+    pub(crate) async fn ended(mut self) -> Ended {
+        let all = async {
+            let (mut stdout, mut stderr) = (String::new(), String::new());
+            while let Some(line) = self.stdout.next_line().await.unwrap() {
+                stdout.push_str(&(line + "\n"));
+            }
+            while let Some(line) = self.stderr.next_line().await.unwrap() {
+                stderr.push_str(&(line + "\n"));
+            }
+            let status = self.child.wait().await.unwrap();
+            Ended { code: status.code().expect("not by a signal"), stdout, stderr }
+        };
+        timeout(GUARD, all).await.expect("it ends")
+    }
+}
+
 /// How a process failed.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -146,7 +226,7 @@ pub(crate) struct Failed {
 pub(crate) async fn run(args: &[String]) -> Failed {
     let mut command = Command::new(binary());
     let command = command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(GUARD, command.output()).await;
+    let ended = timeout(GUARD, command.output()).await;
     let Output { status, stderr, .. } = ended.expect("it must end").unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
     let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();

@@ -26,6 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut failures = 0;
     while !watches.lock().is_over() {
         let end = serve_once(&shared, &watches).await;
+        watches.server.send_if_modified(|server| server.take().is_some());
         match end {
             End::NoWatches => failures = 0,
             // It did work.
@@ -80,10 +81,13 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
     };
     let over = match heard {
         Some(over) => over,
-        None => tokio::select! {
-            over = session.listen(&mut *source) => over,
-            over = session.speak(&mut *sink) => over,
-        },
+        None => {
+            watches.server.send_replace(Some(Arc::clone(&node.address)));
+            tokio::select! {
+                over = session.listen(&mut *source) => over,
+                over = session.speak(&mut *sink) => over,
+            }
+        }
     };
     let worked = session.lock().worked;
     match over {

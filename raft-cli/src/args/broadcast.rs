@@ -1,0 +1,65 @@
+//! Arguments of `raft broadcast` and `raft subscribe`.
+
+use super::connection::Connection;
+use super::text::Escaped;
+use clap::Args;
+use std::ffi::OsString;
+
+const BROADCAST_EXAMPLES: &str = "\
+Examples:
+  raft broadcast deploys 'v42 is out'
+  date | raft broadcast deploys -
+
+All subscribers see all messages of a topic in one order, each once.";
+
+const SUBSCRIBE_EXAMPLES: &str = "\
+Examples:
+  raft subscribe deploys               all messages there are, then those to come
+  raft subscribe deploys --from 1043   from revision 1043 on: go on after the last one seen
+  raft subscribe deploys --new         only those to come
+  raft -o json subscribe deploys | jq -r .value
+
+Each message has a revision, which grows: to go on later, give the last one's plus 1. The
+subscription lives on when its node dies.";
+
+/// Send a message to all subscribers of a topic.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = BROADCAST_EXAMPLES)]
+pub struct Broadcast {
+    /// The topic: any name.
+    #[arg(value_name = "TOPIC")]
+    pub topic: OsString,
+    /// The message; `-` reads it from stdin.
+    #[arg(value_name = "MESSAGE", allow_hyphen_values = true)]
+    pub message: OsString,
+    /// Whether topics and messages hold escapes.
+    #[command(flatten)]
+    pub escaped: Escaped,
+    /// How to reach the cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Print the messages of a topic as they come.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = SUBSCRIBE_EXAMPLES)]
+pub struct Subscribe {
+    /// The topic.
+    #[arg(value_name = "TOPIC")]
+    pub topic: OsString,
+    /// Begin with the first message at this revision or later.
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub from: u64,
+    /// Begin with the next message.
+    #[arg(long, conflicts_with = "from")]
+    pub new: bool,
+    /// End after so many messages; 0 for never.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub limit: u64,
+    /// Whether topics hold escapes.
+    #[command(flatten)]
+    pub escaped: Escaped,
+    /// How to reach the cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+}

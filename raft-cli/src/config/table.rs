@@ -1,0 +1,99 @@
+//! Every setting with its value and where that came from, and whether all of them together make
+//! sense.
+
+use super::{Config, Layer, Origin, Section};
+use crate::args::connection::{DEADLINE_DEFAULT, ENDPOINT_DEFAULT, Settled, settle};
+use crate::args::serve::Serve;
+use crate::failure::Failure;
+use crate::serve::plan::Plan;
+use std::ffi::{OsStr, OsString};
+
+/// A setting as it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// Its section.
+    pub section: Section,
+    /// Its name.
+    pub key: String,
+    /// Its value; `None` if it has none, which may be all right.
+    pub value: Option<String>,
+    /// Where the value came from.
+    pub origin: Origin,
+}
+
+/// Every setting; `before` is what the command line says of how to reach a cluster.
+///
+/// # Errors
+/// If a file that a setting names is needed here and cannot be read.
+pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure> {
+    let said = config.serve();
+    let of_serve = Section::Serve.options().into_iter().map(|option| {
+        let key = option.get_long().unwrap_or_default().to_owned();
+        let (section, join) =
+            (Section::Serve, |values: &[OsString]| text(&values.join(OsStr::new(","))));
+        match said.iter().find(|said| said.key == key) {
+            Some(said) => {
+                let (value, origin) = (Some(join(&said.values)), said.origin.clone());
+                Setting { section, key, value, origin }
+            }
+            None => {
+                let default = option.get_default_values().first().map(|value| text(value));
+                Setting { section, key, value: default, origin: Origin::Default }
+            }
+        }
+    });
+    let mut settings: Vec<Setting> = of_serve.collect();
+    settings.extend(of_clients(settled(config, before)?));
+    Ok(settings)
+}
+
+/// What of the settings makes no sense; what nothing is said of is not looked at.
+pub fn check(config: &Config, before: &Layer, serve: &Serve) -> Vec<Failure> {
+    let mut wrong = Vec::new();
+    if config.says(Section::Serve) {
+        wrong.extend(Plan::of(serve).err());
+    }
+    if config.says(Section::Client) {
+        wrong.extend(settled(config, before).and_then(Settled::target).err());
+    }
+    wrong
+}
+
+fn settled(config: &Config, before: &Layer) -> Result<Settled, Failure> {
+    let [environment, file] = config.connections();
+    settle(&[before.clone(), environment, file])
+}
+
+fn text(value: &OsStr) -> String {
+    value.to_string_lossy().into_owned()
+}
+
+fn of_clients(settled: Settled) -> Vec<Setting> {
+    let section = Section::Client;
+    let path = |path: std::path::PathBuf| text(path.as_os_str());
+    let deadline = |time| humantime::format_duration(time).to_string();
+    let setting = |key: &str, value: Option<(String, Origin)>, default: Option<String>| {
+        let (value, origin) = match value {
+            Some((value, origin)) => (Some(value), origin),
+            None => (default, Origin::Default),
+        };
+        Setting { section, key: key.to_owned(), value, origin }
+    };
+    let Settled { dir, endpoints, ca, cert, key, deadline: patience } = settled;
+    vec![
+        setting("dir", dir.map(|(dir, from)| (path(dir), from)), None),
+        setting(
+            "endpoints",
+            endpoints.map(|(list, from)| (list.join(","), from)),
+            Some(ENDPOINT_DEFAULT.to_owned()),
+        ),
+        setting("ca", ca.map(|(file, from)| (path(file), from)), None),
+        setting("cert", cert.map(|(file, from)| (path(file), from)), None),
+        setting("key", key.map(|(file, from)| (path(file), from)), None),
+        setting(
+            "deadline",
+            patience.map(|(time, from)| (deadline(time), from)),
+            Some(deadline(DEADLINE_DEFAULT)),
+        ),
+    ]
+}

@@ -1,0 +1,57 @@
+//! `raft broadcast` and `raft subscribe`: messages that all see in one order.
+
+use super::{hold, read_value};
+use crate::args::broadcast::{Broadcast, Subscribe};
+use crate::client::{Store, failure};
+use crate::failure::Failure;
+use crate::output::{BytesField, Output, printable};
+use raft_kv::api::Revision;
+use raft_kv::recipes::Topic;
+use serde_json::json;
+
+/// Sends a message.
+///
+/// # Errors
+/// Of every kind but `No`.
+pub async fn broadcast(
+    store: &Store,
+    args: &Broadcast,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let topic = Topic::new(store.client(), args.escaped.bytes(&args.topic)?);
+    let message = read_value(&args.message, args.escaped)?;
+    let revision = topic.broadcast(message).await.map_err(failure)?;
+    let json = json!({ "revision": revision });
+    output.show(&json, || b"OK\n".to_vec(), || format!("message {revision} sent"))
+}
+
+/// Prints messages as they come.
+///
+/// # Errors
+/// Of every kind but `No`.
+pub async fn subscribe(
+    store: &Store,
+    args: &Subscribe,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let topic = Topic::new(store.client(), args.escaped.bytes(&args.topic)?);
+    let what = format!("the topic {}", args.topic.display());
+    let after = match args.new {
+        true => topic.last().await.map_err(failure)?.unwrap_or_default(),
+        false => Revision(args.from.saturating_sub(1)),
+    };
+    let mut messages = topic.subscribe(after);
+    let mut told = 0_u64;
+    while args.limit == 0 || told < args.limit {
+        let message = messages.next().await.map_err(|error| hold::failure(&what, error))?;
+        told += 1;
+        let mut json = json!({ "revision": message.revision });
+        BytesField::VALUE.insert(&mut json, &message.value);
+        let simple = || [&message.value[..], b"\n"].concat();
+        output.show(&json, simple, || {
+            format!("{}  {}", message.revision, printable(&message.value))
+        })?;
+        output.finish()?;
+    }
+    Ok(())
+}
