@@ -107,7 +107,7 @@ impl History {
     }
 
     /// How many changes [`History::take_compacted`] could take out, once they were seen.
-    pub(super) fn compacted_left(&self) -> usize {
+    pub(crate) fn compacted_left(&self) -> usize {
         let inner = self.read();
         let old = |change: &Change| change.record.mod_revision() <= inner.compacted;
         inner.changes.partition_point(old).saturating_sub(inner.handed)
