@@ -59,8 +59,8 @@
 //! # Who may talk to whom
 //!
 //! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`], [`ALPN_PEER_V1`]) from
-//! clients ([`ALPN_CLIENT`], [`ALPN_CLIENT_V1`]). Every node has a certificate of the cluster's authority with two DNS
-//! names: [`server_name`] of its id and [`ANY_NODE`].
+//! clients ([`ALPN_CLIENT`], [`ALPN_CLIENT_V1`]). Every node has a certificate of the cluster's
+//! authority with two DNS names: [`server_name`] of its id and [`ANY_NODE`].
 //!
 //! - A node that dials node 3 demands the name of node 3; the node that accepts demands the name
 //!   of the node that the hello claims to come from. A client's certificate makes no node.

@@ -252,7 +252,8 @@ impl QuicSource {
             if let Some(shared) = &self.shared {
                 shared.counters.violations();
             }
-            tracing::warn!(remote = %self.connection.remote_address(), reason, "connection dropped");
+            let remote = self.connection.remote_address();
+            tracing::warn!(%remote, reason, "connection dropped");
             let code = VarInt::from_u32(close::PROTOCOL);
             self.connection.close(code, reason.as_bytes());
         }

@@ -133,8 +133,8 @@ impl Watcher {
     /// Waits until the watch has told everything up to `revision`, and returns what of it was not
     /// taken yet. After that no event up to `revision` will come.
     ///
-    /// A read may show a new value before the watch tells of it. Whoever has read at a revision, and
-    /// calls this with it before acting on the value, has seen every event up to there first.
+    /// A read may show a new value before the watch tells of it. Whoever has read at a revision,
+    /// and calls this with it before acting on the value, has seen every event up to there first.
     ///
     /// # Errors
     /// As [`next`](Self::next); what came before the end is lost then. Dropping the future loses

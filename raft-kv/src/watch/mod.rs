@@ -35,8 +35,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Changes that are looked at in one go.
-const PAGE: usize = 1024;
+/// Changes that are looked at in one go; few in tests, which have few.
+const PAGE: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// How a node serves watches, and what bounds them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -141,9 +141,18 @@ impl Reader {
         self.watches.insert(id, seen);
     }
 
-    /// Looks at what one step of the stream says; whether it said anything.
-    fn read(&mut self, model: &Model) -> bool {
-        let Some(items) = self.stream.try_next(&mut self.catch_up) else { return false };
+    /// Looks at what one step of the stream says; whether it said anything. The hub may look at
+    /// something `between` what waits and what was missed.
+    fn read(&mut self, model: &Model, between: bool) -> bool {
+        let waiting = self.stream.outbox.take();
+        if between {
+            self.stream.hub.look();
+        }
+        let items = match waiting.is_empty() {
+            false => waiting,
+            true if self.catch_up.is_needed(&self.stream) => self.catch_up.step(&self.stream),
+            true => return false,
+        };
         for frame in frames(items) {
             for reply in decode_sequence::<WatchReply>(&frame) {
                 self.told += 1;
@@ -272,7 +281,7 @@ fn run(seed: u64, steps: usize) {
             _ if which == 0 && !random.one_in(4) => {}
             _ if which == 3 && !random.one_in(60) => {}
             _ => {
-                reader.read(&model);
+                reader.read(&model, random.one_in(2));
             }
         }
     }
@@ -280,7 +289,7 @@ fn run(seed: u64, steps: usize) {
     while hub.look() {}
     for reader in &mut readers {
         reader.stream.reach(Revision(model.revision)).unwrap();
-        while reader.read(&model) {}
+        while reader.read(&model, false) {}
         assert!(reader.told > 0 || reader.next_id == 0);
         for seen in reader.watches.values() {
             assert!(seen.next > model.revision, "{:?} is left at {}", seen.watch, seen.next);
@@ -301,5 +310,36 @@ fn every_watch_is_told_everything_once_in_order() {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+/// The applier may write and compact before the hub has looked at what was written.
+#[test]
+fn what_was_not_seen_is_not_compacted_away() {
+    let (mut model, mut random, history) = (Model::default(), Random(1), Arc::default());
+    let hub = Hub::new(Arc::clone(&history), WatchOptions::default());
+    let mut reader = Reader::new(&hub);
+    reader.stream.create(WatchId(1), &Watch::of(Keys::all())).unwrap();
+    let seen = Seen {
+        watch: Watch::of(Keys::all()),
+        created: false,
+        next: 0,
+        pieces: Vec::new(),
+        canceled: false,
+        revision: 0,
+    };
+    reader.watches.insert(WatchId(1), seen);
+    for _ in 0..100 {
+        let made: Vec<_> = (0..3).flat_map(|_| model.write(&mut random)).collect();
+        history.publish(made, model.revision);
+        model.compacted = model.revision;
+        history.compact(model.compacted);
+        history.take_compacted(usize::MAX);
+        hub.look();
+        reader.read(&model, false);
+        assert_eq!(reader.watches[&WatchId(1)].next, model.revision + 1);
+        // What was seen is let go, but for what can still be watched from.
+        history.take_compacted(usize::MAX);
+        assert_eq!(history.compacted_left(), 0);
     }
 }
