@@ -9,7 +9,8 @@ use raft_kv::client::ClientOptions;
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
 use raft_net_quic::{
-    ClientCredentials, ConnectorConfig, Credentials, QuicConfig, QuicConnector, QuicTransport,
+    ClientCredentials, ConnectorConfig, Credentials, Limits, QuicConfig, QuicConnector,
+    QuicTransport,
 };
 use raft_storage_redb::RedbLog;
 use std::collections::BTreeMap;
@@ -54,9 +55,14 @@ impl Certificates {
 
     /// The transport of one node on a free port of the loopback.
     pub fn transport(&self, id: NodeId, snapshots: &Path) -> QuicTransport {
+        self.limited_transport(id, snapshots, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub fn limited_transport(&self, id: NodeId, snapshots: &Path, limits: Limits) -> QuicTransport {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = QuicConfig::new(listen, self.node(id), snapshots.to_owned());
-        QuicTransport::bind(config).expect("a free port")
+        QuicTransport::bind(QuicConfig { limits, ..config }).expect("a free port")
     }
 }
 
@@ -77,13 +83,19 @@ pub struct Cluster {
 impl Cluster {
     /// Starts the nodes on the current runtime and waits for a leader.
     pub async fn start() -> Self {
+        Self::limited(&Limits::default()).await
+    }
+
+    /// The same with other limits of the transport.
+    pub async fn limited(limits: &Limits) -> Self {
         let certificates = Certificates::new();
         let data = tempfile::tempdir().expect("a temporary directory");
         let ids = [1, 2, 3].map(NodeId);
         let dirs = ids.map(|id| data.path().join(id.to_string()));
         let transports = ids.map(|id| {
             let dir = &dirs[id.0 as usize - 1];
-            Arc::new(certificates.transport(id, &dir.join("incoming")))
+            let incoming = dir.join("incoming");
+            Arc::new(certificates.limited_transport(id, &incoming, limits.clone()))
         });
         let endpoints = transports.each_ref().map(|transport| transport.local_addr().to_string());
         let member = |id: NodeId| Member {
