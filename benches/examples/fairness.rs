@@ -3,10 +3,12 @@
 //! Eight clients put at a steady rate, each over its own connection; a ninth does the same, then ten
 //! times as much, then as much as it can. Printed is how long the puts of the eight took.
 //!
-//! `cargo run --release -p benches --example fairness`
+//! `cargo run --release -p benches --example fairness [N]`, where `N` is how many requests of one
+//! client a node has under way at most.
 
 use benches::{Cluster, PAYLOAD_BYTES};
 use raft_kv::Client;
+use raft_net_quic::Limits;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -22,7 +24,11 @@ const FLOOD: usize = 4096;
 
 #[tokio::main]
 async fn main() {
-    let cluster = Cluster::start().await;
+    let mut limits = Limits::default();
+    if let Some(most) = std::env::args().nth(1) {
+        limits.client_requests_in_flight_max = most.parse().expect("a number");
+    }
+    let cluster = Cluster::limited(&limits).await;
     let clients: Vec<_> = (0..=CLIENTS).map(|_| cluster.client()).collect();
     for client in &clients {
         client.put("warm", "up").await.expect("a cluster that works");

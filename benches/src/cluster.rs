@@ -10,7 +10,8 @@ use raft_kv::client::ClientOptions;
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
 use raft_net_quic::{
-    ClientCredentials, ConnectorConfig, Credentials, QuicConfig, QuicConnector, QuicTransport,
+    ClientCredentials, ConnectorConfig, Credentials, Limits, QuicConfig, QuicConnector,
+    QuicTransport,
 };
 use raft_storage_redb::RedbLog;
 use std::collections::BTreeMap;
@@ -55,8 +56,19 @@ impl Certificates {
 
     /// The transport of one node; port 0 for a free one.
     pub fn transport(&self, id: NodeId, listen: SocketAddr, snapshots: &Path) -> QuicTransport {
+        self.limited_transport(id, listen, snapshots, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub fn limited_transport(
+        &self,
+        id: NodeId,
+        listen: SocketAddr,
+        snapshots: &Path,
+        limits: Limits,
+    ) -> QuicTransport {
         let config = QuicConfig::new(listen, self.node(id), snapshots.to_owned());
-        QuicTransport::bind(config).expect("a free port")
+        QuicTransport::bind(QuicConfig { limits, ..config }).expect("a free port")
     }
 }
 
@@ -93,15 +105,24 @@ impl Cluster {
         Self::start_with(|store| Box::new(store)).await
     }
 
+    /// The same with other limits of the transport.
+    pub async fn limited(limits: &Limits) -> Self {
+        Self::make(limits, |store| Box::new(store)).await
+    }
+
     /// The same, with `machine` around the store of every node.
     pub async fn start_with(machine: impl Fn(KvStore) -> Machine + 'static) -> Self {
+        Self::make(&Limits::default(), machine).await
+    }
+
+    async fn make(limits: &Limits, machine: impl Fn(KvStore) -> Machine + 'static) -> Self {
         let certificates = Certificates::new();
         let data = tempfile::tempdir().expect("a temporary directory");
         let ids = [1, 2, 3].map(NodeId);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let transports = ids.map(|id| {
-            let dir = data.path().join(id.to_string());
-            Arc::new(certificates.transport(id, any, &dir.join("incoming")))
+            let incoming = data.path().join(id.to_string()).join("incoming");
+            Arc::new(certificates.limited_transport(id, any, &incoming, limits.clone()))
         });
         let address = |transport: &Arc<QuicTransport>| transport.local_addr();
         let member = |(id, transport): (NodeId, &_)| {

@@ -383,7 +383,7 @@ async fn serve_client(
     reader: &mut FrameReader,
     send: &mut SendStream,
 ) -> Result<(), ProtocolError> {
-    let in_flight = InFlight::new(shared.limits());
+    let in_flight = InFlight::of_client(shared.limits());
     let caller = Caller::Client;
     let answering = async {
         request::answer(shared, connection, caller, &in_flight, reader, send).await?;

@@ -86,7 +86,10 @@ pub struct Limits {
     /// Requests of one connection that run at once, on the answering side. Default 4096; then the
     /// connection is not read until one is answered.
     pub requests_in_flight_max: usize,
-    /// Their bytes. Default 64 MiB; never less than one largest request.
+    /// The same of one client: it shares the node with others, who wait for what it has running.
+    /// Default 512.
+    pub client_requests_in_flight_max: usize,
+    /// The bytes of requests that run at once. Default 64 MiB; never less than one largest request.
     pub request_bytes_in_flight_max: usize,
     /// Streams of services that one connection has open at once, each way. Default 3; further ones
     /// are not opened. Each may be left unread with 2 MiB in it, which is kept in reserve for it:
@@ -150,6 +153,7 @@ impl Default for Limits {
             calls_max: 65_536,
             call_bytes_max: 64 * MIB,
             requests_in_flight_max: 4096,
+            client_requests_in_flight_max: 512,
             request_bytes_in_flight_max: 64 * MIB,
             streams_max: 3,
             stream_frame_bytes_max: 16 * MIB,

@@ -241,9 +241,19 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// Of a node.
     pub(crate) fn new(limits: &Limits) -> Self {
+        Self::of(limits, limits.requests_in_flight_max)
+    }
+
+    /// Of a client.
+    pub(crate) fn of_client(limits: &Limits) -> Self {
+        Self::of(limits, limits.client_requests_in_flight_max)
+    }
+
+    fn of(limits: &Limits, requests_max: usize) -> Self {
         let bytes = limits.request_bytes_in_flight_max.max(limits.request_bytes_max);
-        let most = limits.requests_in_flight_max.clamp(1, 1 << 20);
+        let most = requests_max.clamp(1, 1 << 20);
         let unit = bytes.div_ceil(most).max(1);
         let permits = Arc::new(Semaphore::new(most));
         Self { permits, unit, most: most as u32 }

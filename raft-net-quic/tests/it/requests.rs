@@ -103,7 +103,7 @@ async fn requests_in_flight_are_bounded_and_the_rest_wait() {
     let authority = Authority::new();
     let credentials = authority.node(1);
     let node = TestNode::start_with(credentials, 1, CLUSTER, 0, |config| {
-        config.limits.requests_in_flight_max = 8;
+        config.limits.client_requests_in_flight_max = 8;
     });
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let (started, mut starts) = tokio::sync::mpsc::unbounded_channel();

@@ -339,6 +339,29 @@ async fn a_keep_alive_is_not_carried_out_after_its_deadline() {
     assert_eq!(leader.lease(A).await, None);
 }
 
+/// Nor when it waited for a stamp that took too long.
+#[tokio::test(start_paused = true)]
+async fn a_keep_alive_is_given_up_with_the_one_who_asked() {
+    let delay = Duration::from_secs(2);
+    let leader = Leader::delayed(Compaction::Off, QUOTA_BYTES, delay);
+    for id in [A, LeaseId(0xb)] {
+        let action = Action::Grant { id: Some(id), ttl_ms: TTL_MS };
+        leader.shared().run(action).expect("it is free");
+    }
+    let ask =
+        |deadline_ms, id| leader.ask_within(deadline_ms, RequestBody::KeepAlive(vec![LeaseId(id)]));
+    let (kept, given_up) = tokio::join!(ask(60_000, 0xa), async {
+        pass(500).await;
+        ask(500, 0xb).await
+    });
+    assert_eq!(kept, Ok(ReplyBody::KeptAlive(vec![TTL_MS])));
+    assert!(given_up.is_err());
+    assert_eq!(ask(60_000, 0xa).await, Ok(ReplyBody::KeptAlive(vec![TTL_MS])));
+    let shared = leader.shared();
+    let renewed = shared.stamps().into_iter().flat_map(|stamp| &stamp.renewed);
+    assert_eq!(renewed.copied().collect::<Vec<_>>(), [A, A]);
+}
+
 /// The time between the last stamp and the next leader's look is given to the holders; nothing
 /// else is, and nothing is taken.
 #[tokio::test(start_paused = true)]
