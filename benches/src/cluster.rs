@@ -129,9 +129,11 @@ impl Cluster {
             seed: id.0,
             ..NodeConfig::default()
         };
+        let handle = store.handle();
         let machine = (self.machine)(store);
         let node = Node::start(config, log, machine, transport.clone()).expect("its own state");
-        let service = ServiceConfig::new(node.clone(), GROUP, transport.clone(), "bench".into());
+        let (peers, version) = (transport.clone(), "bench".into());
+        let service = ServiceConfig::new(node.clone(), handle, GROUP, peers, version);
         transport.serve(GROUP, KvService::new(service));
         Running { id, incarnation, address: transport.local_addr(), node, transport }
     }

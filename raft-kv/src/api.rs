@@ -17,7 +17,7 @@ pub use backup::BackupBegun;
 pub(crate) use cluster::changes;
 pub use cluster::{
     ADDRESS_BYTES_MAX, Absence, Absent, CHANGES_MAX, Health, MemberRole, Members, NoQuorum,
-    PeerHealth, validate_changes,
+    PeerHealth, Space, validate_changes,
 };
 
 pub use command::{Action, ActionReply, Advance, Command, CommandReply, Fence, RequestId};
@@ -130,7 +130,8 @@ pub struct Summary {
     pub last_applied: Index,
     /// Reads below this revision are refused; 0 if nothing was compacted.
     pub compacted: Revision,
-    /// Bytes of all versions of all keys, as quotas count them.
+    /// Bytes of all versions of all keys, as quotas count them: of each its key and value and some
+    /// hundred more. While compacted versions are being purged it may differ between members.
     pub bytes: u64,
     /// Leases that live.
     pub leases: u64,
@@ -317,6 +318,16 @@ pub struct NodeStatus {
     pub state_hash: u64,
     /// Every member, this node included.
     pub members: Vec<MemberStatus>,
+    /// Reads below this revision are refused; 0 if nothing was compacted.
+    pub compacted: Revision,
+    /// How full the store is.
+    pub space: Space,
+    /// Leases that live.
+    pub leases: u64,
+    /// Client sessions that live.
+    pub sessions: u64,
+    /// How late it is, in milliseconds since the store began; see [`Advance`].
+    pub time_ms: u64,
 }
 
 /// A member as the answering node sees it.

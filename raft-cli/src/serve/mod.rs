@@ -132,9 +132,9 @@ impl Running {
         tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let config = ServiceConfig::new(node.clone(), GROUP, peers, version);
-        let (store, integrity) = (Some(store), args.integrity.config());
-        let service = KvService::new(ServiceConfig { store, integrity, ..config });
+        let config = ServiceConfig::new(node.clone(), store, GROUP, peers, version);
+        let integrity = args.integrity.config();
+        let service = KvService::new(ServiceConfig { integrity, ..config });
         transport.serve(GROUP, service.clone());
         let address = transport.local_addr();
         Ok(Self { id: plan.raft.id, address, node, transport, service })
@@ -237,7 +237,6 @@ fn start_on(
     transport: &Arc<QuicTransport>,
 ) -> Result<Result<Started, StartError>, Failure> {
     let Data { log, machine, moved_aside } = data;
-    let store = machine.handle();
     let mut raft = plan.raft.clone();
     if moved_aside {
         // The cluster may live on elsewhere: this node must not help to form another.
@@ -254,6 +253,7 @@ fn start_on(
         checkpoint_bytes: plan.checkpoint_bytes,
         ..NodeConfig::default()
     };
+    let store = machine.handle();
     let started = Node::start(config, log, machine, transport.clone());
     Ok(started.map(|node| Started { node, moved_aside, store }))
 }

@@ -13,7 +13,7 @@ use raft_core::types::{
 };
 use raft_kv::api::{
     Action, Command, Health, Integrity, KvError, MemberStatus, Members, NodeStatus, Op, Put, Query,
-    RangeAnswer, Reply, ReplyBody, RequestBody,
+    RangeAnswer, Reply, ReplyBody, RequestBody, Space,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -73,6 +73,7 @@ fn health() -> Health {
         timing: None,
         no_quorum: None,
         peers: Vec::new(),
+        space: Space::default(),
         integrity: Integrity::default(),
     }
 }
@@ -220,6 +221,11 @@ impl Cluster {
             keys: summary.keys,
             state_hash: summary.state_hash,
             members: (1..).zip(ADDRESSES).map(|(id, address)| member(id, address)).collect(),
+            compacted: summary.compacted,
+            space: Space { bytes: summary.bytes, quota: 1 << 31 },
+            leases: summary.leases,
+            sessions: summary.sessions,
+            time_ms: summary.time_ms,
         }
     }
 }

@@ -167,8 +167,34 @@ pub struct Health {
     pub no_quorum: Option<NoQuorum>,
     /// The others, by id.
     pub peers: Vec<PeerHealth>,
+    /// How full the store is.
+    pub space: Space,
     /// What is known of its data.
     pub integrity: Integrity,
+}
+
+/// How full a store is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Space {
+    /// Bytes of all versions of all keys, as quotas count them.
+    pub bytes: u64,
+    /// The quota, in bytes: from there on growth is refused.
+    pub quota: u64,
+}
+
+impl Space {
+    /// From 80 % of the quota on, that and what to do.
+    pub fn warning(&self) -> Option<String> {
+        let Self { bytes, quota } = *self;
+        if bytes < quota / 5 * 4 {
+            return None;
+        }
+        let full = if bytes < quota { "nearly full" } else { "full: it takes no more" };
+        Some(format!(
+            "the store is {full}, {bytes} bytes of {quota}: delete keys and compact, or let it \
+             have a larger quota"
+        ))
+    }
 }
 
 /// Another node as a node sees it.

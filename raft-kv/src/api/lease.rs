@@ -31,7 +31,8 @@ pub struct LeaseStatus {
     pub id: LeaseId,
     /// How long it was granted for, in milliseconds.
     pub granted_ms: u64,
-    /// How long it lives at least if nobody keeps it alive, in milliseconds.
+    /// How long it lives at least if nobody keeps it alive, in milliseconds, counted from when
+    /// time was last advanced: while leases live, some seconds ago at most.
     pub remaining_ms: u64,
     /// How many keys hang on it.
     pub keys_count: u64,

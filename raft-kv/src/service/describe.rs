@@ -4,7 +4,7 @@ use super::cause::millis;
 use super::read::summary;
 use super::replica::Replica;
 use super::{Clock, Door};
-use crate::api::{MemberStatus, NodeStatus, Query, Reply, ReplyBody, Summary};
+use crate::api::{MemberStatus, NodeStatus, Query, Reply, ReplyBody, Space, Summary};
 use raft_core::node::{ReadMode, Status};
 use raft_core::types::{Member, NodeId};
 
@@ -12,12 +12,13 @@ impl<N: Replica> Door<N> {
     /// Describes this node: the store in it as applied, and the cluster as it sees it.
     pub(super) async fn describe(&self, clock: Clock) -> Reply {
         let summary = summary(&self.query(&Query::Summary, ReadMode::Local, clock).await?)?;
-        let status = node_status(&self.node.status(), summary, self.version.clone());
+        let space = Space { bytes: summary.bytes, ..self.space() };
+        let status = node_status(&self.node.status(), summary, space, self.version.clone());
         Ok(ReplyBody::Status(Box::new(status)))
     }
 }
 
-fn node_status(status: &Status, summary: Summary, version: String) -> NodeStatus {
+fn node_status(status: &Status, summary: Summary, space: Space, version: String) -> NodeStatus {
     NodeStatus {
         cluster: status.identity.cluster,
         id: status.identity.node,
@@ -35,6 +36,11 @@ fn node_status(status: &Status, summary: Summary, version: String) -> NodeStatus
         keys: summary.keys,
         state_hash: summary.state_hash,
         members: members(status),
+        compacted: summary.compacted,
+        space,
+        leases: summary.leases,
+        sessions: summary.sessions,
+        time_ms: summary.time_ms,
     }
 }
 

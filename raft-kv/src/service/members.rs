@@ -5,7 +5,7 @@ use super::read::summary;
 use super::replica::Replica;
 use super::write::Try;
 use super::{Clock, Door};
-use crate::api::{Health, Integrity, KvError, Members, PeerHealth, Query, Reply, ReplyBody};
+use crate::api::{Health, Integrity, KvError, Members, PeerHealth, Query, Reply, ReplyBody, Space};
 use crate::wire;
 use raft_core::node::{ChangeError, PeerStatus, ReadMode, Status};
 use raft_core::types::{Change, Index, InvalidChange};
@@ -39,7 +39,7 @@ impl<N: Replica> Door<N> {
     /// one that works.
     pub(super) async fn health(&self, clock: Clock) -> Reply {
         summary(&self.query(&Query::Summary, ReadMode::Local, clock).await?)?;
-        let health = health(&self.node.status(), self.known.integrity());
+        let health = health(&self.node.status(), self.space(), self.known.integrity());
         Ok(ReplyBody::Health(Box::new(health)))
     }
 
@@ -114,7 +114,7 @@ fn members(status: &Status) -> Members {
     Members { cluster, leader, membership: status.membership.clone() }
 }
 
-fn health(status: &Status, integrity: Integrity) -> Health {
+fn health(status: &Status, space: Space, integrity: Integrity) -> Health {
     let peer = |peer: &PeerStatus| PeerHealth {
         id: peer.id,
         version: peer.version,
@@ -130,6 +130,7 @@ fn health(status: &Status, integrity: Integrity) -> Health {
         timing: status.timing.suggested.map(|_| status.timing.to_string()),
         no_quorum: no_quorum(status),
         peers: status.peers.iter().map(peer).collect(),
+        space,
         integrity,
     }
 }

@@ -6,25 +6,32 @@
 
 mod backup;
 mod cause;
+mod clock;
+mod compact;
 mod describe;
 pub(crate) mod frame;
+mod growth;
 mod integrity;
+mod lease;
 mod members;
 mod read;
 mod replica;
+mod stamp;
 #[cfg(all(test, feature = "client"))]
 mod tests;
-mod watch;
+mod watches;
 mod write;
 
-use self::watch::Watches;
 use crate::api::{Divergence, KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
-use crate::store::{StoreCheck, StoreHandle};
+use crate::store::StoreHandle;
 pub use crate::watch::WatchOptions;
 use crate::wire;
 use bytes::Bytes;
 use cause::Why;
+use clock::{KEEP_ALIVES_MAX, KeepAlive, Ticker};
+pub use compact::Compaction;
+use compact::Compactor;
 pub use integrity::IntegrityConfig;
 use integrity::{Comparison, Exchange, Known};
 use raft_core::node::{Node, TransferError};
@@ -34,15 +41,18 @@ use replica::Replica;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch::{Receiver, Sender, channel};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
+use watches::Watches;
 
 /// What a [`KvService`] serves, and how.
 pub struct ServiceConfig {
     /// The node whose state machine is the store.
     pub node: Node,
+    /// The store that the node owns.
+    pub store: StoreHandle,
     /// Its group, which forwarded requests carry.
     pub group: GroupId,
     /// How to reach the other nodes.
@@ -51,22 +61,42 @@ pub struct ServiceConfig {
     pub version: String,
     /// Longest time a request may take; a longer deadline is cut to this.
     pub deadline_max: Duration,
-    /// The store, which watches are served from; `None`: they are refused.
-    pub store: Option<StoreHandle>,
+    /// What it has compacted by itself while it leads.
+    pub compaction: Compaction,
+    /// From how many bytes of all versions of all keys on growth is refused while it leads; see
+    /// [`Space`](crate::api::Space).
+    pub quota_bytes: u64,
     /// How watches are served.
     pub watch: WatchOptions,
     /// How its state is compared with the other members'.
     pub integrity: IntegrityConfig,
 }
 
+/// 2 GiB.
+const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
 impl ServiceConfig {
-    /// A service of `node` with deadlines up to a minute and, as long as no `store` is given,
-    /// without watches.
-    pub fn new(node: Node, group: GroupId, peers: Arc<dyn Peers>, version: String) -> Self {
-        let deadline_max = Duration::from_secs(60);
-        let (store, watch) = (None, WatchOptions::default());
-        let integrity = IntegrityConfig::default();
-        Self { node, group, peers, version, deadline_max, store, watch, integrity }
+    /// A service of `node`, which owns `store`, with deadlines up to a minute, the default
+    /// compaction and a quota of 2 GiB.
+    pub fn new(
+        node: Node,
+        store: StoreHandle,
+        group: GroupId,
+        peers: Arc<dyn Peers>,
+        version: String,
+    ) -> Self {
+        Self {
+            node,
+            store,
+            group,
+            peers,
+            version,
+            deadline_max: Duration::from_secs(60),
+            compaction: Compaction::default(),
+            quota_bytes: QUOTA_BYTES,
+            watch: WatchOptions::default(),
+            integrity: IntegrityConfig::default(),
+        }
     }
 }
 
@@ -82,20 +112,30 @@ impl KvService {
     /// A service on a running node.
     ///
     /// # Panics
-    /// Outside a tokio runtime with a clock: it starts tasks there, which follow the leader and the
-    /// store, and end with the service or the node.
+    /// Outside a tokio runtime with a clock: it starts tasks there, which follow the leader and
+    /// the store, do what leaders have to, and end with the service or the node.
     pub fn new(config: ServiceConfig) -> Arc<Self> {
-        let ServiceConfig { node, group, peers, version, deadline_max, .. } = config;
-        let ServiceConfig { store, watch, integrity, .. } = config;
+        let ServiceConfig {
+            node,
+            store,
+            group,
+            peers,
+            version,
+            deadline_max,
+            compaction,
+            quota_bytes,
+            watch,
+            integrity,
+        } = config;
         let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
-        let check = store.as_ref().map(|store| store.check().clone());
-        let door = Door::new(node, deadline_max, group, peers, version);
-        let door = Door { store: check.clone(), ..door };
+        let check = store.check().clone();
+        let watches = Watches::new(&store, watch);
+        let mut door = Door::new(node, store, deadline_max, group, peers, version);
+        door.quota_bytes = quota_bytes;
+        tokio::spawn(door.take_ticker(compaction).run());
         let known = Arc::clone(&door.known);
-        let comparison = Comparison::new(exchange, integrity, check, known);
         let mut tasks = JoinSet::new();
-        tasks.spawn(comparison.run());
-        let watches = Watches::new(store.as_ref(), watch);
+        tasks.spawn(Comparison::new(exchange, integrity, check, known).run());
         Arc::new(Self { door: Arc::new(door), watches, _tasks: tasks })
     }
 
@@ -115,7 +155,7 @@ impl Service for KvService {
     }
 
     fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
-        watch::serve(&self.watches, Arc::clone(&self.door), caller, &first, stream);
+        watches::serve(&self.watches, Arc::clone(&self.door), caller, &first, stream);
     }
 }
 
@@ -129,11 +169,13 @@ struct Door<N> {
     peers: Arc<dyn Peers>,
     version: String,
     /// The leader this node knows; follows the node's status closely.
-    leader: Receiver<Option<NodeId>>,
+    leader: watch::Receiver<Option<NodeId>>,
+    store: StoreHandle,
+    quota_bytes: u64,
+    /// To the clock.
+    keep_alives: mpsc::Sender<KeepAlive>,
     /// What is known of this node's data.
     known: Arc<Known>,
-    /// Where backups come from.
-    store: Option<StoreCheck>,
 }
 
 /// When a request came and when it must be answered.
@@ -164,18 +206,39 @@ impl Clock {
 }
 
 impl<N: Replica> Door<N> {
+    /// It keeps no lease alive before it has its clock.
     fn new(
         node: N,
+        store: StoreHandle,
         deadline_max: Duration,
         group: GroupId,
         peers: Arc<dyn Peers>,
         version: String,
     ) -> Self {
         let status = node.status();
-        let (sender, leader) = channel(status.leader);
+        let (sender, leader) = watch::channel(status.leader);
         tokio::spawn(follow_leader(node.clone(), sender));
-        let (id, known) = (status.identity.node, Arc::default());
-        Self { node, id, deadline_max, group, peers, version, leader, known, store: None }
+        Self {
+            node,
+            id: status.identity.node,
+            deadline_max,
+            group,
+            peers,
+            version,
+            leader,
+            store,
+            quota_bytes: QUOTA_BYTES,
+            keep_alives: mpsc::channel(1).0,
+            known: Arc::default(),
+        }
+    }
+
+    /// Connects it with a clock, which is to be run.
+    fn take_ticker(&mut self, compaction: Compaction) -> Ticker<N> {
+        let (keep_alives, asked) = mpsc::channel(KEEP_ALIVES_MAX);
+        self.keep_alives = keep_alives;
+        let (node, leader) = (self.node.clone(), self.leader.clone());
+        Ticker::new(node, self.id, asked, leader, Compactor::new(compaction))
     }
 
     /// Answers one request, whatever it is.
@@ -213,9 +276,11 @@ impl<N: Replica> Door<N> {
                 return self.change_members(caller, frame, changes, clock).await;
             }
             RequestBody::Health => self.health(clock).await,
-            RequestBody::KeepAlive(_) | RequestBody::Lease { .. } | RequestBody::Leases => {
-                Err(KvError::Malformed("leases are not served yet".into()))
+            RequestBody::KeepAlive(leases) => {
+                return self.keep_alive(caller, frame, leases, clock).await;
             }
+            RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
+            RequestBody::Leases => self.leases(clock).await,
             RequestBody::Status => self.describe(clock).await,
             RequestBody::Integrity(inquiry) => self.inquire(inquiry, clock).await,
             RequestBody::TransferLeadership { to } => {
@@ -292,7 +357,7 @@ impl<N: Replica> Door<N> {
 }
 
 /// Keeps `known` at the leader the node knows, until nobody looks or the node stops.
-async fn follow_leader<N: Replica>(node: N, known: Sender<Option<NodeId>>) {
+async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
     // The node tells of changes; looking now and then covers one told just before the wait.
     const LOOK: Duration = Duration::from_millis(100);
     // It may also say so with every tick; more often than this nothing is looked at.

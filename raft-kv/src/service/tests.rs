@@ -1,7 +1,9 @@
 //! The service on a node that does as it is told, on a paused clock.
 
+mod clock;
 mod members;
 mod reads;
+mod stamps;
 
 use super::Door;
 use super::cause::Why;
@@ -13,6 +15,7 @@ use crate::api::{
     Revision, SessionId, Summary,
 };
 use crate::client::frame::encode_write;
+use crate::store::StoreHandle;
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::{
@@ -154,7 +157,8 @@ impl Fixture {
         let peers = Arc::<FakePeers>::default();
         let deadline_max = Duration::from_secs(60);
         let shared = Arc::clone(&peers) as Arc<dyn Peers>;
-        let door = Door::new(node.clone(), deadline_max, GroupId(0), shared, "1.2.3".into());
+        let store = StoreHandle::default();
+        let door = Door::new(node.clone(), store, deadline_max, GroupId(0), shared, "1.2.3".into());
         Self { door: Arc::new(door), node, peers }
     }
 

@@ -7,9 +7,11 @@
 
 use super::cause::not_leader;
 use super::frame::{self, CommandHead};
+use super::growth::{is_upgrading, upgrading};
+use super::lease::check_keep_alive;
 use super::replica::Replica;
 use super::{Clock, Door, too_large};
-use crate::api::{CommandReply, KvError, ReplyBody, validate_changes};
+use crate::api::{Action, CommandReply, KvError, LeaseId, ReplyBody, validate_changes};
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::ProposeError;
@@ -106,6 +108,8 @@ enum Work {
     Command(Bytes),
     /// Change the members.
     Change(Vec<Change>),
+    /// Keep these leases alive.
+    KeepAlive(Vec<LeaseId>),
 }
 
 impl<N: Replica> Door<N> {
@@ -143,6 +147,21 @@ impl<N: Replica> Door<N> {
         self.carry_out(Write { caller, frame, work, repeatable: false, clock }).await
     }
 
+    /// Keeps leases alive; the encoded reply.
+    pub(super) async fn keep_alive(
+        &self,
+        caller: Caller,
+        frame: Bytes,
+        leases: Vec<LeaseId>,
+        clock: Clock,
+    ) -> Bytes {
+        if let Err(error) = check_keep_alive(&leases) {
+            return wire::encode_reply(&Err(error));
+        }
+        let work = Work::KeepAlive(leases);
+        self.carry_out(Write { caller, frame, work, repeatable: true, clock }).await
+    }
+
     async fn carry_out(&self, write: Write) -> Bytes {
         let mut progress = Progress::default();
         match timeout_at(write.clock.answer_by, self.route(&write, &mut progress)).await {
@@ -157,6 +176,7 @@ impl<N: Replica> Door<N> {
         match &write.work {
             Work::Command(command) => self.propose(command).await,
             Work::Change(changes) => self.change(changes).await,
+            Work::KeepAlive(leases) => self.renew(leases).await,
         }
     }
 
@@ -191,8 +211,11 @@ impl<N: Replica> Door<N> {
     }
 
     async fn propose(&self, command: &Bytes) -> Try {
-        if let Err(error) = check(command) {
+        if let Err(error) = check(command).and_then(|action| self.check_growth(&action)) {
             return Try::refused(error);
+        }
+        if let Some(error) = upgrading(&self.node.status()) {
+            return Try::NotDone(error);
         }
         match self.node.propose(command.clone()).await {
             Ok(done) => Try::Answered(wire::encode_reply(&Ok(ReplyBody::Write(done.reply)))),
@@ -255,7 +278,12 @@ impl<N: Replica> Door<N> {
             _ if progress.in_flight || progress.in_doubt => why.unknown(),
             Some(KvError::Overloaded) => KvError::Overloaded,
             // There is a leader, and it has said what is in the way.
-            Some(error) if matches!(write.work, Work::Change(_)) && why.is_led() => error,
+            Some(error)
+                if why.is_led()
+                    && (matches!(write.work, Work::Change(_)) || is_upgrading(&error)) =>
+            {
+                error
+            }
             _ => why.unavailable(),
         }
     }
@@ -275,9 +303,14 @@ fn settle(reply: Bytes, progress: &Progress) -> Bytes {
     }
 }
 
-/// What the state machine would refuse is refused here, before it costs a log entry.
-fn check(command: &Bytes) -> Result<(), KvError> {
+/// What the state machine would refuse is refused here, before it costs a log entry; and so is what
+/// only leaders may ask of it. Returns what is asked.
+fn check(command: &Bytes) -> Result<Action, KvError> {
     let command: crate::api::Command =
         codec::decode(command).map_err(|error| KvError::Malformed(format!("command: {error}")))?;
-    crate::store::validate(&command.action)
+    if matches!(command.action, Action::Advance(_)) {
+        return Err(KvError::Malformed("time is advanced by leaders only".into()));
+    }
+    crate::store::validate(&command.action)?;
+    Ok(command.action)
 }

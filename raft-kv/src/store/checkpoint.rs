@@ -4,12 +4,10 @@
 //! It never reads the live state: it is handed what has changed. Every error and every panic out of
 //! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
 
+use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
 use super::format::{
-    Check, Damage, Header, LENGTH, Later, ROW_BYTES, checksum, lease_row, pack, readable, sealed,
-    session_row, unpack, unsealed,
+    Check, Damage, Header, Later, checksum, lease_row, readable, sealed, session_row, unsealed,
 };
-use super::mvcc::Dropped;
-use super::record::{Position, Record};
 use super::rows::Rows;
 use super::snapshot::{Frames, Kind, SnapshotReader, SnapshotStream, damage, in_stream};
 use super::state::{Frozen, Item, State};
@@ -29,7 +27,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const CHANGES: TableDefinition<Position, &[u8]> = TableDefinition::new("changes");
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
 const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -53,12 +50,15 @@ pub(super) struct Meta {
     /// Checkpoints written into this file, so that none is left out.
     pub(super) sequence: u64,
     /// All checksums of rows of changes, combined by exclusive or.
-    changes_digest: u64,
+    pub(super) changes_digest: u64,
     /// All checksums of sessions, alike.
     sessions_digest: u64,
     /// All checksums of leases, alike; like [`Later`] it is written since version 3.
     #[serde(skip)]
     leases_digest: u64,
+    /// Written since version 3 too.
+    #[serde(skip)]
+    pub(super) useless: Useless,
 }
 
 impl CheckpointFile {
@@ -107,9 +107,11 @@ impl CheckpointFile {
     /// The checkpoint as frames of a snapshot, and its header; it stays as it is now whatever is
     /// written meanwhile.
     pub(super) fn frames(&self) -> Result<(Header, CheckpointFrames), StorageError> {
-        let (meta, frames) = contain(&self.path, || self.read())?
+        let (Meta { mut header, useless, .. }, frames) = contain(&self.path, || self.read())?
             .ok_or_else(|| StorageError::Engine("there is no checkpoint yet".into()))?;
-        Ok((meta.header, frames))
+        // What is useless is not sent.
+        header.records = header.records.saturating_sub(useless.changes);
+        Ok((header, frames))
     }
 
     /// The checkpoint as a stream; `None` if there is none yet.
@@ -172,7 +174,7 @@ impl CheckpointFile {
             row.clear();
         }
         state.loaded(meta.header.clone());
-        *self.rows() = frames.rows;
+        *self.rows() = frames.changes.into_rows();
         Ok(Some((state, meta)))
     }
 
@@ -191,14 +193,12 @@ impl CheckpointFile {
             Err(error) => return Err(error.into()),
         };
         let frames = CheckpointFrames {
-            changes: transaction.open_table(CHANGES)?.range_owned::<Position>(..)?,
+            changes: ChangesReader::new(&transaction, &meta)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
             leases,
             check: Check::new(&meta.header),
-            changes_left: meta.changes_digest,
             sessions_left: meta.sessions_digest,
             leases_left: meta.leases_digest,
-            rows: Rows::default(),
             path: self.path.clone(),
         };
         Ok(Some((meta, frames)))
@@ -214,8 +214,7 @@ impl CheckpointFile {
             let text = format!("checkpoint {} was never written", meta.sequence + 1);
             return Err(Failure::Storage(StorageError::Engine(text)));
         }
-        let table = transaction.open_table(CHANGES)?;
-        Changes { table, rows: &mut self.rows(), meta: &mut meta }
+        ChangesWriter::new(&transaction, &mut self.rows(), &mut meta)?
             .write(&frozen.records, &frozen.dropped)?;
         let mut table = transaction.open_table(SESSIONS)?;
         for (id, session) in &frozen.sessions {
@@ -249,67 +248,6 @@ impl CheckpointFile {
     }
 }
 
-/// The table of changes as a checkpoint writes it.
-struct Changes<'a> {
-    table: Table<'a, Position, &'static [u8]>,
-    rows: &'a mut Rows,
-    meta: &'a mut Meta,
-}
-
-impl Changes<'_> {
-    /// Appends `records`, and takes out what is of no use, be it one of them or in a row that is
-    /// worth writing again for that.
-    fn write(&mut self, records: &[Record], dropped: &[Dropped]) -> Result<(), Failure> {
-        let mut dropped = dropped.to_vec();
-        dropped.sort_unstable();
-        let first_new = records.first().map_or((u64::MAX, 0), Record::position);
-        let (old, new) =
-            dropped.split_at(dropped.partition_point(|dropped| dropped.position < first_new));
-        let wasteful = self.rows.bury(old, LENGTH);
-        for position in wasteful {
-            let rows = self.rows.mergeable(position, ROW_BYTES);
-            self.rewrite(&rows)?;
-        }
-        if new.is_empty() {
-            return self.append(records);
-        }
-        let is_dropped = |record: &&Record| {
-            new.binary_search_by_key(&record.position(), |dropped| dropped.position).is_ok()
-        };
-        let records: Vec<Record> =
-            records.iter().filter(|record| !is_dropped(record)).cloned().collect();
-        self.append(&records)
-    }
-
-    fn append(&mut self, mut records: &[Record]) -> Result<(), Failure> {
-        self.meta.header.records += records.len() as u64;
-        let mut row = Vec::new();
-        while let Some(position) = pack(&mut records, &mut row) {
-            self.table.insert(position, &row[..])?;
-            self.meta.changes_digest ^= checksum(&row);
-            self.rows.insert(position, row.len());
-        }
-        Ok(())
-    }
-
-    /// Writes neighbouring rows as one, without what is of no use.
-    fn rewrite(&mut self, positions: &[Position]) -> Result<(), Failure> {
-        let mut live = Vec::new();
-        for position in positions {
-            let row = self.table.remove(*position)?;
-            let row = row.ok_or_else(|| damaged("a row of changes is missing"))?;
-            let records = unpack(row.value())?;
-            self.meta.changes_digest ^= checksum(row.value());
-            self.meta.header.records -= records.len() as u64;
-            let mut dead = self.rows.remove(*position);
-            dead.sort_unstable();
-            let is_live = |record: &Record| dead.binary_search(&record.position()).is_err();
-            live.extend(records.into_iter().filter(is_live));
-        }
-        self.append(&live)
-    }
-}
-
 impl Meta {
     fn empty(frozen: &Frozen) -> Self {
         let header = Header {
@@ -323,8 +261,9 @@ impl Meta {
         Self::of(header, 0)
     }
 
-    const fn of(header: Header, sequence: u64) -> Self {
-        Self { header, sequence, changes_digest: 0, sessions_digest: 0, leases_digest: 0 }
+    fn of(header: Header, sequence: u64) -> Self {
+        let (useless, leases_digest) = (Useless::default(), 0);
+        Self { header, sequence, changes_digest: 0, sessions_digest: 0, leases_digest, useless }
     }
 
     fn put_session(
@@ -384,16 +323,13 @@ impl Meta {
 /// The rows of a checkpoint, read in one transaction that lives as long as this does. Each is
 /// checked before it leaves: what has rotted here must not stop those it is sent to.
 pub(super) struct CheckpointFrames {
-    changes: OwnedRange<Position, &'static [u8]>,
+    changes: ChangesReader,
     sessions: OwnedRange<u64, &'static [u8]>,
     leases: Option<OwnedRange<u64, &'static [u8]>>,
     check: Check,
     /// The digests of `meta` less the rows seen: 0 at the end.
-    changes_left: u64,
     sessions_left: u64,
     leases_left: u64,
-    /// Those seen.
-    rows: Rows,
     path: PathBuf,
 }
 
@@ -401,15 +337,8 @@ impl CheckpointFrames {
     /// Reads the next row into `out`, which is empty; `each` gets what it holds. After the last,
     /// [`Kind::End`] only if all is as it was written.
     fn next_row(&mut self, out: &mut Vec<u8>, mut each: impl FnMut(Item)) -> Result<Kind, Failure> {
-        if let Some(row) = self.changes.next() {
-            let (position, row) = row?;
-            let row = row.value();
-            if self.check.row(row, |record| each(Item::Change(record)))? != position.value() {
-                return Err(damaged("a row of changes is in another's place"));
-            }
-            self.changes_left ^= checksum(row);
-            self.rows.insert(position.value(), row.len());
-            out.extend_from_slice(row);
+        let Self { changes, check, .. } = self;
+        if changes.next(check, out, |record| each(Item::Change(record)))? {
             return Ok(Kind::Changes);
         }
         if let Some(row) = self.sessions.next() {
@@ -437,7 +366,7 @@ impl CheckpointFrames {
             return Ok(Kind::Lease);
         }
         self.check.finish()?;
-        if (self.changes_left, self.sessions_left, self.leases_left) != (0, 0, 0) {
+        if !self.changes.is_complete() || (self.sessions_left, self.leases_left) != (0, 0) {
             return Err(damaged("rows were exchanged"));
         }
         Ok(Kind::End)
@@ -507,7 +436,7 @@ fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
     let version = meta.header.version().0;
     let front = version.to_le_bytes();
     let row = if Later::is_in(version) {
-        sealed(&front, &(meta, &meta.header.later, meta.leases_digest))
+        sealed(&front, &(meta, &meta.header.later, meta.leases_digest, &meta.useless))
     } else {
         sealed(&front, meta)
     };
@@ -528,15 +457,16 @@ fn read_meta(
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
         }
-        let (mut meta, later, leases_digest): (Meta, _, _) = unsealed(row.value(), &front)?;
+        let (mut meta, later, leases_digest, useless): (Meta, _, _, _) =
+            unsealed(row.value(), &front)?;
         meta.header.later = later;
-        Some(Meta { leases_digest, ..meta })
+        Some(Meta { leases_digest, useless, ..meta })
     };
     Ok(Some(read().ok_or_else(|| damaged("its header is malformed"))?))
 }
 
 /// Why work on the file failed, before the file is named.
-enum Failure {
+pub(super) enum Failure {
     Engine(redb::Error),
     Damage(Damage),
     Format(String),
@@ -573,7 +503,7 @@ impl From<StorageError> for Failure {
     }
 }
 
-fn damaged(what: &str) -> Failure {
+pub(super) fn damaged(what: &str) -> Failure {
     Failure::Damage(Damage(what.into()))
 }
 

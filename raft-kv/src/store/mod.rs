@@ -10,40 +10,65 @@
 //! A B-tree from key to the versions of that key, the newest inline. Each version is one immutable
 //! record in one allocation: header, key and value as they are written to disk. What a command
 //! brings is copied out of its frame, so no receive buffer is kept alive by a small value in it.
-//! The state hash, the checkpoint and the snapshot all take the same bytes.
+//! The state hash, the checkpoint, the snapshot and the history that watches are told from all take
+//! the same bytes.
+//!
+//! # Compaction
+//!
+//! A compaction takes effect when it is applied: from then on nobody reads below its revision, nor
+//! watches from there. What it has made useless is purged while further entries are applied, a
+//! bounded number of changes with each run of them; the changes leave the history in order, each
+//! taking out of the tree what it had replaced, and a deletion itself. The file follows with the
+//! checkpoints: a row is written again, together with small neighbours, once half of it is useless.
+//! How far purging has come is no part of the replicated state: it is in no reply but the number of
+//! bytes held, and in no hash. Loading a checkpoint or a snapshot purges everything at once.
 //!
 //! # Versions
 //!
-//! Checkpoint file and snapshot stream have the version of the membership in their header, which is
-//! all they hold that version 2 has changed. So an older program reads them until something is in
-//! them that it does not know, and then refuses them as newer.
+//! A checkpoint file or snapshot stream has the version of the membership in its header, or the
+//! lowest that has what it holds if that is higher. So an older program reads it until something is
+//! in it that it does not know, and then refuses it as newer. Version 2 has brought memberships of
+//! its own; version 3 leases and all that has to do with time, and compaction. Commands and the
+//! replies kept in sessions carry the version of requests ([`crate::api::VERSION`]) in their first
+//! byte; those of version 1 are still read, as logs and sessions may hold them.
 //!
 //! # Checkpoint file
 //!
-//! A redb database of three tables. Integers are little-endian; *postcard* means the postcard
+//! A redb database of five tables. Integers are little-endian; *postcard* means the postcard
 //! encoding of the named struct. Every row is `checksum u64, body`, the checksum being XXH3-64 of
 //! the body.
 //!
 //! | table | key | body |
 //! |---|---|---|
 //! | `changes` | (revision `u64`, sub `u32`) of the first change | each: `length u32, record` |
+//! | `useless` (since 3) | as a row of `changes` | its key, then postcard list of (`u64`, `u32`) |
 //! | `sessions` | session id `u64` | id `u64`, then postcard `Session` |
+//! | `leases` (since 3) | lease id `u64` | id `u64`, then postcard `LeaseTerm` |
 //! | `meta` | `"checkpoint"` | version `u16`, then postcard `Meta` |
 //!
 //! - A *record* is `mod revision u64, create revision u64, version u64, sub u32, key length u32,
-//!   key, value`. Create revision and version are 0, and the value empty, in a deletion. Records
-//!   are in strictly ascending order of (mod revision, sub), within and across rows; rows are
-//!   closed at 65,400 bytes, and one record may be longer.
+//!   lease, key, value`. The highest bit of the key length is set if there is a lease, and only
+//!   then the lease follows, a `u64`. Create revision and version are 0, and value and lease
+//!   missing, in a deletion. Records are in strictly ascending order of (mod revision, sub), within
+//!   and across rows; rows are closed at 65,400 bytes, and one record may be longer. Some of them
+//!   may be useless: up to the revision compacted, all that the same key has a newer one of, and
+//!   deletions. Those that `useless` names count as if they were not there.
 //! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`.
-//! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, where
-//!   `sequence` counts the checkpoints written into the file and a digest is the exclusive or of
-//!   the checksums of all rows of a table: a row that is missing or was put back is noticed.
+//! - `LeaseTerm { granted_ms: u64, end }`, where `end` is `Pending(u64)`, with the index that
+//!   granted it, or `At(u64)`, a time in milliseconds.
+//! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, since
+//!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`. `sequence` counts the
+//!   checkpoints written into the file, and a digest is the exclusive or of the checksums of all
+//!   rows of a table: a row that is missing or was put back is noticed.
 //! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
 //!   sessions: u64 }`.
+//! - `Useless { changes: u64, digest: u64 }`: how many changes are useless, and the digest.
+//! - `Later { compacted: u64, time: Time, leases: u64 }`, where
+//!   `Time { now_ms: u64, stamped: u64, marks: list of (u64, u64) }`.
 //!
-//! A checkpoint is one durable transaction that appends rows of what has changed, replaces the rows
-//! of the sessions that have, and replaces the header. Opening reads everything and checks
-//! everything.
+//! A checkpoint is one durable transaction that appends rows of what has changed, writes rows again
+//! of which half has become useless, replaces the rows of the sessions and leases that have
+//! changed, and replaces the header. Opening reads everything and checks everything.
 //!
 //! # Snapshot stream
 //!
@@ -51,9 +76,10 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | 1 | `checksum u64`, postcard `Header`; the first frame and only that |
-//! | 2 | a row of `changes`, checksum and body, in order |
+//! | 1 | `checksum u64`, postcard `Header`, since version 3 `Later`; first, and only that |
+//! | 2 | a row of `changes`, checksum and body, in order, without what is useless |
 //! | 3 | a row of `sessions`, checksum and body, in order of id, after all changes |
+//! | 4 | a row of `leases`, checksum and body, in order of id, after all sessions |
 //! | 0 | no length and no payload: the end |
 //!
 //! After the byte 0 follows XXH3-64 of every byte of the stream up to and including it, and nothing
@@ -62,6 +88,7 @@
 
 mod advance;
 mod backup;
+mod changes;
 mod check;
 mod checkpoint;
 mod epoch;
@@ -109,11 +136,12 @@ use state::State;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Compacted changes that are purged from memory by a compaction itself, and, at most, by every run
-/// of entries, one more of them for an entry than it can add: a few milliseconds, so that nobody
-/// notices a stop.
+/// Most compacted changes purged from memory with the compaction itself: a few milliseconds, so
+/// that nobody notices a stop. It is enough where compactions come often.
 const PURGE_AT_ONCE: usize = 4096;
+/// Most compacted changes purged with every run of entries, whatever its length.
 const PURGE_PER_RUN: usize = 256;
+/// And for each entry of it. An entry makes one change as a rule: purging gains on it.
 const PURGE_PER_ENTRY: usize = 8;
 
 /// The replicated store. Commands are encoded [`crate::api::Command`]s, replies encoded
@@ -127,6 +155,10 @@ pub struct KvStore {
     /// What the last of them covers.
     frozen: LogId,
     handle: StoreHandle,
+    /// Up to where the history is compacted.
+    compacted: u64,
+    /// How many compacted changes are still to be purged from memory.
+    purge_pending: usize,
 }
 
 impl KvStore {
@@ -194,37 +226,38 @@ impl KvStore {
         handle.history().reset(changes, state.mvcc.revision(), state.mvcc.compacted());
         let frozen = state.applied.last;
         handle.check().follow(file.as_ref());
-        let store = Self { state, file, checkpoints, frozen, handle };
+        let compacted = state.mvcc.compacted();
+        let purge_pending = 0;
+        let store = Self { state, file, checkpoints, frozen, handle, compacted, purge_pending };
         store.tell();
         store
     }
 
     /// Tells watches what has changed, and purges some of what was compacted.
     fn publish(&mut self, entries: usize) {
-        let Self { state: State { mvcc, .. }, handle, .. } = self;
+        let Self { state: State { mvcc, .. }, handle, compacted, purge_pending, .. } = self;
         let history = handle.history();
         let changes = mvcc.take_changes();
         if !changes.is_empty() || mvcc.revision() != history.extent().0 {
             history.publish(changes, mvcc.revision());
         }
         let mut most = PURGE_PER_RUN + PURGE_PER_ENTRY * entries;
-        if mvcc.compacted() > history.extent().1 {
-            history.compact(mvcc.compacted());
+        if mvcc.compacted() > *compacted {
+            *compacted = mvcc.compacted();
+            history.compact(*compacted);
+            *purge_pending = history.compacted_left();
             most += PURGE_AT_ONCE;
         }
-        for change in history.take_compacted(most) {
-            mvcc.purge(&change.record);
+        if *purge_pending > 0 {
+            let changes = history.take_compacted(most);
+            *purge_pending -= changes.len().min(*purge_pending);
+            changes.iter().for_each(|change| mvcc.purge(&change.record));
         }
         self.tell();
     }
 
     fn tell(&self) {
-        self.handle.set(&self.summary(), self.purge_pending());
-    }
-
-    /// How many compacted changes are still to be purged from memory.
-    pub(super) fn purge_pending(&self) -> u64 {
-        self.handle.history().compacted_left() as u64
+        self.handle.set(&self.summary(), self.purge_pending as u64);
     }
 
     fn hashes(&self, at: &[Index]) -> Hashes {

@@ -223,8 +223,9 @@ impl Mvcc {
         let Some(versions) = self.keys.get_mut(key) else { return };
         let (at, deletion) = (change.position(), change.is_deletion());
         let useless = |position| position < at || (deletion && position == at);
-        while let Some(oldest) = versions.older.pop_front_if(|old| useless(old.position())) {
-            self.log.drop(&oldest);
+        while let Some(oldest) = versions.older.front().filter(|old| useless(old.position())) {
+            self.log.drop(oldest);
+            versions.older.pop_front();
         }
         if versions.older.is_empty() && useless(versions.latest.position()) {
             self.log.drop(&versions.latest);

@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 const HEADER: usize = 32;
 const LEASE: usize = 8;
-/// Set in the length of the key if a lease follows. Without one a record has the bytes of version 1.
+/// Set in the length of the key if a lease follows. Without one a record has the bytes that it had
+/// in version 1.
 const LEASED: u32 = 1 << 31;
 /// Longest record, in bytes.
 pub(super) const RECORD_BYTES_MAX: usize = HEADER + LEASE + KEY_BYTES_MAX + VALUE_BYTES_MAX;

@@ -1,9 +1,8 @@
-//! Which rows of changes the checkpoint file has, and how much of each is of no use any more.
+//! Which rows of changes the checkpoint file has, and how much of each is of no use any more: when
+//! to write which of them again. It knows no disk.
 //!
-//! A change that was purged stays in its row until half of the row is useless; then the row is
-//! written again without it. So the file is at most about twice as large as what is in use, and
-//! what is in use is copied at most about once for as much that goes. The useless changes in the
-//! file are known to nobody after a restart, but loading finds the same ones again.
+//! A row is written again once half of it is useless. So the file is at most about twice as large
+//! as what is in use, and what is in use is copied at most about once for as much that goes.
 
 use super::mvcc::Dropped;
 use super::record::Position;
@@ -15,15 +14,21 @@ pub(super) struct Rows {
     rows: BTreeMap<Position, Row>,
 }
 
+/// A row.
 #[derive(Default)]
-struct Row {
-    bytes: usize,
+pub(super) struct Row {
+    pub(super) bytes: usize,
     /// The changes in it that are of no use.
-    dead: Vec<Position>,
-    dead_bytes: usize,
+    pub(super) dead: Vec<Position>,
+    pub(super) dead_bytes: usize,
 }
 
 impl Row {
+    /// A row of `bytes`, all of them of use.
+    pub(super) const fn of(bytes: usize) -> Self {
+        Self { bytes, dead: Vec::new(), dead_bytes: 0 }
+    }
+
     const fn live_bytes(&self) -> usize {
         self.bytes.saturating_sub(self.dead_bytes)
     }
@@ -34,40 +39,43 @@ impl Row {
 }
 
 impl Rows {
-    /// There is a row of `bytes` at `position`.
-    pub(super) fn insert(&mut self, position: Position, bytes: usize) {
-        self.rows.insert(position, Row { bytes, ..Row::default() });
+    pub(super) fn insert(&mut self, position: Position, row: Row) {
+        self.rows.insert(position, row);
     }
 
-    /// The row at `position` is gone; the changes in it that were of no use.
-    pub(super) fn remove(&mut self, position: Position) -> Vec<Position> {
-        self.rows.remove(&position).map(|row| row.dead).unwrap_or_default()
+    /// Takes out the row at `position`, if there is one.
+    pub(super) fn remove(&mut self, position: Position) -> Row {
+        self.rows.remove(&position).unwrap_or_default()
     }
 
-    /// These changes, which are in the rows, are of no use any more. Returns the rows that are to
-    /// be written again for that, in order.
+    /// The changes of the row at `position` that are of no use.
+    pub(super) fn dead(&self, position: Position) -> &[Position] {
+        self.rows.get(&position).map_or(&[], |row| &row.dead)
+    }
+
+    /// These changes, which are in the rows, in order, are of no use any more; each takes
+    /// `overhead` beside its record. Returns the rows they are in, in order.
     pub(super) fn bury(&mut self, dropped: &[Dropped], overhead: usize) -> Vec<Position> {
-        let mut wasteful = Vec::new();
+        let mut touched = Vec::new();
         for Dropped { position, bytes } in dropped {
             let Some((first, row)) = self.rows.range_mut(..=*position).next_back() else {
                 continue;
             };
-            let was_wasteful = row.is_wasteful();
             row.dead.push(*position);
             row.dead_bytes += *bytes as usize + overhead;
-            if row.is_wasteful() && !was_wasteful {
-                wasteful.push(*first);
-            }
+            touched.push(*first);
         }
-        wasteful.sort_unstable();
-        wasteful
+        touched.dedup();
+        touched
     }
 
-    /// The rows to be made one with that at `position`, which is among them, in order: neighbours
-    /// less than half full, as long as what is live in all of them is at most `most` bytes. None if
-    /// the row is gone.
+    /// The rows to be written again as one because that at `position` is half useless: it, and
+    /// neighbours less than half full as long as what is live in all of them is at most `most`
+    /// bytes. None if it is not worth it.
     pub(super) fn mergeable(&self, position: Position, most: usize) -> Vec<Position> {
-        let Some(row) = self.rows.get(&position) else { return Vec::new() };
+        let Some(row) = self.rows.get(&position).filter(|row| row.is_wasteful()) else {
+            return Vec::new();
+        };
         let mut live = row.live_bytes();
         let mut small = |(_, row): &(&Position, &Row)| {
             let fits = row.live_bytes() < most / 2 && live + row.live_bytes() <= most;

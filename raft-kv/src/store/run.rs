@@ -27,8 +27,7 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
             Err(KvError::Malformed("not within a session".into()))
         }
         Action::Op(op) => {
-            let reply = run_all(mvcc, leases, std::slice::from_ref(op))?.pop();
-            let reply = reply.expect("one operation has one reply");
+            let reply = run_one(mvcc, leases, op)?;
             Ok(ActionReply::Op { revision: Revision(mvcc.revision()), reply })
         }
         Action::Txn(txn) => {
@@ -80,15 +79,24 @@ fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
     if succeeded { &txn.success } else { &txn.failure }
 }
 
+fn run_one(mvcc: &mut Mvcc, leases: &mut Leases, op: &Op) -> Result<OpReply, KvError> {
+    let mut plan = Plan::default();
+    if let Op::Txn(_) = op {
+        plan.add(mvcc, std::slice::from_ref(op));
+        check(mvcc, leases, &plan.ops)?;
+    } else {
+        // Nearly every request is of this kind: it is worth no list.
+        check(mvcc, leases, &[op])?;
+    }
+    Ok(Running::of(mvcc, leases, plan).finish(|running| running.op(op)))
+}
+
 /// Runs `ops` in order at one revision; each sees the writes before it.
 fn run_all(mvcc: &mut Mvcc, leases: &mut Leases, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
-    let plan = Plan::of(mvcc, ops);
+    let mut plan = Plan::default();
+    plan.add(mvcc, ops);
     check(mvcc, leases, &plan.ops)?;
-    let room = Room::new();
-    let mut running = Running { mvcc, leases, decisions: plan.decisions.into_iter(), room };
-    let replies = running.ops(ops);
-    mvcc.finish();
-    Ok(replies)
+    Ok(Running::of(mvcc, leases, plan).finish(|running| running.ops(ops)))
 }
 
 /// What of a request will run.
@@ -101,12 +109,6 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn of(mvcc: &Mvcc, ops: &'a [Op]) -> Self {
-        let mut plan = Self { decisions: Vec::new(), ops: Vec::with_capacity(ops.len()) };
-        plan.add(mvcc, ops);
-        plan
-    }
-
     fn add(&mut self, mvcc: &Mvcc, ops: &'a [Op]) {
         for op in ops {
             if let Op::Txn(txn) = op {
@@ -198,7 +200,18 @@ struct Running<'a> {
     room: Room,
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
+    fn of(mvcc: &'a mut Mvcc, leases: &'a mut Leases, plan: Plan<'_>) -> Self {
+        Self { mvcc, leases, decisions: plan.decisions.into_iter(), room: Room::new() }
+    }
+
+    /// Does `work`, and ends the request with it.
+    fn finish<T>(mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let done = work(&mut self);
+        self.mvcc.finish();
+        done
+    }
+
     fn ops(&mut self, ops: &[Op]) -> Vec<OpReply> {
         ops.iter().map(|op| self.op(op)).collect()
     }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// A log that outlives its node.
 #[derive(Clone, Default)]
-struct KeptLog(Arc<Mutex<MemoryLog>>);
+pub(crate) struct KeptLog(Arc<Mutex<MemoryLog>>);
 
 impl LogStore for KeptLog {
     fn load(&mut self, group: GroupId) -> Result<Loaded, StorageError> {

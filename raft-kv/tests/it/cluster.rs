@@ -6,7 +6,7 @@ use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::Config;
 use raft_core::state_machine::StateMachine;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Index, Member, NodeId};
 use raft_kv::api::{
@@ -20,9 +20,10 @@ use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-const GROUP: GroupId = GroupId(0);
+pub(crate) const GROUP: GroupId = GroupId(0);
 
 /// Nodes with the addresses `n1`, `n2` and so on.
 pub(crate) struct Cluster {
@@ -30,10 +31,12 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) services: BTreeMap<NodeId, Arc<KvService>>,
     pub(crate) doors: Arc<Doors>,
+    /// Where the stores are, if they are on disk: then they make checkpoints, and logs are cut.
+    disk: Option<TempDir>,
 }
 
 /// A node without initial members.
-fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
+pub(crate) fn node_config(id: NodeId, incarnation: u64) -> NodeConfig {
     NodeConfig {
         raft: Config { id, ..Config::default() },
         cluster: ClusterId(7),
@@ -135,7 +138,16 @@ impl Cluster {
 
     /// The same with other settings.
     pub(crate) fn configured(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
-        let mut cluster = Self::empty();
+        Self::formed(count, None, change)
+    }
+
+    /// The same with stores on disk.
+    pub(crate) fn on_disk(count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
+        Self::formed(count, Some(tempfile::tempdir().unwrap()), change)
+    }
+
+    fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
+        let mut cluster = Self { disk, ..Self::empty() };
         for mut config in initial_configs(count) {
             change(&mut config);
             cluster.run(config);
@@ -146,7 +158,8 @@ impl Cluster {
     /// One without nodes.
     pub(crate) fn empty() -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
-        Self { network, nodes: BTreeMap::new(), services: BTreeMap::new(), doors }
+        let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
+        Self { network, nodes, services, doors, disk: None }
     }
 
     /// Starts a blank node that waits to be added.
@@ -162,7 +175,7 @@ impl Cluster {
 
     /// Stops a node for good.
     pub(crate) async fn stop(&mut self, id: NodeId) {
-        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.doors.close(id);
         self.network.remove(id);
         self.services.remove(&id);
         if let Some(node) = self.nodes.remove(&id) {
@@ -171,7 +184,10 @@ impl Cluster {
     }
 
     fn run(&mut self, config: NodeConfig) {
-        let store = KvStore::in_memory();
+        let store = match &self.disk {
+            Some(dir) => KvStore::open(&dir.path().join(config.raft.id.to_string())).unwrap(),
+            None => KvStore::in_memory(),
+        };
         let handle = store.handle();
         self.run_on(config, store, handle, IntegrityConfig::default());
     }
@@ -187,10 +203,12 @@ impl Cluster {
         let id = config.raft.id;
         let transport = self.network.transport(id);
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
-        let config = ServiceConfig::new(node.clone(), GROUP, transport, "test".into());
-        let service = KvService::new(ServiceConfig { store: Some(store), integrity, ..config });
+        let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
+        config.watch.progress_interval = Duration::from_millis(20);
+        config.integrity = integrity;
+        let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
-        self.doors.0.lock().unwrap().insert(id.to_string(), service.clone());
+        self.doors.open(id, service.clone());
         self.services.insert(id, service);
         self.nodes.insert(id, node);
     }
@@ -246,7 +264,19 @@ impl Cluster {
     /// Cuts a node off from everybody.
     pub(crate) fn kill(&self, id: NodeId) {
         self.network.isolate(id, true);
-        self.doors.0.lock().unwrap().remove(&id.to_string());
+        self.doors.close(id);
+    }
+}
+
+impl Doors {
+    /// Lets clients reach a node.
+    pub(crate) fn open(&self, id: NodeId, service: Arc<dyn Service>) {
+        self.0.lock().unwrap().insert(id.to_string(), service);
+    }
+
+    /// Clients do not reach it any more.
+    pub(crate) fn close(&self, id: NodeId) {
+        self.0.lock().unwrap().remove(&id.to_string());
     }
 }
 
@@ -265,6 +295,12 @@ impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
         let reply = self.0.call(Caller::Client, request);
         Box::pin(async move { Ok(reply.await) })
+    }
+
+    fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
+        let (near, far) = Duplex::pair(256 * 1024);
+        self.0.serve_stream(Caller::Client, first, far);
+        Box::pin(async move { Ok(near) })
     }
 }
 

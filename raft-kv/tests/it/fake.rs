@@ -8,7 +8,7 @@ use raft_core::types::{
 use raft_kv::api::{
     Action, ActionReply, Command, CommandReply, Compare, Freshness, KeyValue, Keys, KvError,
     MemberStatus, Members, NodeStatus, Op, OpReply, Put, Range, RangeReply, Reply, ReplyBody,
-    RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Target, Txn, TxnReply,
+    RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Space, Target, Txn, TxnReply,
 };
 use raft_kv::{codec, wire};
 use std::collections::{BTreeMap, BTreeSet};
@@ -361,6 +361,11 @@ impl State {
             keys: self.kvs.len() as u64,
             state_hash: 0,
             members: if foreign { vec![member(&66)] } else { members.map(member).collect() },
+            compacted: Revision(0),
+            space: Space::default(),
+            leases: 0,
+            sessions: 0,
+            time_ms: 0,
         }
     }
 }

@@ -5,6 +5,8 @@ mod client;
 mod cluster;
 mod fake;
 mod integrity;
+mod leases;
 mod members;
 mod store;
+mod watch;
 mod wire;

@@ -9,7 +9,7 @@ use raft_kv::api::{
     Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
     KeyValue, Keys, KvError, LeaseId, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply,
     PeerHealth, Place, Position, Put, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
-    RequestId, Revision, SessionId, VERSION,
+    RequestId, Revision, SessionId, Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -87,6 +87,7 @@ fn health() -> Health {
             stalled_ms: 1,
             other_life: true,
         }],
+        space: Space { bytes: 9, quota: 10 },
         integrity: integrity(),
     }
 }
@@ -150,6 +151,11 @@ fn replies() -> Vec<Reply> {
         keys: 9,
         state_hash: u64::MAX,
         members: vec![member],
+        compacted: Revision(6),
+        space: Space { bytes: 9, quota: 10 },
+        leases: 2,
+        sessions: 3,
+        time_ms: 70_000,
     };
     let range = RangeReply { revision: Revision(1), kvs: vec![pair], more: true, count: 2 };
     let freshness = Freshness { epoch: 1, staleness: Some(Duration::from_millis(12)) };

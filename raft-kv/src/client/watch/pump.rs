@@ -262,7 +262,8 @@ impl SessionState {
             WatchReply::Canceled(id, error) => {
                 let Some(number) = self.numbers.remove(&id) else { return };
                 let Some(known) = self.known.remove(&number) else { return };
-                known.queue.end(error.or(Some(KvError::Unavailable("ended by the node".into()))));
+                let ended = || Some(KvError::Unavailable("ended by the node".into()));
+                known.queue.end(error.or_else(ended));
             }
             WatchReply::Progress(Some(id), revision) => {
                 if let Some(known) = self.find(id) {

@@ -107,7 +107,7 @@ impl Queue {
 
     pub(super) fn begun(&self) -> Option<Revision> {
         let state = self.lock();
-        state.begun.or(state.ended.as_ref().map(|_| Revision(0)))
+        state.begun.or_else(|| state.ended.is_some().then_some(Revision(0)))
     }
 
     /// Up to where everything was told and taken.

@@ -1,6 +1,7 @@
 //! The state machine, through its public interface.
 
 mod check;
+mod compaction;
 mod durability;
 mod epochs;
 mod formats;
@@ -8,8 +9,12 @@ mod leases;
 mod legacy;
 mod limits;
 mod model;
+mod naive;
 mod packed;
+mod power_loss;
+mod ranges;
 mod semantics;
 mod sessions;
 mod snapshots;
 mod support;
+mod transactions;

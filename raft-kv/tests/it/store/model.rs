@@ -1,5 +1,8 @@
-//! The store against a naive one that keeps a copy of everything at every revision.
+//! The store against a naive one, fed with whatever comes to mind.
+//!
+//! `RUN_SLOW_TESTS=1` tries a hundred times as much.
 
+use super::naive::Naive;
 use super::support::{Fed, bytes_of, contents, read, replayed, restored};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -8,154 +11,9 @@ use proptest::prelude::*;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{Payload, Run};
 use raft_kv::api::*;
-use raft_kv::store::validate;
-use std::collections::BTreeMap;
-
-type State = BTreeMap<Bytes, KeyValue>;
-
-/// The reference: `states[n]` is the state at revision `n + 1`.
-struct Naive {
-    states: Vec<State>,
-}
-
-impl Naive {
-    fn new() -> Self {
-        Self { states: vec![State::new()] }
-    }
-
-    fn revision(&self) -> Revision {
-        Revision(self.states.len() as u64)
-    }
-
-    fn run(&mut self, action: &Action) -> CommandReply {
-        validate(action)?;
-        match action {
-            Action::Op(op) => {
-                let reply = self.ops(std::slice::from_ref(op))?.remove(0);
-                Ok(ActionReply::Op { revision: self.revision(), reply })
-            }
-            Action::Txn(txn) => {
-                let now = self.states.last().unwrap();
-                let succeeded = txn.compares.iter().all(|compare| holds(now, compare));
-                let replies = self.ops(if succeeded { &txn.success } else { &txn.failure })?;
-                Ok(ActionReply::Txn(TxnReply { revision: self.revision(), succeeded, replies }))
-            }
-            _ => panic!("not part of the model"),
-        }
-    }
-
-    fn ops(&mut self, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
-        let begun = self.revision();
-        for op in ops {
-            if let Op::Range(Range { revision: Some(requested), .. }) = op
-                && *requested > begun
-            {
-                return Err(KvError::FutureRevision { requested: *requested, current: begun });
-            }
-        }
-        let mut state = self.states.last().unwrap().clone();
-        let mut changed = false;
-        let mut replies = Vec::new();
-        for op in ops {
-            let next = Revision(begun.0 + 1);
-            replies.push(match op {
-                Op::Put(put) => {
-                    let old = state.get(&put.key).cloned();
-                    let (create_revision, version) =
-                        old.as_ref().map_or((next, 1), |kv| (kv.create_revision, kv.version + 1));
-                    let (key, value) = (put.key.clone(), put.value.clone().unwrap());
-                    let (mod_revision, lease) = (next, None);
-                    let kv = KeyValue { key, value, create_revision, mod_revision, version, lease };
-                    state.insert(kv.key.clone(), kv);
-                    changed = true;
-                    OpReply::Put { prev_kv: old.filter(|_| put.prev_kv), key: None }
-                }
-                Op::Txn(_) => panic!("not part of the model"),
-                Op::Delete { keys, prev_kv } => {
-                    let gone: Vec<KeyValue> =
-                        state.values().filter(|kv| within(&kv.key, keys)).cloned().collect();
-                    state.retain(|key, _| !within(key, keys));
-                    changed |= !gone.is_empty();
-                    let deleted = gone.len() as u64;
-                    OpReply::Delete { deleted, prev_kvs: if *prev_kv { gone } else { vec![] } }
-                }
-                Op::Range(range) => {
-                    let shown = match range.revision {
-                        Some(revision) => self.at(revision),
-                        None => state.clone(),
-                    };
-                    let current = if changed { next } else { begun };
-                    OpReply::Range(range_of(&shown, range, current))
-                }
-            });
-        }
-        if changed {
-            self.states.push(state);
-        }
-        Ok(replies)
-    }
-
-    fn at(&self, revision: Revision) -> State {
-        let state = revision.0.checked_sub(1).map(|at| &self.states[at as usize]);
-        state.cloned().unwrap_or_default()
-    }
-
-    fn read(&self, range: &Range) -> RangeAnswer {
-        validate(&Action::Op(Op::Range(range.clone())))?;
-        let current = self.revision();
-        let requested = range.revision.unwrap_or(current);
-        if requested > current {
-            return Err(KvError::FutureRevision { requested, current });
-        }
-        Ok(range_of(&self.at(requested), range, current))
-    }
-}
-
-fn within(key: &Bytes, keys: &Keys) -> bool {
-    match keys {
-        Keys::One(one) => key == one,
-        Keys::Range { start, end } => key >= start && end.as_ref().is_none_or(|end| key < end),
-    }
-}
-
-fn range_of(state: &State, range: &Range, revision: Revision) -> RangeReply {
-    let all: Vec<&KeyValue> = state.values().filter(|kv| within(&kv.key, &range.keys)).collect();
-    let limit = match range.limit {
-        _ if range.count_only => 0,
-        0 => all.len(),
-        limit => limit as usize,
-    };
-    let mut kvs: Vec<KeyValue> = all.iter().take(limit).map(|kv| (*kv).clone()).collect();
-    if range.keys_only {
-        kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
-    }
-    let more = !range.count_only && limit < all.len();
-    let counted = if range.count_only || range.count_all { all.len() } else { kvs.len() };
-    RangeReply { revision, kvs, more, count: counted as u64 }
-}
-
-fn holds(state: &State, compare: &Compare) -> bool {
-    let Keys::One(key) = &compare.keys else { panic!("not part of the model") };
-    let kv = state.get(key);
-    let ordering = match &compare.target {
-        Target::Version(version) => kv.map_or(0, |kv| kv.version).cmp(version),
-        Target::CreateRevision(revision) => {
-            kv.map_or(Revision(0), |kv| kv.create_revision).cmp(revision)
-        }
-        Target::Lease(lease) => kv.and_then(|kv| kv.lease).cmp(lease),
-        Target::ModRevision(revision) => kv.map_or(Revision(0), |kv| kv.mod_revision).cmp(revision),
-        Target::Value(value) => match kv {
-            Some(kv) => kv.value.cmp(value),
-            None => return false,
-        },
-    };
-    match compare.operator {
-        Operator::Equal => ordering.is_eq(),
-        Operator::NotEqual => ordering.is_ne(),
-        Operator::Greater => ordering.is_gt(),
-        Operator::Less => ordering.is_lt(),
-    }
-}
+use raft_kv::store::KvStore;
+use std::env;
+use std::path::{Path, PathBuf};
 
 fn key() -> impl Strategy<Value = Bytes> {
     "[a-c]{1,2}".prop_map(Bytes::from)
@@ -169,26 +27,69 @@ fn keys() -> impl Strategy<Value = Keys> {
     ]
 }
 
+fn revision() -> impl Strategy<Value = Option<Revision>> {
+    option::of((0..30_u64).prop_map(Revision))
+}
+
+fn order() -> impl Strategy<Value = Option<Order>> {
+    let by = prop_oneof![
+        Just(OrderBy::Key),
+        Just(OrderBy::Version),
+        Just(OrderBy::CreateRevision),
+        Just(OrderBy::ModRevision),
+        Just(OrderBy::Value),
+    ];
+    option::of((by, any::<bool>()).prop_map(|(by, descending)| Order { by, descending }))
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let one = || option::weighted(0.3, (0..30_u64).prop_map(Revision));
+    let all =
+        (one(), one(), one(), one()).prop_map(|(min_mod, max_mod, min_create, max_create)| {
+            Filter {
+                min_mod_revision: min_mod,
+                max_mod_revision: max_mod,
+                min_create_revision: min_create,
+                max_create_revision: max_create,
+            }
+        });
+    prop_oneof![2 => Just(Filter::NONE), 1 => all]
+}
+
 fn range() -> impl Strategy<Value = Range> {
-    let revision = option::of((0..30_u64).prop_map(Revision));
     let flags = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
-    (keys(), 0..4_u64, revision, flags).prop_map(
-        |(keys, limit, revision, (keys_only, count_only, count_all))| Range {
+    (keys(), 0..4_u64, revision(), flags, order(), filter()).prop_map(
+        |(keys, limit, revision, (keys_only, count_only, count_all), order, filter)| Range {
             limit,
             revision,
             keys_only,
             count_only,
             count_all,
+            order,
+            filter,
             ..Range::of(keys)
         },
     )
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn lease() -> impl Strategy<Value = LeaseId> {
+    (1..4_u64).prop_map(LeaseId)
+}
+
+fn put() -> impl Strategy<Value = Put> {
     let value = "[x-z]{0,3}".prop_map(Bytes::from);
+    let lease = prop_oneof![
+        6 => Just(Attach::None),
+        2 => lease().prop_map(Attach::To),
+        1 => Just(Attach::Keep),
+    ];
+    (key(), option::weighted(0.9, value), lease, any::<bool>())
+        .prop_map(|(key, value, lease, prev_kv)| Put { value, lease, prev_kv, ..Put::new(key, "") })
+}
+
+fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        4 => (key(), value, any::<bool>())
-            .prop_map(|(key, value, prev_kv)| Op::Put(Put { prev_kv, ..Put::new(key, value) })),
+        4 => put().prop_map(Op::Put),
         2 => (keys(), any::<bool>()).prop_map(|(keys, prev_kv)| Op::Delete { keys, prev_kv }),
         2 => range().prop_map(Op::Range),
     ]
@@ -206,22 +107,48 @@ fn compare() -> impl Strategy<Value = Compare> {
         (0..20_u64).prop_map(|revision| Target::CreateRevision(Revision(revision))),
         (0..20_u64).prop_map(|revision| Target::ModRevision(Revision(revision))),
         "[x-z]{0,2}".prop_map(|value| Target::Value(value.into())),
+        option::of(lease()).prop_map(Target::Lease),
     ];
-    (key().prop_map(Keys::One), operator, target).prop_map(|(keys, operator, target)| Compare {
-        keys,
-        operator,
-        target,
-    })
+    let keys = prop_oneof![2 => key().prop_map(Keys::One), 1 => keys()];
+    (keys, operator, target).prop_map(|(keys, operator, target)| Compare { keys, operator, target })
+}
+
+/// Transactions within each other, down to a depth that is refused.
+fn txn() -> impl Strategy<Value = Txn> {
+    let of = |op: BoxedStrategy<Op>| {
+        (vec(compare(), 0..3), vec(op.clone(), 0..4), vec(op, 0..4))
+            .prop_map(|(compares, success, failure)| Txn { compares, success, failure })
+    };
+    let nested = op().prop_recursive(9, 40, 4, move |inner| {
+        prop_oneof![2 => op(), 1 => of(inner.boxed()).prop_map(|txn| Op::Txn(txn.into()))]
+    });
+    of(nested.boxed())
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let txn = (vec(compare(), 0..3), vec(op(), 0..5), vec(op(), 0..5))
-        .prop_map(|(compares, success, failure)| Action::Txn(Txn { compares, success, failure }));
-    prop_oneof![op().prop_map(Action::Op), txn]
+    let sequential = put().prop_map(|put| Action::Op(Op::Put(Put { sequential: true, ..put })));
+    prop_oneof![
+        12 => op().prop_map(Action::Op),
+        12 => txn().prop_map(Action::Txn),
+        2 => sequential,
+        3 => (0..40_u64).prop_map(|revision| Action::Compact(Revision(revision))),
+        2 => lease().prop_map(|id| Action::Grant { id: Some(id), ttl_ms: 60_000 }),
+        1 => lease().prop_map(Action::Revoke),
+    ]
+}
+
+fn cases(few: u32) -> ProptestConfig {
+    let slow = env::var_os("RUN_SLOW_TESTS").is_some_and(|value| value == "1");
+    ProptestConfig { cases: if slow { 100 * few } else { few }, ..ProptestConfig::default() }
+}
+
+/// The summary without what depends on how far compacted versions are purged.
+fn logical(store: &KvStore) -> Summary {
+    Summary { bytes: 0, ..store.summary() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn answers_as_the_naive_store_does(
@@ -233,15 +160,80 @@ proptest! {
         for action in actions {
             prop_assert_eq!(fed.run(action.clone()), naive.run(&action), "{:?}", action);
             prop_assert_eq!(fed.store.summary().revision, naive.revision());
-            prop_assert_eq!(fed.store.summary().keys, naive.states.last().unwrap().len() as u64);
+            prop_assert_eq!(fed.store.summary().keys, naive.now().len() as u64);
         }
         let copy = restored(&fed.store).unwrap();
+        prop_assert_eq!(copy.summary(), fed.store.summary());
         prop_assert_eq!(contents(&copy), contents(&fed.store));
         for range in reads {
             let expected = naive.read(&range);
             prop_assert_eq!(&fed.read(range.clone()), &expected, "{:?}", range);
             prop_assert_eq!(&read(&copy, range), &expected, "in the copy");
         }
+    }
+}
+
+/// What happens to a store that is asked meanwhile.
+#[derive(Clone, Debug)]
+enum Step {
+    Action(Action),
+    Read(Range),
+    Checkpoint,
+    Crash,
+    /// The checkpoint of the store is taken over by an empty one, which goes on with the log.
+    Restore,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => action().prop_map(Step::Action),
+        4 => (0..40_u64).prop_map(|number| Step::Action(Action::Compact(Revision(number)))),
+        6 => range().prop_map(Step::Read),
+        4 => Just(Step::Checkpoint),
+        2 => Just(Step::Crash),
+        1 => Just(Step::Restore),
+    ]
+}
+
+/// A store in `directory` that was restored from `fed`'s checkpoint and goes on with its log.
+fn handed_over(fed: Fed, directory: &Path, number: usize) -> (Fed, PathBuf) {
+    let path = directory.join(format!("kv{number}.redb"));
+    let mut store = KvStore::open(&path).unwrap();
+    // Without a checkpoint it is the whole log that is handed over.
+    if let Ok(snapshot) = fed.store.snapshot() {
+        store.restore(snapshot).unwrap();
+    }
+    let applied = store.applied().last.index.0 as usize;
+    if let Some(run) = Run::new(fed.log[applied..].to_vec()) {
+        store.apply(&run);
+    }
+    (Fed { store, log: fed.log }, path)
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn restarts_and_restores_change_no_answer(steps in vec(step(), 1..50)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut path = directory.path().join("kv.redb");
+        let mut fed = Fed::at(&path);
+        let mut naive = Naive::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Action(action) => {
+                    prop_assert_eq!(fed.run(action.clone()), naive.run(&action), "{:?}", action);
+                }
+                Step::Read(range) => {
+                    prop_assert_eq!(fed.read(range.clone()), naive.read(&range), "{:?}", range);
+                }
+                Step::Checkpoint => drop(fed.store.checkpoint().map(|job| job().unwrap())),
+                Step::Crash => fed = fed.crash(&path),
+                Step::Restore => (fed, path) = handed_over(fed, directory.path(), number),
+            }
+            prop_assert_eq!(fed.store.summary().revision, naive.revision());
+        }
+        prop_assert_eq!(logical(&fed.store), logical(&replayed(&fed.log)));
     }
 }
 
@@ -272,7 +264,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn a_crash_anywhere_changes_nothing(events in vec(event(), 1..40)) {
@@ -305,7 +297,7 @@ proptest! {
             }
         }
         let fresh = replayed(&fed.log);
-        prop_assert_eq!(fed.store.summary(), fresh.summary());
+        prop_assert_eq!(logical(&fed.store), logical(&fresh));
         if fed.store.checkpoint().is_some_and(|job| job().is_ok()) {
             let copy = restored(&fed.store).unwrap();
             prop_assert_eq!(contents(&copy), contents(&fresh));

@@ -24,8 +24,7 @@ use tracing::debug;
 
 /// What serves watches on a node.
 pub(super) struct Watches {
-    /// `None`: they are not served.
-    hub: Option<Arc<Hub>>,
+    hub: Arc<Hub>,
     progress_interval: Duration,
     /// Where streams are served.
     runtime: Handle,
@@ -33,12 +32,10 @@ pub(super) struct Watches {
 
 impl Watches {
     /// Starts to look at the changes of the store.
-    pub(super) fn new(store: Option<&StoreHandle>, options: WatchOptions) -> Arc<Self> {
+    pub(super) fn new(store: &StoreHandle, options: WatchOptions) -> Arc<Self> {
         let runtime = Handle::current();
-        let hub = store.map(|store| Hub::new(store.history(), options));
-        if let Some(hub) = &hub {
-            runtime.spawn(Hub::run(Arc::downgrade(hub)));
-        }
+        let hub = Hub::new(store.history(), options);
+        runtime.spawn(Hub::run(Arc::downgrade(&hub)));
         Arc::new(Self { hub, progress_interval: options.progress_interval, runtime })
     }
 }
@@ -54,19 +51,19 @@ pub(super) fn serve<N: Replica>(
     let request = codec::decode::<StreamRequest>(first);
     let own = Arc::clone(watches);
     watches.runtime.spawn(async move {
-        let refused = match (request, &own.hub) {
-            (Ok(StreamRequest::Watch { require_leader }), Some(hub)) => {
+        match request {
+            Ok(StreamRequest::Watch { require_leader }) => {
                 let interval = own.progress_interval;
-                return converse(&door, &hub.open(), require_leader, interval, stream).await;
+                converse(&door, &own.hub.open(), require_leader, interval, stream).await;
             }
-            (Ok(StreamRequest::Backup { local }), _) => {
-                return super::backup::stream(&door, local, stream).await;
+            Ok(StreamRequest::Backup { local }) => {
+                super::backup::stream(&door, local, stream).await
             }
-            (Ok(_), None) => KvError::Unavailable("watches are not served here".into()),
-            (Err(error), _) => error.into(),
-        };
-        debug!(?caller, error = %refused, "stream refused");
-        end(stream.sink, refused).await;
+            Err(error) => {
+                debug!(?caller, %error, "stream refused");
+                end(stream.sink, error.into()).await;
+            }
+        }
     });
 }
 

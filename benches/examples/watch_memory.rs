@@ -1,0 +1,112 @@
+//! What a watcher takes of a node's memory while nothing happens:
+//! `cargo run --release -p benches --example watch_memory`.
+//!
+//! A node with a store in memory serves streams of watches within the process. The other ends keep
+//! nothing but their stream. Memory is what the system says the process holds, before and after.
+
+use bytes::Bytes;
+use raft_core::log_store::MemoryLog;
+use raft_core::node::{Node, NodeConfig};
+use raft_core::raft::Config;
+use raft_core::transport::{Caller, Duplex, MemoryNetwork, Service};
+use raft_core::types::{GroupId, Member, NodeId};
+use raft_kv::api::{Keys, StreamRequest, Watch, WatchId, WatchReply, WatchRequest};
+use raft_kv::codec::{decode_sequence, encode, encode_sequence};
+use raft_kv::service::{KvService, ServiceConfig};
+use raft_kv::store::KvStore;
+use std::error::Error;
+use std::fs;
+use std::sync::Arc;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// Bytes of memory that the process holds.
+fn resident() -> Result<u64, Box<dyn Error>> {
+    let text = fs::read_to_string("/proc/self/statm")?;
+    let pages = text.split(' ').nth(1).ok_or("statm has a second number")?;
+    Ok(pages.parse::<u64>()? * PAGE_BYTES)
+}
+
+fn serve() -> Result<Arc<KvService>, Box<dyn Error>> {
+    let id = NodeId(1);
+    let raft = Config { id, initial: [(id, Member::default())].into(), ..Config::default() };
+    let (store, transport) = (KvStore::in_memory(), MemoryNetwork::new().transport(id));
+    let handle = store.handle();
+    let config = NodeConfig { raft, ..NodeConfig::default() };
+    let node = Node::start(config, MemoryLog::new(), store, transport.clone())?;
+    let group = GroupId(0);
+    Ok(KvService::new(ServiceConfig::new(node, handle, group, transport, "bench".into())))
+}
+
+/// Opens a stream and begins watches on it; waits until they have begun.
+async fn watch(
+    service: &KvService,
+    keys: impl Iterator<Item = Keys>,
+) -> Result<Duplex, Box<dyn Error>> {
+    let (mut near, far) = Duplex::pair(64 * 1024);
+    let request = StreamRequest::Watch { require_leader: false };
+    service.serve_stream(Caller::Client, encode(&request), far);
+    let mut begun = 0;
+    let creates: Vec<_> = keys
+        .enumerate()
+        .map(|(number, keys)| WatchRequest::Create(WatchId(number as u64), Watch::of(keys)))
+        .collect();
+    for some in creates.chunks(32) {
+        near.sink.send(encode_sequence(some)).await?;
+        begun += some.len();
+        while begun > 0 {
+            let frame = near.source.receive().await?.ok_or("the stream ended")?;
+            for reply in decode_sequence::<WatchReply>(&frame) {
+                match reply? {
+                    WatchReply::Created(..) => begun -= 1,
+                    WatchReply::Opened(_) => {}
+                    other => return Err(format!("{other:?}").into()),
+                }
+            }
+        }
+    }
+    Ok(near)
+}
+
+async fn measure(watchers: usize, keys: usize, streams: usize) -> Result<(), Box<dyn Error>> {
+    let service = serve()?;
+    let one = |number: usize| Keys::One(Bytes::from(format!("some/key/{number:08}")));
+    // What is made once is not the watchers'.
+    while watch(&service, [one(0)].into_iter()).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let before = resident()?;
+    let mut open = Vec::with_capacity(streams);
+    let each = watchers / streams;
+    for stream in 0..streams {
+        let numbers = stream * each..(stream + 1) * each;
+        open.push(watch(&service, numbers.map(|number| one(number % keys))).await?);
+    }
+    let taken = resident()?.saturating_sub(before);
+    println!(
+        "{watchers} watchers of {keys} keys on {streams} streams: {:.1} MiB, {} bytes each",
+        taken as f64 / 1024.0 / 1024.0,
+        taken / watchers as u64
+    );
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let cases =
+        [(10_000, 100, 1), (100_000, 100, 10), (100_000, 100_000, 10), (10_000, 100, 10_000)];
+    let wanted = std::env::args().nth(1).map(|number| number.parse::<usize>()).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(wanted) = wanted {
+        let (watchers, keys, streams) = *cases.get(wanted).ok_or("there are fewer cases")?;
+        return runtime.block_on(measure(watchers, keys, streams));
+    }
+    // A process each, or memory given back by one would be taken by the next unseen.
+    for case in 0..cases.len() {
+        let own = std::env::current_exe()?;
+        let ended = std::process::Command::new(own).arg(case.to_string()).status()?;
+        if !ended.success() {
+            return Err("a case failed".into());
+        }
+    }
+    Ok(())
+}

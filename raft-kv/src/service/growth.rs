@@ -1,0 +1,72 @@
+//! What a leader does not put into the log, although the state machine would take it: growth of a
+//! full store, and what some member would not understand yet.
+
+use super::Door;
+use super::replica::Replica;
+use crate::api::{Action, KvError, Op, Space, Txn};
+use raft_core::node::Status;
+use raft_core::types::Version;
+
+/// The version that all commands of this program belong to.
+const UNDERSTOOD_SINCE: Version = Version(3);
+
+impl<N: Replica> Door<N> {
+    /// Refuses an action that makes a full store larger. Deletes, compactions and the end of leases
+    /// make room; reads take none.
+    pub(super) fn check_growth(&self, action: &Action) -> Result<(), KvError> {
+        let Space { bytes, quota } = self.space();
+        if bytes < quota || !grows(action) {
+            return Ok(());
+        }
+        Err(KvError::Full { bytes, quota })
+    }
+
+    /// How full the store is.
+    pub(super) fn space(&self) -> Space {
+        Space { bytes: self.store.gauges().bytes, quota: self.quota_bytes }
+    }
+}
+
+/// Whether running `action` may need more room than there was.
+fn grows(action: &Action) -> bool {
+    match action {
+        Action::Op(op) => puts(op),
+        Action::Txn(txn) => any_puts(txn),
+        Action::Grant { .. } => true,
+        Action::OpenSession | Action::Compact(_) | Action::Revoke(_) | Action::Advance(_) => false,
+    }
+}
+
+fn puts(op: &Op) -> bool {
+    match op {
+        Op::Put(_) => true,
+        Op::Delete { .. } | Op::Range(_) => false,
+        Op::Txn(txn) => any_puts(txn),
+    }
+}
+
+fn any_puts(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(puts)
+}
+
+/// Why nothing new may be put into the log yet: some member is of an older version.
+pub(super) fn upgrading(status: &Status) -> Option<KvError> {
+    if status.membership.version() >= UNDERSTOOD_SINCE {
+        return None;
+    }
+    let old = status.peers.iter().filter(|peer| peer.version < UNDERSTOOD_SINCE);
+    let old: Vec<_> = old.map(|peer| peer.id.to_string()).collect();
+    let who = match &old[..] {
+        [] => "it will be complete in a moment".into(),
+        [node] => format!("{node} is of an older version, or was not heard of"),
+        nodes => format!("{} are of an older version, or were not heard of", nodes.join(", ")),
+    };
+    Some(KvError::Unavailable(format!("{UPGRADING}: {who}")))
+}
+
+const UPGRADING: &str = "the cluster is being upgraded";
+
+/// Whether a leader has refused a request with [`upgrading`].
+pub(super) fn is_upgrading(error: &KvError) -> bool {
+    matches!(error, KvError::Unavailable(text) if text.starts_with(UPGRADING))
+}
