@@ -82,9 +82,9 @@ pub struct Serve {
     /// Any text; tells clusters apart that have, or once had, the same members.
     #[arg(long, value_name = "TEXT", default_value = "raft", conflicts_with = "cluster_id")]
     pub cluster_token: String,
-    /// What to do if the data is damaged, part of it is gone, or it differs from that of a majority,
-    /// at the start or later: move all of it into a folder
-    /// damaged-N beside and get it back from the other nodes, or stop. A cluster of one stops.
+    /// What to do if the data is damaged, part of it is gone, or, at any time, it differs from that
+    /// of a majority: move all of it into a folder damaged-N beside and get it back from the other
+    /// nodes, or stop. A cluster of one stops.
     #[arg(long, value_name = "rejoin|stop", value_enum, default_value_t)]
     #[arg(hide_possible_values = true)]
     pub on_damage: OnDamage,

@@ -1,5 +1,5 @@
-//! `raft snapshot restore`: writes the data directories of a new cluster that begins with what is in
-//! a backup. The same as `raft recover apply` does with a survivor's checkpoint.
+//! `raft snapshot restore`: writes the data directories of a new cluster that begins with what is
+//! in a backup. The same as `raft recover apply` does with a survivor's checkpoint.
 
 use super::apply::{New, check_absent};
 use super::survivor::Survivor;

@@ -70,8 +70,10 @@ async fn begin<N: Replica>(
         return Err(refusal);
     }
     let unavailable = |text: String| KvError::Unavailable(text);
-    let store = Some(door.store.check()).filter(|store| store.has_file());
-    let store = store.ok_or_else(|| unavailable("backups are not made here".into()))?;
+    let store = door.store.check();
+    if !store.has_file() {
+        return Err(unavailable("backups are not made here: the store is in no file".into()));
+    }
     let mode = if local { ReadMode::Local } else { ReadMode::Lease };
     let clock = Clock::new(10_000, door.deadline_max);
     let seen = door.query(&Query::Summary, mode, clock).await?;

@@ -133,7 +133,7 @@ pub(super) struct Comparison<N> {
     config: IntegrityConfig,
     /// The store of the node: its file is read back, too, and it makes no snapshots once its data
     /// is not to be trusted.
-    store: Option<StoreCheck>,
+    store: StoreCheck,
     known: Arc<Known>,
     scrub: Scrub,
     /// Why there is an alarm: no majority of equal hashes.
@@ -144,7 +144,7 @@ impl<N: Replica> Comparison<N> {
     pub(super) fn new(
         exchange: Exchange<N>,
         config: IntegrityConfig,
-        store: Option<StoreCheck>,
+        store: StoreCheck,
         known: Arc<Known>,
     ) -> Self {
         let scrub = Scrub::new(config.scrub_every);
@@ -330,9 +330,7 @@ impl<N: Replica> Comparison<N> {
     }
 
     fn distrust(&self) {
-        if let Some(store) = &self.store {
-            store.distrust();
-        }
+        self.store.distrust();
     }
 }
 

@@ -127,15 +127,15 @@ impl KvService {
             watch,
             integrity,
         } = config;
-        let watches = Watches::new(&store, watch);
         let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
         let check = store.check().clone();
+        let watches = Watches::new(&store, watch);
         let mut door = Door::new(node, store, deadline_max, group, peers, version);
         door.quota_bytes = quota_bytes;
         let known = Arc::clone(&door.known);
         let mut tasks = JoinSet::new();
-        tasks.spawn(Comparison::new(exchange, integrity, Some(check), known).run());
         tasks.spawn(door.take_ticker(compaction).run());
+        tasks.spawn(Comparison::new(exchange, integrity, check, known).run());
         Arc::new(Self { door: Arc::new(door), watches, _tasks: tasks })
     }
 

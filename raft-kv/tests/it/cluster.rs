@@ -207,9 +207,9 @@ impl Cluster {
         let id = config.raft.id;
         let transport = self.network.transport(id);
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
-        let config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
-        let mut config = ServiceConfig { integrity, ..config };
+        let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         config.watch.progress_interval = Duration::from_millis(20);
+        config.integrity = integrity;
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
         self.doors.open(id, service.clone());

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use raft_core::transport::{BoxFuture, Caller, Service};
-use raft_core::types::{Entry, Index, NodeId, Payload, Run, SnapshotMeta};
+use raft_core::types::{Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta};
 use raft_kv::api::{
     Action, Alarm, Command, Divergence, Finding, Hashes, Health, INTEGRITY_VERSION, Inquiry, Keys,
     Op, Place, Put, Reply, ReplyBody, Request, RequestBody,
@@ -13,6 +13,7 @@ use raft_kv::api::{
 use raft_kv::service::{IntegrityConfig, KvService};
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
+use std::fs;
 use std::io::{Cursor, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -326,4 +327,54 @@ async fn passes_begin_by_themselves_and_go_on_where_keys_change() {
         assert_eq!((integrity.alarm, integrity.divergent), (None, vec![]));
     }
     cluster.assert_equal_states().await;
+}
+
+/// A store whose file rots once it was loaded: larger than what the engine keeps in memory.
+fn rotten() -> (tempfile::TempDir, KvStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut store = KvStore::open(&path).unwrap();
+    for number in 1..=48 {
+        let put = Put::new(format!("{number}"), vec![number as u8; 1024 * 1024]);
+        let action = Action::Op(Op::Put(put));
+        let command = codec::encode(&Command { request: None, fence: None, action });
+        let entry = Entry { id: LogId::new(number, 1), payload: Payload::Command(command) };
+        store.apply(&Run::new(vec![entry]).unwrap());
+    }
+    store.checkpoint().unwrap()().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    for part in bytes.chunks_exact_mut(256 * 1024) {
+        if part[0] != 0 && part[..8] == [part[0]; 8] {
+            part[4] ^= 1;
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    (directory, store)
+}
+
+/// A member whose file rots gives its data up where a quorum of others has it, and only then: of
+/// two such members of three the second keeps what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_rots_is_given_up_only_where_others_have_the_data() {
+    let (_directory, rotten) = rotten();
+    let mut cluster = Cluster::empty();
+    for config in initial_configs(3) {
+        let store = KvStore::in_memory();
+        let whole = config.raft.id == NodeId(3);
+        let handle = if whole { store.handle() } else { rotten.handle() };
+        // All that is taken of the other store is its file; sound or not is its own business.
+        cluster.run_on(config, store, handle, often());
+    }
+    cluster.client(NodeId(3)).put("key", "value").await.unwrap();
+    scrub(&cluster.services[&NodeId(1)]).await;
+    let found = divergence(&cluster.services[&NodeId(1)]).await;
+    assert_eq!(found.agreeing, [NodeId(2), NodeId(3)]);
+    assert!(matches!(&found.place, Place::File(why) if why.contains("kv.redb")), "{found:?}");
+    assert!(found.to_string().contains("n2, n3 have the data"), "{found}");
+    let second = &cluster.services[&NodeId(2)];
+    scrub(second).await;
+    let told = until(second, |health| health.integrity.alarm.is_some()).await;
+    let alarm = told.integrity.alarm;
+    assert!(matches!(&alarm, Some(Alarm::Corrupt(why)) if why.contains("kv.redb")), "{alarm:?}");
+    cluster.client(NodeId(2)).put("key", "other").await.unwrap();
 }

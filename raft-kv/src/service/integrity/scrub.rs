@@ -90,13 +90,13 @@ impl Scrub {
     }
 
     /// Begins a pass: spread out, or as fast as nobody notices.
-    fn begin(&mut self, keys: u64, urgent: bool, store: Option<&StoreCheck>) {
+    fn begin(&mut self, keys: u64, urgent: bool, store: &StoreCheck) {
         let chunks = u32::try_from(keys / u64::from(CHUNK_KEYS_MAX) + 1).unwrap_or(u32::MAX);
         let spread = self.every.filter(|_| !urgent).map(|every| every / chunks);
         let pause = spread.unwrap_or_default().clamp(PAUSE_MIN, PAUSE_MAX);
         let now = Instant::now();
         self.begins = self.every.map(|every| now + every);
-        let file = store.map_or(Reading::Ended(None), |store| read_back(store.clone()));
+        let file = read_back(store.clone());
         let next = Some(Bytes::new());
         self.pass = Some(Pass { next, due: now, pause, keys: 0, split: None, file });
         debug!(keys, ?pause, "all data is being looked at");
@@ -128,7 +128,7 @@ impl<N: Replica> Comparison<N> {
     /// Begins a look at all data, from the beginning if there is one under way.
     pub(super) async fn begin_pass(&mut self, urgent: bool) {
         let keys = self.summary().await.map_or(0, |summary| summary.keys);
-        self.scrub.begin(keys, urgent, self.store.as_ref());
+        self.scrub.begin(keys, urgent, &self.store);
         self.publish(|known| known.scrubbing = Some(0));
     }
 
