@@ -3,6 +3,7 @@
 mod catch_up;
 mod codec;
 mod mechanisms;
+mod model;
 mod node;
 mod paper;
 mod partitions;
