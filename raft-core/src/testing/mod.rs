@@ -9,9 +9,11 @@ mod cluster;
 mod model;
 mod script;
 mod server;
+mod spec;
 
 pub use checker::Checker;
 pub use cluster::Cluster;
 pub use model::{Bounds, Model, Report, Sight, Violation};
 pub use script::{Argument, Script};
 pub use server::{Machine, Server};
+pub use spec::Spec;
