@@ -83,6 +83,12 @@ impl Candidate {
         Next::Leader
     }
 
+    /// See `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self, done: WriteSeq) {
+        self.own_vote = self.own_vote.map(|seq| super::rebase::renumbered(seq, done));
+    }
+
     fn grant(&mut self, from: NodeId) {
         if let Err(position) = self.granted.binary_search(&from) {
             self.granted.insert(position, from);

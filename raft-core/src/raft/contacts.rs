@@ -81,6 +81,26 @@ impl Contacts {
         self.stalled = self.nodes.values().any(|contact| contact.stalled_ticks > 0);
     }
 
+    /// Keeps what a leader will ask for: who has answered it lately, and as which life; of others
+    /// only the life of a member that is not bound yet. See `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self, membership: &Membership, leads: bool, now: u64, recent: u64) {
+        let now_new = super::rebase::NOW;
+        self.nodes.retain(|node, contact| {
+            let member = membership.members().get(node);
+            let bound = member.is_none_or(|member| member.incarnation.is_some());
+            let answered = contact.answered_at.is_some_and(|at| leads && now < at + recent);
+            contact.answered_at = answered.then_some(now_new);
+            contact.heard_at = None;
+            contact.caller = None;
+            contact.other_life = contact.other_life.map(|(life, _)| (life, now_new));
+            if bound {
+                contact.version = Version::OLDEST;
+            }
+            answered || !bound
+        });
+    }
+
     /// Forgets whoever is no member of `membership`, and what was heard of lives that a member is
     /// not bound to any more.
     pub(super) fn retain_members(&mut self, membership: &Membership) {

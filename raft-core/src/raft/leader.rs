@@ -315,6 +315,19 @@ impl Leader {
         self.progress.iter().filter_map(needed).min()
     }
 
+    /// See `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self, state: &State) {
+        use super::rebase::{NOW, put_off};
+        self.progress.values_mut().for_each(Progress::rebase);
+        self.since = NOW;
+        self.heartbeat_due = NOW;
+        if let Some(transfer) = &mut self.transfer {
+            transfer.rebase(state.now);
+        }
+        self.partings.values_mut().for_each(|it| it.due = put_off(it.due, state.now));
+    }
+
     pub(super) const fn progress(&self) -> &BTreeMap<NodeId, Progress> {
         &self.progress
     }

@@ -18,6 +18,8 @@ mod notation;
 mod persist;
 mod progress;
 mod read;
+#[cfg(any(test, feature = "testing"))]
+mod rebase;
 mod rng;
 mod state;
 mod status;

@@ -6,6 +6,8 @@
 
 use super::io::{LogOp, Write};
 use super::message::Envelope;
+#[cfg(any(test, feature = "testing"))]
+use super::rebase::{NOW, renumbered};
 use crate::types::{HardState, Index, Run, SnapshotMeta, WriteSeq};
 use std::collections::VecDeque;
 
@@ -152,6 +154,18 @@ impl Persistence {
     pub(super) fn release(&mut self) -> Vec<Envelope> {
         let done = self.done;
         self.held.extract_if(.., |held| held.until <= done).map(|held| held.envelope).collect()
+    }
+
+    /// Numbers the writes from the oldest that is not complete; see `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self) -> WriteSeq {
+        let done = std::mem::take(&mut self.done);
+        self.collecting = renumbered(self.collecting, done);
+        self.hard_state_seq = renumbered(self.hard_state_seq, done);
+        self.unreported.iter_mut().for_each(|it| it.seq = renumbered(it.seq, done));
+        self.held.iter_mut().for_each(|it| it.until = renumbered(it.until, done));
+        self.waiting_since = self.waiting_since.map(|_| NOW);
+        done
     }
 
     /// The write after which the present entry at `index` is durable.

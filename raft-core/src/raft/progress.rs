@@ -212,6 +212,24 @@ impl Progress {
         }
     }
 
+    /// See `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self) {
+        let now = super::rebase::NOW;
+        match &mut self.flow {
+            Flow::Probe { sent } => *sent = sent.map(|_| now),
+            Flow::Replicate { in_flight, .. } => in_flight.iter_mut().for_each(|it| it.at = now),
+            Flow::Snapshot(SnapshotStage::Asked { .. }) => {}
+            Flow::Snapshot(SnapshotStage::Sent { at, .. } | SnapshotStage::Failed { at }) => {
+                *at = now;
+            }
+        }
+        self.round_trip_eighths = 0;
+        if let Some(round) = &mut self.round {
+            round.began = now;
+        }
+    }
+
     /// What `Status` shows.
     pub(super) const fn flow_name(&self) -> &'static str {
         match self.flow {

@@ -71,6 +71,12 @@ impl Reads {
         self.waiting.sort_unstable();
     }
 
+    /// See `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self) {
+        self.asked.iter_mut().for_each(|asked| asked.at = super::rebase::NOW);
+    }
+
     pub(super) fn drain_answered(&mut self, into: &mut Vec<(ReadId, Index)>) {
         into.append(&mut self.answered);
     }

@@ -350,6 +350,21 @@ impl State {
         output.write = self.persist.take_write(self.now);
     }
 
+    /// See `Raft::rebase`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn rebase(&mut self, leads: bool) {
+        use super::rebase::{NOW, put_off};
+        let recent = u64::from(self.config.election_ticks_min);
+        self.contacts.rebase(self.log.membership(), leads, self.now, recent);
+        self.reads.rebase();
+        self.next_transfer = put_off(self.next_transfer, self.now);
+        self.votes_from = 0;
+        self.leader_heard_at = None;
+        self.election_due = NOW + u64::from(self.config.election_ticks_max);
+        self.rng = Rng::new(0);
+        self.now = NOW;
+    }
+
     /// Notes a completed write and lets go what waited for it.
     pub(super) fn persisted(&mut self, seq: crate::types::WriteSeq) {
         self.persist.persisted(seq, self.now);

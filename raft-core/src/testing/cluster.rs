@@ -8,6 +8,7 @@
 use super::checker::Checker;
 use super::machine::{Digest, Machine};
 use super::server::{Server, initial};
+use super::spec::Spec;
 use crate::raft::{
     Apply, ChangeRefusal, Config, Envelope, Input, Loaded, Message, Output, Raft, Refusal,
     TransferRefusal, Write, check, check_change,
@@ -36,6 +37,7 @@ pub struct Cluster<M: Machine = Digest> {
     /// The disks of lives that are over.
     graves: BTreeMap<(NodeId, Incarnation), Loaded>,
     checker: Checker,
+    spec: Spec,
     trace: Option<String>,
 }
 
@@ -93,6 +95,7 @@ impl<M: Machine> Cluster<M> {
             snapshots: BTreeMap::new(),
             graves: BTreeMap::new(),
             checker: Checker::new(),
+            spec: Spec::default(),
             trace: traced.then(String::new),
         }
     }
@@ -157,6 +160,11 @@ impl<M: Machine> Cluster<M> {
     /// What was observed.
     pub const fn checker(&self) -> &Checker {
         &self.checker
+    }
+
+    /// What it amounts to in the abstract.
+    pub const fn spec(&self) -> &Spec {
+        &self.spec
     }
 
     /// What happened since the last call, a line per event.
@@ -271,16 +279,22 @@ impl<M: Machine> Cluster<M> {
         self.write_through(id, kept.unwrap_or(WriteSeq(0)));
         let server = self.server(id);
         if let Some(raft) = server.raft().filter(|raft| raft.term() > server.disk.hard_state.term) {
-            self.checker.on_forgotten_term(raft.term(), id);
+            let term = raft.term();
+            self.checker.on_forgotten_term(term, id);
+            self.spec.on_forgotten_term(term, id);
         }
         self.server_mut(id).crash();
         self.note(format_args!("{id} crash"));
     }
 
     fn write_through(&mut self, id: NodeId, until: WriteSeq) -> Option<WriteSeq> {
-        let server = self.server_mut(id);
+        let server = self.servers.get_mut(&id).expect("the caller knows the node");
         let before = server.disk.hard_state;
-        let last = server.write_through(until);
+        let mut last = None;
+        while let Some(write) = server.writes.front().filter(|write| write.seq <= until) {
+            self.spec.on_write(id, &server.disk, write);
+            last = server.write_through(write.seq);
+        }
         self.checker.on_hard_state(id, before, self.servers[&id].disk.hard_state);
         self.check_disks();
         last
@@ -319,6 +333,7 @@ impl<M: Machine> Cluster<M> {
         }
         let server = self.server_mut(id);
         server.disk = Loaded { identity: server.disk.identity, ..disk };
+        self.spec.assume(id, &self.servers[&id].disk);
     }
 
     /// The state machine of `id`, to be looked at.
@@ -402,6 +417,8 @@ impl<M: Machine> Cluster<M> {
             self.checker.on_leader(&raft);
         }
         self.carry_out(&before, &raft, output);
+        let Server { disk, writes, .. } = &self.servers[&id];
+        self.spec.on_step(&before, &raft, disk, writes.iter());
         self.server_mut(id).raft = Some(raft);
         Some(result)
     }

@@ -2,24 +2,29 @@
 //!
 //! [`Cluster`] is a whole cluster in one thread without clock, network or disk: whoever drives it
 //! decides what happens next. [`Checker`] watches every step of it; [`Script`] drives it by plain
-//! text, [`Simulation`] by chance, with the user's own state machine and clients. [`linear`] judges
-//! what clients saw. Nothing in here knows the driver `node`.
+//! text, [`Simulation`] by chance, with the user's own state machine and clients; [`Model`] tries
+//! out every order of a few events. [`linear`] judges what clients saw, [`Spec`] what servers do.
+//! Nothing in here knows the driver `node`.
 
 mod checker;
 mod cluster;
 pub mod linear;
 mod machine;
+mod model;
 mod random;
 mod replica;
 mod script;
 mod server;
 mod simulation;
+mod spec;
 
 pub use checker::Checker;
 pub use cluster::Cluster;
 pub use machine::{Digest, Machine};
+pub use model::{Bounds, Model, Report, Sight, Violation};
 pub use random::Random;
 pub use replica::{Applied, Machines, Replica};
 pub use script::{Argument, Script};
 pub use server::Server;
 pub use simulation::{Ask, Event, Outcome, Simulation, SimulationConfig, Workload};
+pub use spec::Spec;

@@ -4,6 +4,7 @@ mod catch_up;
 mod codec;
 mod linear;
 mod mechanisms;
+mod model;
 mod node;
 mod paper;
 mod partitions;

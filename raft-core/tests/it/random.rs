@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft_core::raft::{Config, Envelope};
 use raft_core::testing::Cluster;
 use raft_core::types::{Change, LogId, Membership, NodeId, WriteSeq};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,9 +22,13 @@ const RECOVERY_TICKS_MAX: usize = 600;
 /// So many runs and more must between them have seen every kind of event.
 const SEEDS_TELLING: usize = 50;
 
+/// Kinds of steps that the specification has.
+const STEPS: usize = 11;
+
 #[test]
 fn any_order_of_events_keeps_the_invariants() {
     let mut seen = Seen::default();
+    let mut steps = BTreeMap::<&str, u64>::new();
     for seed in seeds() {
         let mut run = Run::new(seed, false);
         if catch_unwind(AssertUnwindSafe(|| run.go())).is_err() {
@@ -36,8 +41,10 @@ fn any_order_of_events_keeps_the_invariants() {
             panic!("{tail}\nseed {seed} fails: SIM_SEEDS={seed}..{}", seed + 1);
         }
         seen.add(&run.seen);
+        let taken = run.cluster.spec().steps();
+        taken.iter().for_each(|(step, count)| *steps.entry(step).or_default() += count);
     }
-    println!("{seen:?}");
+    println!("{seen:?}\n{steps:?}");
     if seeds().count() < SEEDS_TELLING {
         return;
     }
@@ -46,6 +53,7 @@ fn any_order_of_events_keeps_the_invariants() {
     let Seen { changes, wipes, leases, .. } = seen;
     let counts = [commits, crashes, restores, reads, transfers, refusals, changes, wipes, leases];
     assert!(!counts.contains(&0), "not every kind of event happened: {seen:?}");
+    assert!(steps.len() == STEPS, "not every step of the specification was taken: {steps:?}");
 }
 
 /// The seeds to run: those asked for, or a first few.

@@ -21,7 +21,7 @@ pub(super) struct Parting {
     /// The configuration without it.
     index: Index,
     /// When it is given up.
-    due: u64,
+    pub(super) due: u64,
 }
 
 impl Leader {

@@ -20,6 +20,14 @@ pub(super) struct Transfer {
     told: bool,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Transfer {
+    /// See `Raft::rebase`.
+    pub(super) fn rebase(&mut self, now: u64) {
+        self.due = crate::raft::rebase::put_off(self.due, now);
+    }
+}
+
 impl Leader {
     pub(in crate::raft) fn transfer(
         &mut self,

@@ -1,0 +1,144 @@
+//! Which steps of the specification a real server has taken.
+//!
+//! The durable log is what a write puts on the disk, operation by operation; a leader's log is what
+//! it has in memory. What no step explains is no Raft.
+
+use super::log::Log;
+use super::{Life, Promises, Spec};
+use crate::raft::{Loaded, LogOp, Raft, Write};
+use crate::types::{HardState, Index, NodeId, Run, Term};
+
+impl Spec {
+    /// A disk holds what it holds, by assumption: at the first start, or because a test says so.
+    pub(in crate::testing) fn assume(&mut self, node: NodeId, disk: &Loaded) {
+        let HardState { term, vote } = disk.hard_state;
+        self.servers.insert(life(node, disk), Promises { term, vote, log: Log::of(disk) });
+    }
+
+    /// The disk of `node`, which was `before`, has taken in `write` and nothing else.
+    pub(in crate::testing) fn on_write(&mut self, node: NodeId, before: &Loaded, write: &Write) {
+        let life = life(node, before);
+        if !self.servers.contains_key(&life) {
+            self.assume(node, before);
+        }
+        let mut disk = before.hard_state;
+        for op in &write.ops {
+            match op {
+                LogOp::Identity(_) => {}
+                LogOp::HardState(hard_state) => {
+                    disk = *hard_state;
+                    self.on_hard_state(life, *hard_state);
+                }
+                LogOp::Append(run) => self.on_append(life, run),
+                LogOp::Compact(meta) => self.compact(life, meta),
+                LogOp::Reset(meta) => self.install(life, meta),
+            }
+        }
+        let server = self.server(life);
+        let durable = HardState { term: server.term, vote: server.vote };
+        assert!(durable == disk, "{node}: {write} leaves {disk:?}, its steps {durable:?}");
+    }
+
+    fn on_hard_state(&mut self, life: Life, HardState { term, vote }: HardState) {
+        if term != self.server(life).term {
+            self.adopt(life, term);
+        }
+        let open = self.server(life).vote;
+        match vote {
+            _ if vote == open => {}
+            Some(candidate) if candidate == life.0 => self.ask(life),
+            Some(candidate) => self.vote(life, candidate),
+            None => panic!("{} forgets that it voted for {open:?}", life.0),
+        }
+    }
+
+    /// Whose entries they are: of the first leader from the server's term on that has them. A write
+    /// that also raises the term further does so at its end.
+    fn on_append(&mut self, life: Life, run: &Run) {
+        let own = self.server(life).term;
+        let mut leaders = self.leaders.range(own..);
+        let from = leaders.find(|(_, (_, log))| log.has(run)).map(|(term, _)| *term);
+        let from = from.unwrap_or_else(|| panic!("{} appends {run}, which no leader has", life.0));
+        if from > own {
+            self.adopt(life, from);
+        }
+        self.accept(life, from, run);
+    }
+
+    /// The core of `node` went from `before` to `after`; its disk and the writes under way, the
+    /// newest among them asked for in this step.
+    pub(in crate::testing) fn on_step<'a>(
+        &mut self,
+        before: &Raft,
+        after: &Raft,
+        disk: &Loaded,
+        writes: impl Iterator<Item = &'a Write> + Clone,
+    ) {
+        let (was, is) = (before.commit_index(), after.commit_index());
+        let led = before.is_leader() && before.term() == after.term();
+        if is > was {
+            let index = Index(self.committed.last().index.0.max(was.0));
+            if led && is > index {
+                self.commit(after.term(), is, before.membership());
+            }
+            self.learn(after.id(), is, after.log_id_at(is));
+        }
+        if !after.is_leader() {
+            return;
+        }
+        let term = after.term();
+        if led {
+            let last = self.leaders[&term].1.last();
+            let new = writes.flat_map(|write| &write.ops).filter_map(|op| match op {
+                LogOp::Append(run) => run.slice(last.index.next(), Index(u64::MAX)),
+                _ => None,
+            });
+            if after.last_log() > last {
+                new.for_each(|run| self.extend(term, &run));
+            }
+            return;
+        }
+        self.on_leader(after, disk, writes);
+    }
+
+    fn on_leader<'a>(
+        &mut self,
+        raft: &Raft,
+        disk: &Loaded,
+        writes: impl Iterator<Item = &'a Write>,
+    ) {
+        let life = life(raft.id(), disk);
+        if !self.servers.contains_key(&life) {
+            self.assume(raft.id(), disk);
+        }
+        let mut log = self.server(life).log.clone();
+        for op in writes.flat_map(|write| &write.ops) {
+            match op {
+                LogOp::Append(run) => {
+                    log.truncate(run.first().index.previous());
+                    super::log::items(run).for_each(|(id, membership)| log.push(id, membership));
+                }
+                LogOp::Reset(meta) => log = self.committed.prefix(meta.last.index),
+                _ => {}
+            }
+        }
+        let last = raft.last_log();
+        assert!(log.last() == last, "{} holds {last} and writes {:?}", raft.id(), log.last());
+        match log.membership_before(Index(1)).is_empty() && log.before(raft.term()).index.0 == 0 {
+            true => self.found(life, raft.term(), log),
+            false => self.elect(life, raft.term(), log),
+        }
+    }
+
+    /// A node crashes before its term is durable: if it founded the cluster in it, nobody knows.
+    pub(in crate::testing) fn on_forgotten_term(&mut self, term: Term, node: NodeId) {
+        if self.leaders.get(&term).is_some_and(|(life, _)| life.0 == node) {
+            self.leaders.remove(&term);
+        }
+    }
+}
+
+fn life(node: NodeId, disk: &Loaded) -> Life {
+    let identity = disk.identity.expect("every disk of a cluster has an identity");
+    (node, identity.incarnation)
+}
