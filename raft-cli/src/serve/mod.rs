@@ -240,6 +240,7 @@ fn start_on(
     transport: &Arc<QuicTransport>,
 ) -> Result<Result<Started, StartError>, Failure> {
     let Data { log, machine, moved_aside } = data;
+    let store = machine.handle();
     let mut raft = plan.raft.clone();
     if moved_aside {
         // The cluster may live on elsewhere: this node must not help to form another.

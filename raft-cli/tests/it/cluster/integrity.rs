@@ -27,7 +27,7 @@ fn flip_a_bit_unnoticed(dir: &Path) {
             let row = row.value();
             digest ^= checksum(row);
             let needle = row.windows(NEEDLE.len()).position(|part| part == NEEDLE.as_bytes());
-            found = found.or(needle.map(|at| (position.value(), row.to_vec(), at)));
+            found = found.or_else(|| needle.map(|at| (position.value(), row.to_vec(), at)));
         }
         let (position, mut row, at) = found.expect("the checkpoint holds the value");
         let other = digest ^ checksum(&row);
