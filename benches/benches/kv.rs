@@ -1,43 +1,64 @@
-//! The state machine alone: runs of 64 puts of 256 bytes over 100,000 keys, and single reads.
+//! The state machine alone: runs of 64 puts of 256 bytes over 100,000 keys, the same while old
+//! revisions are compacted and purged, and single reads.
 
 use benches::{PAYLOAD_BYTES, run_of};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::state_machine::StateMachine;
-use raft_kv::api::{Action, Command, Keys, Op, Put, Query, Range};
+use raft_kv::api::{Action, Command, Keys, Op, Put, Query, Range, Revision};
 use raft_kv::codec::encode;
 use raft_kv::store::KvStore;
 
 const KEYS: u64 = 100_000;
 const RUN: u64 = 64;
+/// Revisions that are kept where old ones are compacted.
+const KEPT: u64 = 10_000;
 
 fn key(number: u64) -> Bytes {
     // Spread over the key space, without randomness.
     format!("key/{:010}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % KEYS).into()
 }
 
+fn command(action: Action) -> Bytes {
+    encode(&Command { request: None, fence: None, action })
+}
+
 fn put(number: u64) -> Bytes {
     let value = Bytes::from(vec![7; PAYLOAD_BYTES]);
-    let op = Op::Put(Put::new(key(number), value));
-    encode(&Command { request: None, fence: None, action: Action::Op(op) })
+    command(Action::Op(Op::Put(Put::new(key(number), value))))
+}
+
+/// A put, or, once in a run, a compaction.
+fn put_or_compact(number: u64) -> Bytes {
+    if !number.is_multiple_of(RUN) {
+        return put(number);
+    }
+    let revision = number - number / RUN;
+    command(Action::Compact(Revision(revision.saturating_sub(KEPT))))
 }
 
 fn kv(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("kv");
     let mut store = KvStore::in_memory();
-    let mut next = 1;
+    let mut compacting = KvStore::in_memory();
     group.throughput(Throughput::Elements(RUN));
-    group.bench_function("apply_64_puts", |bencher| {
-        bencher.iter_batched(
-            || {
-                let run = run_of(next, RUN, put);
-                next += RUN;
-                run
-            },
-            |run| store.apply(&run),
-            BatchSize::PerIteration,
-        );
-    });
+    for (name, store, command) in [
+        ("apply_64_puts", &mut store, put as fn(u64) -> Bytes),
+        ("apply_64_puts_compacting", &mut compacting, put_or_compact),
+    ] {
+        let mut next = 1;
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    let run = run_of(next, RUN, command);
+                    next += RUN;
+                    run
+                },
+                |run| store.apply(&run),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.throughput(Throughput::Elements(1));
     let mut number = 0;
     group.bench_function("query_one", |bencher| {

@@ -7,11 +7,12 @@ use raft_core::state_machine::StateMachine;
 use raft_core::types::Payload;
 use raft_kv::api::*;
 use raft_kv::store::KvStore;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const CHANGES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("changes");
+const USELESS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("useless");
 
 fn scratch() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -346,42 +347,46 @@ fn what_is_deleted_does_not_come_back() {
     assert_eq!(fed.store.summary(), expected);
 }
 
+/// What opening says of a file in which a change is useless, after `tamper` was at the list of it.
+fn opened(tamper: impl FnOnce(&mut Table<'_, (u64, u32), &'static [u8]>)) -> Result<u64, String> {
+    let (_directory, path) = scratch();
+    let mut fed = Fed::at(&path);
+    for n in 0..10 {
+        fed.put(&n.to_string(), "1");
+    }
+    fed.checkpoint();
+    fed.delete(one("3"));
+    compact(&mut fed, 12);
+    fed.checkpoint();
+    drop(fed);
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    tamper(&mut transaction.open_table(USELESS).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+    KvStore::open(&path).map(|store| store.summary().keys).map_err(|error| error.to_string())
+}
+
 /// What says of a row that some of it is useless is checked like all else.
 #[test]
 fn a_list_of_what_is_useless_is_not_made_up_for() {
-    const USELESS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("useless");
-    let opened = |tamper: &dyn Fn(&mut redb::Table<(u64, u32), &'static [u8]>)| {
-        let (_directory, path) = scratch();
-        let mut fed = Fed::at(&path);
-        for n in 0..10 {
-            fed.put(&n.to_string(), "1");
-        }
-        fed.checkpoint();
-        fed.delete(one("3"));
-        compact(&mut fed, 12);
-        fed.checkpoint();
-        drop(fed);
-        let database = Database::open(&path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        tamper(&mut transaction.open_table(USELESS).unwrap());
-        transaction.commit().unwrap();
-        drop(database);
-        KvStore::open(&path).map(|store| store.summary().keys).map_err(|error| error.to_string())
+    let refused = |opened: Result<u64, String>, why: &str| {
+        let text = opened.unwrap_err();
+        assert!(text.contains(why), "{text}");
     };
-    assert_eq!(opened(&|_| ()), Ok(9));
-    let missing = opened(&|table| drop(table.remove((2, 0)).unwrap()));
-    assert!(missing.unwrap_err().contains("rows were exchanged"));
-    let moved = opened(&|table| {
+    assert_eq!(opened(|_| ()), Ok(9));
+    refused(opened(|table| drop(table.remove((2, 0)).unwrap())), "rows were exchanged");
+    let moved = opened(|table| {
         let row = table.remove((2, 0)).unwrap().unwrap().value().to_vec();
         table.insert((3, 0), &row[..]).unwrap();
     });
-    assert!(moved.unwrap_err().contains("a list of useless changes is damaged"));
-    let rotten = opened(&|table| {
+    refused(moved, "a list of useless changes is damaged");
+    let rotten = opened(|table| {
         let mut row = table.remove((2, 0)).unwrap().unwrap().value().to_vec();
         *row.last_mut().unwrap() ^= 1;
         table.insert((2, 0), &row[..]).unwrap();
     });
-    assert!(rotten.unwrap_err().contains("a list of useless changes is damaged"));
+    refused(rotten, "a list of useless changes is damaged");
 }
 
 /// Rows that have become small are made one, so that there are not ever more of them.
