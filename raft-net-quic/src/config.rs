@@ -87,7 +87,8 @@ pub struct Limits {
     /// connection is not read until one is answered.
     pub requests_in_flight_max: usize,
     /// The same of one client: it shares the node with others, who wait for what it has running.
-    /// Default 512.
+    /// Default 256: with it a client that does as much as it can still gets most of what it would get
+    /// alone.
     pub client_requests_in_flight_max: usize,
     /// The bytes of requests that run at once. Default 64 MiB; never less than one largest request.
     pub request_bytes_in_flight_max: usize,
@@ -153,7 +154,7 @@ impl Default for Limits {
             calls_max: 65_536,
             call_bytes_max: 64 * MIB,
             requests_in_flight_max: 4096,
-            client_requests_in_flight_max: 512,
+            client_requests_in_flight_max: 256,
             request_bytes_in_flight_max: 64 * MIB,
             streams_max: 3,
             stream_frame_bytes_max: 16 * MIB,
