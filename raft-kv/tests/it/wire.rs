@@ -7,9 +7,9 @@ use raft_core::types::{
 use raft_kv::api::{
     Absence, Absent, Action, ActionReply, Alarm, Chunk, ChunkDigest, Command, Consistency,
     Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
-    KeyValue, Keys, KvError, LeaseId, MemberStatus, Members, NoQuorum, NodeStatus, Op, OpReply,
-    PeerHealth, Place, Position, Put, Range, RangeReply, Reply, ReplyBody, Request, RequestBody,
-    RequestId, Revision, SessionId, Space, VERSION,
+    KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, NoQuorum, NodeStatus, Op,
+    OpReply, PeerHealth, Place, Position, Put, Range, RangeReply, Reply, ReplyBody, Request,
+    RequestBody, RequestId, Revision, SessionId, Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -36,6 +36,9 @@ fn requests() -> Vec<Request> {
         RequestBody::Members,
         RequestBody::ChangeMembers(changes()),
         RequestBody::Health,
+        RequestBody::KeepAlive(vec![LeaseId(1), LeaseId(300)]),
+        RequestBody::Lease { id: LeaseId(7), keys: true },
+        RequestBody::Leases,
         RequestBody::Integrity(Inquiry::Hashes(vec![Index(1), Index(300)])),
         RequestBody::Integrity(Inquiry::Chunk(
             Chunk { revision: Some(Revision(3)), start: Bytes::new(), end: None, keys: 7 },
@@ -162,6 +165,7 @@ fn replies() -> Vec<Reply> {
     let dated = range.clone();
     let put = OpReply::Put { prev_kv: None, key: None };
     let written = ActionReply::Op { revision: Revision(5), reply: put };
+    let lease = LeaseStatus { id: LeaseId(5), keys: vec!["a".into()], ..LeaseStatus::default() };
     let mut replies = vec![
         Ok(ReplyBody::Write(encode(&Ok::<_, KvError>(written)))),
         Ok(ReplyBody::Range(range)),
@@ -175,6 +179,9 @@ fn replies() -> Vec<Reply> {
         Err(KvError::NoQuorum { may_have_run: true, why: Box::new(no_quorum()) }),
         Err(KvError::OtherHistory { asked: 1, current: 2 }),
         Err(KvError::ChangeRefused { reason: "why".into(), advice: "what".into() }),
+        Ok(ReplyBody::KeptAlive(vec![0, 5000])),
+        Ok(ReplyBody::Lease(Some(Box::new(lease)))),
+        Ok(ReplyBody::Leases(vec![LeaseId(1), LeaseId(u64::MAX >> 1)])),
     ];
     replies.extend(findings().into_iter().map(|finding| Ok(ReplyBody::Integrity(finding))));
     replies
@@ -213,44 +220,51 @@ fn commands_and_their_replies_share_the_frame() {
     assert!(matches!(reply, Ok(ReplyBody::Write(reply)) if inside(&frame, &reply)));
 }
 
+/// A different byte means a different format: raise `VERSION`, and keep reading old commands.
 #[test]
-fn the_format_of_version_1() {
-    let golden: &[u8] =
-        &[1, 1, 9, 0xac, 2, 0xa2, 2, 1, 0, 3, 107, 101, 121, 5, 118, 97, 108, 117, 101, 1];
+fn the_format_of_version_2() {
+    let golden: &[u8] = &[
+        2, 1, 9, 0xac, 2, 0xa2, 2, 0, 1, 0, 3, 107, 101, 121, 1, 5, 118, 97, 108, 117, 101, 0, 1, 0,
+    ];
     assert_eq!(encode(&command()), golden);
-    let request = [&[1, 0x88, 0x27, 0, 20][..], golden].concat();
+    let request = [&[2, 0x88, 0x27, 0, golden.len() as u8][..], golden].concat();
     assert_eq!(encode_request(&requests()[0]), request);
-    assert_eq!(encode_reply(&Ok(ReplyBody::Transferred)), &[1, 0, 3][..]);
-    assert_eq!(encode_reply(&Err(KvError::Overloaded)), &[1, 1, 8][..]);
+    assert_eq!(encode_reply(&Ok(ReplyBody::Transferred)), &[2, 0, 3][..]);
+    assert_eq!(encode_reply(&Err(KvError::Overloaded)), &[2, 1, 16][..]);
 }
 
-/// What came later stands behind what was there: nodes and clients of both kinds understand each
-/// other in all that the older one knows.
+/// What comes later is to stand behind what is there: nodes and clients of both kinds understand
+/// each other in all that the older one knows.
 #[test]
-fn what_was_added_to_version_1_comes_behind_it() {
-    let tag = |place: usize| encode_request(&requests()[place])[3];
-    assert_eq!([0, 1, 2, 3, 4, 5, 6, 7].map(tag), [0, 1, 2, 3, 4, 5, 6, 7]);
-    let tags = |reply: Reply| encode_reply(&reply)[1..3].to_vec();
-    assert_eq!(
-        replies().into_iter().map(tags).collect::<Vec<_>>(),
-        [
-            [0, 0],
-            [0, 1],
-            [0, 2],
-            [0, 3],
-            [1, 8],
-            [1, 10],
-            [0, 4],
-            [0, 5],
-            [0, 6],
-            [1, 11],
-            [1, 12],
-            [1, 13],
-        ]
-    );
+fn every_kind_of_request_and_reply_has_its_place() {
+    let tags: Vec<u8> = requests().iter().map(|request| encode_request(request)[3]).collect();
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11]);
+    let tags: Vec<_> = replies().iter().map(|reply| encode_reply(reply)[1..3].to_vec()).collect();
+    let [done, failed] = [0, 1];
+    let expected = [
+        [done, 0],
+        [done, 1],
+        [done, 2],
+        [done, 3],
+        [failed, 16],
+        [failed, 18],
+        [done, 4],
+        [done, 5],
+        [done, 6],
+        [failed, 19],
+        [failed, 20],
+        [failed, 21],
+        [done, 7],
+        [done, 8],
+        [done, 9],
+        [done, 10],
+        [done, 10],
+        [done, 10],
+    ];
+    assert_eq!(tags, expected);
     let [add] = [RequestBody::ChangeMembers(changes()[..1].to_vec())];
     let request = encode_request(&Request { deadline_ms: 1, body: add });
-    assert_eq!(request, &[1, 1, 6, 1, 0, 4, 4, 110, 52, 58, 49, 1][..]);
+    assert_eq!(request, &[2, 1, 6, 1, 0, 4, 4, 110, 52, 58, 49, 1][..]);
 }
 
 #[test]
