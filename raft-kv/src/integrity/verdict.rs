@@ -209,7 +209,11 @@ mod tests {
             match differs {
                 _ if differs > newest => assert_eq!((equal, found), (Some(newest - 1), newest)),
                 _ if differs > dense => assert_eq!((equal, found), (Some(differs - 1), differs)),
-                _ => assert!(equal.unwrap() < differs && differs <= found && found <= dense),
+                _ => assert!(
+                    equal.is_some_and(|equal| equal < differs)
+                        && differs <= found
+                        && found <= dense
+                ),
             }
         }
         // One was restored later; all that both know differs.
