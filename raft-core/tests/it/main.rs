@@ -11,5 +11,6 @@ mod protocol;
 mod random;
 mod references;
 mod scripts;
+mod spec;
 mod tidy;
 mod votes;
