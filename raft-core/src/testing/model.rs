@@ -60,7 +60,7 @@ use node::Setting;
 use search::Search;
 use std::fmt;
 
-/// How often things happen, at most.
+/// How often things happen, at most; less than 64 times each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// How many terms begin after the first; see [`Model::led`].
@@ -161,7 +161,7 @@ impl Model {
     /// come across never was.
     ///
     /// # Panics
-    /// If there are no voters, or more than eight nodes.
+    /// If there are no voters, more than eight nodes, or a bound of 64 or more.
     pub fn explore(&self) -> Result<Report, Box<Violation>> {
         assert!(self.voters > 0, "somebody has to vote");
         assert!(self.nodes() <= world::NODES_MAX as u64, "too many nodes");
