@@ -44,6 +44,7 @@ mod event;
 mod facts;
 mod node;
 mod record;
+mod replay;
 mod search;
 mod symmetry;
 mod trace;
@@ -59,7 +60,7 @@ use node::Setting;
 use search::Search;
 use std::fmt;
 
-/// How often things happen, at most.
+/// How often things happen, at most; less than 64 times each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// How many terms begin after the first; see [`Model::led`].
@@ -123,6 +124,8 @@ pub struct Model {
     /// Whether `n1` leads term 1 at the start, with its first entry committed everywhere. Else
     /// everything begins in term 0, with empty logs.
     pub led: bool,
+    /// Whether an append carries one entry at most, which needs more messages for the same.
+    pub single_entries: bool,
     /// What may be asked for; each is one change of several parts.
     pub changes: Vec<Vec<Change>>,
     /// How often things happen.
@@ -141,6 +144,7 @@ impl Default for Model {
             learners: 0,
             spares: 0,
             led: true,
+            single_entries: false,
             changes: Vec::new(),
             bounds: Bounds::none(),
             states_max: usize::MAX,
@@ -157,7 +161,7 @@ impl Model {
     /// come across never was.
     ///
     /// # Panics
-    /// If there are no voters, or more than eight nodes.
+    /// If there are no voters, more than eight nodes, or a bound of 64 or more.
     pub fn explore(&self) -> Result<Report, Box<Violation>> {
         assert!(self.voters > 0, "somebody has to vote");
         assert!(self.nodes() <= world::NODES_MAX as u64, "too many nodes");
@@ -180,7 +184,10 @@ impl Model {
     }
 
     fn setting(&self) -> Setting {
+        let defaults = Config::default();
         let config = Config {
+            // One entry always fits.
+            message_bytes_max: if self.single_entries { 1 } else { defaults.message_bytes_max },
             heartbeat_ticks: 1,
             election_ticks_min: 2,
             election_ticks_max: 3,
@@ -189,7 +196,7 @@ impl Model {
             log_trailing_bytes: 0,
             log_trailing_entries: 0,
             readmit: false,
-            ..Config::default()
+            ..defaults
         };
         let learners = self.voters + 1..=self.voters + self.learners;
         let observe = |id| {
@@ -289,6 +296,8 @@ pub struct Violation {
     pub broken: String,
     /// What happened, a line per event.
     pub trace: Vec<String>,
+    /// The same as a script, if it could be made to happen in time.
+    pub script: Option<String>,
     /// Steps from the first world.
     pub depth: usize,
     /// What was explored up to there.
@@ -298,6 +307,9 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.trace.join("\n"))?;
+        if let Some(script) = &self.script {
+            writeln!(f, "\nas a script:\n{script}\n---\n")?;
+        }
         writeln!(f, "{}", self.report)?;
         write!(f, "after {} steps: {}", self.depth, self.broken)
     }

@@ -25,8 +25,8 @@
 //! | `snapshot 1 3 ok=no`, `restore 3` | the snapshot asked for is sent (or not); it is installed |
 //! | `log`, `status`, `members`, `lease` | of the nodes named, or all |
 //!
-//! `deliver`, `drop` and `duplicate` take `from=1`, `to=2`, `kind=AppendEntries`, `max=1` to choose
-//! messages, and `order=newest` to begin with the last one sent.
+//! `deliver`, `drop` and `duplicate` take `from=1`, `to=2`, `kind=AppendEntries`, `skip=2`, `max=1`
+//! to choose messages, and `order=newest` to begin with the last one sent.
 
 use super::cluster::Cluster;
 use crate::raft::{Config, Envelope, Loaded};
@@ -60,6 +60,11 @@ impl Script {
     /// Without a cluster yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The cluster, once there is one.
+    pub const fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     /// Does one command and returns what happened, a line per event.
@@ -313,6 +318,7 @@ fn move_messages(
     let from = arguments.keyed("from")?.map(NodeId);
     let to = arguments.keyed("to")?.map(NodeId);
     let kind: Option<String> = arguments.keyed("kind")?;
+    let skip = arguments.keyed("skip")?.unwrap_or(0);
     let max = arguments.keyed("max")?.unwrap_or(usize::MAX);
     let newest = arguments.keyed::<String>("order")?.is_some_and(|order| order == "newest");
     let chosen = |envelope: &Envelope| {
@@ -328,6 +334,7 @@ fn move_messages(
     if newest {
         positions.reverse();
     }
+    positions.drain(..skip.min(positions.len()));
     positions.truncate(max);
     for (done, position) in positions.into_iter().enumerate() {
         // Those taken out of the pool before stood in front of this one, if the oldest go first.

@@ -13,6 +13,7 @@ mod random;
 mod references;
 mod scripts;
 mod simulation;
+mod spec;
 mod streams;
 mod tidy;
 mod votes;

@@ -290,9 +290,11 @@ impl<'a> Search<'a> {
             at = Some(self.parents[world] as usize);
         }
         actions.reverse();
-        let whole = self.setup.iter().copied().chain(actions.iter().copied());
-        let trace = super::trace::lines(&mut self.atlas, whole);
-        Box::new(Violation { broken, trace, depth: actions.len(), report: self.report })
+        let whole: Vec<Action> = self.setup.iter().chain(&actions).copied().collect();
+        let trace = super::trace::lines(&mut self.atlas, whole.iter().copied());
+        let script = super::replay::script(&self.atlas, self.model, &whole);
+        let depth = actions.len();
+        Box::new(Violation { broken, trace, script, depth, report: self.report })
     }
 }
 

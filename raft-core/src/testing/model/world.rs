@@ -108,6 +108,7 @@ impl Spent {
     const fn add(&mut self, action: Action, bounds: &Bounds) {
         if let Some((count, _)) = Self::count(action, bounds) {
             self.0[count] += 1;
+            assert!(self.0[count] < 64, "a count has six bits");
         }
     }
 
