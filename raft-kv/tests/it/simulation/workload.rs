@@ -89,7 +89,7 @@ pub(super) struct Kv {
     /// Leases that holders want to keep, and when they asked, by the fastest clock.
     renewals: BTreeMap<LeaseId, u64>,
     /// The same of what was proposed, by what the stamp says.
-    asked: BTreeMap<(Index, u64), Vec<(LeaseId, u64)>>,
+    asked: BTreeMap<(Index, u64), BTreeMap<LeaseId, u64>>,
     /// Since when each lease is to live, by the fastest clock, and for how many milliseconds.
     alive: BTreeMap<LeaseId, (u64, u64)>,
     /// Ticks of the fastest clock.
@@ -299,7 +299,9 @@ impl Kv {
             }
             (Action::Advance(advance), Ok(_)) => {
                 let asked = self.asked.remove(&(advance.since, advance.time_ms));
-                for (id, asked) in asked.unwrap_or_default() {
+                // Of two that say the same time, the other one may have named others.
+                let asked = asked.unwrap_or_default().into_iter();
+                for (id, asked) in asked.filter(|(id, _)| advance.renewed.contains(id)) {
                     let (since, _) = self.alive.entry(id).or_default();
                     *since = (*since).max(asked);
                 }
@@ -382,8 +384,11 @@ impl Workload<KvStore> for Kv {
         let (time_ms, since) = (summary.time_ms + passed_ms, summary.stamped);
         let renewals = std::mem::take(&mut self.renewals);
         let renewed = renewals.keys().copied().collect();
-        // Two leaders may have measured the same; what was asked first is sure to be in either.
-        self.asked.entry((since, time_ms)).or_insert_with(|| renewals.into_iter().collect());
+        let asked = self.asked.entry((since, time_ms)).or_default();
+        for (id, ticks) in renewals {
+            // Two leaders may have measured the same: what was asked first is sure to count.
+            asked.entry(id).or_insert(ticks);
+        }
         let seen = store.applied().last.index;
         let action = Action::Advance(Advance { time_ms, seen, renewed, since });
         Some(codec::encode(&Command { request: None, fence: None, action }))
