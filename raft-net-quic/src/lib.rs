@@ -167,8 +167,7 @@
 //! the sender has given it up. A node lets one connection have 3 of them at once, and looks at no
 //! other before one has ended at both ends. Each may hold 2 MiB unread, for which the connection's
 //! window has room: requests, replies and messages go on beside any number of stalled streams. So
-//! with the default limits a node carries 12,288 streams of clients, whatever these do; an idle one
-//! costs some 3 KiB there.
+//! with the default limits a node carries at most 12,288 streams of clients, whatever these do.
 //!
 //! # Snapshots
 //!

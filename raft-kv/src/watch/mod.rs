@@ -10,7 +10,8 @@
 //! This module decides order and completeness; it knows neither transport nor time, and must never
 //! wait while it holds its lock.
 //!
-//! A watch that does nothing takes about 100 bytes here, and its keys once for all who watch them.
+//! A watch that does nothing takes 100 to 200 bytes here, and some 230 more if nobody else watches
+//! the same keys; a stream takes 3 KiB. `benches/examples/watch_memory.rs` measures it.
 
 mod batch;
 mod catch_up;
