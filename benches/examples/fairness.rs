@@ -1,7 +1,7 @@
 //! Whether one client that asks ten times as much leaves the others alone.
 //!
-//! Eight clients put at a steady rate, each over its own connection; a ninth does the same, then ten
-//! times as much, then as much as it can. Printed is how long the puts of the eight took.
+//! Eight clients put at a steady rate, each over its own connection; a ninth does the same, then
+//! ten times as much, then as much as it can. Printed is how long the puts of the eight took.
 //!
 //! `cargo run --release -p benches --example fairness [N]`, where `N` is how many requests of one
 //! client a node has under way at most.

@@ -2,8 +2,8 @@
 //!
 //! Part of the replicated state: everything here follows from the log alone, and time is what
 //! stamps say (see [`super::time`]). A lease is *pending* until the first stamp whose leader had
-//! seen it granted: only then does its time begin to run. From there on it has a deadline, and every
-//! renewal sets a new one.
+//! seen it granted: only then does its time begin to run. From there on it has a deadline, and
+//! every renewal sets a new one.
 //!
 //! The deadlines are kept in order, so a stamp costs as much as what it starts, renews and ends,
 //! however many leases there are; what it ends follows from the state alone, in the same order on
