@@ -87,8 +87,7 @@ pub struct Limits {
     /// connection is not read until one is answered.
     pub requests_in_flight_max: usize,
     /// The same of one client: it shares the node with others, who wait for what it has running.
-    /// Default 256: with it a client that does as much as it can still gets most of what it would
-    /// get alone.
+    /// Default 256: a client that does as much as it can still gets most of what it would alone.
     pub client_requests_in_flight_max: usize,
     /// The bytes of requests that run at once. Default 64 MiB; never less than one largest request.
     pub request_bytes_in_flight_max: usize,
