@@ -189,6 +189,9 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         Verb::Status(args) => {
             block_on(async { verbs::status::run(&open(&args.connection)?, output).await })
         }
+        Verb::Health(args) => {
+            block_on(async { verbs::health::run(&open(&args.connection)?, output).await })
+        }
         Verb::Member(args) => ask!(verbs::member::run, args, args.action.connection()),
         Verb::Transfer(args) => ask!(verbs::transfer::run, args, &args.connection),
         Verb::Export(args) => ask!(verbs::export::run, args, &args.connection),

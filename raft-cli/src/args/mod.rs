@@ -15,6 +15,7 @@ pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod health;
 pub mod hold;
 pub mod import;
 pub mod inspect;
@@ -118,6 +119,8 @@ pub enum Verb {
     Subscribe(broadcast::Subscribe),
     /// Show all members: role, term, indexes, progress.
     Status(status::Status),
+    /// Tell whether all members and the cluster are well.
+    Health(health::Health),
     /// Show or change the members.
     Member(member::Member),
     /// Hand leadership to another node.

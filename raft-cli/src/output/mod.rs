@@ -6,6 +6,7 @@ mod bytes;
 pub mod colour;
 pub mod config;
 pub mod doctor;
+pub mod health;
 pub mod lease;
 pub mod members;
 pub mod pairs;

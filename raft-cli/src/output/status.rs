@@ -3,8 +3,9 @@
 use super::Table;
 use super::members::names;
 use raft_core::types::{Membership, NodeId, Term};
-use raft_kv::api::{Health, MemberRole, MemberStatus, NoQuorum, NodeStatus, Space};
+use raft_kv::api::{Health, Integrity, MemberRole, MemberStatus, NoQuorum, NodeStatus, Space};
 use serde::Serialize;
+use std::fmt;
 
 /// One member: what it says of itself, or why it could not be asked.
 #[derive(Clone, Debug)]
@@ -21,41 +22,64 @@ pub struct Row {
     pub health: Option<Health>,
 }
 
+/// What people should know about a member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remark {
+    /// In one line, without its name.
+    pub text: String,
+    /// Whether it does not do its part: what else is said is only a warning.
+    pub serious: bool,
+}
+
+impl Remark {
+    fn serious(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), serious: true }
+    }
+
+    fn warning(text: impl fmt::Display) -> Self {
+        Self { text: text.to_string(), serious: false }
+    }
+}
+
 impl Row {
-    /// What people should know about it, a line each.
-    fn remarks(&self) -> Vec<String> {
-        let name = name(self);
-        let Some(health) = &self.health else {
-            let error = self.status.as_ref().err();
-            return error
-                .map(|why| format!("{name} at {}: {why}", self.address))
-                .into_iter()
-                .collect();
-        };
+    /// What people should know about it; nothing of one that could not be asked.
+    pub fn remarks(&self) -> Vec<Remark> {
+        let Some(health) = &self.health else { return Vec::new() };
         let mut remarks = Vec::new();
         let membership = &health.members.membership;
         let member = self.id.is_some_and(|id| membership.contains(id));
         if !membership.is_empty() && !member {
-            remarks.push(format!("{name} was removed from the cluster"));
+            remarks.push(Remark::serious("removed from the cluster"));
         } else if !membership.is_empty() && !health.bound {
-            remarks.push(format!(
-                "{name} has come back without what it had stored, and waits to be taken back"
-            ));
+            let text = "came back without what it had stored, and waits to be taken back";
+            remarks.push(Remark::serious(text));
         }
         if health.waiting_ms >= WAITING_SAID_MS {
             let waited = ago(health.waiting_ms);
-            remarks.push(format!("{name}: the disk has completed nothing for {waited}"));
+            remarks.push(Remark::serious(format!("the disk has completed nothing for {waited}")));
         }
         if let Some(to) = health.transfer {
-            remarks.push(format!("{name} is handing leadership over to {to}"));
+            remarks.push(Remark::warning(format!("is handing leadership over to {to}")));
         }
-        let space = Some(health.space).filter(|space| space.quota > 0);
-        let warning = space.and_then(|space| space.warning());
-        remarks.extend(warning.map(|warning| format!("{name}: {warning}")));
-        remarks.extend(health.timing.iter().map(|timing| format!("{name}: {timing}")));
-        remarks.extend(health.integrity.alarm.iter().map(|alarm| format!("{name}: {alarm}")));
-        remarks.extend(health.no_quorum.iter().map(|why| format!("{name}: {why}")));
+        let space = health.space;
+        if space.quota > 0
+            && let Some(text) = space.warning()
+        {
+            remarks.push(Remark { text, serious: space.bytes >= space.quota });
+        }
+        remarks.extend(health.timing.iter().map(Remark::warning));
+        remarks.extend(health.integrity.alarm.iter().map(Remark::serious));
+        remarks.extend(health.no_quorum.iter().map(Remark::serious));
         remarks
+    }
+
+    /// The same with its name, and why it could not be asked.
+    fn lines(&self) -> Vec<String> {
+        let name = name(self);
+        if let Err(why) = &self.status {
+            return vec![format!("{name} at {}: {why}", self.address)];
+        }
+        self.remarks().iter().map(|remark| format!("{name}: {}", remark.text)).collect()
     }
 }
 
@@ -87,6 +111,16 @@ struct HealthJson {
     transfer: Option<u64>,
     timing: Option<String>,
     no_quorum: Option<NoQuorum>,
+    integrity: IntegrityJson,
+}
+
+#[derive(Serialize)]
+struct IntegrityJson {
+    alarm: Option<String>,
+    compared_index: u64,
+    divergent: Vec<u64>,
+    scrubs: u64,
+    scrubbing_keys: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -139,10 +173,23 @@ impl RowJson {
             transfer: health.transfer.map(|id| id.0),
             timing: health.timing.clone(),
             no_quorum: health.no_quorum.clone(),
+            integrity: IntegrityJson::of(&health.integrity),
         });
         let id = row.id.map(|id| id.0);
         let reachable = row.status.is_ok();
         Self { address: row.address.clone(), id, reachable, error, node, progress, health }
+    }
+}
+
+impl IntegrityJson {
+    fn of(integrity: &Integrity) -> Self {
+        Self {
+            alarm: integrity.alarm.as_ref().map(ToString::to_string),
+            compared_index: integrity.compared.0,
+            divergent: integrity.divergent.iter().map(|id| id.0).collect(),
+            scrubs: integrity.scrubs,
+            scrubbing_keys: integrity.scrubbing,
+        }
     }
 }
 
@@ -191,7 +238,7 @@ const HEADERS: [&str; 13] = [
 pub fn text(rows: &[Row]) -> String {
     let membership = membership(rows);
     let mut table = Table::new(&HEADERS);
-    let mut remarks: Vec<String> = rows.iter().flat_map(Row::remarks).collect();
+    let mut remarks: Vec<String> = rows.iter().flat_map(Row::lines).collect();
     if let Some(joint) = membership.filter(|membership| membership.is_joint()) {
         let (from, to) = (joint.outgoing(), joint.voters());
         remarks.push(format!("the voters are being changed: {} to {}", names(from), names(to)));
@@ -244,7 +291,7 @@ pub fn simple(rows: &[Row]) -> Vec<u8> {
                 status.term,
                 status.last_log.index,
                 status.last_applied,
-                row.remarks().join("; "),
+                row.lines().join("; "),
             ),
             Err(error) => format!("{address}, {name}, , , , , , , , {error}\n"),
         }
@@ -283,7 +330,7 @@ pub fn membership(rows: &[Row]) -> Option<&Membership> {
     known.max_by_key(|(rank, _)| *rank).map(|(_, membership)| membership)
 }
 
-fn name(row: &Row) -> String {
+pub(super) fn name(row: &Row) -> String {
     row.id.map_or_else(|| "?".to_owned(), |id| id.to_string())
 }
 

@@ -13,6 +13,7 @@ pub mod del;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod health;
 pub mod hold;
 pub mod import;
 pub mod lease;

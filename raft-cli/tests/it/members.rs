@@ -121,7 +121,7 @@ fn status_tells_of_members_that_are_not_as_usual() {
     assert_eq!(
         told[..4],
         [
-            "n1 has come back without what it had stored, and waits to be taken back",
+            "n1: came back without what it had stored, and waits to be taken back",
             "n1: the disk has completed nothing for 2.0 s",
             "n1: the election timeout of 100 ms is too short",
             "n1: no quorum 1/3: n3 unreachable 4.1 s",

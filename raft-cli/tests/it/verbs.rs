@@ -24,6 +24,7 @@ pub(crate) fn run(
         Verb::Cas(args) => verbs::cas::run(&store, args, output).await,
         Verb::Txn(args) => verbs::txn::run(&store, args, output).await,
         Verb::Status(_) => verbs::status::run(&store, output).await,
+        Verb::Health(_) => verbs::health::run(&store, output).await,
         Verb::Member(args) => verbs::member::run(&store, args, output).await,
         Verb::Transfer(args) => verbs::transfer::run(&store, args, output).await,
         Verb::Compact(args) => verbs::compact::run(&store, args, output).await,

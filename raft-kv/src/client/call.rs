@@ -51,6 +51,8 @@ impl Client {
 
     /// Puts an action through the log, exactly once.
     pub(super) async fn write(&self, action: Action) -> Result<ActionReply, ClientError> {
+        // What no node would take is told at once, and for certain.
+        crate::store::validate(&action).map_err(ClientError::Refused)?;
         let deadline = Instant::now() + self.deadline;
         loop {
             let ticket = self.ticket(deadline).await?;
@@ -64,7 +66,9 @@ impl Client {
                 size_of(&action),
             );
             if frame.len() > REQUEST_BYTES_MAX {
-                return Err(ClientError::Refused(over_limit(&action, frame.len())));
+                let (size, limit) = (frame.len() as u64, REQUEST_BYTES_MAX as u64);
+                let error = KvError::TooLarge { what: "request".into(), size, limit };
+                return Err(ClientError::Refused(error));
             }
             let mut exchange = self.repeatable(frame, frame_ms, deadline);
             let body = self.shared.exchange(&mut exchange).await?;
@@ -191,11 +195,4 @@ fn size_of(action: &Action) -> usize {
         Action::Txn(_) => 512,
         _ => 64,
     }
-}
-
-/// Why an action does not fit into a request: because of one part of it, or altogether.
-fn over_limit(action: &Action, size: usize) -> KvError {
-    let (what, size, limit) = ("request".into(), size as u64, REQUEST_BYTES_MAX as u64);
-    let altogether = KvError::TooLarge { what, size, limit };
-    crate::store::validate(action).err().unwrap_or(altogether)
 }

@@ -2,8 +2,8 @@
 //!
 //! A task on every node. While the node leads, it proposes *stamps* ([`Advance`]): for every batch
 //! of requests to keep leases alive, once a second while leases live, once a minute while only
-//! sessions do, at once when more has come to its end than one entry ends; none on an idle empty
-//! store. While it does not lead, it remembers when it saw the last stamp.
+//! sessions do, at once when more has come to its end than one entry ends, and some each second
+//! while the memory of what was compacted is given back; none on an idle empty store. While it does not lead, it remembers when it saw the last stamp.
 //!
 //! # Why no lease ends early
 //!
@@ -44,6 +44,7 @@ use crate::api::{
     Action, ActionReply, Advance, Command, CommandReply, KEEP_ALIVE_MAX, KvError, LeaseId, Query,
     ReplyBody, Revision, Summary,
 };
+use crate::store::StoreHandle;
 use crate::{codec, wire};
 use raft_core::node::{Queried, ReadMode};
 use raft_core::types::{Index, NodeId};
@@ -58,6 +59,9 @@ pub(super) const KEEP_ALIVES_MAX: usize = 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// How often stamps are made while only sessions live.
 const IDLE_TICK: Duration = Duration::from_secs(60);
+/// Most stamps a second that are made for what a store purges with each: it has to give memory back
+/// also when nothing else is written, or a full one would stay full.
+const PURGING_STAMPS: usize = 16;
 /// How long nothing is proposed after a stamp that failed.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -73,6 +77,7 @@ pub(super) struct KeepAlive {
 pub(super) struct Ticker<N> {
     node: N,
     id: NodeId,
+    store: StoreHandle,
     asked: mpsc::Receiver<KeepAlive>,
     /// The leader this node knows.
     leader: watch::Receiver<Option<NodeId>>,
@@ -96,12 +101,13 @@ impl<N: Replica> Ticker<N> {
     pub(super) fn new(
         node: N,
         id: NodeId,
+        store: StoreHandle,
         asked: mpsc::Receiver<KeepAlive>,
         leader: watch::Receiver<Option<NodeId>>,
         compactor: Compactor,
     ) -> Self {
         let (waiting, last, applied) = (None, LastStamp::default(), Index(0));
-        Self { node, id, asked, leader, waiting, last, applied, compactor }
+        Self { node, id, store, asked, leader, waiting, last, applied, compactor }
     }
 
     /// Runs until node or service stops.
@@ -179,6 +185,12 @@ impl<N: Replica> Ticker<N> {
         let quiet = self.last.age(Instant::now()) >= IDLE_TICK;
         if summary.leases > 0 || summary.sessions > 0 && quiet {
             while self.advance().await? || self.waiting.is_some() {}
+        }
+        for _ in 0..PURGING_STAMPS {
+            if self.store.gauges().purge_pending == 0 {
+                break;
+            }
+            self.advance().await?;
         }
         if let Some(revision) = self.compactor.due(&summary, Instant::now()) {
             self.compact(revision).await;

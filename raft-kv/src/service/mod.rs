@@ -238,7 +238,7 @@ impl<N: Replica> Door<N> {
         let (keep_alives, asked) = mpsc::channel(KEEP_ALIVES_MAX);
         self.keep_alives = keep_alives;
         let (node, leader) = (self.node.clone(), self.leader.clone());
-        Ticker::new(node, self.id, asked, leader, Compactor::new(compaction))
+        Ticker::new(node, self.id, self.store.clone(), asked, leader, Compactor::new(compaction))
     }
 
     /// Answers one request, whatever it is.

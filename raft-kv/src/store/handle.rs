@@ -43,7 +43,7 @@ pub struct Gauges {
     /// How late it is, in milliseconds since the store began.
     pub time_ms: u64,
     /// Compacted changes of which the memory was not looked through yet. Every run of entries
-    /// applied takes some off.
+    /// applied takes some off; a leader adds entries for that, should there be no others.
     pub purge_pending: u64,
 }
 

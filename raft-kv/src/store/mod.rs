@@ -136,8 +136,8 @@ use state::State;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Most compacted changes purged from memory with the compaction itself: a few milliseconds, so
-/// that nobody notices a stop. It is enough where compactions come often.
+/// Most compacted changes purged from memory with a compaction or a stamp of time, which leaders
+/// also make for that alone: a few milliseconds, so that nobody notices a stop.
 const PURGE_AT_ONCE: usize = 4096;
 /// Most compacted changes purged with every run of entries, whatever its length.
 const PURGE_PER_RUN: usize = 256;
@@ -157,6 +157,8 @@ pub struct KvStore {
     handle: StoreHandle,
     /// Up to where the history is compacted.
     compacted: u64,
+    /// The last stamp of time.
+    stamped: u64,
     /// How many compacted changes are still to be purged from memory.
     purge_pending: usize,
 }
@@ -227,15 +229,16 @@ impl KvStore {
         let frozen = state.applied.last;
         handle.check().follow(file.as_ref());
         let compacted = state.mvcc.compacted();
-        let purge_pending = 0;
-        let store = Self { state, file, checkpoints, frozen, handle, compacted, purge_pending };
+        let (stamped, purge_pending) = (state.time.stamped(), 0);
+        let store =
+            Self { state, file, checkpoints, frozen, handle, compacted, stamped, purge_pending };
         store.tell();
         store
     }
 
     /// Tells watches what has changed, and purges some of what was compacted.
     fn publish(&mut self, entries: usize) {
-        let Self { state: State { mvcc, .. }, handle, compacted, purge_pending, .. } = self;
+        let Self { state: State { mvcc, time, .. }, handle, compacted, stamped, .. } = self;
         let history = handle.history();
         let changes = mvcc.take_changes();
         if !changes.is_empty() || mvcc.revision() != history.extent().0 {
@@ -245,12 +248,16 @@ impl KvStore {
         if mvcc.compacted() > *compacted {
             *compacted = mvcc.compacted();
             history.compact(*compacted);
-            *purge_pending = history.compacted_left();
+            self.purge_pending = history.compacted_left();
             most += PURGE_AT_ONCE;
         }
-        if *purge_pending > 0 {
+        if time.stamped() > *stamped {
+            *stamped = time.stamped();
+            most += PURGE_AT_ONCE;
+        }
+        if self.purge_pending > 0 {
             let changes = history.take_compacted(most);
-            *purge_pending -= changes.len().min(*purge_pending);
+            self.purge_pending -= changes.len().min(self.purge_pending);
             changes.iter().for_each(|change| mvcc.purge(&change.record));
         }
         self.tell();

@@ -141,7 +141,7 @@ impl Mvcc {
         self.log.delta.as_mut().map(mem::take).unwrap_or_default()
     }
 
-    /// Whether one may read at `revision`; `None` for now.
+    /// Whether one may read at `revision`; `None` is the newest.
     pub(super) fn check_readable(&self, revision: Option<Revision>) -> Result<(), KvError> {
         let (current, compacted) = (Revision(self.revision()), Revision(self.compacted));
         match revision {

@@ -4,7 +4,7 @@ use crate::fake::{Cluster, FakeConnector, Fault};
 use raft_core::transport::CallError;
 use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    Absence, Absent, Consistency, Keys, KvError, NoQuorum, Position, Range, Revision,
+    Absence, Absent, Consistency, Keys, KvError, LeaseId, NoQuorum, Position, Put, Range, Revision,
     SESSION_WINDOW_MAX,
 };
 use raft_kv::client::{Cause, Client, ClientError, ClientOptions};
@@ -337,11 +337,23 @@ async fn a_write_that_may_have_run_in_an_expired_session_is_unknown() {
 async fn what_is_refused_is_refused_once() {
     let cluster = Cluster::new(1);
     let client = client(&cluster, &["1:1"]);
+    let attached = Put::new("a", "1").with_lease(LeaseId(5));
+    let error = client.put_with(attached).await.unwrap_err();
+    assert_eq!(error, ClientError::Refused(KvError::LeaseNotFound(LeaseId(5))));
+    assert_eq!(cluster.with(|state| state.asked.len()), 2, "session and put");
+}
+
+/// A node that answers nothing would leave it unknown.
+#[tokio::test(start_paused = true)]
+async fn what_no_node_would_take_is_told_without_asking_any() {
+    let cluster = Cluster::new(1);
+    cluster.set(1, Fault::Mute);
+    let client = client(&cluster, &["1:1"]);
     let error = client.put("", "1").await.unwrap_err();
     assert_eq!(error, ClientError::Refused(KvError::KeyEmpty));
     let error = client.put("a", vec![0; 2 << 20]).await.unwrap_err();
     assert_eq!(error.to_string(), "value is 2097152 bytes, over the limit of 1048576");
-    assert_eq!(cluster.with(|state| state.asked.len()), 2, "session and the first put");
+    assert_eq!(cluster.with(|state| state.asked.len()), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,8 @@ pub(crate) struct Cluster {
     pub(crate) doors: Arc<Doors>,
     /// Where the stores are, if they are on disk: then they make checkpoints, and logs are cut.
     disk: Option<TempDir>,
+    /// What the stores may take, if not what they take by default.
+    quota_bytes: Option<u64>,
 }
 
 /// A node without initial members.
@@ -150,20 +152,29 @@ impl Cluster {
         Self::formed(count, Some(tempfile::tempdir().unwrap()), change)
     }
 
+    /// The same whose stores are full at so many bytes.
+    pub(crate) fn with_quota(count: u64, quota_bytes: u64) -> Self {
+        let cluster = Self { quota_bytes: Some(quota_bytes), ..Self::empty() };
+        cluster.form(count, |_| {})
+    }
+
     fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
-        let mut cluster = Self { disk, ..Self::empty() };
+        Self { disk, ..Self::empty() }.form(count, change)
+    }
+
+    fn form(mut self, count: u64, change: impl Fn(&mut NodeConfig)) -> Self {
         for mut config in initial_configs(count) {
             change(&mut config);
-            cluster.run(config);
+            self.run(config);
         }
-        cluster
+        self
     }
 
     /// One without nodes.
     pub(crate) fn empty() -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
-        Self { network, nodes, services, doors, disk: None }
+        Self { network, nodes, services, doors, disk: None, quota_bytes: None }
     }
 
     /// Starts a blank node that waits to be added.
@@ -210,6 +221,7 @@ impl Cluster {
         let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         config.watch.progress_interval = Duration::from_millis(20);
         config.integrity = integrity;
+        config.quota_bytes = self.quota_bytes.unwrap_or(config.quota_bytes);
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
         self.doors.open(id, service.clone());

@@ -6,10 +6,10 @@ use raft_core::types::{
     Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term,
 };
 use raft_kv::api::{
-    Action, ActionReply, Command, CommandReply, Compare, Freshness, KeyValue, Keys, KvError,
-    LeaseId, MemberStatus, Members, NodeStatus, Op, OpReply, Put, Range, RangeReply, Reply,
-    ReplyBody, RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Space, Target, Txn,
-    TxnReply,
+    Action, ActionReply, Attach, Command, CommandReply, Compare, Freshness, KeyValue, Keys,
+    KvError, LeaseId, MemberStatus, Members, NodeStatus, Op, OpReply, Put, Range, RangeReply,
+    Reply, ReplyBody, RequestBody, RequestId, Revision, SESSION_WINDOW_MAX, SessionId, Space,
+    Target, Txn, TxnReply,
 };
 use raft_kv::{codec, wire};
 use std::collections::{BTreeMap, BTreeSet};
@@ -339,7 +339,7 @@ impl State {
 
     fn op(&mut self, op: Op) -> Result<OpReply, KvError> {
         match op {
-            Op::Put(put) if put.key.is_empty() => Err(KvError::KeyEmpty),
+            Op::Put(Put { lease: Attach::To(lease), .. }) => Err(KvError::LeaseNotFound(lease)),
             Op::Put(Put { key, value, prev_kv, .. }) => {
                 let value = value.unwrap_or_default();
                 self.revision += 1;

@@ -14,6 +14,7 @@ mod pages;
 mod recipes;
 mod reference;
 mod simulation;
+mod space;
 mod store;
 mod watch;
 mod wire;

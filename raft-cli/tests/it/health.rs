@@ -1,0 +1,54 @@
+//! health: who is well, and what the exit code says.
+
+use crate::fake::{Cluster, Faults};
+use crate::verbs::{json, run};
+use raft_cli::failure::Kind;
+use raft_cli::output::Format;
+use raft_kv::api::NoQuorum;
+
+#[test]
+fn one_member_that_does_not_answer_is_named() {
+    let cluster = Cluster::new(Faults::default());
+    let (text, outcome) = run(&cluster, Format::Table, &["health"]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "NODE  ADDRESS  HEALTHY  REMARKS");
+    assert_eq!(lines[1], "n1    n1:1     yes      -");
+    assert_eq!(lines[3], "n3    n3:3     no       connection refused");
+    assert!(lines[4].starts_with("a linearizable read took "), "{text}");
+    assert_eq!(outcome.expect_err("n3").kind, Kind::No);
+    let (simple, _) = run(&cluster, Format::Simple, &["health"]);
+    let lines = "n1:1 is healthy\nn2:2 is healthy\nn3:3 is unhealthy: connection refused\n";
+    assert_eq!(simple, lines);
+}
+
+#[test]
+fn a_warning_alone_makes_nobody_ill() {
+    let cluster = Cluster::new(Faults::default());
+    cluster.with_health(|health| health.timing = Some("the election timeout is short".into()));
+    let report = |cluster: &Cluster| -> serde_json::Value {
+        serde_json::from_str(&run(cluster, Format::Json, &["health"]).0).expect("JSON")
+    };
+    let warned = report(&cluster);
+    assert_eq!(warned["members"][0]["healthy"], true);
+    assert_eq!(warned["members"][0]["remarks"][0], "the election timeout is short");
+    assert_eq!(warned["read"]["done"], true);
+    cluster.with_health(|health| {
+        let (reachable, needed, voters, absent) = (1, 2, 3, Vec::new());
+        let text = "no quorum 1/3".into();
+        health.no_quorum = Some(NoQuorum { reachable, needed, voters, absent, text });
+    });
+    let ill = report(&cluster);
+    assert_eq!(ill["members"][0]["healthy"], false);
+    assert_eq!(ill["healthy"], false);
+}
+
+#[test]
+fn status_tells_what_is_known_of_the_data() {
+    let cluster = Cluster::new(Faults::default());
+    cluster.with_health(|health| health.integrity.scrubs = 3);
+    let parsed: serde_json::Value =
+        serde_json::from_str(&json(&cluster, &["status"])).expect("JSON");
+    let integrity = &parsed["members"][0]["health"]["integrity"];
+    assert_eq!(integrity["scrubs"], 3);
+    assert!(integrity["alarm"].is_null());
+}
