@@ -53,6 +53,9 @@ pub const TXN_OPS_MAX: usize = 128;
 pub const TXN_TOTAL_MAX: usize = 8 * TXN_OPS_MAX;
 /// Most transactions within each other, the outermost counted.
 pub const TXN_DEPTH_MAX: usize = 8;
+/// What the compares and operations of one transaction may look at together, besides every key
+/// once, in keys: so that no small request keeps every node busy.
+pub const KEYS_SEEN_MAX: u64 = 1 << 20;
 /// Most bytes of one encoded request.
 pub const REQUEST_BYTES_MAX: usize = 3 * 1024 * 1024 / 2;
 /// Most bytes of pairs in the ranges of one reply; keys and values count, and

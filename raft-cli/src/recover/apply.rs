@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Entries written at once.
 const CHUNK: usize = 4096;
@@ -77,18 +78,21 @@ impl New {
         let incarnation = Incarnation(random()?);
         let member = Member { incarnation: Some(incarnation), ..Member::new(address) };
         let identity = Identity { cluster, node: old.node, incarnation };
-        Ok(Self::with(survivor, identity, &BTreeMap::from([(old.node, member)])))
+        Ok(Self::with(survivor, identity, &BTreeMap::from([(old.node, member)]), founded_ms()))
     }
 
-    /// What the directory of one of `members` begins with.
+    /// What the directory of one of `members` begins with, of a cluster founded at this moment, in
+    /// milliseconds since 1970: the history epoch. Two clusters made of the same backup must not
+    /// take each other's positions for their own.
     pub(super) fn with(
         survivor: &Survivor,
         identity: Identity,
         members: &BTreeMap<NodeId, Member>,
+        founded_ms: u64,
     ) -> Self {
         let term = survivor.term().next();
         let id = LogId { term, index: survivor.last().index.next() };
-        let membership = survivor.membership().refounded(members.clone());
+        let membership = survivor.membership().refounded(members.clone(), founded_ms);
         let vote = (members.len() == 1).then_some(identity.node);
         let last = Entry { id, payload: Payload::Membership(membership.into()) };
         Self { identity, hard_state: HardState { term, vote }, last }
@@ -275,4 +279,10 @@ fn expect_equal<T: PartialEq>(written: &T, wanted: &T, path: &Path) -> Result<()
 
 fn storage(error: StorageError) -> Failure {
     Failure::new(Kind::Local, error)
+}
+
+/// Now, in milliseconds since 1970; 0 on a machine that is set to before that.
+pub(super) fn founded_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

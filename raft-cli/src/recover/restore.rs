@@ -1,7 +1,7 @@
 //! `raft snapshot restore`: writes the data directories of a new cluster that begins with what is
 //! in a backup. The same as `raft recover apply` does with a survivor's checkpoint.
 
-use super::apply::{New, check_absent};
+use super::apply::{New, check_absent, founded_ms};
 use super::survivor::Survivor;
 use crate::args::snapshot::SnapshotRestore;
 use crate::failure::Failure;
@@ -26,11 +26,11 @@ pub fn run(args: &SnapshotRestore, output: &mut Output<'_>) -> Result<(), Failur
     members.keys().try_for_each(|node| check_absent(&dir(node)))?;
     let (survivor, info) = Survivor::of_backup(&args.file)?;
     let cluster = args.cluster_id.map_or_else(|| random().map(ClusterId), Ok)?;
-    let mut epoch = 0;
+    let (mut epoch, founded_ms) = (0, founded_ms());
     for (node, member) in &members {
         let incarnation = member.incarnation.unwrap_or_default();
         let identity = Identity { cluster, node: *node, incarnation };
-        let new = New::with(&survivor, identity, &members);
+        let new = New::with(&survivor, identity, &members, founded_ms);
         new.write(&survivor, &dir(node))?;
         epoch = new.epoch();
     }

@@ -29,7 +29,7 @@ pub enum Cause {
     NotThereYet,
     /// Nothing was heard of it since this node started.
     NeverHeard,
-    /// Nothing was heard of it for so long.
+    /// Nothing was heard of it for so long, or since this node asks it.
     Unreachable(Duration),
     /// Its disk has completed nothing for so long.
     DiskStalled(Duration),
@@ -79,8 +79,10 @@ impl Status {
         let Some(peer) = self.peers.iter().find(|peer| peer.id == node) else {
             return Some(Cause::NeverHeard);
         };
-        let silent = peer.heard.is_none_or(|heard| heard > self.limits.silence);
-        match peer.heard {
+        // Nobody but the leader talks to whoever is led.
+        let heard = peer.heard.map(|heard| self.led.map_or(heard, |led| heard.min(led)));
+        let silent = heard.is_none_or(|heard| heard > self.limits.silence);
+        match heard {
             _ if silent && peer.other_life.is_some() => Some(Cause::OtherLife),
             None => Some(Cause::NeverHeard),
             Some(heard) if silent => Some(Cause::Unreachable(heard)),

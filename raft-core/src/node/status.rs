@@ -41,6 +41,9 @@ pub struct Status {
     pub waiting: Duration,
     /// To whom leadership is being handed over.
     pub transfer: Option<NodeId>,
+    /// How long ago another leader was heard leading; `None` if none ever was. Whoever is led
+    /// expects to hear nobody else.
+    pub led: Option<Duration>,
     /// The other members, by id.
     pub peers: Vec<PeerStatus>,
     /// From when on another node is unreachable and a disk stalled.
@@ -112,6 +115,7 @@ impl Status {
             missing: Vec::new(),
             waiting: Duration::ZERO,
             transfer: None,
+            led: None,
             peers: Vec::new(),
             limits: Limits::default(),
             timing: Timing::default(),
@@ -157,6 +161,7 @@ impl Status {
             missing: status.missing,
             waiting: span(tick, status.waiting_ticks),
             transfer: status.transfer,
+            led: status.leader_heard_ticks.map(|ticks| span(tick, ticks)),
             peers: status.peers.into_iter().map(|peer| PeerStatus::of(peer, tick)).collect(),
             limits: Limits {
                 silence: span(tick, 2 * u64::from(config.raft.election_ticks_max)),

@@ -63,6 +63,9 @@ pub struct Status {
     pub waiting_ticks: u64,
     /// To whom leadership is being handed over.
     pub transfer: Option<NodeId>,
+    /// Ticks since a leader was heard leading; `None` if none ever was. Whoever is led expects to
+    /// hear nobody else.
+    pub leader_heard_ticks: Option<u64>,
     /// The other members, by id.
     pub peers: Vec<PeerStatus>,
 }
@@ -123,6 +126,7 @@ impl Raft {
                 Role::Leader(leader) => leader.transfers_to(),
                 _ => None,
             },
+            leader_heard_ticks: state.leader_heard_at().map(|at| state.now - at),
             peers: state.peers().into_iter().map(|peer| self.peer_status(peer)).collect(),
         }
     }

@@ -76,8 +76,8 @@ impl Membership {
         self.version
     }
 
-    /// The history epoch: how often the cluster was made anew from what survived of it. Positions
-    /// of an earlier history mean nothing in this one.
+    /// The history epoch: 0, and higher each time the cluster is made anew from what survived of
+    /// it. Positions of another history mean nothing in this one.
     pub const fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -1,9 +1,10 @@
 //! The nodes a client knows, the connections to them, and which one it prefers.
 //!
 //! All requests go to one preferred node. When that fails, the first to notice moves everybody on
-//! to another one, best to one that is connected already. Each node has at most one connection
-//! attempt under way, and a node that refuses is left alone for a while. Nothing here waits or
-//! connects; `exchange` does.
+//! to another one, best to one that is connected already. A node that was silent keeps its
+//! connection until it is known that it is not just busy: if all clients let busy nodes go, these
+//! would have handshakes to do as well. Each node has at most one connection attempt under way, and
+//! a node that refuses is left alone for a while. Nothing here waits or connects; `exchange` does.
 
 use raft_core::transport::{CallError, Channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,8 +45,10 @@ pub(super) enum Pick {
 /// How a request failed, as far as the node's connection is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The connection broke, or nothing came over it in time.
+    /// The connection broke, or nobody is there.
     Broken,
+    /// Nothing came over the connection in time.
+    Silent,
     /// The node answered that it cannot do it now; perhaps another can.
     Unable,
 }
@@ -74,6 +77,8 @@ struct Endpoint {
     failures: u32,
     /// The last try to connect was refused for good.
     refused: bool,
+    /// It was silent, and is being asked whether it is there.
+    suspected: bool,
 }
 
 enum Link {
@@ -140,16 +145,31 @@ impl Directory {
         if inner.preferred != position {
             return None;
         }
-        let other = inner.others().find(|other| inner.endpoints[*other].is_up());
+        let other = inner.others().find(|other| inner.endpoints[*other].is_trusted());
         match (other, fault) {
             (Some(other), _) => inner.preferred = other,
             // A node that answers is better than one that may not even be there.
             (None, Fault::Unable) => return inner.start_connect(true),
-            (None, Fault::Broken) => {
+            (None, Fault::Broken | Fault::Silent) => {
                 inner.preferred = inner.others().next().unwrap_or(position);
             }
         }
         None
+    }
+
+    /// Notes that `node` may not be there; returns whether that is to be found out.
+    pub(super) fn suspect(&self, node: &Connected) -> bool {
+        let mut inner = self.inner();
+        let Some(position) = inner.position(node.id) else { return false };
+        !std::mem::replace(&mut inner.endpoints[position].suspected, true)
+    }
+
+    /// A node that was suspected is there.
+    pub(super) fn trust(&self, id: EndpointId) {
+        let mut inner = self.inner();
+        if let Some(position) = inner.position(id) {
+            inner.endpoints[position].suspected = false;
+        }
     }
 
     /// Another node to connect to, unless there is a connection to one, or being made.
@@ -228,8 +248,8 @@ impl Inner {
         let id = EndpointId(self.next_id);
         self.next_id += 1;
         let address = address.into();
-        let (link, failures, refused) = (Link::Idle, 0, false);
-        self.endpoints.push(Endpoint { id, address, given, link, failures, refused });
+        let (link, failures, refused, suspected) = (Link::Idle, 0, false, false);
+        self.endpoints.push(Endpoint { id, address, given, link, failures, refused, suspected });
     }
 
     fn position(&self, id: EndpointId) -> Option<usize> {
@@ -247,12 +267,7 @@ impl Inner {
     }
 
     fn pick(&mut self, widen: bool) -> Pick {
-        let mut by_preference = std::iter::once(self.preferred).chain(self.others());
-        let connected = by_preference.find_map(|position| {
-            let node = self.endpoints.get(position)?.connected()?;
-            Some((position, node))
-        });
-        if let Some((position, node)) = connected {
+        if let Some((position, node)) = self.connected(Endpoint::is_trusted) {
             self.preferred = position;
             return Pick::Use(node);
         }
@@ -265,6 +280,9 @@ impl Inner {
         if connecting {
             return Pick::Wait;
         }
+        if let Some((_, node)) = self.connected(Endpoint::is_up) {
+            return Pick::Use(node);
+        }
         match self.endpoints.get(self.preferred) {
             Some(Endpoint { address, link: Link::Down { why, .. }, .. }) => {
                 Pick::Nothing(Arc::clone(address), why.clone())
@@ -275,6 +293,15 @@ impl Inner {
             }
             None => Pick::Nothing("".into(), CallError::NotSent("no endpoints given".into())),
         }
+    }
+
+    /// The first node that is connected and `fit`, by preference.
+    fn connected(&self, fit: impl Fn(&Endpoint) -> bool) -> Option<(usize, Connected)> {
+        let mut by_preference = std::iter::once(self.preferred).chain(self.others());
+        by_preference.find_map(|position| {
+            let endpoint = self.endpoints.get(position).filter(|endpoint| fit(endpoint))?;
+            Some((position, endpoint.connected()?))
+        })
     }
 
     /// Marks the next node as connecting that may be tried, beginning with the preferred one or,
@@ -295,6 +322,11 @@ impl Endpoint {
         matches!(self.link, Link::Up(_))
     }
 
+    /// Whether it is connected, and not known to be silent.
+    const fn is_trusted(&self) -> bool {
+        self.is_up() && !self.suspected
+    }
+
     fn connected(&self) -> Option<Connected> {
         let Link::Up(channel) = &self.link else { return None };
         let (id, address) = (self.id, Arc::clone(&self.address));
@@ -311,6 +343,7 @@ impl Endpoint {
 
     fn connect_ended(&mut self, end: Result<Arc<dyn Channel>, CallError>) {
         self.refused = matches!(end, Err(CallError::Refused(_)));
+        self.suspected = false;
         self.link = match end {
             Ok(channel) => {
                 self.failures = 0;

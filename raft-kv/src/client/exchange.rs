@@ -90,10 +90,8 @@ impl Shared {
             }
             let verdict = verdict(&failed.trouble.cause);
             exchange.in_doubt |= verdict.in_doubt;
-            if let (Some(node), Some(fault)) = (&failed.node, verdict.fault)
-                && let Some((id, address)) = self.directory.failed(node, fault)
-            {
-                self.connect(id, address);
+            if let (Some(node), Some(fault)) = (&failed.node, verdict.fault) {
+                self.failed(node, fault);
             }
             if explanation.as_ref().map_or(0, Trouble::weight) <= failed.trouble.weight() {
                 self.note_trouble(&failed.trouble);
@@ -110,6 +108,31 @@ impl Shared {
             }
             sleep(pause).await;
         }
+    }
+
+    /// Has others move on from a node that failed.
+    pub(super) fn failed(self: &Arc<Self>, node: &Connected, fault: Fault) {
+        if let Some((id, address)) = self.directory.failed(node, fault) {
+            self.connect(id, address);
+        }
+        if fault == Fault::Silent && self.directory.suspect(node) {
+            let (shared, node) = (Arc::clone(self), node.clone());
+            tokio::spawn(async move {
+                if shared.is_there(&*node.channel).await {
+                    shared.directory.trust(node.id);
+                } else {
+                    shared.failed(&node, Fault::Broken);
+                }
+            });
+        }
+    }
+
+    /// Whether a node answers a question that costs it nothing.
+    pub(super) async fn is_there(&self, channel: &dyn Channel) -> bool {
+        let deadline_ms = millis(self.attempt);
+        let status = Request { deadline_ms, body: RequestBody::Status };
+        let call = channel.call(wire::encode_request(&status));
+        matches!(timeout(self.attempt, call).await, Ok(Ok(_)))
     }
 
     /// One try with one node.
@@ -280,7 +303,8 @@ fn verdict(cause: &Cause) -> Verdict {
             (false, false, Some(Fault::Broken))
         }
         Cause::WindowFull(_) => (false, true, None),
-        Cause::Call(_) | Cause::Silent(_) | Cause::Answer(_) => (true, false, Some(Fault::Broken)),
+        Cause::Silent(_) => (true, false, Some(Fault::Silent)),
+        Cause::Call(_) | Cause::Answer(_) => (true, false, Some(Fault::Broken)),
     };
     Verdict { in_doubt, pause, fault }
 }

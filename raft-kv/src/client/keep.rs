@@ -20,8 +20,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// Renewals come this often in the time of a lease.
 const RENEWALS: u32 = 3;
-/// Longest time one try to renew may take: the next one goes to another node.
-const ROUND_MAX: Duration = Duration::from_secs(1);
+/// Longest time one node may take to renew. As long as a lease can wait, so can its holder: a store
+/// that is slow, but renews, does not lose anybody's lease.
+const ROUND_MAX: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Makes a lease and keeps it alive until it is [revoked](Lease::revoke), dropped or
@@ -295,7 +296,7 @@ async fn renew_due(client: &Client) {
     let Some(patience) = due.iter().map(|held| interval(held.ttl)).min() else { return };
     let patience = patience.min(ROUND_MAX);
     let sent = Instant::now();
-    let renewal = client.with_deadline(patience).keep_alive(&ids).await;
+    let renewal = client.keep_alive_within(&ids, patience).await;
     let mut kept = keeper.kept();
     let Ok(lives) = renewal else {
         // What took its time is tried again at once, what is refused at once after a while.

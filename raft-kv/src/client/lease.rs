@@ -6,6 +6,7 @@ use crate::api::{
     Action, ActionReply, KEEP_ALIVE_MAX, LeaseId, LeaseStatus, ReplyBody, RequestBody, Revision,
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What granting a lease answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,16 +69,35 @@ impl Client {
     pub async fn keep_alive(&self, leases: &[LeaseId]) -> Result<Vec<Duration>, ClientError> {
         let mut lives = Vec::with_capacity(leases.len());
         for some in leases.chunks(KEEP_ALIVE_MAX) {
-            let body = RequestBody::KeepAlive(some.to_vec());
-            // However often it is sent, nothing happens but that they live on.
-            match self.request(body, true).await? {
-                ReplyBody::KeptAlive(left_ms) if left_ms.len() == some.len() => {
-                    lives.extend(left_ms.into_iter().map(Duration::from_millis));
-                }
-                _ => return Err(unexpected(true)),
-            }
+            let attempt = self.shared.attempt;
+            lives.extend(self.keep_some_alive(some, attempt, self.deadline).await?);
         }
         Ok(lives)
+    }
+
+    /// The same of [`KEEP_ALIVE_MAX`] leases at most, and one node may take all of `patience`.
+    pub(super) async fn keep_alive_within(
+        &self,
+        leases: &[LeaseId],
+        patience: Duration,
+    ) -> Result<Vec<Duration>, ClientError> {
+        self.keep_some_alive(leases, patience, patience).await
+    }
+
+    async fn keep_some_alive(
+        &self,
+        leases: &[LeaseId],
+        attempt: Duration,
+        patience: Duration,
+    ) -> Result<Vec<Duration>, ClientError> {
+        let body = RequestBody::KeepAlive(leases.to_vec());
+        // However often it is sent, nothing happens but that they live on.
+        match self.exchange(body, true, attempt, Instant::now() + patience).await? {
+            ReplyBody::KeptAlive(left_ms) if left_ms.len() == leases.len() => {
+                Ok(left_ms.into_iter().map(Duration::from_millis).collect())
+            }
+            _ => Err(unexpected(true)),
+        }
     }
 
     /// A lease as it is now, with the `keys` that hang on it if they are wanted; `None` if it is

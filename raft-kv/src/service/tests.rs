@@ -431,6 +431,19 @@ async fn a_session_that_went_after_a_doubtful_try_leaves_it_unknown() {
     assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
 }
 
+/// The first try may be what has made it full.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_full_after_a_doubtful_try_leaves_it_unknown() {
+    let full = || peer_error(KvError::Full { bytes: 9, quota: 9 });
+    let at = Fixture::new(Some(2));
+    at.peer_answers([full()]);
+    let reply = at.ask(Caller::Client, put(true)).await;
+    assert_eq!(reply, Err(KvError::Full { bytes: 9, quota: 9 }));
+    at.peer_answers([lost(), full()]);
+    let reply = at.ask(Caller::Client, put(true)).await;
+    assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_is_answered_before_its_deadline() {
     let at = Fixture::new(None);

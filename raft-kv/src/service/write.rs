@@ -289,18 +289,22 @@ impl<N: Replica> Door<N> {
     }
 }
 
-/// A session that is gone says nothing about the fate of a try made while it was there.
+/// What a leader refuses before it is in the log, as growth of a store that is full by now, says
+/// nothing about the fate of an earlier try; nor does a session that is gone. Whatever else the
+/// state machine answers is about the request, whichever try brought it there.
 fn settle(reply: Bytes, progress: &Progress) -> Bytes {
     if !progress.in_doubt {
         return reply;
     }
-    let Ok(Ok(ReplyBody::Write(inner))) = wire::decode_reply(&reply) else { return reply };
-    match codec::decode::<CommandReply>(&inner) {
-        Ok(Err(error @ KvError::SessionUnknown(_))) => {
-            wire::encode_reply(&Err(KvError::Unknown(format!("sent again: {error}"))))
-        }
-        _ => reply,
-    }
+    let refused = match wire::decode_reply(&reply) {
+        Ok(Err(error)) if !error.may_have_run() => error,
+        Ok(Ok(ReplyBody::Write(inner))) => match codec::decode::<CommandReply>(&inner) {
+            Ok(Err(error @ KvError::SessionUnknown(_))) => error,
+            _ => return reply,
+        },
+        _ => return reply,
+    };
+    wire::encode_reply(&Err(KvError::Unknown(format!("sent again: {refused}"))))
 }
 
 /// What the state machine would refuse is refused here, before it costs a log entry; and so is what

@@ -88,6 +88,7 @@
 
 mod advance;
 mod backup;
+mod budget;
 mod changes;
 mod check;
 mod checkpoint;

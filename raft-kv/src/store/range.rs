@@ -40,6 +40,17 @@ impl Room {
     }
 }
 
+/// How many keys a read goes through at most, whatever there are.
+pub(super) fn visits_max(range: &Range) -> u64 {
+    let Range { limit, count_only, count_all, .. } = *range;
+    let sorted = range.order.is_some_and(|order| order.by != OrderBy::Key);
+    if count_only || count_all || sorted || range.filter != Filter::NONE {
+        return u64::MAX;
+    }
+    let most = PAIRS_MAX as u64;
+    1 + if limit == 0 { most } else { limit.min(most) }
+}
+
 impl Mvcc {
     /// Reads at a revision that was checked. In key order, visits one key more than it returns,
     /// unless all are to be counted.

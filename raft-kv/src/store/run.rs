@@ -4,6 +4,7 @@
 //! has no effect. For that, which branches of a transaction run is decided first, those of the
 //! transactions within it too; so every compare sees what was there before the whole.
 
+use super::budget::Budget;
 use super::lease::Leases;
 use super::mvcc::Mvcc;
 use super::range::Room;
@@ -31,8 +32,9 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
             Ok(ActionReply::Op { revision: Revision(mvcc.revision()), reply })
         }
         Action::Txn(txn) => {
-            let succeeded = holds_all(mvcc, &txn.compares);
-            let replies = run_all(mvcc, leases, branch(txn, succeeded))?;
+            let mut plan = Plan::of(mvcc);
+            let succeeded = plan.holds_all(mvcc, &txn.compares);
+            let replies = run_all(mvcc, leases, plan, branch(txn, succeeded))?;
             let revision = Revision(mvcc.revision());
             Ok(ActionReply::Txn(TxnReply { revision, succeeded, replies }))
         }
@@ -80,10 +82,10 @@ fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
 }
 
 fn run_one(mvcc: &mut Mvcc, leases: &mut Leases, op: &Op) -> Result<OpReply, KvError> {
-    let mut plan = Plan::default();
+    let mut plan = Plan::of(mvcc);
     if let Op::Txn(_) = op {
         plan.add(mvcc, std::slice::from_ref(op));
-        check(mvcc, leases, &plan.ops)?;
+        plan.check(mvcc, leases)?;
     } else {
         // Nearly every request is of this kind: it is worth no list.
         check(mvcc, leases, &[op])?;
@@ -92,33 +94,54 @@ fn run_one(mvcc: &mut Mvcc, leases: &mut Leases, op: &Op) -> Result<OpReply, KvE
 }
 
 /// Runs `ops` in order at one revision; each sees the writes before it.
-fn run_all(mvcc: &mut Mvcc, leases: &mut Leases, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
-    let mut plan = Plan::default();
+fn run_all<'a>(
+    mvcc: &mut Mvcc,
+    leases: &mut Leases,
+    mut plan: Plan<'a>,
+    ops: &'a [Op],
+) -> Result<Vec<OpReply>, KvError> {
     plan.add(mvcc, ops);
-    check(mvcc, leases, &plan.ops)?;
+    plan.check(mvcc, leases)?;
     Ok(Running::of(mvcc, leases, plan).finish(|running| running.ops(ops)))
 }
 
 /// What of a request will run.
-#[derive(Default)]
 struct Plan<'a> {
     /// Of every transaction that will run, whether its compares hold, in the order they begin.
     decisions: Vec<bool>,
     /// The operations that are no transactions, in order.
     ops: Vec<&'a Op>,
+    /// What it may look at.
+    budget: Budget,
 }
 
 impl<'a> Plan<'a> {
+    fn of(mvcc: &Mvcc) -> Self {
+        Self { decisions: Vec::new(), ops: Vec::new(), budget: Budget::of(mvcc) }
+    }
+
+    /// Whether all of `compares` hold. If the budget ends before that is known, it is refused in
+    /// the end whatever is said here.
+    fn holds_all(&mut self, mvcc: &Mvcc, compares: &[Compare]) -> bool {
+        compares.iter().all(|compare| holds(mvcc, compare, &mut self.budget))
+    }
+
     fn add(&mut self, mvcc: &Mvcc, ops: &'a [Op]) {
         for op in ops {
             if let Op::Txn(txn) = op {
-                let succeeded = holds_all(mvcc, &txn.compares);
+                let succeeded = self.holds_all(mvcc, &txn.compares);
                 self.decisions.push(succeeded);
                 self.add(mvcc, branch(txn, succeeded));
             } else {
                 self.ops.push(op);
             }
         }
+    }
+
+    /// Looks at all that can refuse it.
+    fn check(&mut self, mvcc: &Mvcc, leases: &Leases) -> Result<(), KvError> {
+        self.budget.spend_on(mvcc, &self.ops)?;
+        check(mvcc, leases, &self.ops)
     }
 }
 
@@ -275,18 +298,14 @@ impl<'a> Running<'a> {
     }
 }
 
-fn holds_all(mvcc: &Mvcc, compares: &[Compare]) -> bool {
-    compares.iter().all(|compare| holds(mvcc, compare))
-}
-
 /// Whether all keys that exist fulfil `compare`. If there is none, it is as if there were one with
 /// all numbers 0 and without a value.
-fn holds(mvcc: &Mvcc, compare: &Compare) -> bool {
+fn holds(mvcc: &Mvcc, compare: &Compare, budget: &mut Budget) -> bool {
     let (mut found, mut holds) = (false, true);
     mvcc.visit(&compare.keys, None, false, |record| {
         found = true;
         holds = fulfils(compare, Some(record));
-        if holds { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if holds { budget.spend() } else { ControlFlow::Break(()) }
     });
     if found { holds } else { fulfils(compare, None) }
 }

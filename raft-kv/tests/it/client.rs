@@ -120,6 +120,21 @@ async fn a_mute_node_is_left_within_the_attempt_and_for_good() {
     assert_eq!(cluster.with(|state| state.executed.len()), 3, "the write ran twice");
 }
 
+/// It has much to do, and answers what costs it nothing: no new connection is made to it.
+#[tokio::test(start_paused = true)]
+async fn a_busy_node_keeps_its_connections() {
+    let cluster = Cluster::new(1);
+    let client = client(&cluster, &["1:1"]);
+    client.put("a", "1").await.unwrap();
+    let connections = cluster.with(|state| state.connections);
+    cluster.set(1, Fault::Laden(ATTEMPT * 2));
+    let error = client.put("a", "2").await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { .. }), "{error}");
+    cluster.set(1, Fault::None);
+    client.put("a", "3").await.unwrap();
+    assert_eq!(cluster.with(|state| state.connections), connections);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_death_of_the_only_endpoint_given_is_survived() {
     let cluster = Cluster::new(3);

@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Busy(usize),
     /// It does what it is asked at once; its answer takes this long.
     Slow(Duration),
+    /// The same, but status is answered at once.
+    Laden(Duration),
 }
 
 /// See the module. Node `n` has the address `n:1`.
@@ -68,6 +70,8 @@ pub(crate) struct State {
     /// Which nodes were sent a write or read, in order.
     pub(crate) asked: Vec<u64>,
     lost: BTreeSet<(u64, u64)>,
+    /// Connections ever made.
+    pub(crate) connections: u64,
     /// Widest window seen.
     pub(crate) widest: u64,
     /// The last `unanswered_from` seen.
@@ -129,7 +133,10 @@ impl Connector for FakeConnector {
                 Fault::Gone => Err(CallError::NotSent("connection refused".into())),
                 Fault::Distrusts => Err(CallError::Refused("certificate refused".into())),
                 Fault::Unreachable => std::future::pending().await,
-                _ => Ok(Arc::new(FakeNode { cluster, node }) as Arc<dyn Channel>),
+                _ => {
+                    cluster.with(|state| state.connections += 1);
+                    Ok(Arc::new(FakeNode { cluster, node }) as Arc<dyn Channel>)
+                }
             }
         })
     }
@@ -171,8 +178,11 @@ impl Channel for FakeNode {
             if fault == Fault::Mute {
                 return std::future::pending().await;
             }
-            if let Fault::Slow(time) = fault {
-                sleep(time).await;
+            let status = wire::decode_request(&request_bytes).unwrap().body == RequestBody::Status;
+            match fault {
+                Fault::Slow(time) => sleep(time).await,
+                Fault::Laden(time) if !status => sleep(time).await,
+                _ => {}
             }
             if lost {
                 return Err(CallError::Lost("connection lost".into()));

@@ -150,6 +150,17 @@ async fn a_silent_node_does_not_cost_a_lease() {
     assert!(!lease.is_lost());
 }
 
+/// Every request takes longer than one node is given otherwise.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_costs_no_lease() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster);
+    let lease = client.lease(TTL).await.unwrap();
+    set_all(&cluster, &Fault::Slow(TTL / 5));
+    sleep(TTL * 3).await;
+    assert!(!lease.is_lost());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_survives_a_while_without_quorum() {
     let cluster = Cluster::new(3);

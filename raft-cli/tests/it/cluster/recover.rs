@@ -80,7 +80,7 @@ async fn a_survivor_goes_on_as_a_new_cluster() {
     let address = folder.address(NodeId(1));
     let apply = ["recover", "apply", "--from", &survivor, "--to", &new, "--advertise", address];
     let made = printed(&cluster, &[&apply[..], &["--yes"]].concat()).await;
-    assert_eq!(made["epoch"], 1);
+    assert!(made["epoch"].as_u64().unwrap() > 1, "{made}");
     let cluster_id = made["cluster"].as_str().unwrap();
 
     let _first = join(&cluster, NodeId(1), Path::new(&new), cluster_id).await;

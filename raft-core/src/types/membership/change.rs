@@ -241,18 +241,19 @@ impl Membership {
     /// A cluster of one, made of what `survivor` holds: a new history (see [`Membership::epoch`]).
     /// It understands what this crate does, whoever was a member before.
     pub fn recovered(&self, survivor: NodeId, member: Member) -> Self {
-        self.refounded(BTreeMap::from([(survivor, member)]))
+        self.refounded(BTreeMap::from([(survivor, member)]), 0)
     }
 
     /// The same with several members, all of them voters: those of a cluster that is made of a
-    /// backup.
+    /// backup. Its history epoch is `epoch`, or the next one if that is higher. What can be made
+    /// anew of the same state more than once takes for it what does not repeat, as the time.
     #[must_use]
-    pub fn refounded(&self, members: BTreeMap<NodeId, Member>) -> Self {
+    pub fn refounded(&self, members: BTreeMap<NodeId, Member>, epoch: u64) -> Self {
         Self {
             voters: members.keys().copied().collect(),
             members,
             version: Version::CURRENT,
-            epoch: self.epoch + 1,
+            epoch: epoch.max(self.epoch.saturating_add(1)),
             ..Self::default()
         }
     }

@@ -235,7 +235,9 @@ fn what_survives_begins_a_new_history() {
     assert_eq!((recovered.voters(), recovered.members().len()), (&ids(&[2])[..], 1));
     assert!(!recovered.is_joint() && recovered.is_quorum(|node| node == NodeId(2)));
     assert_eq!(decoded(&encoded(&recovered)), Some(recovered.clone()));
-    assert_eq!(recovered.recovered(NodeId(2), survivor).epoch(), 2);
+    assert_eq!(recovered.recovered(NodeId(2), survivor.clone()).epoch(), 2);
+    let again = |epoch| recovered.refounded(BTreeMap::from([(NodeId(2), survivor.clone())]), epoch);
+    assert_eq!((again(1).epoch(), again(9).epoch()), (2, 9));
 }
 
 type MemberBytes = (String, Option<Incarnation>, bool);

@@ -48,6 +48,16 @@ fn a_node_without_a_quorum_says_whom_it_misses() {
     assert_eq!(no_quorum.causes[0], (NodeId(2), Cause::OtherLife));
 }
 
+/// Two followers do not hear each other as long as they are led.
+#[test]
+fn whoever_was_led_counts_silence_from_then_on() {
+    let mut status = lonely();
+    status.peers[1].heard = Some(seconds(143.5));
+    status.led = Some(seconds(4.1));
+    let expected = "no quorum 1/3: n2 unreachable 4.1 s, n3 unreachable 4.1 s";
+    assert_eq!(told(&status).as_deref(), Some(expected));
+}
+
 #[test]
 fn the_own_disk_counts_too() {
     let mut status = lonely();

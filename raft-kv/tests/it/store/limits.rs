@@ -175,3 +175,33 @@ fn no_reply_is_longer_than_stated() {
     };
     assert_eq!(reply.replies.iter().map(pairs).sum::<usize>(), 1, "the ranges share the bytes");
 }
+
+/// It would keep every node busy for long.
+#[test]
+fn a_request_that_looks_at_all_keys_again_and_again_is_refused() {
+    let mut fed = Fed::in_memory();
+    for first in (0..10_000).step_by(TXN_OPS_MAX) {
+        let keys = first..10_000.min(first + TXN_OPS_MAX);
+        fed.run(txn(keys.map(|key| put(&format!("key {key}"), "v")).collect())).unwrap();
+    }
+    let counts = |times| {
+        let count = Op::Range(Range { count_only: true, ..Range::of(Keys::all()) });
+        txn(vec![count; times])
+    };
+    fed.run(counts(100)).unwrap();
+    let compare =
+        Compare { keys: Keys::all(), operator: Operator::Greater, target: Target::Version(0) };
+    let compares = Txn { compares: vec![compare; 110], ..Txn::default() };
+    let deletes = vec![delete(Keys::all()); 110];
+    let before = fed.store.summary();
+    for action in [
+        counts(110),
+        Action::Txn(compares.clone()),
+        txn(vec![Op::Txn(Box::new(compares))]),
+        txn(deletes),
+    ] {
+        let error = fed.run(action).unwrap_err();
+        assert!(matches!(error, KvError::TooLarge { limit: 1_058_576, .. }), "{error}");
+    }
+    assert_eq!(fed.store.summary().revision, before.revision);
+}
