@@ -12,6 +12,8 @@ mod lock;
 mod queue;
 #[path = "../../examples/quorum_register.rs"]
 mod quorum_register;
+#[path = "../../examples/secondary_index.rs"]
+mod secondary_index;
 #[path = "../../examples/storage_from_broadcast.rs"]
 mod storage_from_broadcast;
 #[path = "../../examples/uniqueness.rs"]
@@ -42,6 +44,11 @@ fn every_item_is_worked_off_once() {
 #[test]
 fn a_quorum_register_is_no_linearizable_storage() {
     quorum_register::main().unwrap();
+}
+
+#[test]
+fn an_index_agrees_with_the_data_at_every_revision() {
+    secondary_index::main().unwrap();
 }
 
 #[test]
