@@ -1,6 +1,6 @@
 //! What writes notice of the work behind them: their latency while nothing else happens, while
 //! checkpoints are written, and while a wiped node is sent a snapshot; and how long a node of so
-//! many keys takes to start and to catch up.
+//! many keys takes to start and to catch up. A checkpoint is asked for every five seconds.
 //!
 //! ```text
 //! cargo run --release -p benches --example background_work -- 1000000 60
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 /// Clients that fill the store.
 const FILLERS: u64 = 512;
@@ -29,6 +29,9 @@ const FILLERS: u64 = 512;
 const CLIENTS: u64 = 32;
 /// How long each of them waits between two writes: load, but not overload.
 const PACE: Duration = Duration::from_millis(20);
+
+/// How often checkpoints are asked for.
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(5);
 
 /// How much of each kind of work is under way, and was begun, on all nodes.
 #[derive(Default)]
@@ -135,8 +138,15 @@ async fn measure(keys: u64, phase: Duration) {
     fill(&client, keys).await;
     println!("{keys} keys written: {:.1} s", began.elapsed().as_secs_f64());
 
-    let writing = tokio::spawn(write(client.clone(), keys, phase, Arc::clone(&work)));
-    report("steady writes", writing.await.expect("it does not panic"));
+    let mut writing = tokio::spawn(write(client.clone(), keys, phase, Arc::clone(&work)));
+    let latencies = loop {
+        tokio::select! {
+            latencies = &mut writing => break latencies,
+            () = sleep(BETWEEN_CHECKPOINTS) => {}
+        }
+        cluster.nodes().for_each(|node| node.checkpoint().expect("it runs"));
+    };
+    report("steady writes", latencies.expect("it does not panic"));
 
     for (wipe, what) in [(false, "restarted"), (true, "wiped")] {
         let writing = tokio::spawn(write(client.clone(), keys, phase, Arc::clone(&work)));

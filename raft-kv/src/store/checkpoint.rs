@@ -8,12 +8,14 @@ use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
 use super::format::{
     Check, Damage, Header, Later, checksum, lease_row, readable, sealed, session_row, unsealed,
 };
+use super::paced::Paced;
 use super::rows::Rows;
 use super::snapshot::{Frames, Kind, SnapshotReader, SnapshotStream, damage, in_stream};
 use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::Snapshot;
 use raft_core::types::SnapshotMeta;
+use redb::backends::FileBackend;
 use redb::{
     Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
     WriteTransaction,
@@ -421,7 +423,10 @@ fn receive_rows(
 }
 
 fn create(path: &Path) -> Result<Database, Failure> {
-    Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(redb::StorageError::from)?;
+    let backend = Paced::new(FileBackend::new(file)?);
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
 }
 
 fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {

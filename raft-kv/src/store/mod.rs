@@ -100,6 +100,7 @@ mod key;
 mod lease;
 mod legacy;
 mod mvcc;
+mod paced;
 mod range;
 mod record;
 mod rows;
