@@ -323,9 +323,8 @@ impl StateMachine for KvStore {
             let data = Box::new(SnapshotStream::new(&header, frames));
             return Ok(Snapshot { meta: header.applied, data });
         };
-        let (header, frames) = file.frames()?;
-        let data = Box::new(SnapshotStream::new(&header, frames));
-        Ok(Snapshot { meta: header.applied, data })
+        let none = || StorageError::Engine("there is no checkpoint yet".into());
+        file.snapshot()?.ok_or_else(none)
     }
 
     /// As the trait says: for whatever is wrong with the stream, [`StorageError::Stream`], and the
