@@ -1,7 +1,6 @@
 //! What is sent of a damaged file, and what the engine's errors become.
 
 use super::super::format::sealed;
-use super::super::snapshot::SnapshotStream;
 use super::*;
 use crate::api::{Action, Command, Op, Put};
 use crate::codec;
