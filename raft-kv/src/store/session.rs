@@ -97,18 +97,18 @@ impl Sessions {
         self.slots.len()
     }
 
-    /// Opens the session that entry `index` asks for.
-    pub(super) fn open(&mut self, index: u64, time: &Time) -> SessionId {
+    /// Opens the session that entry `index` asks for, under an id that none has had.
+    pub(super) fn open(&mut self, id: u64, index: u64, time: &Time) -> SessionId {
         if self.slots.len() >= SESSIONS_MAX {
             self.drop_oldest();
         }
         let session = Session { last_used: index, unanswered_from: 1, ..Session::default() };
         let mark = time.last_mark();
         let mut slot = Slot { session: Arc::new(session), mark, changed: false };
-        slot.mark_changed(index, &mut self.changed);
-        self.slots.insert(index, slot);
-        self.by_mark.insert((mark, index));
-        SessionId(index)
+        slot.mark_changed(id, &mut self.changed);
+        self.slots.insert(id, slot);
+        self.by_mark.insert((mark, id));
+        SessionId(id)
     }
 
     /// Takes the request of entry `index`.
