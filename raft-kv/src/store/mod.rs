@@ -297,6 +297,7 @@ impl StateMachine for KvStore {
             Ok(Query::Leases) => codec::encode(&self.state.leases.ids()),
             Ok(Query::Hashes(at)) => codec::encode(&self.hashes(&at)),
             Ok(Query::Chunk(chunk)) => codec::encode(&check::digest(&self.state.mvcc, &chunk)),
+            Ok(Query::Roll(part)) => codec::encode(&check::roll(&self.state, &part)),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }
