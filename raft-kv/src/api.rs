@@ -28,7 +28,8 @@ pub use data::{
 pub use error::KvError;
 pub use integrity::{
     Alarm, CHUNK_BYTES_MAX, CHUNK_KEYS_MAX, Chunk, ChunkDigest, Divergence, Finding, HASHES_MAX,
-    Hashes, INTEGRITY_VERSION, Inquiry, Integrity, Place,
+    Hashes, INTEGRITY_VERSION, Inquiry, Integrity, Moment, Place, Point, ROLL_ENTRIES_MAX, Roll,
+    RollDigest, RollPart,
 };
 pub use lease::{KEEP_ALIVE_MAX, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, LeaseId, LeaseStatus};
 pub use watch::{Event, EventKind, StreamRequest, Watch, WatchId, WatchReply, WatchRequest};
@@ -109,10 +110,15 @@ pub enum Query {
     Hashes(#[serde(deserialize_with = "crate::codec::bounded")] Vec<Index>),
     /// Tell what some keys are like; the answer is a [`ChunkAnswer`].
     Chunk(Chunk),
+    /// Tell what some leases or sessions are like; the answer is a [`RollAnswer`].
+    Roll(RollPart),
 }
 
 /// What [`Query::Chunk`] answers.
 pub type ChunkAnswer = Result<ChunkDigest, KvError>;
+
+/// What [`Query::Roll`] answers.
+pub type RollAnswer = Result<RollDigest, KvError>;
 
 /// What [`Query::Lease`] answers; `None` if there is no such lease.
 pub type LeaseAnswer = Option<LeaseStatus>;

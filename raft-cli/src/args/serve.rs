@@ -29,7 +29,8 @@ is data-dir under [serve] in the file, and RAFT_DATA_DIR. `raft config example` 
 The same command starts a node the first time and every other time, also after its directory was
 lost or moved aside because it was damaged: the other nodes know that it is another life of it, and
 take it back once they have not heard of the earlier one for an election timeout. As long as there
-is a folder damaged-N in its directory, a node never helps to form a new cluster.
+is a folder damaged-N in its directory, a node never helps to form a new cluster. The newest two of
+these folders are kept; one that is renamed to something else stays.
 
 When it serves, it prints one line on stdout: `n1 listening on 10.0.0.1:2380`. What it waits for, it
 logs. SIGTERM and Ctrl-C stop it cleanly; a leader hands leadership over first.

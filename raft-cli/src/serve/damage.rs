@@ -1,4 +1,5 @@
-//! What is left of data that cannot be used: moved aside within its directory, never deleted.
+//! What is left of data that cannot be used: moved aside within its directory. Only the newest are
+//! kept, so that a disk that damages data again and again is not filled with copies of it.
 //!
 //! A node whose data was moved aside comes back blank, as a new life that the others take back. It
 //! must never help to form a cluster again: the one it belonged to may still live, or be made
@@ -13,16 +14,20 @@ use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE};
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// What the folders' names begin with; a number follows.
 const FOLDER: &str = "damaged-";
+/// How many of the folders are kept: what was found last, and once before.
+const FOLDERS_MAX: usize = 2;
 
 /// Whether data was ever moved aside in `dir`.
 pub(super) fn was_moved_aside(dir: &Path) -> Result<bool, Failure> {
     Ok(names(dir)?.iter().any(is_folder))
 }
 
-/// Moves everything in `dir` into a new folder of it, and says which. Durable on return.
+/// Moves everything in `dir` into a new folder of it, and says which. Durable on return. Of the
+/// folders that are there then, all but the newest [`FOLDERS_MAX`] are removed.
 ///
 /// # Errors
 /// Of kind `Local` if another process uses `dir`, or the system refuses: what was moved by then
@@ -41,7 +46,27 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, Failure> {
     let rest =
         |name: &&OsString| !first.contains(*name) && !stays.contains(*name) && !is_folder(name);
     move_all(dir, &folder, names.iter().filter(rest))?;
+    remove_old(dir, names);
     Ok(folder)
+}
+
+/// Removes folders of before the one just made. Where that fails the disk is fuller than it need
+/// be, and that is all: the next time it is tried again.
+fn remove_old(dir: &Path, names: Vec<OsString>) {
+    let mut old: Vec<(u64, OsString)> =
+        names.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
+    old.sort_unstable();
+    old.truncate((old.len() + 1).saturating_sub(FOLDERS_MAX));
+    for (_, name) in old {
+        let folder = dir.join(name);
+        match fs::remove_dir_all(&folder) {
+            Ok(()) => warn!(
+                "{} was removed: of data moved aside only the last {FOLDERS_MAX} are kept",
+                folder.display()
+            ),
+            Err(error) => warn!("{} cannot be removed: {error}", folder.display()),
+        }
+    }
 }
 
 fn move_all<'a>(
@@ -59,12 +84,16 @@ fn move_all<'a>(
 
 /// A folder that is not there yet, with a number above those of all that are.
 fn new_folder(dir: &Path, names: &[OsString]) -> Result<PathBuf, Failure> {
-    let number = |name: &OsString| name.to_str()?.strip_prefix(FOLDER)?.parse::<u64>().ok();
     let last = names.iter().filter_map(number).max().unwrap_or(0);
     let folder = dir.join(format!("{FOLDER}{}", last.saturating_add(1)));
     fs::create_dir(&folder).map_err(|error| failed("make", &folder, &error))?;
     sync(dir)?;
     Ok(folder)
+}
+
+/// The number of a folder; `None` of anything else, also of what was renamed to be kept.
+fn number(name: &OsString) -> Option<u64> {
+    name.to_str()?.strip_prefix(FOLDER)?.parse().ok()
 }
 
 fn is_folder(name: &OsString) -> bool {

@@ -106,6 +106,26 @@ fn whatever_is_damaged_goes_aside_and_stays_there() {
     }
 }
 
+/// A disk that damages data again and again is not filled with copies of it.
+#[test]
+fn the_newest_two_folders_are_kept() {
+    let dir = filled();
+    let kept = dir.path().join("damaged-by-hand");
+    fs::create_dir(&kept).unwrap();
+    for number in 1..=12 {
+        fs::write(dir.path().join("note"), number.to_string()).unwrap();
+        Data::give_up(&plan(dir.path(), &[]), "a test").unwrap();
+        let folders: Vec<u32> = (1..=12)
+            .filter(|number| dir.path().join(format!("damaged-{number}")).exists())
+            .collect();
+        assert_eq!(folders, (number.max(2) - 1..=number).collect::<Vec<_>>());
+        let note = dir.path().join(format!("damaged-{number}")).join("note");
+        assert_eq!(fs::read_to_string(note).unwrap(), number.to_string());
+    }
+    assert!(kept.exists(), "nobody has numbered it");
+    assert!(start(&plan(dir.path(), &[])).unwrap().0.moved_aside);
+}
+
 /// After any part of the moves, in any order a power cut may leave them in, the next start does not
 /// take what is left for whole, and never forms a cluster.
 #[test]

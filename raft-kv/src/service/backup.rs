@@ -1,5 +1,8 @@
 //! Streams of backups: the newest checkpoint, made anew if it is too old, in pieces and not too
 //! fast. Nothing is kept in memory but a few pieces.
+//!
+//! As long as one is streamed, the file can give no room back that was in use when it began. So
+//! there are few at a time, and whoever takes nothing for a while loses its place.
 
 use super::read::summary;
 use super::replica::Replica;
@@ -12,11 +15,12 @@ use raft_core::state_machine::Snapshot;
 use raft_core::transport::{Duplex, FrameSink};
 use raft_core::types::Index;
 use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{debug, info};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tracing::{debug, info, warn};
 
 /// Bytes of a piece.
 const PIECE: usize = 128 * 1024;
@@ -28,17 +32,55 @@ const RATE: u32 = 100 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Between looks whether there is one.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Between checkpoints asked for, whoever asks: what comes meanwhile takes the same.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+/// Most backups at a time.
+const STREAMS_MAX: usize = 2;
+/// How long somebody may take nothing of what is sent.
+const STALL: Duration = Duration::from_secs(30);
+
+/// What the backups of a node share.
+pub(super) struct Backups {
+    places: Semaphore,
+    /// When a checkpoint was last asked for.
+    asked: Mutex<Option<Instant>>,
+}
+
+impl Default for Backups {
+    fn default() -> Self {
+        Self { places: Semaphore::new(STREAMS_MAX), asked: Mutex::default() }
+    }
+}
+
+impl Backups {
+    /// Whether a checkpoint is to be asked for now.
+    fn is_time_to_ask(&self) -> bool {
+        // One assignment is all that happens under it.
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = asked.is_none_or(|asked| asked.elapsed() >= ASKED_EVERY);
+        if is_time {
+            *asked = Some(Instant::now());
+        }
+        is_time
+    }
+}
 
 /// Streams a backup; `local`: of what this node has applied, even without a quorum.
 pub(super) async fn stream<N: Replica>(door: &Door<N>, local: bool, stream: Duplex) {
     let Duplex { mut sink, mut source } = stream;
     let sent = async {
-        let (begun, snapshot) = match begin(door, local).await {
+        let place = door.backups.places.try_acquire();
+        let begun = match &place {
+            Ok(_) => begin(door, local).await,
+            Err(_) => Err(KvError::Unavailable(format!(
+                "{STREAMS_MAX} backups are being made here already, try later or another node"
+            ))),
+        };
+        let (begun, snapshot) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 debug!(%error, "no backup");
-                let refused = codec::encode(&Err::<BackupBegun, _>(error));
-                if sink.send(refused).await.is_ok() {
+                if say(&mut *sink, codec::encode(&Err::<BackupBegun, _>(error))).await {
                     // It breaks only with the connection.
                     let _ = sink.finish().await;
                 }
@@ -46,7 +88,7 @@ pub(super) async fn stream<N: Replica>(door: &Door<N>, local: bool, stream: Dupl
             }
         };
         let first = codec::encode(&Ok::<_, KvError>(begun));
-        if sink.send(first).await.is_ok() && send(&mut *sink, snapshot).await {
+        if say(&mut *sink, first).await && send(&mut *sink, snapshot).await {
             info!(last = %begun.last, "a backup was streamed");
             let _ = sink.finish().await;
         }
@@ -93,7 +135,9 @@ async fn begin<N: Replica>(
                 }
                 _ => {}
             }
-            door.node.checkpoint().map_err(|error| unavailable(error.to_string()))?;
+            if door.backups.is_time_to_ask() {
+                door.node.checkpoint().map_err(|error| unavailable(error.to_string()))?;
+            }
             sleep(PAUSE).await;
         }
     };
@@ -127,12 +171,26 @@ async fn send(sink: &mut dyn FrameSink, snapshot: Snapshot) -> bool {
         sleep_until(due).await;
         let size = u32::try_from(piece.len()).unwrap_or(u32::MAX);
         due = due.max(Instant::now() - PAUSE) + Duration::from_secs(1) * size / RATE;
-        if let Err(broken) = sink.send(piece).await {
-            debug!(%broken, "a backup broke off");
+        if !say(sink, piece).await {
             return false;
         }
     }
     false
+}
+
+/// Sends a frame; whether it was taken.
+async fn say(sink: &mut dyn FrameSink, frame: Bytes) -> bool {
+    match timeout(STALL, sink.send(frame)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(broken)) => {
+            debug!(%broken, "a backup broke off");
+            false
+        }
+        Err(_) => {
+            warn!("a backup is given up: nothing of it was taken for {} s", STALL.as_secs());
+            false
+        }
+    }
 }
 
 /// Reads to the end, which is told by an empty piece.

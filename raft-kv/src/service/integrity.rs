@@ -1,20 +1,22 @@
 //! Compares this node's state with the other members', on and on, and keeps it apart if it differs.
 //!
 //! Every few seconds the hashes of the state are compared at entries that several members have
-//! applied; slowly, all contents are, chunk by chunk at one revision each, and the checkpoint file
-//! is read back. Each node judges for itself, and acts on itself alone: if it differs from a quorum
-//! of voters that agree, it serves, leads and sends snapshots no more, and tells its owner, who is
-//! to replace its data. It never touches data. Without such a quorum nobody is trusted to be right,
-//! and all raise an alarm.
+//! applied; slowly, all contents are, chunk by chunk at one revision each, with the versions of
+//! before that can still be read, then leases and sessions, and the checkpoint file is read back.
+//! Each node judges for itself, and acts on itself alone: if it differs from a quorum of voters
+//! that agree, it serves, leads and sends snapshots no more, and tells its owner, who is to replace
+//! its data. It never touches data. Without such a quorum nobody is trusted to be right, and all
+//! raise an alarm.
 
 mod exchange;
+mod parts;
 mod scrub;
 
 use super::replica::Replica;
 use super::{Clock, Door, not_understood};
 use crate::api::{
     Alarm, ChunkAnswer, Divergence, Finding, Hashes, Inquiry, Integrity, KvError, Place, Query,
-    Reply, ReplyBody,
+    Reply, ReplyBody, RollAnswer,
 };
 use crate::codec;
 use crate::integrity::{Search, Verdict, common, judge};
@@ -106,6 +108,13 @@ impl<N: Replica> Door<N> {
                     codec::decode(&found.reply).map_err(|error| not_understood(&error))?;
                 Finding::Chunk(answer?)
             }
+            Inquiry::Roll(part, applied) => {
+                let mode = ReadMode::AtLeast(applied);
+                let found = self.query(&Query::Roll(part), mode, clock).await?;
+                let answer: RollAnswer =
+                    codec::decode(&found.reply).map_err(|error| not_understood(&error))?;
+                Finding::Roll(answer?)
+            }
             Inquiry::Scrub => {
                 self.known.scrub.notify_one();
                 Finding::Begun
@@ -185,11 +194,11 @@ impl<N: Replica> Comparison<N> {
                     next = self.config.compare_every.map(|every| Instant::now() + every);
                     found
                 }
+                () = self.scrub.due() => self.scrub_step().await,
                 () = known.scrub.notified() => {
-                    self.begin_pass(true).await;
+                    self.hurry().await;
                     None
                 }
-                () = self.scrub.due() => self.scrub_step().await,
             };
             if let Some(divergence) = found {
                 return divergence;

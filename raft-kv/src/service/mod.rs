@@ -176,6 +176,7 @@ struct Door<N> {
     keep_alives: mpsc::Sender<KeepAlive>,
     /// What is known of this node's data.
     known: Arc<Known>,
+    backups: backup::Backups,
 }
 
 /// When a request came and when it must be answered.
@@ -230,6 +231,7 @@ impl<N: Replica> Door<N> {
             quota_bytes: QUOTA_BYTES,
             keep_alives: mpsc::channel(1).0,
             known: Arc::default(),
+            backups: backup::Backups::default(),
         }
     }
 

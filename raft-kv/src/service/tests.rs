@@ -1,5 +1,6 @@
 //! The service on a node that does as it is told, on a paused clock.
 
+mod backup;
 mod clock;
 mod members;
 mod reads;
@@ -29,6 +30,7 @@ use raft_core::types::{
     Term,
 };
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -53,6 +55,8 @@ struct FakeNode {
     revision: watch::Sender<u64>,
     /// How every query was to be answered.
     modes: Arc<Mutex<Vec<ReadMode>>>,
+    /// How often a checkpoint was asked for.
+    checkpoints: Arc<AtomicUsize>,
 }
 
 impl Replica for FakeNode {
@@ -98,6 +102,7 @@ impl Replica for FakeNode {
     }
 
     fn checkpoint(&self) -> Result<(), QueryError> {
+        self.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -144,6 +149,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(leader: Option<u64>) -> Self {
+        Self::of(leader, StoreHandle::default())
+    }
+
+    fn of(leader: Option<u64>, store: StoreHandle) -> Self {
         let node = FakeNode {
             status: watch::Sender::new(status(RoleName::Follower, leader, &[])),
             proposals: Script::default(),
@@ -153,11 +162,11 @@ impl Fixture {
             changed: Arc::default(),
             revision: watch::Sender::new(7),
             modes: Arc::default(),
+            checkpoints: Arc::default(),
         };
         let peers = Arc::<FakePeers>::default();
         let deadline_max = Duration::from_secs(60);
         let shared = Arc::clone(&peers) as Arc<dyn Peers>;
-        let store = StoreHandle::default();
         let door = Door::new(node.clone(), store, deadline_max, GroupId(0), shared, "1.2.3".into());
         Self { door: Arc::new(door), node, peers }
     }

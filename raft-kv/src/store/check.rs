@@ -4,15 +4,16 @@
 //! It changes no state.
 
 use super::checkpoint::CheckpointFile;
-use super::mvcc::Mvcc;
-use super::record::Record;
+use super::mvcc::{Mvcc, Place};
+use super::state::State;
 use crate::api::{
     CHUNK_BYTES_MAX, CHUNK_KEYS_MAX, Chunk, ChunkAnswer, ChunkDigest, INTEGRITY_VERSION, KvError,
-    Revision,
+    Moment, Point, ROLL_ENTRIES_MAX, Revision, Roll, RollAnswer, RollDigest, RollPart,
 };
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::Snapshot;
+use std::mem;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -83,41 +84,141 @@ impl StoreCheck {
     }
 }
 
-/// Most keys looked at for a chunk without an end, the deleted ones included.
+/// Most keys looked at for a chunk without an end, those with no version in it included. Members
+/// differ in how many of these they still hold, so one that is asked for a chunk with an end may
+/// look at more; one that would have to look at too many answers later, when it has purged them.
 const VISITED_MAX: u32 = 16 * CHUNK_KEYS_MAX;
+const VISITED_TO_END_MAX: u32 = 4 * VISITED_MAX;
+/// Most leases or sessions looked at for a part with an end, alike: more may have come since.
+const ROLL_TO_END_MAX: usize = 4 * ROLL_ENTRIES_MAX;
 
-/// What the keys of `chunk` are like. Bounded, so that applying is not held up. A chunk with an end
-/// is bounded by what existed there at the revision alone, which is the same on every member; how
-/// many deleted keys are still there is not.
+/// What the keys of `chunk` are like. Bounded, so that applying is not held up; and where two
+/// members answer the same question, they look at the same versions, whatever each has purged.
 pub(super) fn digest(mvcc: &Mvcc, chunk: &Chunk) -> ChunkAnswer {
-    let current = Revision(mvcc.revision());
+    let (revision, floor) = bounds(mvcc, chunk)?;
+    let most = chunk.keys.clamp(1, CHUNK_KEYS_MAX);
+    let visits = if chunk.end.is_none() { VISITED_MAX } else { VISITED_TO_END_MAX };
+    let mut hash = Xxh3::new();
+    let (mut keys, mut bytes, mut visited) = (0, 0, 0_u32);
+    let mut end = chunk.end.clone();
+    let mut overrun = false;
+    let range = (floor.0, revision.0);
+    let (from, to) = (place(&chunk.start), chunk.end.as_ref().map(place));
+    mvcc.visit_versions(from, to, range, |key, versions| {
+        if visited == visits {
+            overrun = chunk.end.is_some();
+            end = Some(Point::before(Bytes::copy_from_slice(key)));
+            return ControlFlow::Break(());
+        }
+        visited += 1;
+        let mut is_new = true;
+        for record in versions {
+            if bytes >= CHUNK_BYTES_MAX as u64 || is_new && keys == most {
+                let (revision, sub) = record.position();
+                let change = (!is_new).then_some((Revision(revision), sub));
+                end = Some(Point { key: Bytes::copy_from_slice(key), change });
+                return ControlFlow::Break(());
+            }
+            hash.update(&(record.bytes().len() as u64).to_le_bytes());
+            hash.update(record.bytes());
+            bytes += record.quota_size();
+            keys += u32::from(mem::take(&mut is_new));
+        }
+        ControlFlow::Continue(())
+    });
+    if overrun {
+        return Err(KvError::Overloaded);
+    }
+    let (version, digest) = (INTEGRITY_VERSION, hash.digest());
+    Ok(ChunkDigest { version, revision, floor, keys, digest, end })
+}
+
+/// The revision of `chunk`, and what counts as compacted.
+fn bounds(mvcc: &Mvcc, chunk: &Chunk) -> Result<(Revision, Revision), KvError> {
+    let (current, compacted) = (Revision(mvcc.revision()), Revision(mvcc.compacted()));
     let revision = chunk.revision.unwrap_or(current);
     if revision > current {
         return Err(KvError::FutureRevision { requested: revision, current });
     }
-    let compacted = Revision(mvcc.compacted());
-    if revision < compacted {
-        return Err(KvError::Compacted { requested: revision, compacted });
+    let floor = chunk.floor.unwrap_or(compacted);
+    // What is compacted may be gone, here or there.
+    for (requested, compacted) in [(floor, compacted), (revision, floor)] {
+        if requested < compacted {
+            return Err(KvError::Compacted { requested, compacted });
+        }
     }
-    let most = chunk.keys.clamp(1, CHUNK_KEYS_MAX);
-    let visits = if chunk.end.is_none() { VISITED_MAX } else { u32::MAX };
-    let mut hash = Xxh3::new();
-    let (mut keys, mut bytes, mut visited) = (0, 0, 0_u32);
-    let mut end = chunk.end.clone();
-    mvcc.visit_from(&chunk.start, chunk.end.as_deref(), revision, |key, record| {
-        let full = keys == most || bytes >= CHUNK_BYTES_MAX;
-        if visited == visits || full && record.is_some() {
-            end = Some(Bytes::copy_from_slice(key));
+    Ok((revision, floor))
+}
+
+fn place(point: &Point) -> Place<'_> {
+    (&point.key, point.change.map(|(revision, sub)| (revision.0, sub)))
+}
+
+/// What some leases or sessions are like. Bounded, as [`digest`].
+pub(super) fn roll(state: &State, part: &RollPart) -> RollAnswer {
+    let at = Moment { applied: state.applied.last.index, now_ms: state.time.now_ms() };
+    let since = part.since.unwrap_or(at);
+    let (most, bytes_max) = match part.end {
+        None => (ROLL_ENTRIES_MAX, CHUNK_BYTES_MAX),
+        Some(_) => (ROLL_TO_END_MAX, usize::MAX),
+    };
+    let (mut entries, mut changed, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut end = part.end;
+    let mut overrun = false;
+    let each = |entry: RollEntry| {
+        if part.end.is_some_and(|end| entry.id >= end) {
             return ControlFlow::Break(());
         }
-        visited = visited.saturating_add(1);
-        if let Some(record) = record.map(Record::bytes) {
-            hash.update(&(record.len() as u64).to_le_bytes());
-            hash.update(record);
-            keys += 1;
-            bytes += record.len();
+        if entries.len() + changed.len() == most || bytes >= bytes_max {
+            overrun = part.end.is_some();
+            end = Some(entry.id);
+            return ControlFlow::Break(());
+        }
+        bytes += entry.bytes;
+        match entry.changed.is_within(since, at) {
+            true => changed.push(entry.id),
+            false => entries.push((entry.id, entry.hash)),
         }
         ControlFlow::Continue(())
-    });
-    Ok(ChunkDigest { version: INTEGRITY_VERSION, revision, keys, digest: hash.digest(), end })
+    };
+    match part.of {
+        Roll::Leases => state.leases.visit_from(part.start, each),
+        Roll::Sessions => state.sessions.visit_from(part.start, each),
+    }
+    if overrun {
+        return Err(KvError::Overloaded);
+    }
+    Ok(RollDigest { version: INTEGRITY_VERSION, at, entries, changed, end })
+}
+
+/// A lease or a session, as it is compared.
+pub(super) struct RollEntry {
+    pub(super) id: u64,
+    pub(super) hash: u64,
+    /// How much was hashed.
+    pub(super) bytes: usize,
+    pub(super) changed: Changed,
+}
+
+/// When something last changed.
+pub(super) enum Changed {
+    /// With this entry of the log.
+    By(u64),
+    /// With a stamp that said it was this late, in milliseconds.
+    When(u64),
+}
+
+impl Changed {
+    /// Whether this was after `since`, as far as can be told, up to `at`. What says that it was
+    /// later than now is wrong, and to be compared.
+    const fn is_within(&self, since: Moment, at: Moment) -> bool {
+        if since.applied.0 >= at.applied.0 {
+            return false;
+        }
+        match *self {
+            Self::By(index) => since.applied.0 < index && index <= at.applied.0,
+            // Several stamps may have come in one millisecond.
+            Self::When(time_ms) => since.now_ms <= time_ms && time_ms <= at.now_ms,
+        }
+    }
 }

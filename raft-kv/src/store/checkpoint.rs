@@ -106,21 +106,15 @@ impl CheckpointFile {
         contain(&self.path, || self.write_changes(follows, frozen))
     }
 
-    /// The checkpoint as frames of a snapshot, and its header; it stays as it is now whatever is
+    /// The checkpoint as a stream; `None` if there is none yet. It stays as it is now whatever is
     /// written meanwhile.
-    pub(super) fn frames(&self) -> Result<(Header, CheckpointFrames), StorageError> {
-        let (Meta { mut header, useless, .. }, frames) = contain(&self.path, || self.read())?
-            .ok_or_else(|| StorageError::Engine("there is no checkpoint yet".into()))?;
-        // What is useless is not sent.
-        header.records = header.records.saturating_sub(useless.changes);
-        Ok((header, frames))
-    }
-
-    /// The checkpoint as a stream; `None` if there is none yet.
     pub(super) fn snapshot(&self) -> Result<Option<Snapshot>, StorageError> {
-        let Some((meta, frames)) = contain(&self.path, || self.read())? else { return Ok(None) };
-        let data = Box::new(SnapshotStream::new(&meta.header, frames));
-        Ok(Some(Snapshot { meta: meta.header.applied, data }))
+        let read = contain(&self.path, || self.read())?;
+        let Some((Meta { mut header, useless, .. }, frames)) = read else { return Ok(None) };
+        // What is useless is not sent, so it must not be announced either.
+        header.records = header.records.saturating_sub(useless.changes);
+        let data = Box::new(SnapshotStream::new(&header, frames));
+        Ok(Some(Snapshot { meta: header.applied, data }))
     }
 
     /// Reads all of it; `pace` is told the bytes of each row, and may break off. Whether all was

@@ -10,6 +10,7 @@
 //! every node, whatever a node was restored from. Keys are not stored with a lease: every key
 //! names its lease itself.
 
+use super::check::{Changed, RollEntry};
 use crate::api::{
     KvError, LEASE_TTL_MAX_MS, LEASE_TTL_MIN_MS, LeaseId, LeaseStatus, RANGE_BYTES_MAX,
 };
@@ -17,7 +18,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use std::ops::ControlFlow;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Most leases at a time; so many that a list of them fits into a reply.
 pub const LEASES_MAX: usize = 512 * 1024;
@@ -45,6 +47,22 @@ pub(super) struct LeaseTerm {
     /// What it was granted for and is renewed by, in milliseconds.
     granted_ms: u64,
     end: LeaseEnd,
+}
+
+impl LeaseTerm {
+    /// The entry in the roll of lease `id`. A deadline is as far off as the lease was granted for
+    /// when it is set.
+    fn entry(&self, id: u64) -> RollEntry {
+        let Self { granted_ms, end } = *self;
+        let (kind, number, changed) = match end {
+            LeaseEnd::Pending(index) => (0, index, Changed::By(index)),
+            LeaseEnd::At(deadline) => {
+                (1, deadline, Changed::When(deadline.saturating_sub(granted_ms)))
+            }
+        };
+        let hashed = [id, granted_ms, kind, number].map(u64::to_le_bytes).concat();
+        RollEntry { id, hash: xxh3_64(&hashed), bytes: hashed.len(), changed }
+    }
 }
 
 /// When a lease ends, unless it is renewed.
@@ -204,6 +222,19 @@ impl Leases {
     /// Every lease, in order.
     pub(super) fn ids(&self) -> Vec<LeaseId> {
         self.leases.keys().copied().collect()
+    }
+
+    /// Calls `each` for every lease from `start` on, in order, until it breaks off.
+    pub(super) fn visit_from(
+        &self,
+        start: u64,
+        mut each: impl FnMut(RollEntry) -> ControlFlow<()>,
+    ) {
+        for (id, lease) in self.leases.range(LeaseId(start)..) {
+            if each(lease.term.entry(id.0)).is_break() {
+                return;
+            }
+        }
     }
 
     /// Takes what has changed since the last call.

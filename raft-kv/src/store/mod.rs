@@ -306,6 +306,7 @@ impl StateMachine for KvStore {
             Ok(Query::Leases) => codec::encode(&self.state.leases.ids()),
             Ok(Query::Hashes(at)) => codec::encode(&self.hashes(&at)),
             Ok(Query::Chunk(chunk)) => codec::encode(&check::digest(&self.state.mvcc, &chunk)),
+            Ok(Query::Roll(part)) => codec::encode(&check::roll(&self.state, &part)),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
     }
@@ -332,9 +333,8 @@ impl StateMachine for KvStore {
             let data = Box::new(SnapshotStream::new(&header, frames));
             return Ok(Snapshot { meta: header.applied, data });
         };
-        let (header, frames) = file.frames()?;
-        let data = Box::new(SnapshotStream::new(&header, frames));
-        Ok(Snapshot { meta: header.applied, data })
+        let none = || StorageError::Engine("there is no checkpoint yet".into());
+        file.snapshot()?.ok_or_else(none)
     }
 
     /// As the trait says: for whatever is wrong with the stream, [`StorageError::Stream`], and the

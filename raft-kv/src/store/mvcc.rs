@@ -22,6 +22,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Revision of a store that was never written: the first write gets the next.
 const REVISION_EMPTY: u64 = 1;
 
+/// A place in the order of keys and, of each, of its versions: see [`crate::api::Point`].
+pub(super) type Place<'a> = (&'a [u8], Option<Position>);
+
 /// The keys with all their versions.
 pub(super) struct Mvcc {
     keys: BTreeMap<Key, Versions>,
@@ -237,7 +240,7 @@ impl Mvcc {
     pub(super) fn records(&self) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::with_capacity(self.keys.len());
         for versions in self.keys.values() {
-            records.extend(versions.useful(self.compacted).cloned());
+            records.extend(versions.readable(self.compacted, u64::MAX, None).cloned());
         }
         records.sort_unstable_by_key(Record::position);
         records
@@ -290,21 +293,34 @@ impl Mvcc {
         self.log.hash = hash;
     }
 
-    /// Calls `each` for every key from `start` on and before `end`, in order, until it breaks off,
-    /// with its version at `revision` if it existed then.
-    pub(super) fn visit_from(
-        &self,
-        start: &[u8],
-        end: Option<&[u8]>,
-        revision: Revision,
-        mut each: impl FnMut(&[u8], Option<&Record>) -> ControlFlow<()>,
+    /// Calls `each` for every key from the place `start` on and before the place `end`, in order,
+    /// until it breaks off, with the versions there that can be read at `floor` or above and are
+    /// not above `revision`, oldest first. That there are none is told too.
+    pub(super) fn visit_versions<'a>(
+        &'a self,
+        start: Place<'_>,
+        end: Option<Place<'_>>,
+        (floor, revision): (u64, u64),
+        mut each: impl FnMut(&[u8], &mut dyn Iterator<Item = &'a Record>) -> ControlFlow<()>,
     ) {
         if end.is_some_and(|end| end <= start) {
             return;
         }
-        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
-        for (key, history) in self.keys.range::<[u8], _>((Bound::Included(start), end)) {
-            if each(key.as_bytes(), history.at(Some(revision.0))).is_break() {
+        let last = match end {
+            None => Bound::Unbounded,
+            Some((key, None)) => Bound::Excluded(key),
+            Some((key, Some(_))) => Bound::Included(key),
+        };
+        for (key, versions) in self.keys.range::<[u8], _>((Bound::Included(start.0), last)) {
+            let key = key.as_bytes();
+            let at = |place: Place<'_>| place.1.filter(|_| place.0 == key);
+            let (from, to) = (at(start), end.and_then(at));
+            let is_in = |record: &&Record| {
+                let position = record.position();
+                from.is_none_or(|from| position >= from) && to.is_none_or(|to| position < to)
+            };
+            let readable = versions.readable(floor, revision, from);
+            if each(key, &mut readable.filter(is_in)).is_break() {
                 return;
             }
         }
@@ -360,13 +376,26 @@ impl Versions {
         self.older.push_back(mem::replace(&mut self.latest, record));
     }
 
-    /// The versions that are read at `compacted` or above, oldest first.
-    fn useful(&self, compacted: u64) -> impl Iterator<Item = &Record> {
-        let all = || self.older.iter().chain([&self.latest]);
-        let old = all().take_while(|record| record.mod_revision() <= compacted).count();
-        let in_force = old.checked_sub(1).and_then(|last| all().nth(last));
-        let in_force = in_force.filter(|record| !record.is_deletion());
-        in_force.into_iter().chain(all().skip(old))
+    /// The versions that can be read at `floor` or above and are not above `revision`, oldest
+    /// first: whatever else is still there for a while does not count. Those before `from` may be
+    /// left out.
+    fn readable(
+        &self,
+        floor: u64,
+        revision: u64,
+        from: Option<Position>,
+    ) -> impl Iterator<Item = &Record> {
+        let version = |at: usize| self.older.get(at).unwrap_or(&self.latest);
+        let count = |is_before: &dyn Fn(&Record) -> bool| {
+            let older = self.older.partition_point(is_before);
+            older + usize::from(older == self.older.len() && is_before(&self.latest))
+        };
+        let old = count(&|record| record.mod_revision() <= floor);
+        let in_force = old.checked_sub(1).filter(|at| !version(*at).is_deletion());
+        let first = in_force.unwrap_or(old);
+        let skipped = from.map_or(0, |from| count(&|record| record.position() < from));
+        let end = count(&|record| record.mod_revision() <= revision);
+        (first.max(skipped)..end).map(version)
     }
 }
 

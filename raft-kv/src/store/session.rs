@@ -18,13 +18,16 @@
 //!
 //! Replies to requests that only read are not kept at all: running those again is harmless.
 
+use super::check::{Changed, RollEntry};
 use super::time::Time;
 use crate::api::{KvError, RequestId, SESSION_WINDOW_MAX, SessionId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Most sessions at a time.
 pub const SESSIONS_MAX: usize = 64 * 1024;
@@ -97,18 +100,18 @@ impl Sessions {
         self.slots.len()
     }
 
-    /// Opens the session that entry `index` asks for.
-    pub(super) fn open(&mut self, index: u64, time: &Time) -> SessionId {
+    /// Opens the session that entry `index` asks for, under an id that none has had.
+    pub(super) fn open(&mut self, id: u64, index: u64, time: &Time) -> SessionId {
         if self.slots.len() >= SESSIONS_MAX {
             self.drop_oldest();
         }
         let session = Session { last_used: index, unanswered_from: 1, ..Session::default() };
         let mark = time.last_mark();
         let mut slot = Slot { session: Arc::new(session), mark, changed: false };
-        slot.mark_changed(index, &mut self.changed);
-        self.slots.insert(index, slot);
-        self.by_mark.insert((mark, index));
-        SessionId(index)
+        slot.mark_changed(id, &mut self.changed);
+        self.slots.insert(id, slot);
+        self.by_mark.insert((mark, id));
+        SessionId(id)
     }
 
     /// Takes the request of entry `index`.
@@ -173,6 +176,19 @@ impl Sessions {
     pub(super) fn all(&self) -> Vec<SessionChange> {
         let shared = |(id, slot): (&u64, &Slot)| (*id, Some(Arc::clone(&slot.session)));
         self.slots.iter().map(shared).collect()
+    }
+
+    /// Calls `each` for every session from `start` on, in order, until it breaks off.
+    pub(super) fn visit_from(
+        &self,
+        start: u64,
+        mut each: impl FnMut(RollEntry) -> ControlFlow<()>,
+    ) {
+        for (id, slot) in self.slots.range(start..) {
+            if each(slot.session.entry(*id)).is_break() {
+                return;
+            }
+        }
     }
 
     /// Takes in a session of a checkpoint or snapshot.
@@ -253,6 +269,31 @@ impl Slot {
 }
 
 impl Session {
+    /// Its entry in the roll. It changes with its last request, and with nothing else. Of a reply
+    /// that is an error, only which error it is counts: another version may word it differently.
+    fn entry(&self, id: u64) -> RollEntry {
+        /// Version, `Err`, which one.
+        const ERROR: usize = 3;
+        let mut hash = Xxh3::new();
+        let mut bytes = 0;
+        for number in [id, self.last_used, self.unanswered_from, self.replies.len() as u64] {
+            hash.update(&number.to_le_bytes());
+        }
+        for (seq, reply) in &self.replies {
+            let reply = reply.as_deref();
+            let told = match reply {
+                Some([_, 1, ..]) => reply.map(|reply| &reply[..reply.len().min(ERROR)]),
+                _ => reply,
+            };
+            let length = told.map_or(u64::MAX, |told| told.len() as u64);
+            hash.update(&seq.to_le_bytes());
+            hash.update(&length.to_le_bytes());
+            hash.update(told.unwrap_or_default());
+            bytes += REPLY_OVERHEAD + told.map_or(0, <[u8]>::len);
+        }
+        RollEntry { id, hash: hash.digest(), bytes, changed: Changed::By(self.last_used) }
+    }
+
     /// Forgets the replies below `unanswered_from`; returns how many bytes they counted. A delayed
     /// request may name a lower one than is known: that takes nothing back.
     fn forget_below(&mut self, unanswered_from: u64) -> usize {

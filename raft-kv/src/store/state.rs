@@ -143,9 +143,7 @@ impl State {
         };
         let Some(request) = command.request else {
             let reply = match &command.action {
-                Action::OpenSession => {
-                    Ok(ActionReply::Session(self.sessions.open(index, &self.time)))
-                }
+                Action::OpenSession => Ok(ActionReply::Session(self.open_session(index))),
                 Action::Advance(advance) => self.advance(index, advance),
                 _ => self.run(index, &command),
             };

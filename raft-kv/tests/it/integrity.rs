@@ -1,6 +1,6 @@
 //! Members whose state differs: found, named, and kept apart.
 
-use crate::cluster::{Cluster, initial_configs};
+use crate::cluster::{Cluster, GROUP, initial_configs};
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
@@ -8,7 +8,7 @@ use raft_core::transport::{BoxFuture, Caller, Service};
 use raft_core::types::{Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta};
 use raft_kv::api::{
     Action, Alarm, Command, Divergence, Finding, Hashes, Health, INTEGRITY_VERSION, Inquiry, Keys,
-    Op, Place, Put, Reply, ReplyBody, Request, RequestBody,
+    KvError, Op, Place, Put, Reply, ReplyBody, Request, RequestBody,
 };
 use raft_kv::service::{IntegrityConfig, KvService};
 use raft_kv::store::KvStore;
@@ -16,6 +16,7 @@ use raft_kv::{codec, wire};
 use std::fs;
 use std::io::{Cursor, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 use xxhash_rust::xxh3::xxh3_64;
@@ -38,6 +39,10 @@ enum Oddity {
     Applies,
     /// A byte of the needle flips in memory once this key is put.
     Rots(&'static str),
+    /// It grants leases for a second longer.
+    Grants,
+    /// It keeps the replies that clients have.
+    Remembers,
 }
 
 impl StateMachine for Odd {
@@ -47,7 +52,9 @@ impl StateMachine for Odd {
 
     fn apply(&mut self, run: &Run) -> Vec<Bytes> {
         match self.how {
-            Oddity::Applies => {
+            Oddity::Applies | Oddity::Grants | Oddity::Remembers => {
+                let replaced =
+                    |entry: &Entry| self.how.replaced(entry).unwrap_or_else(|| entry.clone());
                 let entries = run.entries().iter().map(replaced).collect();
                 self.store.apply(&Run::new(entries).unwrap())
             }
@@ -77,27 +84,32 @@ impl StateMachine for Odd {
     }
 }
 
-fn put_of(entry: &Entry) -> Option<(Command, Put)> {
+fn command_of(entry: &Entry) -> Option<Command> {
     let Payload::Command(command) = &entry.payload else { return None };
-    let command: Command = codec::decode(command).ok()?;
-    match &command.action {
-        Action::Op(Op::Put(put)) => Some((command.clone(), put.clone())),
-        _ => None,
-    }
+    codec::decode(command).ok()
 }
 
 fn puts(entry: &Entry, key: &str) -> bool {
-    put_of(entry).is_some_and(|(_, put)| put.key == key)
+    match command_of(entry).map(|command| command.action) {
+        Some(Action::Op(Op::Put(put))) => put.key == key,
+        _ => false,
+    }
 }
 
-fn replaced(entry: &Entry) -> Entry {
-    match put_of(entry) {
-        Some((command, put)) if put.value.as_deref() == Some(NEEDLE) => {
-            let action = Action::Op(Op::Put(Put { value: Some("other".into()), ..put }));
-            let command = codec::encode(&Command { action, ..command });
-            Entry { id: entry.id, payload: Payload::Command(command) }
+impl Oddity {
+    /// What it applies in place of an entry; `None` for the entry.
+    fn replaced(self, entry: &Entry) -> Option<Entry> {
+        let mut command = command_of(entry)?;
+        match (self, &mut command.action) {
+            (Self::Applies, Action::Op(Op::Put(put))) if put.value.as_deref() == Some(NEEDLE) => {
+                put.value = Some("other".into());
+            }
+            (Self::Grants, Action::Grant { ttl_ms, .. }) => *ttl_ms += 1000,
+            (Self::Remembers, _) => command.request.as_mut()?.unanswered_from = 1,
+            _ => return None,
         }
-        _ => entry.clone(),
+        let payload = Payload::Command(codec::encode(&command));
+        Some(Entry { id: entry.id, payload })
     }
 }
 
@@ -169,6 +181,17 @@ async fn divergence(service: &KvService) -> Divergence {
     timeout(GUARD, service.divergence()).await.expect("the difference is found")
 }
 
+/// Waits until every node has applied what is committed now.
+async fn applied_by_all(cluster: &Cluster) {
+    let nodes = || cluster.nodes.values();
+    let committed = nodes().map(|node| node.status().commit_index).max().unwrap();
+    for node in nodes() {
+        while node.status().last_applied < committed {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 async fn scrub(service: &KvService) {
     let begun = ask(service, RequestBody::Integrity(Inquiry::Scrub)).await;
     assert_eq!(begun, Ok(ReplyBody::Integrity(Finding::Begun)));
@@ -232,6 +255,7 @@ async fn a_byte_that_flips_in_memory_is_found_by_one_scrub() {
         client.put(format!("key{number:04}"), value).await.unwrap();
     }
     client.put("last", "").await.unwrap();
+    applied_by_all(&cluster).await;
     // No entry made the difference, so no hash tells of it.
     cluster.assert_equal_states().await;
     for id in [1, 3] {
@@ -249,6 +273,130 @@ async fn a_byte_that_flips_in_memory_is_found_by_one_scrub() {
     // The store sends no snapshots any more.
     let health = health(&cluster.services[&NodeId(3)]).await;
     assert!(matches!(health.integrity.alarm, Some(Alarm::Divergent(_))));
+}
+
+/// Nobody reads it now, but whoever reads at an earlier revision would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_version_that_rots_is_found() {
+    let integrity = IntegrityConfig { compare_every: None, ..often() };
+    let cluster = cluster(&[Oddity::None, Oddity::None, Oddity::Rots("last")], &integrity);
+    let client = cluster.client(NodeId(1));
+    for (key, value) in [("a", &b"1"[..]), ("needle", NEEDLE), ("needle", b"newer"), ("last", b"")]
+    {
+        client.put(key, value).await.unwrap();
+    }
+    applied_by_all(&cluster).await;
+    cluster.assert_equal_states().await;
+    scrub(&cluster.services[&NodeId(3)]).await;
+    let found = divergence(&cluster.services[&NodeId(3)]).await;
+    let Place::Keys { start, end, .. } = &found.place else { panic!("{found:?}") };
+    assert_eq!((&start[..], end.is_some()), (&b"needle"[..], false), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_or_a_session_that_differs_is_found() {
+    for odd in [Oddity::Grants, Oddity::Remembers] {
+        let integrity = IntegrityConfig { compare_every: None, ..often() };
+        let cluster = cluster(&[Oddity::None, Oddity::None, odd], &integrity);
+        let client = cluster.client(NodeId(1));
+        let lease = client.lease(Duration::from_secs(60)).await.unwrap();
+        for number in 0..10 {
+            client.put("key", format!("{number}")).await.unwrap();
+        }
+        // What changes just while members are asked is left for another pass.
+        let again = async {
+            loop {
+                scrub(&cluster.services[&NodeId(3)]).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let found = tokio::select! {
+            found = divergence(&cluster.services[&NodeId(3)]) => found,
+            () = again => unreachable!("it goes on"),
+        };
+        assert_eq!(found.agreeing, [NodeId(1), NodeId(2)]);
+        match odd {
+            Oddity::Grants => assert_eq!(found.place, Place::Lease(lease.id())),
+            _ => assert!(matches!(found.place, Place::Session(_)), "{found:?}"),
+        }
+        scrub(&cluster.services[&NodeId(1)]).await;
+        let first = &cluster.services[&NodeId(1)];
+        let told = until(first, |health| health.integrity.scrubs == 1).await;
+        assert_eq!(told.integrity.alarm, None);
+    }
+}
+
+/// A node that does not tell about its data, so many times.
+struct Silent {
+    inner: Arc<KvService>,
+    left: Arc<AtomicUsize>,
+}
+
+impl Service for Silent {
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+        let asks = matches!(
+            wire::decode_request(&request),
+            Ok(Request {
+                body: RequestBody::Integrity(Inquiry::Chunk(..) | Inquiry::Roll(..)),
+                ..
+            })
+        );
+        let less = |left: usize| left.checked_sub(1);
+        if asks && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            let answer = wire::encode_reply(&Err(KvError::Overloaded));
+            return Box::pin(async move { answer });
+        }
+        self.inner.call(caller, request)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pass_counts_only_if_a_quorum_was_compared() {
+    let cluster = cluster(&[Oddity::None; 3], &often());
+    let left = [Arc::new(AtomicUsize::new(usize::MAX)), Arc::new(AtomicUsize::new(usize::MAX))];
+    for (id, left) in [NodeId(2), NodeId(3)].into_iter().zip(&left) {
+        let (inner, left) = (Arc::clone(&cluster.services[&id]), Arc::clone(left));
+        cluster.network.serve(GROUP, id, Arc::new(Silent { inner, left }));
+    }
+    cluster.client(NodeId(1)).put("key", "value").await.unwrap();
+    let first = &cluster.services[&NodeId(1)];
+    scrub(first).await;
+    let told = until(first, |health| health.integrity.scrubs_incomplete == 1).await.integrity;
+    assert_eq!((told.scrubs, told.scrubbing, told.alarm), (0, None, None));
+    // Two tries in vain, and then both answer.
+    for left in &left {
+        left.store(2, Ordering::Relaxed);
+    }
+    scrub(first).await;
+    let told = until(first, |health| health.integrity.scrubs == 1).await.integrity;
+    assert_eq!((told.scrubs_incomplete, told.alarm), (1, None));
+    // One beside this one is a quorum.
+    left[0].store(usize::MAX, Ordering::Relaxed);
+    scrub(first).await;
+    let told = until(first, |health| health.integrity.scrubs == 2).await.integrity;
+    assert_eq!(told.scrubs_incomplete, 1);
+}
+
+/// However often somebody asks, a pass comes to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_asked_for_while_one_is_under_way_joins_it() {
+    let cluster = cluster(&[Oddity::None], &often());
+    let client = cluster.client(NodeId(1));
+    for number in 0..8 {
+        client.put(format!("{number}"), vec![7; 900_000]).await.unwrap();
+    }
+    let service = &cluster.services[&NodeId(1)];
+    // Much more often than one part follows the other.
+    let again = async {
+        loop {
+            scrub(service).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = until(service, |health| health.integrity.scrubs > 0) => {}
+        () = again => unreachable!("it goes on"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -297,7 +445,7 @@ async fn members_of_another_version_are_left_out() {
         newest: Index(3),
         at: vec![Some(1); 3],
     };
-    let malformed = raft_kv::api::KvError::Malformed("malformed bytes".into());
+    let malformed = KvError::Malformed("malformed bytes".into());
     for answer in [Err(malformed), Ok(ReplyBody::Integrity(Finding::Hashes(newer)))] {
         let cluster = cluster(&[Oddity::None; 3], &often());
         let inner = Arc::clone(&cluster.services[&NodeId(3)]);
@@ -316,6 +464,7 @@ async fn passes_begin_by_themselves_and_go_on_where_keys_change() {
     let integrity = IntegrityConfig { scrub_every, ..often() };
     let cluster = cluster(&[Oddity::None; 3], &integrity);
     let client = cluster.client(NodeId(1));
+    let _lease = client.lease(Duration::from_secs(3)).await.unwrap();
     let mut number = 0;
     while health(&cluster.services[&NodeId(2)]).await.integrity.scrubs < 3 {
         number += 1;

@@ -7,9 +7,10 @@ use raft_core::types::{
 use raft_kv::api::{
     Absence, Absent, Action, ActionReply, Alarm, Chunk, ChunkDigest, Command, Consistency,
     Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
-    KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, NoQuorum, NodeStatus, Op,
-    OpReply, PeerHealth, Place, Position, Put, Range, RangeReply, Reply, ReplyBody, Request,
-    RequestBody, RequestId, Revision, SessionId, Space, VERSION,
+    KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, Moment, NoQuorum,
+    NodeStatus, Op, OpReply, PeerHealth, Place, Point, Position, Put, Range, RangeReply, Reply,
+    ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart, SessionId,
+    Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -41,10 +42,25 @@ fn requests() -> Vec<Request> {
         RequestBody::Leases,
         RequestBody::Integrity(Inquiry::Hashes(vec![Index(1), Index(300)])),
         RequestBody::Integrity(Inquiry::Chunk(
-            Chunk { revision: Some(Revision(3)), start: Bytes::new(), end: None, keys: 7 },
+            Chunk {
+                revision: Some(Revision(3)),
+                floor: Some(Revision(2)),
+                start: Point { key: Bytes::from_static(b"a"), change: Some((Revision(2), 1)) },
+                end: None,
+                keys: 7,
+            },
             Index(9),
         )),
         RequestBody::Integrity(Inquiry::Scrub),
+        RequestBody::Integrity(Inquiry::Roll(
+            RollPart {
+                of: Roll::Sessions,
+                start: 4,
+                end: Some(u64::MAX),
+                since: Some(Moment { applied: Index(8), now_ms: 300 }),
+            },
+            Index(9),
+        )),
     ];
     bodies.into_iter().map(|body| Request { deadline_ms: 5000, body }).collect()
 }
@@ -103,6 +119,7 @@ fn integrity() -> Integrity {
         compared: Index(5),
         divergent: vec![NodeId(1)],
         scrubs: 3,
+        scrubs_incomplete: 1,
         scrubbing: Some(70),
     }
 }
@@ -116,9 +133,18 @@ fn findings() -> Vec<Finding> {
         newest: Index(9),
         at: vec![Some(u64::MAX), None],
     };
-    let (revision, end) = (Revision(9), Some(Bytes::from_static(b"z")));
-    let digest = ChunkDigest { version: INTEGRITY_VERSION, revision, keys: 2, digest: 3, end };
-    vec![Finding::Hashes(hashes), Finding::Chunk(digest), Finding::Begun]
+    let (revision, floor) = (Revision(9), Revision(5));
+    let end = Some(Point::before(Bytes::from_static(b"z")));
+    let version = INTEGRITY_VERSION;
+    let digest = ChunkDigest { version, revision, floor, keys: 2, digest: 3, end };
+    let roll = RollDigest {
+        version,
+        at: Moment { applied: Index(8), now_ms: 300 },
+        entries: vec![(1, u64::MAX), (3, 0)],
+        changed: vec![2],
+        end: None,
+    };
+    vec![Finding::Hashes(hashes), Finding::Chunk(digest), Finding::Begun, Finding::Roll(roll)]
 }
 
 fn replies() -> Vec<Reply> {
@@ -238,7 +264,7 @@ fn the_format_of_version_2() {
 #[test]
 fn every_kind_of_request_and_reply_has_its_place() {
     let tags: Vec<u8> = requests().iter().map(|request| encode_request(request)[3]).collect();
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11]);
     let tags: Vec<_> = replies().iter().map(|reply| encode_reply(reply)[1..3].to_vec()).collect();
     let [done, failed] = [0, 1];
     let expected = [
@@ -257,6 +283,7 @@ fn every_kind_of_request_and_reply_has_its_place() {
         [done, 7],
         [done, 8],
         [done, 9],
+        [done, 10],
         [done, 10],
         [done, 10],
         [done, 10],

@@ -4,7 +4,7 @@
 use super::super::replica::Replica;
 use crate::api::{
     Chunk, ChunkAnswer, ChunkDigest, Finding, Hashes, INTEGRITY_VERSION, Inquiry, Query, ReplyBody,
-    Request, RequestBody,
+    Request, RequestBody, RollAnswer, RollDigest, RollPart,
 };
 use crate::{codec, wire};
 use bytes::Bytes;
@@ -79,6 +79,28 @@ impl<N: Replica> Exchange<N> {
         let findings = self.ask(nodes, &Inquiry::Chunk(chunk.clone(), applied)).await;
         let digest = |(node, finding)| match finding {
             Finding::Chunk(digest) if digest.version == INTEGRITY_VERSION => Some((node, digest)),
+            _ => None,
+        };
+        findings.into_iter().filter_map(digest).collect()
+    }
+
+    /// This node's part of a roll.
+    pub(super) async fn own_roll(&self, part: &RollPart) -> Option<RollDigest> {
+        let (reply, _) = self.own_answer(&Query::Roll(part.clone())).await?;
+        let answer: RollAnswer = codec::decode(&reply).ok()?;
+        answer.ok()
+    }
+
+    /// The others' part of a roll.
+    pub(super) async fn rolls(
+        &self,
+        nodes: Vec<NodeId>,
+        part: &RollPart,
+        applied: Index,
+    ) -> BTreeMap<NodeId, RollDigest> {
+        let findings = self.ask(nodes, &Inquiry::Roll(part.clone(), applied)).await;
+        let digest = |(node, finding)| match finding {
+            Finding::Roll(digest) if digest.version == INTEGRITY_VERSION => Some((node, digest)),
             _ => None,
         };
         findings.into_iter().filter_map(digest).collect()

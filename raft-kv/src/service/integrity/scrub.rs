@@ -1,19 +1,19 @@
-//! The slow look at all data: the contents, chunk by chunk, and the checkpoint file.
+//! The slow look at all data: the contents, part by part, and the checkpoint file.
 //!
 //! Each chunk is taken at the revision that is current then, which every member can still read, and
 //! which shows what is there now: where keys change all the time, an older revision would be
 //! compacted before a slow pass has come to its end.
+//!
+//! A part counts only if a quorum has answered for it. One that has not is tried again a few times,
+//! and then left for the next pass, which comes sooner.
 
 use super::super::replica::Replica;
-use super::{Comparison, camps_of, is_comparable, until};
-use crate::api::{CHUNK_KEYS_MAX, Chunk, ChunkDigest, Divergence, Place, Query, Revision, Summary};
+use super::parts::{Compared, Look, Part};
+use super::{Comparison, until};
+use crate::api::{CHUNK_KEYS_MAX, Divergence, Place, Query, Revision, Summary};
 use crate::codec;
-use crate::integrity::{Verdict, judge};
 use crate::store::StoreCheck;
-use bytes::Bytes;
 use raft_core::log_store::StorageError;
-use raft_core::types::NodeId;
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::thread;
 use std::time::Duration;
@@ -26,6 +26,13 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Before the first pass, at most.
 const REST_MAX: Duration = Duration::from_secs(600);
+/// Before the pass after one in which not all was compared, at most.
+const INCOMPLETE_REST_MAX: Duration = Duration::from_secs(3600);
+/// How often a part is tried again that too few have answered for, and all parts of a pass.
+const TRIES_MAX: u32 = 4;
+const TRIES_IN_PASS_MAX: u32 = 64;
+/// Before the first such try; each later one comes after twice the time.
+const TRY_PAUSE: Duration = Duration::from_millis(100);
 /// How fast the file is read, in bytes a second.
 const READ_RATE: u32 = 32 * 1024 * 1024;
 
@@ -43,14 +50,19 @@ pub(super) struct Scrub {
 
 /// A pass under way.
 struct Pass {
-    /// Where the next chunk starts; `None` if there is none.
-    next: Option<Bytes>,
+    /// The next part; `None` if there is none.
+    next: Option<Part>,
     /// When it is due.
     due: Instant,
     pause: Duration,
     keys: u64,
     split: Option<String>,
     file: Reading,
+    /// How often the next part was tried in vain, and all parts were tried again.
+    tries: u32,
+    tries_in_all: u32,
+    /// Parts that were not compared by a quorum.
+    missed: u64,
 }
 
 /// What comes of the file.
@@ -61,8 +73,32 @@ enum Reading {
     Ended(Option<Result<bool, StorageError>>),
 }
 
-/// What members must agree on: digest, number of keys, end.
-type Part = (u64, u32, Option<Bytes>);
+impl Pass {
+    /// Whether the part that too few have answered for is tried again; if so, says when.
+    fn try_again(&mut self) -> bool {
+        if self.tries == TRIES_MAX || self.tries_in_all == TRIES_IN_PASS_MAX {
+            return false;
+        }
+        self.due = Instant::now() + TRY_PAUSE * (1 << self.tries);
+        self.tries += 1;
+        self.tries_in_all += 1;
+        true
+    }
+
+    /// Goes on to what follows a part; `None` if not even this node's own was to be had.
+    fn go_on(&mut self, look: Option<Look>) {
+        if !look.as_ref().is_some_and(|look| look.by_quorum) {
+            if self.try_again() {
+                return;
+            }
+            self.missed += 1;
+        }
+        self.tries = 0;
+        self.due = Instant::now() + self.pause;
+        self.keys += look.as_ref().map_or(0, |look| look.keys);
+        self.next = look.and_then(|look| look.next);
+    }
+}
 
 impl Scrub {
     pub(super) fn new(every: Option<Duration>) -> Self {
@@ -97,8 +133,17 @@ impl Scrub {
         let now = Instant::now();
         self.begins = self.every.map(|every| now + every);
         let file = read_back(store.clone());
-        let next = Some(Bytes::new());
-        self.pass = Some(Pass { next, due: now, pause, keys: 0, split: None, file });
+        self.pass = Some(Pass {
+            next: Some(Part::first()),
+            due: now,
+            pause,
+            keys: 0,
+            split: None,
+            file,
+            tries: 0,
+            tries_in_all: 0,
+            missed: 0,
+        });
         debug!(keys, ?pause, "all data is being looked at");
     }
 }
@@ -125,8 +170,15 @@ fn read_back(store: StoreCheck) -> Reading {
 }
 
 impl<N: Replica> Comparison<N> {
-    /// Begins a look at all data, from the beginning if there is one under way.
-    pub(super) async fn begin_pass(&mut self, urgent: bool) {
+    /// Has all data looked at soon: if that is under way, it goes on without rests.
+    pub(super) async fn hurry(&mut self) {
+        let Some(pass) = &mut self.scrub.pass else { return self.begin_pass(true).await };
+        pass.pause = PAUSE_MIN;
+        pass.due = pass.due.min(Instant::now() + pass.pause);
+    }
+
+    /// Begins a look at all data.
+    async fn begin_pass(&mut self, urgent: bool) {
         let keys = self.summary().await.map_or(0, |summary| summary.keys);
         self.scrub.begin(keys, urgent, &self.store);
         self.publish(|known| known.scrubbing = Some(0));
@@ -139,16 +191,24 @@ impl<N: Replica> Comparison<N> {
             return None;
         };
         match pass.next.clone() {
-            Some(start) => self.look_at(start).await,
+            Some(part) => self.look_at(part).await,
             None => self.end_pass().await,
         }
     }
 
     /// The pass has come to its end.
     async fn end_pass(&mut self) -> Option<Divergence> {
-        let Pass { split, file, keys, .. } = self.scrub.pass.take()?;
-        debug!(keys, "all data was looked at");
-        self.scrub.split = split;
+        let Pass { split, file, keys, missed, .. } = self.scrub.pass.take()?;
+        debug!(keys, missed, "all data was looked at");
+        let is_complete = missed == 0;
+        if is_complete || split.is_some() {
+            self.scrub.split = split;
+        }
+        if !is_complete {
+            warn!(missed, "parts of the data were not compared: fewer than a quorum answered");
+            let soon = Instant::now() + INCOMPLETE_REST_MAX;
+            self.scrub.begins = self.scrub.begins.map(|begins| begins.min(soon));
+        }
         match file {
             Reading::Ended(Some(Err(
                 error @ (StorageError::Corrupt(_) | StorageError::Io { .. }),
@@ -164,7 +224,8 @@ impl<N: Replica> Comparison<N> {
         self.publish(|known| {
             known.alarm = alarm;
             known.scrubbing = None;
-            known.scrubs += 1;
+            known.scrubs += u64::from(is_complete);
+            known.scrubs_incomplete += u64::from(!is_complete);
         });
         self.damaged().await
     }
@@ -178,43 +239,27 @@ impl<N: Replica> Comparison<N> {
         Some(Divergence { place: Place::File(why), agreeing })
     }
 
-    /// Compares the chunk that starts here.
-    async fn look_at(&mut self, start: Bytes) -> Option<Divergence> {
-        let (found, seen) = self.compare_chunk(&start).await;
+    /// Compares the part that is next.
+    async fn look_at(&mut self, part: Part) -> Option<Divergence> {
+        let look = self.compare_part(&part).await;
         let mut split = None;
-        let divergence = match found {
-            Compared::Own(agreeing) => {
-                // Once more: this node may just have got another state.
-                let (again, _) = self.compare_chunk(&start).await;
-                let end = seen.as_ref().and_then(|seen| seen.end.clone());
-                match again {
-                    Compared::Own(_) => {
-                        let place = self.narrowed(start, end, &agreeing).await;
-                        Some(Divergence { place, agreeing })
-                    }
-                    _ => None,
-                }
-            }
-            Compared::Split(place) => {
+        let divergence = match look.as_ref().map(|look| &look.found) {
+            Some(Compared::Own(..)) => self.confirmed(&part).await,
+            Some(Compared::Split(place)) => {
                 error!("CORRUPT: the members' contents differ, and no quorum agrees: {place}");
-                split = Some(place);
+                split = Some(place.clone());
                 None
             }
-            Compared::Others(wrong, place) => {
+            Some(Compared::Others(wrong, place)) => {
                 warn!(?wrong, "other members differ from a quorum {place}");
-                self.publish(|known| known.divergent = wrong);
+                self.publish(|known| known.divergent.clone_from(wrong));
                 None
             }
-            Compared::Equal => None,
+            Some(Compared::Equal) | None => None,
         };
         let pass = self.scrub.pass.as_mut()?;
         pass.split = pass.split.take().or(split);
-        pass.due = Instant::now() + pass.pause;
-        // Where the chunk could not be taken, the same one is tried again.
-        if let Some(seen) = seen {
-            pass.keys += u64::from(seen.keys);
-            pass.next = seen.end;
-        }
+        pass.go_on(look);
         let (alarm, keys) = (pass.split.is_some().then(|| self.alarm()), pass_keys(&self.scrub));
         self.publish(|known| {
             known.scrubbing = keys;
@@ -225,61 +270,22 @@ impl<N: Replica> Comparison<N> {
         divergence
     }
 
-    /// Compares the chunk that starts here, with this node's part of it.
-    async fn compare_chunk(&self, start: &Bytes) -> (Compared, Option<ChunkDigest>) {
-        let whole = Chunk { revision: None, start: start.clone(), end: None, keys: CHUNK_KEYS_MAX };
-        let Some((own, applied)) = self.exchange.own_chunk(&whole).await else {
-            return (Compared::Equal, None);
+    /// Looks once more at a part that differs from a quorum's: this node may just have got another
+    /// state. How it differs, if it still does.
+    async fn confirmed(&self, part: &Part) -> Option<Divergence> {
+        let Look { found: Compared::Own(agreeing, place), end, .. } =
+            self.compare_part(part).await?
+        else {
+            return None;
         };
-        let status = self.exchange.node.status();
-        let membership = &status.membership;
-        if !is_comparable(&status) {
-            return (Compared::Equal, Some(own));
-        }
-        let asked = Chunk { revision: Some(own.revision), end: own.end.clone(), ..whole };
-        let others = self.exchange.others(membership);
-        let others = self.exchange.chunks(others, &asked, applied).await;
-        let mut parts: BTreeMap<NodeId, Part> =
-            others.into_iter().map(|(node, digest)| (node, part(digest))).collect();
-        parts.insert(status.identity.node, part(own.clone()));
-        let place =
-            || Place::Keys { revision: own.revision, start: start.clone(), end: own.end.clone() };
-        let compared = match judge(membership, &parts) {
-            Verdict::Equal => Compared::Equal,
-            Verdict::Differ { right, wrong } if wrong.contains(&status.identity.node) => {
-                Compared::Own(right)
+        let place = match (place, part) {
+            (None, Part::Keys(start)) => {
+                let revision = Revision(self.revision().await);
+                self.narrowed(start.clone(), end, &agreeing, revision).await
             }
-            Verdict::Differ { wrong, .. } => Compared::Others(wrong, place()),
-            Verdict::Split(camps) => Compared::Split(format!("{}: {}", place(), camps_of(&camps))),
+            (place, _) => place?,
         };
-        (compared, Some(own))
-    }
-
-    /// The first keys within a chunk that differ from those of another: as few as can be told.
-    async fn narrowed(&self, start: Bytes, end: Option<Bytes>, agreeing: &[NodeId]) -> Place {
-        let (mut start, mut end) = (start, end);
-        let mut revision = Revision(self.revision().await);
-        for keys in [CHUNK_KEYS_MAX / 32, 1] {
-            let (mut from, last) = (start.clone(), end.clone());
-            loop {
-                let chunk = Chunk { revision: None, start: from.clone(), end: last.clone(), keys };
-                let Some((own, applied)) = self.exchange.own_chunk(&chunk).await else { break };
-                let (at, to) = (own.revision, own.end.clone());
-                let asked = Chunk { revision: Some(at), end: to.clone(), ..chunk };
-                let peers = agreeing.to_vec();
-                let theirs = self.exchange.chunks(peers, &asked, applied).await;
-                let Some(theirs) = theirs.into_values().next() else { break };
-                if part(theirs) != part(own) {
-                    (start, end, revision) = (from, to, at);
-                    break;
-                }
-                match to {
-                    Some(next) if Some(&next) != last.as_ref() => from = next,
-                    _ => break,
-                }
-            }
-        }
-        Place::Keys { revision, start, end }
+        Some(Divergence { place, agreeing })
     }
 
     async fn revision(&self) -> u64 {
@@ -291,22 +297,6 @@ impl<N: Replica> Comparison<N> {
         let (reply, _) = self.exchange.own_answer(&Query::Summary).await?;
         codec::decode(&reply).ok()
     }
-}
-
-/// What one comparison of a chunk has found.
-enum Compared {
-    /// Nothing that differs, as far as members answer.
-    Equal,
-    /// Others differ from a quorum.
-    Others(Vec<NodeId>, Place),
-    /// This node does; those agree.
-    Own(Vec<NodeId>),
-    /// No quorum agrees: where, and who with whom.
-    Split(String),
-}
-
-fn part(digest: ChunkDigest) -> Part {
-    (digest.digest, digest.keys, digest.end)
 }
 
 fn pass_keys(scrub: &Scrub) -> Option<u64> {

@@ -1,7 +1,6 @@
 //! What is sent of a damaged file, and what the engine's errors become.
 
 use super::super::format::sealed;
-use super::super::snapshot::SnapshotStream;
 use super::*;
 use crate::api::{Action, Command, Op, Put};
 use crate::codec;
@@ -33,8 +32,8 @@ fn filled(path: &Path) {
 /// What is sent of the file, and the file, which is to stay open meanwhile.
 fn stream(path: &Path) -> (CheckpointFile, impl Read) {
     let file = CheckpointFile::open(path).unwrap();
-    let (header, frames) = file.frames().unwrap();
-    (file, SnapshotStream::new(&header, frames))
+    let snapshot = file.snapshot().unwrap().unwrap();
+    (file, snapshot.data)
 }
 
 /// The file is opened without reading its rows: as if they rotted after the store was loaded.

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::Payload;
 use raft_kv::api::*;
-use raft_kv::store::KvStore;
+use raft_kv::store::{BackupInfo, KvStore};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 const CHANGES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("changes");
@@ -506,6 +507,32 @@ fn a_snapshot_is_not_disturbed_by_purging() {
     let (meta, bytes) = bytes_of(snapshot);
     copy.restore(super::support::snapshot_of(&meta, &bytes)).unwrap();
     assert_eq!(contents(&copy), expected);
+}
+
+/// What a backup streams of a file in which some of what is left in the rows is useless.
+#[test]
+fn a_backup_after_a_compaction_is_whole() {
+    let (_directory, path) = scratch();
+    let mut fed = Fed::at(&path);
+    for step in 0..110 {
+        fed.put(&format!("{:03}", step % 100), "value");
+    }
+    fed.delete(between("000", "003"));
+    fed.checkpoint();
+    let revision = fed.store.summary().revision.0;
+    compact(&mut fed, revision);
+    purge(&mut fed);
+    fed.checkpoint();
+    let backup = fed.store.handle().check().snapshot().unwrap().expect("there is a checkpoint");
+    let (meta, bytes) = bytes_of(backup);
+    let info = BackupInfo::read(Cursor::new(bytes.clone())).unwrap();
+    assert_eq!((info.keys, info.changes), (97, 97));
+    assert_eq!((info.revision, info.compacted), (Revision(revision), Revision(revision)));
+    let mut copy = KvStore::in_memory();
+    copy.restore(super::support::snapshot_of(&meta, &bytes)).unwrap();
+    assert_eq!(copy.summary(), fed.store.summary());
+    drop(fed);
+    assert!(rows(&path).1 > 97, "nothing useless was left in the file");
 }
 
 /// The handle is of the store, not of the state it has at the moment.

@@ -1,6 +1,6 @@
 //! A new history: what a cluster begins with that was made of what survived of another.
 
-use super::support::{Fed, bytes_of, one, put_bytes, replayed, snapshot_of};
+use super::support::{Fed, bytes_of, contents, one, put_bytes, replayed, restored, snapshot_of};
 use bytes::Bytes;
 use raft_core::state_machine::StateMachine;
 use raft_core::types::{Change, Index, Member, Membership, NodeId, Payload, Version};
@@ -115,6 +115,35 @@ fn none_began_before_version_3() {
     // Nor does it when the program is replaced.
     member(&mut fed, refounded());
     assert_eq!((fed.store.summary().revision, fed.value("a")), (revision, Some("1".into())));
+}
+
+/// Somebody who still has a session of the other cluster is refused, whatever is opened here: the
+/// answers of another's requests are not for him.
+#[test]
+fn no_session_has_an_id_that_the_other_history_may_give_out() {
+    let (mut old, ..) = lived(Fed::in_memory());
+    let mut new = Fed { store: replayed(&old.log), log: old.log.clone() };
+    old.entry(Payload::Noop);
+    member(&mut new, refounded());
+    let (theirs, ours) = (old.open_session(), new.open_session());
+    let index = new.log.len() as u64;
+    assert_eq!((theirs.0, ours.0), (index, (1 << 48) | index));
+    let request = |session| Some(RequestId { session, seq: 1, unanswered_from: 1 });
+    let put = || Action::Op(put_bytes("c", Bytes::new()));
+    assert_eq!(new.command(request(theirs), put()), Err(KvError::SessionUnknown(theirs)));
+    new.command(request(ours), put()).unwrap();
+    // It is a session like any other.
+    let other = new.open_session();
+    let copy = restored(&new.store).unwrap();
+    let mut copy = Fed { store: copy, log: new.log.clone() };
+    assert_eq!(copy.command(request(ours), put()), new.command(request(ours), put()));
+    copy.command(request(other), put()).unwrap();
+    assert_eq!(contents(&replayed(&copy.log)), contents(&copy.store));
+    // Epochs of before have changed nothing.
+    let mut fed = Fed::in_memory();
+    member(&mut fed, founded().upgraded(Version(2)));
+    member(&mut fed, refounded().upgraded(Version(2)));
+    assert_eq!(fed.open_session(), SessionId(3));
 }
 
 /// The hash begins anew where versions do, so that no difference between them is taken for one

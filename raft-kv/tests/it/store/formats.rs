@@ -44,6 +44,11 @@ fn membership_of(version: Version) -> Membership {
     bound.changed(&changes).unwrap().upgraded(version)
 }
 
+/// The session that the second entry opens: since version 3 its id has the history epoch, 1.
+const fn session_of(version: Version) -> SessionId {
+    SessionId(if version.0 < 3 { 2 } else { (1 << 48) | 2 })
+}
+
 /// A log as a cluster of some version has it.
 struct Filling<'a> {
     fed: &'a mut Fed,
@@ -71,7 +76,8 @@ fn fill(fed: &mut Fed, version: Version) {
     let mut filling = Filling { fed, version };
     filling.run(None, Action::OpenSession);
     for seq in 1..=5 {
-        let request = Some(RequestId { session: SessionId(2), seq, unanswered_from: 2 });
+        let session = session_of(version);
+        let request = Some(RequestId { session, seq, unanswered_from: 2 });
         filling.run(request, Action::Op(put_bytes(&format!("k{seq}"), "value".into())));
     }
     filling.op(Op::Delete { keys: one("k2"), prev_kv: false });
@@ -135,7 +141,7 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     let mut fed = Fed { store, log: expected.log };
     assert_eq!((fed.value("k5"), fed.value("k4")), (Some("value".into()), None));
 
-    let session = RequestId { session: SessionId(2), seq: 3, unanswered_from: 2 };
+    let session = RequestId { session: session_of(version), seq: 3, unanswered_from: 2 };
     let again = fed.command(Some(session), Action::Op(put_bytes("k3", "run twice".into())));
     assert!(again.is_ok(), "the session remembers: {again:?}");
     assert_eq!(fed.value("k3"), Some("again".into()));
