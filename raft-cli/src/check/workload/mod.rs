@@ -31,6 +31,8 @@ use tokio::time::{sleep, timeout};
 const OPERATIONS_PER_ROUND: u64 = 240;
 /// Keys in use at once.
 const KEYS_AT_ONCE: u64 = 2;
+/// Connections to each node, of a client of the store each.
+const CLIENTS_PER_NODE: usize = 2;
 /// How long what comes after the run may take: reading everything back, removing the keys.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,17 +83,14 @@ impl Plan {
         recorder: &Arc<Recorder>,
         stop: signal::Receiver<bool>,
     ) -> Result<(), Failure> {
-        let first = self.client(0).with_deadline(PATIENCE);
-        let nothing = Range { limit: 1, keys_only: true, ..Range::of(Keys::all()) };
-        let reached = first.get(nothing, Consistency::Linearizable).await;
-        reached.map_err(crate::client::failure)?;
+        let clients = self.connect().await?;
         let mut sessions = Vec::new();
         for workload in &self.workloads {
             let begun = Arc::new(AtomicU64::new(0));
             for _ in 0..self.clients {
                 let number = sessions.len() as u64 + 1;
                 sessions.push(Session {
-                    client: self.client(number).with_deadline(self.deadline),
+                    client: clients[sessions.len() % clients.len()].with_deadline(self.deadline),
                     number,
                     workload: *workload,
                     prefix: format!("{}{}/", self.prefix, workload.name()),
@@ -123,15 +122,28 @@ impl Plan {
         ended.into_iter().collect::<Result<(), Failure>>()?;
         self.read_back(&mut sessions).await;
         // What cannot be removed now nobody removes; it is not what was to be found out.
-        let _ = first.delete(Keys::prefix(self.prefix.clone())).await;
+        let remover = clients[0].with_deadline(PATIENCE);
+        let _ = remover.delete(Keys::prefix(self.prefix.clone())).await;
         Ok(())
     }
 
-    fn client(&self, number: u64) -> Client {
-        let mut endpoints = self.endpoints.clone();
-        let turn = usize::try_from(number).unwrap_or(0) % endpoints.len().max(1);
-        endpoints.rotate_left(turn);
-        Client::new(Arc::clone(&self.connector), ClientOptions::new(endpoints))
+    /// Clients of the store, which the clients of workloads share: some for each node. One after
+    /// the other connects: many handshakes at once are slow, and slow ones are given up.
+    async fn connect(&self) -> Result<Vec<Client>, Failure> {
+        let nothing = Range { limit: 1, keys_only: true, ..Range::of(Keys::all()) };
+        let nodes = self.endpoints.len().max(1);
+        let mut clients = Vec::new();
+        for number in 0..nodes * CLIENTS_PER_NODE {
+            let mut endpoints = self.endpoints.clone();
+            endpoints.rotate_left(number % nodes);
+            let options = ClientOptions::new(endpoints);
+            let client = Client::new(Arc::clone(&self.connector), options);
+            let patient = client.with_deadline(PATIENCE);
+            let reached = patient.get(nothing.clone(), Consistency::Linearizable).await;
+            reached.map_err(crate::client::failure)?;
+            clients.push(client);
+        }
+        Ok(clients)
     }
 
     /// Reads every key once more, now that there is no trouble: what was acknowledged is there.
