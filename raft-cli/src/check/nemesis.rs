@@ -155,8 +155,9 @@ pub async fn make(
         Victim::Follower(which) => others.get(which).copied().unwrap_or(leader),
     };
     let role = if victim == leader { "the leader" } else { "a follower" };
-    let start = recorder.now();
     let what = begin(step, cluster, victim, role).await;
+    // From here on: what was asked a moment earlier may have been answered by the victim.
+    let start = recorder.now();
     sleep(step.lasts).await;
     match step.kind {
         Kind::Kill => cluster.start_node(victim).await?,

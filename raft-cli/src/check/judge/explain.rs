@@ -10,7 +10,7 @@ use std::fmt;
 /// Combinations visited for one key before it is given up.
 const CONFIGURATIONS_MAX: usize = 1 << 19;
 /// The same for one step towards a smaller example.
-const CONFIGURATIONS_SMALL: usize = 1 << 14;
+const CONFIGURATIONS_SMALL: usize = 1 << 12;
 /// Steps towards a smaller example.
 const STEPS_MAX: usize = 600;
 
@@ -112,37 +112,66 @@ fn is_wrong<M: Model>(initial: &M, modelled: &[Modelled<M>]) -> bool {
     checked.is_err_and(|failure| failure.kind == Kind::Violation)
 }
 
-/// Forgets as many answers as it can: a read without its answer says nothing, and a write may have
-/// been done at any later time or never. What is wrong even so is wrong with the answers too.
-fn shrink<M: Model>(initial: &M, example: &mut [Modelled<M>])
+/// Forgets as many answers as it can: first of reads, which say nothing without, then of writes,
+/// which may then have been done at any later time or never. What is wrong even so is wrong with
+/// the answers too.
+fn shrink<M: Model>(initial: &M, example: &mut Vec<Modelled<M>>)
 where
     M::Op: Clone,
     M::Reply: Clone,
 {
     let is_done = |it: &Modelled<M>| matches!(it.outcome, Outcome::Done(_));
-    let mut chunk = example.len();
     let mut steps = 0;
-    while chunk > 0 {
-        let done: Vec<usize> = (0..example.len()).filter(|at| is_done(&example[*at])).collect();
-        for part in done.chunks(chunk) {
-            steps += 1;
-            if steps > STEPS_MAX {
-                return;
-            }
-            let kept: Vec<_> = part.iter().map(|at| example[*at].outcome.clone()).collect();
-            for at in part {
-                let Outcome::Done(reply) = &example[*at].outcome else { continue };
-                let read = M::is_read(&example[*at].op, reply);
-                example[*at].outcome = if read { Outcome::NotDone } else { Outcome::Unknown };
-            }
-            if !is_wrong(initial, example) {
-                for (at, outcome) in part.iter().zip(kept) {
-                    example[*at].outcome = outcome;
+    for reads_only in [true, false] {
+        let mut chunk = example.len();
+        while chunk > 0 {
+            let forgettable = |at: &usize| {
+                is_done(&example[*at]) && (!reads_only || is_read::<M>(&example[*at]))
+            };
+            let done: Vec<usize> = (0..example.len()).filter(forgettable).collect();
+            for part in done.chunks(chunk) {
+                steps += 1;
+                if steps > STEPS_MAX {
+                    return;
+                }
+                let less = without::<M>(example, part);
+                if is_wrong(initial, &less) {
+                    *example = less;
                 }
             }
+            chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
         }
-        chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2).min(chunk - 1) };
     }
+}
+
+fn is_read<M: Model>(operation: &Modelled<M>) -> bool {
+    matches!(&operation.outcome, Outcome::Done(reply) if M::is_read(&operation.op, reply))
+}
+
+/// The same without some of the answers.
+fn without<M: Model>(example: &[Modelled<M>], forgotten: &[usize]) -> Vec<Modelled<M>>
+where
+    M::Op: Clone,
+    M::Reply: Clone,
+{
+    let mut less = example.to_vec();
+    for at in forgotten {
+        let read = is_read::<M>(&less[*at]);
+        less[*at].outcome = if read { Outcome::NotDone } else { Outcome::Unknown };
+    }
+    // A write that brings about no answer that is left can as well be left out. Of a register that
+    // is so because a later write leaves nothing of it; of a list the model says that it matters.
+    for at in 0..less.len() {
+        let op = &less[at].op;
+        let matters = |it: &Modelled<M>| match &it.outcome {
+            Outcome::Done(reply) => M::may_bring_about(op, &it.op, reply),
+            _ => false,
+        };
+        if less[at].outcome == Outcome::Unknown && !less.iter().any(matters) {
+            less[at].outcome = Outcome::NotDone;
+        }
+    }
+    less
 }
 
 fn told<O, R>(

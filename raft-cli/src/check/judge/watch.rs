@@ -52,7 +52,9 @@ fn in_order(watcher: &Watcher<'_>, writes: &Writes<'_>) -> Result<(), Trouble> {
         let Action::Event { value, revision } = &event.action else { continue };
         let (key, here) = (event.key.as_str(), (*at, *event));
         if let Some(earlier) = told.insert((key, value), here) {
-            return Err(violation(key, format!("{value} was told twice"), here, &[earlier]));
+            let write = writes.get(&(key, value)).copied();
+            let others: Vec<_> = write.into_iter().chain([earlier]).collect();
+            return Err(violation(key, format!("{value} was told twice"), here, &others));
         }
         let place = (*revision, key);
         if let Some((before, earlier)) = last

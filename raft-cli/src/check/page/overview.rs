@@ -22,6 +22,9 @@ const GAP: f64 = 10.0;
 const NEAR: f64 = 0.5;
 const NARROW: f64 = 1.2;
 
+/// Width of a step of the curve of answers.
+const PART: f64 = 6.0;
+
 /// Where things are.
 struct Scale {
     start: u64,
@@ -141,10 +144,10 @@ fn bands(report: &Report, scale: &Scale, height: f64, html: &mut String) -> fmt:
 
 /// How many operations were answered, in parts of the time.
 fn curve(history: &History, scale: &Scale, html: &mut String) -> fmt::Result {
-    let parts = (scale.width / 3.0) as usize;
+    let parts = (scale.width / PART) as usize;
     let mut counts = vec![0_u64; parts.max(1)];
     for operation in history.operations.iter().filter(|it| it.outcome == Ending::Ok) {
-        let part = (scale.x(operation.end) / 3.0) as usize;
+        let part = (scale.x(operation.end) / PART) as usize;
         let last = counts.len() - 1;
         counts[part.min(last)] += 1;
     }
@@ -153,7 +156,7 @@ fn curve(history: &History, scale: &Scale, html: &mut String) -> fmt::Result {
     write!(html, "<path class=\"area\" d=\"M0 {base}")?;
     for (part, count) in counts.iter().enumerate() {
         let y = base - *count as f64 / most * (CURVE - 6.0);
-        write!(html, "L{} {y:.1}h3", part * 3)?;
+        write!(html, "L{} {y:.1}h{PART}", part as f64 * PART)?;
     }
     write!(html, "V{base}Z\"/>")?;
     write!(html, "<path class=\"grid\" d=\"M0 {base}H{:.0}\"/>", scale.width)
@@ -216,9 +219,10 @@ fn axis(scale: &Scale, y: f64, html: &mut String) -> fmt::Result {
     let small = [0.001, 0.01, 0.1];
     let step = small.into_iter().chain(steps).find(|step| pixels(*step) >= 60.0);
     let step = step.unwrap_or(7200.0);
-    let mut at = 0.0;
-    while at <= seconds {
-        let x = pixels(at);
+    let begin = scale.start as f64 / 1e6;
+    let mut at = (begin / step).ceil() * step;
+    while at <= begin + seconds {
+        let x = pixels(at - begin);
         let decimals = if step < 1.0 { 3 } else { 0 };
         write!(
             html,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The lock is gone so long after its holder has died.
-const TTL: Duration = Duration::from_secs(2);
+const TTL: Duration = Duration::from_secs(3);
 /// Writes of one holder.
 const WRITES: u64 = 4;
 /// One lock, for which all contend.
@@ -26,8 +26,8 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
             () = until(stopped) => None,
         };
         let Some(lock) = acquired else {
-            // The place in the line was given up, and may have been the first one for a moment.
-            session.record(KEY, Action::Acquire { token: None }, start, Ending::Unknown);
+            // Its place in the line goes with its lease; nobody has, or will have, this token.
+            session.record(KEY, Action::Acquire { token: None }, start, Ending::Failed);
             continue;
         };
         let fence = lock.fence();

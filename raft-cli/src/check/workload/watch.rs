@@ -1,7 +1,7 @@
 //! Writers, and watchers that are told what they write.
 
 use super::{PATIENCE, Session, ending, number};
-use crate::check::history::{Action, Ending};
+use crate::check::history::{Action, Ending, Operation};
 use crate::failure::Failure;
 use raft_kv::api::{Consistency, Event, EventKind, Keys, Range, Revision, Watch};
 use raft_kv::client::{WatchBatch, Watcher};
@@ -74,6 +74,14 @@ fn record(session: &Session, events: &[Event]) {
             EventKind::Delete { .. } => Value::Null,
         };
         let revision = event.revision().0;
-        session.record(key, Action::Event { value, revision }, start, Ending::Ok);
+        session.recorder.operation(Operation {
+            workload: session.workload,
+            client: session.number,
+            key: key.to_owned(),
+            action: Action::Event { value, revision },
+            start,
+            end: start,
+            outcome: Ending::Ok,
+        });
     }
 }
