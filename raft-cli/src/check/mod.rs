@@ -86,10 +86,11 @@ pub async fn run(
 
 /// Runs the workloads for a while.
 async fn live(plan: &Plan, duration: Duration) -> Result<History, Failure> {
+    let clients = plan.connect().await?;
     let recorder = Arc::new(Recorder::new(None));
     let mut interrupted = StopRequests::listen(false)?;
     let (stop, stopped) = watch::channel(false);
-    let run = plan.run(&recorder, stopped);
+    let run = plan.run(&clients, &recorder, stopped);
     let until = async {
         tokio::select! {
             () = show(&recorder, duration) => {}
@@ -145,10 +146,11 @@ pub async fn trouble(
     seed: Option<u64>,
     duration: Duration,
 ) -> Result<History, Failure> {
+    let clients = plan.connect().await?;
     let recorder = Arc::new(Recorder::new(seed));
     let mut interrupted = StopRequests::listen(false)?;
     let (stop, stopped) = watch::channel(false);
-    let run = plan.run(&recorder, stopped);
+    let run = plan.run(&clients, &recorder, stopped);
     let make = async {
         let following = async {
             let followed = nemesis::follow(steps, cluster, &recorder);

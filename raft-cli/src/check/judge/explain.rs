@@ -125,9 +125,8 @@ where
     for reads_only in [true, false] {
         let mut chunk = example.len();
         while chunk > 0 {
-            let forgettable = |at: &usize| {
-                is_done(&example[*at]) && (!reads_only || is_read::<M>(&example[*at]))
-            };
+            let forgettable =
+                |at: &usize| is_done(&example[*at]) && (!reads_only || is_read::<M>(&example[*at]));
             let done: Vec<usize> = (0..example.len()).filter(forgettable).collect();
             for part in done.chunks(chunk) {
                 steps += 1;
@@ -183,10 +182,16 @@ fn told<O, R>(
 ) -> Violation {
     let done = example.iter().zip(operations);
     let done = done.filter(|(it, _)| matches!(it.outcome, Outcome::Done(_)));
-    let involved: Vec<(usize, &Operation)> = done.map(|(_, numbered)| *numbered).collect();
+    let done: Vec<(usize, &Operation)> = done.map(|(_, numbered)| *numbered).collect();
+    // What explains an answer is drawn too, though the contradiction does not need its own answer.
+    let mut involved: Vec<usize> =
+        failure.placed.iter().map(|place| operations[*place].0).collect();
+    involved.extend(done.iter().map(|(position, _)| *position));
+    involved.sort_unstable();
+    involved.dedup();
     let decisive: Vec<usize> = failure.stuck.iter().map(|place| operations[*place].0).collect();
     let mut lines = vec!["these answers contradict each other, whatever else happened:".to_owned()];
-    lines.extend(involved.iter().map(|(_, it)| format!("  {}", describe(it))));
+    lines.extend(done.iter().map(|(_, it)| format!("  {}", describe(it))));
     if !failure.placed.is_empty() {
         lines.push("the longest order that explains some of them:".to_owned());
         let placed = failure.placed.iter().map(|place| operations[*place].1);
@@ -206,7 +211,7 @@ fn told<O, R>(
         what: format!("no order explains {}", stuck.join(" or ")),
         detail: lines.join("\n"),
         at,
-        involved: involved.into_iter().map(|(position, _)| position).collect(),
+        involved,
         decisive,
     }
 }

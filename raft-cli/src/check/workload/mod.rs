@@ -73,17 +73,18 @@ struct Session {
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 
 impl Plan {
-    /// Runs all clients until `stop` says true, reads everything back, and removes the keys. There
-    /// should be no more trouble by then.
+    /// Runs all clients of the workloads over `clients`, those of [`Plan::connect`], until `stop`
+    /// says true; reads everything back, and removes the keys. There should be no more trouble by
+    /// then.
     ///
     /// # Errors
-    /// If the cluster cannot be reached at the beginning.
+    /// If a watcher does not learn from where on to watch.
     pub async fn run(
         &self,
+        clients: &[Client],
         recorder: &Arc<Recorder>,
         stop: signal::Receiver<bool>,
     ) -> Result<(), Failure> {
-        let clients = self.connect().await?;
         let mut sessions = Vec::new();
         for workload in &self.workloads {
             let begun = Arc::new(AtomicU64::new(0));
@@ -129,7 +130,10 @@ impl Plan {
 
     /// Clients of the store, which the clients of workloads share: some for each node. One after
     /// the other connects: many handshakes at once are slow, and slow ones are given up.
-    async fn connect(&self) -> Result<Vec<Client>, Failure> {
+    ///
+    /// # Errors
+    /// If the cluster cannot be reached.
+    pub async fn connect(&self) -> Result<Vec<Client>, Failure> {
         let nothing = Range { limit: 1, keys_only: true, ..Range::of(Keys::all()) };
         let nodes = self.endpoints.len().max(1);
         let mut clients = Vec::new();
