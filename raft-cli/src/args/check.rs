@@ -16,8 +16,8 @@ Examples:
   raft check --dir /tmp/trio --record history.jsonl
   raft check --history history.jsonl --html check.html
 
-Clients run workloads on keys of their own, check-..., which are removed at the end. What they asked,
-when, and what came of it is the history; it is judged once they have stopped:
+Clients run workloads on keys of their own, check-..., which are removed at the end. What they
+asked, when, and what came of it is the history; it is judged once they have stopped:
 
   register  reads, writes and compare-and-set of single keys: linearizable
   append    lists that grow: linearizable, and no element is lost or there twice

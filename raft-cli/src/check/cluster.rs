@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a fresh cluster may take to elect its first leader.
-const LEADER_MAX: Duration = Duration::from_secs(60);
+const LEADER_MAX: Duration = Duration::from_secs(180);
 /// Enough for a minority to fail.
 const NODES: u8 = 3;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// How long a cluster may take to have a leader after trouble.
-const LEADER_MAX: Duration = Duration::from_secs(60);
+const LEADER_MAX: Duration = Duration::from_secs(180);
 
 /// Trouble.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, ValueEnum)]

@@ -13,116 +13,135 @@ fn history(lines: &str) -> History {
     History::read(lines.as_bytes(), "test").expect("a history")
 }
 
-fn judged(lines: &str) -> Report {
-    Report::of(history(lines), |_| {})
+/// Lines of a file from short ones: workload, client, key, times, outcome, and the operation.
+fn long(short: &str) -> String {
+    let line = |line: &str| {
+        let parts: Vec<&str> = line.trim().trim_start_matches('!').splitn(6, ' ').collect();
+        let [workload, client, key, times, outcome, op] = parts[..] else { panic!("{line}") };
+        let (start, end) = times.split_once("..").expect("two times");
+        let key = key.trim_start_matches('-');
+        let mut json: Value = serde_json::from_str(op).expect("JSON");
+        json["workload"] = workload.into();
+        json["client"] = client.parse::<u64>().expect("a number").into();
+        json["key"] = key.into();
+        json["start"] = start.parse::<u64>().expect("a time").into();
+        json["end"] = end.parse::<u64>().expect("a time").into();
+        json["outcome"] = outcome.into();
+        json.to_string()
+    };
+    short.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Each with one line that makes it wrong, marked with `!`, which is left out to make it right; and
-/// what is said of it.
+fn judged(lines: &str) -> Report {
+    Report::of(history(&long(lines)), |_| {})
+}
+
+/// Histories in short lines, each with one line that makes it wrong, marked with `!`, which is left
+/// out to make it right; and what is said of it.
 const WRONG: [(&str, &str, &str); 15] = [
     (
         "a lost acknowledged write",
-        r#"{"workload":"register","client":1,"key":"x","op":"write","value":1,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"register","client":2,"key":"x","op":"write","value":2,"start":3,"end":4,"outcome":"ok"}
-          !{"workload":"register","client":1,"key":"x","op":"read","result":null,"start":9,"end":10,"outcome":"ok"}"#,
+        r#"register 1 x 1..2 ok {"op":"write","value":1}
+           register 2 x 3..4 ok {"op":"write","value":2}
+          !register 1 x 9..10 ok {"op":"read","result":null}"#,
         "no order explains read null of client 1",
     ),
     (
         "a stale read",
-        r#"{"workload":"register","client":1,"key":"x","op":"write","value":1,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"register","client":1,"key":"x","op":"write","value":2,"start":3,"end":9,"outcome":"ok"}
-           {"workload":"register","client":2,"key":"x","op":"read","result":2,"start":4,"end":5,"outcome":"ok"}
-          !{"workload":"register","client":3,"key":"x","op":"read","result":1,"start":6,"end":7,"outcome":"ok"}"#,
+        r#"register 1 x 1..2 ok {"op":"write","value":1}
+           register 1 x 3..9 ok {"op":"write","value":2}
+           register 2 x 4..5 ok {"op":"read","result":2}
+          !register 3 x 6..7 ok {"op":"read","result":1}"#,
         "no order explains read 1 of client 3",
     ),
     (
         "a value that nobody wrote",
-        r#"{"workload":"register","client":1,"key":"x","op":"write","value":1,"start":1,"end":2,"outcome":"failed"}
-          !{"workload":"register","client":2,"key":"x","op":"read","result":1,"start":4,"end":5,"outcome":"ok"}"#,
+        r#"register 1 x 1..2 failed {"op":"write","value":1}
+          !register 2 x 4..5 ok {"op":"read","result":1}"#,
         "no order explains read 1",
     ),
     (
         "two that both found what they expected",
-        r#"{"workload":"register","client":1,"key":"x","op":"cas","expected":null,"value":1,"result":true,"start":1,"end":4,"outcome":"ok"}
-          !{"workload":"register","client":2,"key":"x","op":"cas","expected":null,"value":2,"result":true,"start":2,"end":5,"outcome":"ok"}"#,
+        r#"register 1 x 1..4 ok {"op":"cas","expected":null,"value":1,"result":true}
+          !register 2 x 2..5 ok {"op":"cas","expected":null,"value":2,"result":true}"#,
         "no order explains cas null to",
     ),
     (
         "an append that ran twice",
-        r#"{"workload":"append","client":1,"key":"l","op":"append","value":"a","start":1,"end":2,"outcome":"unknown"}
-           {"workload":"append","client":2,"key":"l","op":"append","value":"b","start":3,"end":4,"outcome":"ok"}
-          !{"workload":"append","client":2,"key":"l","op":"read","result":["a","b","a"],"start":5,"end":6,"outcome":"ok"}"#,
+        r#"append 1 l 1..2 unknown {"op":"append","value":"a"}
+           append 2 l 3..4 ok {"op":"append","value":"b"}
+          !append 2 l 5..6 ok {"op":"read","result":["a","b","a"]}"#,
         "\"a\" is in the list twice",
     ),
     (
         "a lost element",
-        r#"{"workload":"append","client":1,"key":"l","op":"append","value":1,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"append","client":2,"key":"l","op":"append","value":2,"start":1,"end":2,"outcome":"ok"}
-          !{"workload":"append","client":2,"key":"l","op":"read","result":[2],"start":5,"end":6,"outcome":"ok"}"#,
+        r#"append 1 l 1..2 ok {"op":"append","value":1}
+           append 2 l 1..2 ok {"op":"append","value":2}
+          !append 2 l 5..6 ok {"op":"read","result":[2]}"#,
         "1 was acknowledged before this read",
     ),
     (
         "two orders of one list",
-        r#"{"workload":"append","client":1,"key":"l","op":"append","value":1,"start":1,"end":9,"outcome":"ok"}
-           {"workload":"append","client":2,"key":"l","op":"append","value":2,"start":1,"end":9,"outcome":"ok"}
-           {"workload":"append","client":3,"key":"l","op":"read","result":[1,2],"start":3,"end":4,"outcome":"ok"}
-          !{"workload":"append","client":4,"key":"l","op":"read","result":[2,1],"start":3,"end":4,"outcome":"ok"}"#,
+        r#"append 1 l 1..9 ok {"op":"append","value":1}
+           append 2 l 1..9 ok {"op":"append","value":2}
+           append 3 l 3..4 ok {"op":"read","result":[1,2]}
+          !append 4 l 3..4 ok {"op":"read","result":[2,1]}"#,
         "no order explains",
     ),
     (
         "a member created twice",
-        r#"{"workload":"set","client":1,"key":"s","op":"add","value":7,"result":true,"start":1,"end":2,"outcome":"ok"}
-          !{"workload":"set","client":2,"key":"s","op":"add","value":7,"result":true,"start":1,"end":3,"outcome":"ok"}"#,
+        r#"set 1 s 1..2 ok {"op":"add","value":7,"result":true}
+          !set 2 s 1..3 ok {"op":"add","value":7,"result":true}"#,
         "no order explains add 7",
     ),
     (
         "a member that is gone",
-        r#"{"workload":"set","client":1,"key":"s","op":"add","value":7,"result":true,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"set","client":2,"key":"s","op":"add","value":8,"result":true,"start":1,"end":3,"outcome":"ok"}
-          !{"workload":"set","client":2,"key":"s","op":"read","result":[8],"start":4,"end":5,"outcome":"ok"}"#,
+        r#"set 1 s 1..2 ok {"op":"add","value":7,"result":true}
+           set 2 s 1..3 ok {"op":"add","value":8,"result":true}
+          !set 2 s 4..5 ok {"op":"read","result":[8]}"#,
         "no order explains read [8]",
     ),
     (
         "an event told twice",
-        r#"{"workload":"watch","client":1,"key":"w","op":"write","value":1,"revision":5,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"watch","client":2,"key":"w","op":"event","value":1,"revision":5,"start":3,"end":3,"outcome":"ok"}
-          !{"workload":"watch","client":2,"key":"w","op":"event","value":1,"revision":5,"start":4,"end":4,"outcome":"ok"}"#,
+        r#"watch 1 w 1..2 ok {"op":"write","value":1,"revision":5}
+           watch 2 w 3..3 ok {"op":"event","value":1,"revision":5}
+          !watch 2 w 4..4 ok {"op":"event","value":1,"revision":5}"#,
         "1 was told twice",
     ),
     (
         "an event never told",
-        r#"{"workload":"watch","client":1,"key":"w","op":"write","value":1,"revision":5,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"watch","client":1,"key":"v","op":"write","value":2,"revision":6,"start":3,"end":4,"outcome":"ok"}
-           {"workload":"watch","client":2,"key":"v","op":"event","value":2,"revision":6,"start":5,"end":5,"outcome":"ok"}
-          !{"workload":"watch","client":2,"key":"","op":"watched","after":4,"revision":6,"start":1,"end":9,"outcome":"ok"}"#,
+        r#"watch 1 w 1..2 ok {"op":"write","value":1,"revision":5}
+           watch 1 v 3..4 ok {"op":"write","value":2,"revision":6}
+           watch 2 v 5..5 ok {"op":"event","value":2,"revision":6}
+          !watch 2 - 1..9 ok {"op":"watched","after":4,"revision":6}"#,
         "client 2 was never told of 1",
     ),
     (
         "events in the wrong order",
-        r#"{"workload":"watch","client":1,"key":"w","op":"write","value":1,"revision":5,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"watch","client":1,"key":"v","op":"write","value":2,"revision":6,"start":3,"end":4,"outcome":"ok"}
-           {"workload":"watch","client":2,"key":"v","op":"event","value":2,"revision":6,"start":5,"end":5,"outcome":"ok"}
-          !{"workload":"watch","client":2,"key":"w","op":"event","value":1,"revision":5,"start":6,"end":6,"outcome":"ok"}"#,
+        r#"watch 1 w 1..2 ok {"op":"write","value":1,"revision":5}
+           watch 1 v 3..4 ok {"op":"write","value":2,"revision":6}
+           watch 2 v 5..5 ok {"op":"event","value":2,"revision":6}
+          !watch 2 w 6..6 ok {"op":"event","value":1,"revision":5}"#,
         "revision 5 was told after revision 6",
     ),
     (
         "a holder that writes too late",
-        r#"{"workload":"lock","client":1,"key":"k","op":"acquire","token":10,"start":1,"end":2,"outcome":"ok"}
-           {"workload":"lock","client":2,"key":"k","op":"acquire","token":11,"start":3,"end":4,"outcome":"ok"}
-          !{"workload":"lock","client":1,"key":"k","op":"write","value":1,"token":10,"start":5,"end":6,"outcome":"ok"}"#,
+        r#"lock 1 k 1..2 ok {"op":"acquire","token":10}
+           lock 2 k 3..4 ok {"op":"acquire","token":11}
+          !lock 1 k 5..6 ok {"op":"write","value":1,"token":10}"#,
         "a write under token 10 was taken after another client held token 11",
     ),
     (
         "two holders at once",
-        r#"{"workload":"lock","client":1,"key":"k","op":"write","value":1,"token":10,"revision":20,"start":1,"end":9,"outcome":"ok"}
-           {"workload":"lock","client":2,"key":"k","op":"write","value":2,"token":11,"revision":21,"start":1,"end":9,"outcome":"ok"}
-          !{"workload":"lock","client":1,"key":"k","op":"write","value":3,"token":10,"revision":22,"start":1,"end":9,"outcome":"ok"}"#,
+        r#"lock 1 k 1..9 ok {"op":"write","value":1,"token":10,"revision":20}
+           lock 2 k 1..9 ok {"op":"write","value":2,"token":11,"revision":21}
+          !lock 1 k 1..9 ok {"op":"write","value":3,"token":10,"revision":22}"#,
         "two holders at once",
     ),
     (
         "tokens that shrink",
-        r#"{"workload":"lock","client":1,"key":"k","op":"acquire","token":10,"start":1,"end":2,"outcome":"ok"}
-          !{"workload":"lock","client":2,"key":"k","op":"acquire","token":9,"start":3,"end":4,"outcome":"ok"}"#,
+        r#"lock 1 k 1..2 ok {"op":"acquire","token":10}
+          !lock 2 k 3..4 ok {"op":"acquire","token":9}"#,
         "token 9 was handed out after 10",
     ),
 ];
@@ -136,12 +155,12 @@ fn what_is_wrong_is_found_and_drawn() {
         let report = judged(&right.join("\n"));
         assert!(!report.is_violated() && !report.is_undecided(), "{name}, without the wrong line");
 
-        let report = judged(&lines.join("\n").replace('!', ""));
+        let report = judged(&lines.join("\n"));
         let found: Vec<_> = report.judged.iter().flat_map(|judged| &judged.violations).collect();
         let [violation] = found[..] else { panic!("{name}: {found:?}") };
         assert!(violation.what.contains(expected), "{name}: {}", violation.what);
         let [.., wrong] = lines[..] else { unreachable!() };
-        let wrong = &history(&wrong[1..]).operations[0];
+        let wrong = &history(&long(wrong)).operations[0];
         let shown = |at: &usize| report.history.operations[*at] == *wrong;
         assert!(violation.involved.iter().any(shown), "{name}: {violation:?}");
 
@@ -188,7 +207,7 @@ fn few_operations_show_what_is_wrong() {
 #[test]
 fn a_history_is_read_as_it_was_written() {
     let (_, lines, _) = WRONG[9];
-    let mut history = history(&lines.replace('!', ""));
+    let mut history = history(&long(lines));
     history.seed = Some(7);
     let mut bytes = Vec::new();
     history.write(&mut bytes).unwrap();
@@ -207,7 +226,7 @@ fn the_exit_code_says_what_was_found() {
     let dir = tempfile::tempdir().unwrap();
     let (_, lines, expected) = WRONG[0];
     let page = dir.path().join("page.html");
-    let wrong = lines.replace('!', "");
+    let wrong = long(lines);
     let output = check(dir.path(), &wrong, &["--html", page.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -220,7 +239,7 @@ fn the_exit_code_says_what_was_found() {
     assert_eq!(json["workloads"][0]["violations"][0]["key"], "x");
 
     let right: Vec<&str> = lines.lines().filter(|line| !line.contains('!')).collect();
-    let output = check(dir.path(), &right.join("\n"), &[]);
+    let output = check(dir.path(), &long(&right.join("\n")), &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 
     for (lines, why) in [

@@ -128,7 +128,7 @@ async fn clients_see_no_violation_under_much_trouble() {
             let after = recovery.after.expect("writes are done again");
             times.entry(format!("{} of {role}", fault.fault)).or_default().push(after / 1000);
         }
-        println!("round {round}: {operations} operations, no violation; {times:?}");
+        println!("round {round}: {operations} operations, no violation so far");
     }
     cluster.observer.converged(GUARD).await.unwrap();
     let bound = ELECTION_TIMEOUT * 2 + Duration::from_secs(1);

@@ -64,7 +64,7 @@ where
         // Shrinking keeps what is wrong wrong.
         return Err(Trouble::Undecided);
     };
-    Err(Trouble::Violation(told(key, &kept, &example, &failure, at)))
+    Err(Trouble::Violation(Box::new(told(key, &kept, &example, &failure, at))))
 }
 
 /// What was known when for the first time there was no explanation, and when that was.

@@ -56,7 +56,7 @@ pub struct Judged {
 
 /// What is wrong with one key, or that nobody knows.
 enum Trouble {
-    Violation(Violation),
+    Violation(Box<Violation>),
     Undecided,
 }
 
@@ -117,7 +117,7 @@ impl Judged {
         match outcome {
             Ok(()) => {}
             Err(Trouble::Violation(violation)) if self.violations.len() < VIOLATIONS_MAX => {
-                self.violations.push(violation);
+                self.violations.push(*violation);
             }
             Err(Trouble::Violation(_)) => {}
             Err(Trouble::Undecided) => self.undecided.push(key.to_owned()),
@@ -146,14 +146,14 @@ fn violation(
     involved.sort_by_key(|(at, it)| (it.start, *at));
     involved.dedup_by_key(|(at, _)| *at);
     let lines: Vec<String> = involved.iter().map(|(_, it)| describe(it)).collect();
-    Trouble::Violation(Violation {
+    Trouble::Violation(Box::new(Violation {
         key: key.to_owned(),
         what: what.into(),
         detail: lines.join("\n"),
         at: culprit.1.end,
         involved: involved.iter().map(|(at, _)| *at).collect(),
         decisive: vec![culprit.0],
-    })
+    }))
 }
 
 /// One operation in a line.
