@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Writes by key and value.
 type Writes<'a> = HashMap<(&'a str, &'a Value), (usize, &'a Operation)>;
 
+/// Where an event stands in the order of all: its revision, and its key.
+type Place<'a> = (u64, &'a str);
+
 /// What one watcher was told.
 #[derive(Default)]
 struct Watcher<'a> {
@@ -46,7 +49,7 @@ pub(super) fn judge(operations: &Numbered<'_>) -> Result<(), Trouble> {
 }
 
 fn in_order(watcher: &Watcher<'_>, writes: &Writes<'_>) -> Result<(), Trouble> {
-    let mut last: Option<((u64, &str), (usize, &Operation))> = None;
+    let mut last: Option<(Place<'_>, (usize, &Operation))> = None;
     let mut told: HashMap<(&str, &Value), (usize, &Operation)> = HashMap::new();
     for (at, event) in &watcher.events {
         let Action::Event { value, revision } = &event.action else { continue };

@@ -46,7 +46,7 @@ impl Scale {
 
     fn x(&self, time: u64) -> f64 {
         let at = self.0.partition_point(|(known, _)| *known < time);
-        self.0.get(at).or(self.0.last()).map_or(LEFT, |(_, x)| *x)
+        self.0.get(at).or_else(|| self.0.last()).map_or(LEFT, |(_, x)| *x)
     }
 }
 
