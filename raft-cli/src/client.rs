@@ -232,7 +232,7 @@ pub fn failure(error: ClientError) -> Failure {
 }
 
 /// What reaches the nodes of the cluster that the command line names.
-pub(crate) fn connector(target: &Target) -> Result<Arc<dyn Connector>, Failure> {
+pub fn connector(target: &Target) -> Result<Arc<dyn Connector>, Failure> {
     let identity = target.identity.as_ref();
     let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
     let credentials = ClientCredentials::from_files(&target.ca, identity)

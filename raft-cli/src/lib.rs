@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod cert;
+pub mod check;
 pub mod client;
 mod command;
 pub mod config;
@@ -213,6 +214,9 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
             let most = target.deadline.unwrap_or(DEADLINE_DEFAULT);
             verbs::doctor::run(&*connector, &target.endpoints, most, args, output).await
         }),
+        Verb::Check(args) => {
+            block_on(async { check::run(args, || target(&args.connection), output).await })
+        }
         Verb::Snapshot(args) => match &args.action {
             SnapshotAction::Save(args) => block_on(async {
                 let target = target(&args.connection)?;

@@ -2,9 +2,10 @@
 
 use crate::error::CredentialsError;
 use crate::peer::SMALL_FRAME;
-use raft_core::types::{GroupId, Version};
+use raft_core::types::{GroupId, NodeId, Version};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub struct QuicConfig {
     /// The newest version spoken with other nodes, as one that was not upgraded yet would. Default
     /// and most: [`Version::CURRENT`]; least: [`Version::OLDEST`].
     pub version: Version,
+    /// Where this node reaches peers that it does not reach at the address they advertise: behind a
+    /// proxy, a tunnel or address translation. `host:port` each. Default none.
+    pub peer_addresses: BTreeMap<NodeId, String>,
     /// Bounds of everything a remote end can make grow.
     pub limits: Limits,
 }
@@ -38,6 +42,7 @@ impl QuicConfig {
             require_client_certificate: false,
             snapshot_dir,
             version: Version::CURRENT,
+            peer_addresses: BTreeMap::new(),
             limits: Limits::default(),
         }
     }

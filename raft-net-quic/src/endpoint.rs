@@ -56,7 +56,7 @@ impl QuicTransport {
     /// See [`BindError`].
     pub fn bind(config: QuicConfig) -> Result<Self, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let (version, limits) = (config.version, config.limits.within_frames());
+        let (version, limits) = (config.version, config.limits.clone().within_frames());
         if !(Version::OLDEST..=Version::CURRENT).contains(&version) {
             return Err(BindError::Version(version));
         }
@@ -80,14 +80,7 @@ impl QuicTransport {
         let settings = tls::endpoint(&credentials.key);
         let endpoint = Endpoint::new_with_abstract_socket(settings, Some(server), socket, tokio)
             .map_err(failed)?;
-        let shared = Shared::new(
-            version,
-            limits,
-            runtime,
-            config.snapshot_dir.clone(),
-            peer_config,
-            endpoint.clone(),
-        );
+        let shared = Shared::new(version, limits, runtime, &config, peer_config, endpoint.clone());
         let shared = Arc::new(shared);
         shared.runtime.spawn(accept::accept(Arc::clone(&shared), endpoint));
         shared.runtime.spawn(snapshot::sweep(Arc::clone(&shared.incoming)));

@@ -2,7 +2,7 @@
 //!
 //! Locks are held for a lookup, never across a wait.
 
-use crate::config::Limits;
+use crate::config::{Limits, QuicConfig};
 use crate::error::close;
 use crate::hello::{Hello, Purpose};
 use crate::peer::{self, Peer};
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     limits: Limits,
     pub(crate) runtime: Handle,
     pub(crate) snapshot_dir: PathBuf,
+    /// Where peers are reached that are not reached where they say.
+    peer_addresses: BTreeMap<NodeId, String>,
     pub(crate) peer_config: quinn::ClientConfig,
     /// `None` once closed, so that the socket can go.
     endpoint: Mutex<Option<Endpoint>>,
@@ -97,13 +99,14 @@ impl Shared {
         version: Version,
         limits: Limits,
         runtime: Handle,
-        snapshot_dir: PathBuf,
+        config: &QuicConfig,
         peer_config: quinn::ClientConfig,
         endpoint: Endpoint,
     ) -> Self {
         Self {
             version,
-            snapshot_dir,
+            snapshot_dir: config.snapshot_dir.clone(),
+            peer_addresses: config.peer_addresses.clone(),
             peer_config,
             endpoint: Mutex::new(Some(endpoint)),
             identity: watch::Sender::new(None),
@@ -182,7 +185,8 @@ impl Shared {
             return;
         }
         let mut tables = self.tables();
-        tables.addresses.insert(group, peers.into_iter().collect());
+        let reached = peers.into_iter().map(|(node, address)| (node, self.reached(node, address)));
+        tables.addresses.insert(group, reached.collect());
         let Tables { addresses, peers, learned, .. } = &mut *tables;
         let wanted: BTreeMap<&NodeId, &String> = addresses.values().flatten().collect();
         for (node, address) in &wanted {
@@ -199,6 +203,11 @@ impl Shared {
             }
             keep
         });
+    }
+
+    /// Where `node` is reached that says it is at `address`.
+    fn reached(&self, node: NodeId, address: String) -> String {
+        self.peer_addresses.get(&node).cloned().unwrap_or(address)
     }
 
     fn add_peer(
@@ -242,13 +251,14 @@ impl Shared {
             match tables.peers.get(&node) {
                 Some(known) => {
                     if learned {
-                        known.set_address(Some(remote.to_string()));
+                        known.set_address(Some(self.reached(node, remote.to_string())));
                     }
                     known.heard.notify_waiters();
                 }
                 None if self.endpoint().is_some() => {
                     tables.learned.insert(node);
-                    self.add_peer(&mut tables.peers, node, remote.to_string());
+                    let address = self.reached(node, remote.to_string());
+                    self.add_peer(&mut tables.peers, node, address);
                 }
                 None => {}
             }
@@ -272,6 +282,7 @@ impl Shared {
         let is_left = |known: &&Accepted| (known.node, known.purpose) == (node, Purpose::Messages);
         let other = accepted.iter().rfind(is_left);
         let other = other.map(|known| known.connection.remote_address().to_string());
+        let other = other.map(|address| self.reached(node, address));
         if other.is_none() {
             learned.remove(&node);
         }

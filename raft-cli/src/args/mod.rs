@@ -6,6 +6,7 @@ pub mod bench;
 pub mod broadcast;
 pub mod cas;
 pub mod cert;
+pub mod check;
 pub mod compact;
 pub mod completion;
 pub mod config;
@@ -133,6 +134,8 @@ pub enum Verb {
     Bench(bench::Bench),
     /// Check the election timeout against the network and the disk.
     Doctor(doctor::Doctor),
+    /// Check that what clients see is what a cluster promises.
+    Check(check::Check),
     /// Make certificates for a cluster.
     Cert(cert::Cert),
     /// Look into a node's data directory.

@@ -66,6 +66,11 @@ pub struct Serve {
     /// The address others reach this node at; the one in --cluster if left out.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub advertise: Option<String>,
+    /// Where this node reaches another one, if not at the address that one advertises: for proxies,
+    /// tunnels and address translation. Only what nodes say to each other goes there.
+    #[arg(long, value_name = "nN=HOST:PORT,...", value_delimiter = ',')]
+    #[arg(value_parser = values::member)]
+    pub peer_address: Vec<(NodeId, String)>,
     /// The members the cluster starts with, this node included; the same on all of them.
     #[arg(long, value_name = "nN=HOST:PORT,...", value_delimiter = ',')]
     #[arg(value_parser = values::member)]

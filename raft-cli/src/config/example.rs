@@ -77,6 +77,7 @@ fn sample(key: &str) -> &'static str {
         "id" => "1",
         "listen" => "0.0.0.0:2380",
         "advertise" => "10.0.0.1:2380",
+        "peer-address" => "n2=192.0.2.1:12380",
         "cluster" => "n1=10.0.0.1:2380,n2=10.0.0.2:2380,n3=10.0.0.3:2380",
         "cluster-id" => "8ab93df4556da4fe",
         "log-level" => "info",

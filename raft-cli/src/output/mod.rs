@@ -3,6 +3,7 @@
 
 pub mod bench;
 mod bytes;
+pub mod check;
 pub mod colour;
 pub mod config;
 pub mod doctor;

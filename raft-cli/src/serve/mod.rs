@@ -124,6 +124,7 @@ impl Running {
         let (credentials, data) = apart(move || open(&plan_there)).await?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
+            peer_addresses: plan.peer_addresses.clone(),
             limits: limits(),
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };

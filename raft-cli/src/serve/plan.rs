@@ -29,6 +29,8 @@ pub struct Plan {
     pub listen: String,
     /// Where others reach this node.
     pub advertised: String,
+    /// Where this node reaches others that it does not reach where they say.
+    pub peer_addresses: BTreeMap<NodeId, String>,
     /// Whether it is the only initial member.
     pub single: bool,
     /// Whether damaged data is moved aside, to get it back from others.
@@ -111,6 +113,7 @@ impl Plan {
             cluster,
             listen,
             advertised,
+            peer_addresses: peer_addresses(id, args)?,
             single: args.single,
             rejoin: args.on_damage == OnDamage::Rejoin && !args.single,
             data_dir,
@@ -152,6 +155,23 @@ fn advertised(
         Some(address) => Ok(address.clone()),
         None => usage("--join needs --listen or --advertise"),
     }
+}
+
+/// Where this node reaches others that it does not reach where they say.
+fn peer_addresses(id: NodeId, args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure> {
+    let mut addresses = BTreeMap::new();
+    for (peer, address) in &args.peer_address {
+        if *peer == id {
+            return usage(format!("--peer-address names this node, {id}; it is for the others"));
+        }
+        if port(address) == Some(0) {
+            return usage(format!("--peer-address: {peer}={address}: port 0 cannot be reached"));
+        }
+        if addresses.insert(*peer, address.clone()).is_some() {
+            return usage(format!("--peer-address names {peer} twice"));
+        }
+    }
+    Ok(addresses)
 }
 
 /// The initial members, this node among them under its advertised address; none for a node that

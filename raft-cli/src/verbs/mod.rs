@@ -19,7 +19,7 @@ pub mod import;
 pub mod lease;
 pub mod member;
 pub mod pages;
-mod progress;
+pub(crate) mod progress;
 pub mod put;
 pub mod queue;
 pub mod snapshot;

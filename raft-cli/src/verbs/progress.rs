@@ -3,26 +3,36 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar, or a counter where the end is not known. Gone from the screen when dropped.
-pub(super) struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     /// Counts keys up to `total`.
-    pub(super) fn of_keys(total: u64) -> Self {
+    pub(crate) fn of_keys(total: u64) -> Self {
         Self::new(Some(total), "{bar:40} {pos}/{len} keys  {per_sec}  {eta} left")
     }
 
     /// Counts bytes up to about `total`.
-    pub(super) fn of_bytes(total: u64) -> Self {
+    pub(crate) fn of_bytes(total: u64) -> Self {
         Self::new(Some(total), "{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}")
     }
 
+    /// Milliseconds of `total`, and operations that were answered.
+    pub(crate) fn of_time(total: u64) -> Self {
+        Self::new(Some(total), "{bar:40} {msg} operations answered  {eta} left")
+    }
+
+    /// Counts operations judged, up to `total`.
+    pub(crate) fn of_operations(total: u64) -> Self {
+        Self::new(Some(total), "{bar:40} {pos}/{len} operations judged  {eta} left")
+    }
+
     /// Counts measurements up to `total`.
-    pub(super) fn of_samples(total: u64) -> Self {
+    pub(crate) fn of_samples(total: u64) -> Self {
         Self::new(Some(total), "{bar:40} {pos}/{len} samples  {eta} left")
     }
 
     /// Counts bytes up to the file's size, if it has one, and lines.
-    pub(super) fn of_file(size: Option<u64>) -> Self {
+    pub(crate) fn of_file(size: Option<u64>) -> Self {
         let template = match size {
             Some(_) => "{bar:40} {bytes}/{total_bytes}  {msg} lines  {eta} left",
             None => "{spinner} {bytes}  {msg} lines  {elapsed}",
@@ -38,7 +48,7 @@ impl Progress {
     }
 
     /// Where it stands: the position on the bar, and the lines or keys done.
-    pub(super) fn set(&self, position: u64, done: u64) {
+    pub(crate) fn set(&self, position: u64, done: u64) {
         if !self.0.is_hidden() {
             self.0.set_position(position);
             self.0.set_message(done.to_string());

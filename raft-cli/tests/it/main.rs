@@ -4,6 +4,7 @@
 mod arguments;
 mod bench;
 mod cert;
+mod check;
 mod cluster;
 mod config;
 mod damage;
@@ -16,6 +17,7 @@ mod import;
 mod inspect;
 mod leases;
 mod members;
+mod nemesis;
 mod printing;
 mod records;
 mod recover;

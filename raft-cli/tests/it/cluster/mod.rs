@@ -11,5 +11,5 @@ mod integrity;
 mod quorum;
 mod recover;
 mod snapshot;
-mod support;
+pub(crate) mod support;
 mod wrong;

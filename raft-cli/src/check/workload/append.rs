@@ -1,0 +1,67 @@
+//! Lists that grow: an element is added by compare-and-set of the whole list. A request that is run
+//! twice, or that is run and reported as not run, shows as an element that is there twice.
+
+use super::{Session, ending, number};
+use crate::check::history::{Action, Ending};
+use crate::failure::Failure;
+use raft_kv::api::Revision;
+use raft_kv::client::ClientError;
+use serde_json::Value;
+
+/// How often an element is tried to be added, others having been faster.
+const TRIES_MAX: usize = 5;
+
+pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
+    while session.goes_on().await {
+        let key = session.next_key();
+        if session.random.once_in(2) {
+            let element = session.recorder.unique();
+            let start = session.recorder.now();
+            let outcome = append(session, &key, element).await;
+            session.record(&key, Action::Append { value: element.into() }, start, outcome);
+        } else {
+            read(session, &key).await;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn read(session: &Session, key: &str) {
+    let start = session.recorder.now();
+    let (result, outcome) = match list(session, key).await {
+        Ok((text, _)) => (elements(&text), Ending::Ok),
+        Err(_) => (Value::Null, Ending::Failed),
+    };
+    session.record(key, Action::Read { result }, start, outcome);
+}
+
+async fn append(session: &Session, key: &str, element: u64) -> Ending {
+    for _ in 0..TRIES_MAX {
+        // Nothing of earlier tries was done: each was answered no.
+        let Ok((mut text, revision)) = list(session, key).await else { return Ending::Failed };
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&element.to_string());
+        let swap = session.client.compare_and_swap(session.full(key), revision, text).await;
+        match swap {
+            Ok(reply) if reply.swapped => return Ending::Ok,
+            Ok(_) => {}
+            Err(error) => return ending(&error),
+        }
+    }
+    Ending::Failed
+}
+
+/// The list as it stands, and the revision of it.
+async fn list(session: &Session, key: &str) -> Result<(String, Revision), ClientError> {
+    let pair = session.client.get_one(session.full(key)).await?;
+    Ok(pair.map_or_else(Default::default, |pair| {
+        (String::from_utf8_lossy(&pair.value).into_owned(), pair.mod_revision)
+    }))
+}
+
+fn elements(text: &str) -> Value {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|part| number(part.as_bytes()).map_or_else(|| part.into(), Value::from)).collect()
+}

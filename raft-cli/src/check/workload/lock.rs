@@ -1,0 +1,64 @@
+//! Holders of a lock, one at a time, that write under its token.
+
+use super::{Session, ending};
+use crate::check::history::{Action, Ending};
+use crate::failure::Failure;
+use raft_kv::recipes::Lock;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The lock is gone so long after its holder has died.
+const TTL: Duration = Duration::from_secs(3);
+/// Writes of one holder.
+const WRITES: u64 = 4;
+/// One lock, for which all contend.
+const KEY: &str = "0";
+
+pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
+    let name = session.full(KEY);
+    let data = format!("{name}-data");
+    while session.goes_on().await {
+        let start = session.recorder.now();
+        let acquiring = Lock::acquire(&session.client, name.clone(), TTL);
+        let stopped = session.stop.clone();
+        let acquired = tokio::select! {
+            acquired = timeout(TTL * 4, acquiring) => acquired.ok().and_then(Result::ok),
+            () = until(stopped) => None,
+        };
+        let Some(lock) = acquired else {
+            // Its place in the line goes with its lease; nobody has, or will have, this token.
+            session.record(KEY, Action::Acquire { token: None }, start, Ending::Failed);
+            continue;
+        };
+        let fence = lock.fence();
+        let token = Some(fence.token.0);
+        session.record(KEY, Action::Acquire { token }, start, Ending::Ok);
+        let holder = session.client.fenced(fence);
+        for _ in 0..WRITES {
+            if !session.goes_on().await {
+                break;
+            }
+            let value = session.recorder.unique();
+            let start = session.recorder.now();
+            let put = holder.put(data.clone(), value.to_string()).await;
+            let outcome = put.as_ref().map_or_else(ending, |_| Ending::Ok);
+            let revision = put.ok().map(|put| put.revision.0);
+            session.record(
+                KEY,
+                Action::Write { value: value.into(), token, revision },
+                start,
+                outcome,
+            );
+        }
+        let start = session.recorder.now();
+        let released = lock.release().await;
+        let outcome = if released.is_ok() { Ending::Ok } else { Ending::Unknown };
+        session.record(KEY, Action::Release, start, outcome);
+    }
+    Ok(())
+}
+
+async fn until(mut stop: tokio::sync::watch::Receiver<bool>) {
+    // Whoever could have said stop is gone: that is the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

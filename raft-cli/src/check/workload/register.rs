@@ -1,0 +1,81 @@
+//! One value per key: read, write, compare-and-set. Values are numbers that no two writes share.
+
+use super::{Session, ending, number};
+use crate::check::history::{Action, Ending};
+use crate::failure::Failure;
+use raft_kv::api::{Compare, Keys, Op, Operator, Put, Target, Txn};
+use serde_json::Value;
+
+pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
+    // What was last seen, to have something to expect.
+    let mut seen: Option<(String, Value)> = None;
+    while session.goes_on().await {
+        let key = session.next_key();
+        let value = session.recorder.unique();
+        match (session.random.below(5), &seen) {
+            (0 | 1, Some((of, expected))) if *of == key => {
+                let swapped = cas(session, &key, expected.clone(), value).await;
+                seen = swapped.then(|| (key, value.into()));
+            }
+            (2, _) => write(session, &key, value).await,
+            _ => seen = look(session, &key).await.map(|value| (key, value)),
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn read(session: &Session, key: &str) {
+    look(session, key).await;
+}
+
+async fn look(session: &Session, key: &str) -> Option<Value> {
+    let start = session.recorder.now();
+    let got = session.client.get_one(session.full(key)).await;
+    let (result, outcome) = match &got {
+        // Something else than was written is a value, too: one that nobody wrote.
+        Ok(pair) => {
+            let value = pair.as_ref().map(|pair| match number(&pair.value) {
+                Some(number) => number.into(),
+                None => Value::from(String::from_utf8_lossy(&pair.value)),
+            });
+            (value.unwrap_or_default(), Ending::Ok)
+        }
+        Err(_) => (Value::Null, Ending::Failed),
+    };
+    session.record(key, Action::Read { result: result.clone() }, start, outcome);
+    (outcome == Ending::Ok).then_some(result)
+}
+
+async fn write(session: &Session, key: &str, value: u64) {
+    let start = session.recorder.now();
+    let put = session.client.put(session.full(key), value.to_string()).await;
+    let outcome = put.as_ref().map_or_else(ending, |_| Ending::Ok);
+    let revision = put.ok().map(|put| put.revision.0);
+    session.record(
+        key,
+        Action::Write { value: value.into(), token: None, revision },
+        start,
+        outcome,
+    );
+}
+
+/// Whether it was as expected.
+async fn cas(session: &Session, key: &str, expected: Value, value: u64) -> bool {
+    let full = session.full(key);
+    let target = match &expected {
+        Value::Null => Target::Version(0),
+        other => Target::Value(other.to_string().into()),
+    };
+    let keys = Keys::One(full.clone().into());
+    let txn = Txn {
+        compares: vec![Compare { keys, operator: Operator::Equal, target }],
+        success: vec![Op::Put(Put::new(full, value.to_string()))],
+        failure: Vec::new(),
+    };
+    let start = session.recorder.now();
+    let reply = session.client.txn(txn).await;
+    let outcome = reply.as_ref().map_or_else(ending, |_| Ending::Ok);
+    let result = reply.ok().map(|reply| reply.succeeded);
+    session.record(key, Action::Cas { expected, value: value.into(), result }, start, outcome);
+    result == Some(true)
+}

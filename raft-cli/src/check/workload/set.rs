@@ -1,0 +1,51 @@
+//! Sets of keys under a common front: members are created if absent, and read all together.
+
+use super::{Session, ending, number};
+use crate::check::history::{Action, Ending};
+use crate::failure::Failure;
+use raft_kv::api::{Consistency, Keys, Range};
+use raft_kv::client::ClientError;
+use serde_json::Value;
+
+/// Members of a set: few enough that clients get in each other's way.
+const MEMBERS: u64 = 40;
+
+pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
+    while session.goes_on().await {
+        let key = session.next_key();
+        if session.random.once_in(3) {
+            read(session, &key).await;
+            continue;
+        }
+        let member = session.random.below(MEMBERS);
+        let start = session.recorder.now();
+        let full = format!("{}/{member}", session.full(&key));
+        let created = session.client.create_if_absent(full, member.to_string()).await;
+        let outcome = created.as_ref().map_or_else(ending, |_| Ending::Ok);
+        let result = created.ok().map(|reply| reply.swapped);
+        session.record(&key, Action::Add { value: member.into(), result }, start, outcome);
+    }
+    Ok(())
+}
+
+pub(super) async fn read(session: &Session, key: &str) {
+    let start = session.recorder.now();
+    let (result, outcome) = match members(session, key).await {
+        Ok(members) => (members, Ending::Ok),
+        Err(_) => (Value::Null, Ending::Failed),
+    };
+    session.record(key, Action::Read { result }, start, outcome);
+}
+
+async fn members(session: &Session, key: &str) -> Result<Value, ClientError> {
+    let range = Range::of(Keys::prefix(format!("{}/", session.full(key))));
+    let mut pages = session.client.pages(range, Consistency::Linearizable);
+    let mut members = Vec::new();
+    while let Some(page) = pages.next().await? {
+        members.extend(page.kvs.iter().map(|pair| match number(&pair.value) {
+            Some(number) => Value::from(number),
+            None => Value::from(String::from_utf8_lossy(&pair.value)),
+        }));
+    }
+    Ok(members.into())
+}
