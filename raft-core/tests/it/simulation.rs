@@ -7,7 +7,7 @@ use raft_core::testing::linear::{
     History, Model, Operation, Register, RegisterOp, RegisterReply, check_keys,
 };
 use raft_core::testing::{
-    Ask, Event, Machines, Outcome, Random, Simulation, SimulationConfig, Workload,
+    Ask, Machines, Outcome, Random, Simulation, SimulationConfig, Workload,
 };
 use raft_core::types::{Entry, NodeId, Payload, Run, SnapshotMeta};
 use std::collections::BTreeMap;
@@ -220,14 +220,10 @@ fn judge(history: &[Registered]) {
 
 #[test]
 fn clients_of_a_state_machine_see_one_copy() {
-    let mut happened: BTreeMap<Event, u64> = BTreeMap::new();
     let (mut done, mut unknown) = (0, 0);
     for seed in 0..30 {
         let mut simulation = simulation(seed, Bug::None);
         simulation.run();
-        for (event, times) in simulation.happened() {
-            *happened.entry(*event).or_default() += times;
-        }
         let history = simulation.workload().history.operations();
         judge(history);
         let count = |wanted: fn(&Outcome<RegisterReply<u8>>) -> bool| {
@@ -236,9 +232,7 @@ fn clients_of_a_state_machine_see_one_copy() {
         done += count(|outcome| matches!(outcome, Outcome::Done(_)));
         unknown += count(|outcome| *outcome == Outcome::Unknown);
     }
-    println!("{happened:?}; {done} done, {unknown} unknown");
     // What never happens tests nothing.
-    assert_eq!(happened.len(), 22, "{happened:?}");
     assert!(done > 2_000 && unknown > 500, "{done} done, {unknown} unknown");
 }
 
