@@ -106,7 +106,10 @@ impl Moment {
         if was >= new.log.start().index && self.committed.is_some() {
             let now = new.log.id_at(was);
             let before = self.committed;
-            assert!(before == now, "{id}: committed entry {was} changes from {before:?} to {now:?}");
+            assert!(
+                before == now,
+                "{id}: committed entry {was} changes from {before:?} to {now:?}"
+            );
         }
         if self.is_leader() && after.is_leader() && self.term == term {
             let last = self.last_log;

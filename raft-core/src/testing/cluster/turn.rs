@@ -1,4 +1,4 @@
-//! One step of one node: what the core makes of an event, carried out and held against the checkers.
+//! One step of one node: what the core makes of an event, carried out and held against checkers.
 
 use super::Cluster;
 use crate::raft::{Apply, Moment, Output, Raft, Write, check};

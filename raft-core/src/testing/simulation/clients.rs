@@ -84,10 +84,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let client = self.random.below(self.clients.len() as u64);
         if let Some(waits) = &self.clients[client as usize].waits {
             let patient = self.ticks < waits.since + self.config.patience_ticks;
-            if !patient || self.cluster.server(waits.node).raft().is_none() {
+            let lost = !patient || self.cluster.server(waits.node).raft().is_none();
+            if lost {
                 self.end(client, Outcome::Unknown);
             }
-            return !patient;
+            return lost;
         }
         let Some(ask) = self.workload.ask(client, &mut self.random) else { return false };
         self.asked += 1;

@@ -55,7 +55,7 @@ pub fn examine<M: StateMachine, W: Workload<M>>(
         judge(&simulation)
     });
     let Err(message) = whole else { return Ok(simulation) };
-    let steps = simulation.steps().to_vec();
+    let (events, steps) = (simulation.events(), simulation.steps().to_vec());
     drop(simulation);
     let again = |steps: &[Step], traced| {
         let mut simulation = make(SimulationConfig { traced, ..config.clone() });
@@ -66,7 +66,6 @@ pub fn examine<M: StateMachine, W: Workload<M>>(
         });
         (simulation, result.err())
     };
-    let events = steps.len();
     let kind = kind(&message);
     let fails = |steps: &[Step]| again(steps, false).1.is_some_and(|it| self::kind(&it) == kind);
     let steps = shrink(steps, fails);

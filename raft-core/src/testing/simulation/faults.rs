@@ -98,33 +98,29 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let leader = self.cluster.leader().filter(|_| self.random.once_in(2)).unwrap_or(id);
         let slowest = self.config.slowest_percent();
         let rate = slowest + self.random.below(101 - slowest);
-        let up = self.is_up(id);
-        match event {
-            Event::Pause => {
-                let condition = self.condition_mut(leader);
-                condition.paused = !condition.paused;
-            }
-            Event::Skew => self.condition_mut(id).rate = rate,
-            Event::Slow => {
-                let condition = self.condition_mut(id);
-                condition.slow = !condition.slow;
-            }
-            Event::SlowDisk => {
-                let condition = self.condition_mut(leader);
-                condition.slow_disk = !condition.slow_disk;
-            }
-            _ => self.condition_mut(id).full = true,
+        let id = if matches!(event, Event::Pause | Event::SlowDisk) { leader } else { id };
+        if !self.is_up(id) {
+            return false;
         }
-        up
+        let condition = self.condition_mut(id);
+        match event {
+            Event::Pause => condition.paused = !condition.paused,
+            Event::Skew => condition.rate = rate,
+            Event::Slow => condition.slow = !condition.slow,
+            Event::SlowDisk => condition.slow_disk = !condition.slow_disk,
+            _ => condition.full = true,
+        }
+        true
     }
 
     fn stops_and_starts(&mut self, event: Event, id: NodeId) -> bool {
         let up = self.is_up(id);
         match event {
+            Event::Crash if !up => false,
             Event::Crash => {
                 let kept = self.some_write(id).filter(|_| self.random.once_in(2));
                 self.cluster.crash(id, kept);
-                up
+                true
             }
             Event::Blackout => {
                 for id in self.ids() {
@@ -148,9 +144,15 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         if self.ticks < self.condition(id).unreadable_until {
             return false;
         }
+        if self.is_up(id) {
+            return false;
+        }
         self.cluster.restart(id);
-        self.condition_mut(id).start();
-        self.is_up(id)
+        let starts = self.is_up(id);
+        if starts {
+            self.condition_mut(id).start();
+        }
+        starts
     }
 
     fn wipe(&mut self, id: NodeId) -> bool {
@@ -188,12 +190,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
 
     /// A disk fails its node, which stops.
     fn disk(&mut self, event: Event, id: NodeId) -> bool {
-        let up = self.is_up(id);
-        if event == Event::FailedRead {
+        if event == Event::FailedRead && self.is_up(id) {
             let until = self.ticks + 1 + self.random.below(UNREADABLE_TICKS_MAX);
             self.condition_mut(id).unreadable_until = until;
             self.cluster.crash(id, None);
-            return up;
+            return true;
         }
         let Some(some) = self.some_write(id) else { return false };
         // A failed or torn write is the one after those that were made; of a failed flush, nobody
@@ -290,10 +291,13 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     }
 
     /// Whether the cluster can do without what `id` knows: every configuration that is in any log
-    /// has three voters or more, all of which are there as it knows them.
+    /// has three voters or more, all of which are there as it knows them, and is of a version in
+    /// which another life of a node is taken back.
     fn can_lose(&self, id: NodeId) -> bool {
-        let roomy =
-            |membership: &Membership| !membership.is_joint() && membership.voters().len() >= 3;
+        let roomy = |membership: &Membership| {
+            let knows = membership.version() >= Version(2);
+            knows && !membership.is_joint() && membership.voters().len() >= 3
+        };
         let memberships = self.memberships();
         // While a cluster is founded, a founder that is lost may found another of the same name.
         let knows = |node: &NodeId| {

@@ -138,8 +138,10 @@ pub struct Simulation<M: StateMachine, W> {
     ticks: u64,
     /// How far some node has applied, and the workload been told.
     applied: Index,
-    /// What has happened so far and did something.
+    /// What was chosen to happen so far.
     steps: Vec<Step>,
+    /// How much of it did something.
+    events: usize,
     /// How often each event has, by its number.
     happened: Vec<u64>,
     recovery: Option<Recovery>,
@@ -178,6 +180,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             ticks: 0,
             applied: Index(0),
             steps: Vec::new(),
+            events: 0,
             happened: vec![0; Event::ALL.len()],
             recovery: None,
             trace: StableHasher::new(),
@@ -189,7 +192,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// # Panics
     /// If an invariant is broken, or the cluster does not recover.
     pub fn run(&mut self) {
-        while self.steps.len() < self.config.events {
+        while self.events < self.config.events {
             self.step();
         }
         self.recover();
@@ -208,8 +211,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.steps.push(step);
         if self.happens(event, node) {
             self.happened[event as usize] += 1;
-        } else {
-            self.steps.pop();
+            self.events += 1;
         }
         self.lose_the_oldest();
         (event as u8, node, self.cluster.pool().len()).hash(&mut self.trace);
@@ -260,10 +262,15 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.trace.finish()
     }
 
-    /// What has happened and did something. [`Simulation::take`] lets it happen again, to the same
-    /// cluster or to one that differs.
+    /// What was chosen to happen, whether or not it did anything. [`Simulation::take`] lets it
+    /// happen to another cluster.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// How many events have done something.
+    pub const fn events(&self) -> usize {
+        self.events
     }
 
     /// How often `event` has happened and did something.

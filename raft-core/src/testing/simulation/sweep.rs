@@ -51,7 +51,7 @@ impl Sweep {
     }
 
     fn add<M: StateMachine, W: Workload<M>>(&mut self, run: &Simulation<M, W>, busy: Duration) {
-        let (events, operations) = (run.steps().len() as u64, run.asked());
+        let (events, operations) = (run.events() as u64, run.asked());
         self.events_min = if self.runs == 0 { events } else { self.events_min.min(events) };
         self.operations_min =
             if self.runs == 0 { operations } else { self.operations_min.min(operations) };
