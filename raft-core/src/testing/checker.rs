@@ -71,8 +71,8 @@ impl Checker {
         }
     }
 
-    /// A node crashes before its present term is durable. If it founded the cluster in that term,
-    /// nobody has heard of what it appended, and it may name other entries so.
+    /// A node crashes that founded the cluster in its present term, which is not durable: nobody
+    /// has heard of what it appended, and it may name other entries so.
     pub fn on_forgotten_term(&mut self, term: Term, node: NodeId) {
         if self.leaders.get(&term) == Some(&node) {
             self.leaders.remove(&term);

@@ -362,11 +362,11 @@ impl<M: Machine> Cluster<M> {
 
     fn stop(&mut self, id: NodeId, kept: Option<WriteSeq>) {
         self.write_through(id, kept.unwrap_or(WriteSeq(0)));
-        let server = self.server(id);
-        if let Some(raft) = server.raft().filter(|raft| raft.term() > server.disk.hard_state.term) {
-            let term = raft.term();
-            self.checker.on_forgotten_term(term, id);
-            self.spec.on_forgotten_term(term, id);
+        let Server { raft, disk, .. } = &self.servers[&id];
+        if let Some(raft) = raft.as_ref().filter(|raft| raft.term() > disk.hard_state.term)
+            && self.spec.on_forgotten_term(raft.term(), id, disk)
+        {
+            self.checker.on_forgotten_term(raft.term(), id);
         }
         self.server_mut(id).crash();
         self.note(format_args!("{id} crash"));

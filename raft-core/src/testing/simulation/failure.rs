@@ -1,6 +1,6 @@
 //! What is made of a run that fails: the few events that it takes, their trace, and a script.
 
-use super::{Simulation, SimulationConfig, Step, Workload};
+use super::{Event, Simulation, SimulationConfig, Step, Workload};
 use crate::state_machine::StateMachine;
 use crate::testing::script::{Argument, Script};
 use std::any::Any;
@@ -10,7 +10,9 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 /// Most events that are run again to find out which of them it takes.
-const EVENTS_AGAIN_MAX: usize = 2_000_000;
+const EVENTS_AGAIN_MAX: usize = 5_000_000;
+/// What a recovery costs, in events.
+const RECOVERY_COST: usize = 100;
 /// Lines of a trace and of a script that are printed; the last ones.
 const LINES_MAX: usize = 200;
 
@@ -55,7 +57,7 @@ pub fn examine<M: StateMachine, W: Workload<M>>(
         judge(&simulation)
     });
     let Err(message) = whole else { return Ok(simulation) };
-    let (events, steps) = (simulation.events(), simulation.steps().to_vec());
+    let (events, chosen) = (simulation.events(), simulation.steps().to_vec());
     drop(simulation);
     let again = |steps: &[Step], traced| {
         let mut simulation = make(SimulationConfig { traced, ..config.clone() });
@@ -68,7 +70,7 @@ pub fn examine<M: StateMachine, W: Workload<M>>(
     };
     let kind = kind(&message);
     let fails = |steps: &[Step]| again(steps, false).1.is_some_and(|it| self::kind(&it) == kind);
-    let steps = shrink(steps, fails);
+    let steps = shrink(&chosen, fails);
     let (mut last, shrunk) = again(&steps, true);
     let script = last.cluster().script().to_vec();
     let replayed = replay(&script);
@@ -77,9 +79,27 @@ pub fn examine<M: StateMachine, W: Workload<M>>(
     Err(Box::new(Failure { seed, message, events, steps, shrunk, trace, script, replayed }))
 }
 
-/// Leaves out of `steps` whatever is not needed for it to fail: halves, then quarters, and so on.
-fn shrink(mut steps: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
+/// Leaves out of `chosen` whatever is not needed for it to fail: what did nothing; all events of a
+/// kind; then halves, quarters, and so on.
+fn shrink(chosen: &[(Step, bool)], fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
     let mut rest = EVENTS_AGAIN_MAX;
+    let mut steps: Vec<Step> = chosen.iter().map(|(step, _)| *step).collect();
+    // Whether it may do without; never once there was enough of that.
+    let mut spares = |fewer: &[Step]| {
+        let left = rest.checked_sub(fewer.len() + RECOVERY_COST);
+        rest = left.unwrap_or(0);
+        left.is_some() && fails(fewer)
+    };
+    let did: Vec<Step> = chosen.iter().filter(|(_, did)| *did).map(|(step, _)| *step).collect();
+    if spares(&did) {
+        steps = did;
+    }
+    for event in Event::ALL {
+        let without: Vec<Step> = steps.iter().filter(|it| it.event != *event).copied().collect();
+        if without.len() < steps.len() && spares(&without) {
+            steps = without;
+        }
+    }
     let mut size = steps.len().div_ceil(2);
     while size > 0 {
         let before = steps.len();
@@ -88,9 +108,7 @@ fn shrink(mut steps: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
         while end > 0 {
             let begin = end.saturating_sub(size);
             let without = [&steps[..begin], &steps[end..]].concat();
-            let Some(left) = rest.checked_sub(without.len() + 100) else { return steps };
-            rest = left;
-            if fails(&without) {
+            if spares(&without) {
                 steps = without;
             }
             end = begin;

@@ -138,9 +138,9 @@ pub struct Simulation<M: StateMachine, W> {
     ticks: u64,
     /// How far some node has applied, and the workload been told.
     applied: Index,
-    /// What was chosen to happen so far.
-    steps: Vec<Step>,
-    /// How much of it did something.
+    /// What was chosen to happen so far, and whether it did anything.
+    steps: Vec<(Step, bool)>,
+    /// How much of it did.
     events: usize,
     /// How often each event has, by its number.
     happened: Vec<u64>,
@@ -208,10 +208,13 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     pub fn take(&mut self, step: Step) {
         let Step { event, node, salt } = step;
         self.random = Random::new(salt);
-        self.steps.push(step);
+        // Until it is known, it did: it may break something.
+        self.steps.push((step, true));
         if self.happens(event, node) {
             self.happened[event as usize] += 1;
             self.events += 1;
+        } else if let Some((_, did)) = self.steps.last_mut() {
+            *did = false;
         }
         self.lose_the_oldest();
         (event as u8, node, self.cluster.pool().len()).hash(&mut self.trace);
@@ -262,9 +265,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.trace.finish()
     }
 
-    /// What was chosen to happen, whether or not it did anything. [`Simulation::take`] lets it
-    /// happen to another cluster.
-    pub fn steps(&self) -> &[Step] {
+    /// What was chosen to happen, and whether it did anything. [`Simulation::take`] lets it happen
+    /// to another cluster.
+    pub fn steps(&self) -> &[(Step, bool)] {
         &self.steps
     }
 

@@ -131,11 +131,20 @@ impl Spec {
         }
     }
 
-    /// A node crashes before its term is durable: if it founded the cluster in it, nobody knows.
-    pub(in crate::testing) fn on_forgotten_term(&mut self, term: Term, node: NodeId) {
-        if self.leaders.get(&term).is_some_and(|(life, _)| life.0 == node) {
+    /// A node crashes before its term is durable; `disk` is what it has. If it founded the cluster
+    /// in that term, nobody knows: whether it did.
+    pub(in crate::testing) fn on_forgotten_term(
+        &mut self,
+        term: Term,
+        node: NodeId,
+        disk: &Loaded,
+    ) -> bool {
+        // In an earlier life it may have led the term, and told everybody.
+        let founded = self.leaders.get(&term).is_some_and(|(it, _)| *it == life(node, disk));
+        if founded {
             self.leaders.remove(&term);
         }
+        founded
     }
 }
 
