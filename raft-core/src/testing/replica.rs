@@ -198,7 +198,8 @@ impl<M: StateMachine> Machine for Replica<M> {
         match self.frozen.take()? {
             Frozen::Job(job) => Some(job().expect("the disk of a simulated node works")),
             Frozen::Kept(meta, data) => {
-                let new = self.kept.as_ref().is_none_or(|(kept, _)| *kept != meta);
+                let known = self.kept.as_ref().map(|(kept, _)| kept.clone()).unwrap_or_default();
+                let new = known != meta;
                 self.kept = Some((meta.clone(), data));
                 new.then_some(meta)
             }

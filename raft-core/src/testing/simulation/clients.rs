@@ -91,7 +91,6 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             return lost;
         }
         let Some(ask) = self.workload.ask(client, &mut self.random) else { return false };
-        self.asked += 1;
         ask.hash(&mut self.trace);
         // Writes mostly go to the leader, or few would be taken; reads go anywhere.
         let leader = self.cluster.leader().filter(|_| self.random.below(8) > 0);
@@ -105,6 +104,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         };
         match what {
             Some(what) => {
+                self.taken += 1;
                 let since = self.ticks;
                 self.clients[client as usize].waits = Some(Waits { node, since, what });
             }

@@ -72,8 +72,11 @@ pub struct SimulationConfig {
     pub spares: u64,
     /// Clients, each of which asks one thing at a time.
     pub clients: u64,
-    /// Events before the faults end; only those that do something count.
+    /// Events before the faults end, at least; only those that do something count.
     pub events: usize,
+    /// Client operations before the faults end, at least; only those that a node takes in count.
+    /// If clients ask too little, the faults end after four times as many events.
+    pub operations: u64,
     /// Ticks after which a client takes its question for lost.
     pub patience_ticks: u64,
     /// Of so many answers one is lost on its way to the client; 0 for none.
@@ -118,6 +121,7 @@ impl SimulationConfig {
             spares: random.below(3),
             clients: *random.choose(&[4, 8, 16, 32]),
             events: 10_000,
+            operations: 200,
             patience_ticks: 50 + random.below(100),
             answer_lost_once_in: *random.choose(&[0, 10, 100]),
             weights,

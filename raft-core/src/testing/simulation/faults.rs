@@ -281,10 +281,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             6 => vec![Change::Remove { node: id }],
             _ => {
                 let address = other.to_string();
-                vec![
-                    Change::Remove { node: id },
-                    Change::Add { node: other, address, promote: true },
-                ]
+                let add = Change::Add { node: other, address, promote: true };
+                vec![add, Change::Remove { node: id }]
             }
         };
         self.cluster.change(leader, &changes).is_some_and(|changed| changed.is_ok())

@@ -132,8 +132,8 @@ pub struct Simulation<M: StateMachine, W> {
     conditions: Vec<Condition>,
     network: Network,
     clients: Vec<Client>,
-    /// What clients have asked so far.
-    asked: u64,
+    /// What clients have asked so far and a node has taken in.
+    taken: u64,
     /// Ticks of the fastest clocks.
     ticks: u64,
     /// How far some node has applied, and the workload been told.
@@ -175,7 +175,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             conditions: vec![Condition::default(); (nodes + spares) as usize],
             network: Network::default(),
             clients: (0..config.clients).map(|_| Client::default()).collect(),
-            asked: 0,
+            taken: 0,
             config,
             ticks: 0,
             applied: Index(0),
@@ -192,7 +192,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// # Panics
     /// If an invariant is broken, or the cluster does not recover.
     pub fn run(&mut self) {
-        while self.events < self.config.events {
+        let SimulationConfig { events, operations, .. } = self.config;
+        while self.events < events || self.taken < operations && self.events < 4 * events {
             self.step();
         }
         self.recover();
@@ -281,9 +282,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.happened[event as usize]
     }
 
-    /// How often clients have asked something.
-    pub const fn asked(&self) -> u64 {
-        self.asked
+    /// How often clients have asked something that a node took in.
+    pub const fn operations(&self) -> u64 {
+        self.taken
     }
 
     /// How long the recovery took, once it is over.

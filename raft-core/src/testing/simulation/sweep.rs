@@ -20,7 +20,7 @@ pub struct Sweep {
     pub events: u64,
     /// The fewest of any run.
     pub events_min: u64,
-    /// What clients have asked.
+    /// What clients have asked and a node has taken in.
     pub operations: u64,
     /// The least of any run.
     pub operations_min: u64,
@@ -51,7 +51,7 @@ impl Sweep {
     }
 
     fn add<M: StateMachine, W: Workload<M>>(&mut self, run: &Simulation<M, W>, busy: Duration) {
-        let (events, operations) = (run.events() as u64, run.asked());
+        let (events, operations) = (run.events() as u64, run.operations());
         self.events_min = if self.runs == 0 { events } else { self.events_min.min(events) };
         self.operations_min =
             if self.runs == 0 { operations } else { self.operations_min.min(operations) };
