@@ -1,8 +1,8 @@
 //! What must hold after every step, on one node and from one state to the next. Scripts, the
 //! simulator and the model checker call these; they are cheap enough for any test.
 
-use super::{Raft, Role};
-use crate::types::{Index, LogId, NodeId};
+use super::{Raft, Role, RoleName};
+use crate::types::{Index, LogId, NodeId, Term};
 
 /// What must hold of one node at any time.
 ///
@@ -42,24 +42,80 @@ pub fn check(raft: &Raft) {
 /// # Panics
 /// With the values, if it does not.
 pub fn check_change(before: &Raft, after: &Raft) {
-    let (old, new) = (&before.state, &after.state);
-    let id = new.id();
-    assert!(new.term() >= old.term(), "{id}: term falls from {} to {}", old.term(), new.term());
-    if new.term() == old.term() && old.vote().is_some() {
-        assert!(new.vote() == old.vote(), "{id}: vote changes in term {}", new.term());
+    Moment::of(before).check(after);
+}
+
+/// What checkers keep of a node to hold a later state of it against: a small part, so that it may
+/// be taken before every step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moment {
+    /// The role.
+    pub role: RoleName,
+    /// The term.
+    pub term: Term,
+    /// Whom the node voted for in this term.
+    pub vote: Option<NodeId>,
+    /// The leader it knew in this term.
+    pub leader: Option<NodeId>,
+    /// Highest entry known committed.
+    pub commit_index: Index,
+    /// The id of that entry, or none if it was compacted.
+    pub committed: Option<LogId>,
+    /// Highest entry handed to the state machine.
+    pub handed_index: Index,
+    /// The last entry, or the boundary.
+    pub last_log: LogId,
+}
+
+impl Moment {
+    /// The node as it is now.
+    pub fn of(raft: &Raft) -> Self {
+        let state = &raft.state;
+        Self {
+            role: raft.role(),
+            term: state.term(),
+            vote: state.vote(),
+            leader: state.leader,
+            commit_index: state.commit_index(),
+            committed: state.log.id_at(state.commit_index()),
+            handed_index: state.handed_index(),
+            last_log: state.log.last(),
+        }
     }
-    let (was, is) = (old.commit_index(), new.commit_index());
-    assert!(is >= was, "{id}: commit index falls from {was} to {is}");
-    assert!(new.handed_index() >= old.handed_index(), "{id}: entries are handed out twice");
-    // An entry once committed stays what it is (§5.4.3).
-    if was >= new.log.start().index && was >= old.log.start().index {
-        let (before, now) = (old.log.term_at(was), new.log.term_at(was));
-        assert!(before == now, "{id}: committed entry {was} changes from {before:?} to {now:?}");
+
+    /// Whether the node led.
+    pub fn is_leader(&self) -> bool {
+        self.role == RoleName::Leader
     }
-    if before.is_leader() && after.is_leader() && old.term() == new.term() {
-        let kept = new.log.term_at(old.log.last().index);
-        let last = old.log.last();
-        assert!(kept == Some(last.term), "{id}: a leader dropped its own entry {last} (§5.3)");
+
+    /// What must hold of `after`, a later state of the same process.
+    ///
+    /// # Panics
+    /// With the values, if it does not.
+    pub fn check(&self, after: &Raft) {
+        let new = &after.state;
+        let (id, term) = (new.id(), new.term());
+        assert!(term >= self.term, "{id}: term falls from {} to {term}", self.term);
+        if term == self.term && self.vote.is_some() {
+            assert!(new.vote() == self.vote, "{id}: vote changes in term {term}");
+        }
+        let (was, is) = (self.commit_index, new.commit_index());
+        assert!(is >= was, "{id}: commit index falls from {was} to {is}");
+        assert!(new.handed_index() >= self.handed_index, "{id}: entries are handed out twice");
+        // An entry once committed stays what it is (§5.4.3).
+        if was >= new.log.start().index && self.committed.is_some() {
+            let now = new.log.id_at(was);
+            let before = self.committed;
+            assert!(
+                before == now,
+                "{id}: committed entry {was} changes from {before:?} to {now:?}"
+            );
+        }
+        if self.is_leader() && after.is_leader() && self.term == term {
+            let last = self.last_log;
+            let kept = new.log.id_at(last.index);
+            assert!(kept == Some(last), "{id}: a leader dropped its own entry {last} (§5.3)");
+        }
     }
 }
 

@@ -26,7 +26,7 @@ mod status;
 mod vote;
 
 pub use config::{Config, ConfigError};
-pub use invariants::{check, check_change};
+pub use invariants::{Moment, check, check_change};
 pub use io::{Apply, GroupOp, Input, Loaded, LogGap, LogOp, Output, Write};
 pub use message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
 pub use status::{PeerProgress, PeerStatus, RoleName, Status};

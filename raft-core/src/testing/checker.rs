@@ -5,7 +5,7 @@
 //! it for ever. It never changes anything. Every method panics, with the values, when a property
 //! is broken; that is its only purpose.
 
-use crate::raft::{AppendOutcome, Envelope, Loaded, Message, Raft};
+use crate::raft::{AppendOutcome, Envelope, Loaded, Message, Moment, Raft};
 use crate::types::{
     HardState, Incarnation, Index, LogId, Membership, NodeId, Payload, Run, Sender, Term,
 };
@@ -71,8 +71,8 @@ impl Checker {
         }
     }
 
-    /// A node crashes before its present term is durable. If it founded the cluster in that term,
-    /// nobody has heard of what it appended, and it may name other entries so.
+    /// A node crashes that founded the cluster in its present term, which is not durable: nobody
+    /// has heard of what it appended, and it may name other entries so.
     pub fn on_forgotten_term(&mut self, term: Term, node: NodeId) {
         if self.leaders.get(&term) == Some(&node) {
             self.leaders.remove(&term);
@@ -99,11 +99,11 @@ impl Checker {
         }
     }
 
-    /// State Machine Safety (figure 3) of a node that has committed since it was as `before`;
-    /// whether it is the first to do so.
-    pub fn on_commit(&mut self, before: &Raft, raft: &Raft) -> bool {
+    /// State Machine Safety (figure 3) of a node that has committed since it was as `before`, with
+    /// `membership` in force; whether it is the first to do so.
+    pub fn on_commit(&mut self, before: &Moment, membership: &Membership, raft: &Raft) -> bool {
         let known = self.committed();
-        for index in before.commit_index().0 + 1..=raft.commit_index().0 {
+        for index in before.commit_index.0 + 1..=raft.commit_index().0 {
             let id = raft.log_id_at(Index(index));
             match (self.committed.get(index as usize - 1), id) {
                 // Compacted, or covered by a snapshot.
@@ -122,7 +122,7 @@ impl Checker {
         if first {
             assert!(raft.is_leader(), "{} commits first and does not lead", raft.id());
             // By which it counted: what is due next may be appended already.
-            self.membership = before.membership().clone();
+            self.membership.clone_from(membership);
         }
         first
     }

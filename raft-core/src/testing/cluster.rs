@@ -5,31 +5,38 @@
 //! A crash keeps what was written and nothing else. After every step the invariants of the node and
 //! of the cluster are checked; a broken one panics.
 
+mod notes;
+mod turn;
+
 use super::checker::Checker;
 use super::machine::{Digest, Machine};
 use super::server::{Server, initial};
 use super::spec::Spec;
+use super::store::{Loading, Stores};
 use crate::raft::{
-    Apply, ChangeRefusal, Config, Envelope, Input, Loaded, Message, Output, Raft, Refusal,
-    TransferRefusal, Write, check, check_change,
+    ChangeRefusal, Config, Envelope, Input, Loaded, Message, Raft, Refusal, TransferRefusal,
 };
 use crate::types::{
-    Change, Incarnation, Index, LogId, Member, Membership, NodeId, ReadId, Run, SnapshotMeta,
-    Version, WriteSeq,
+    Change, Incarnation, Index, LogId, Member, Membership, NodeId, ReadId, Version, WriteSeq,
 };
 use bytes::Bytes;
+use notes::Notes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{Display, Write as _};
 
 /// Nodes, the messages between them, and everything that was observed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cluster<M: Machine = Digest> {
     servers: BTreeMap<NodeId, Server<M>>,
     source: M::Source,
+    stores: Stores,
     config: Config,
     seed: u64,
     /// Messages under way, oldest first.
     pool: Vec<Envelope>,
+    /// Their numbers: a message has the same one as long as it is under way.
+    numbers: Vec<u64>,
+    /// Messages sent so far.
+    sent: u64,
     /// Links that carry nothing, by sender and receiver.
     cut: BTreeSet<(NodeId, NodeId)>,
     /// The snapshots that were ever sent.
@@ -38,7 +45,7 @@ pub struct Cluster<M: Machine = Digest> {
     graves: BTreeMap<(NodeId, Incarnation), Loaded>,
     checker: Checker,
     spec: Spec,
-    trace: Option<String>,
+    notes: Option<Notes>,
 }
 
 impl Cluster {
@@ -49,7 +56,7 @@ impl Cluster {
     /// # Panics
     /// If `config` makes no sense.
     pub fn new(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
-        Self::with((), nodes, config, seed, traced)
+        Self::with((), Stores::simulated(), nodes, config, seed, traced)
     }
 
     /// Nodes `n1` to `n<nodes>` that are blank, and are to form a cluster.
@@ -59,22 +66,35 @@ impl Cluster {
     pub fn blank(nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
         let initial = (1..=nodes).map(|id| (NodeId(id), Member::default())).collect();
         let config = Config { initial, ..config.clone() };
-        Self::of((), nodes, &Membership::default(), &config, seed, traced)
+        Self::of((), Stores::simulated(), nodes, &Membership::default(), &config, seed, traced)
     }
 }
 
 impl<M: Machine> Cluster<M> {
-    /// As [`Cluster::new`], of nodes whose state machines are made from `source`.
+    /// As [`Cluster::new`], of nodes whose state machines are made from `source` and whose logs are
+    /// kept in `stores`. If `config` names initial members, the nodes are blank, and are to form a
+    /// cluster of them.
     ///
     /// # Panics
     /// If `config` makes no sense.
-    pub fn with(source: M::Source, nodes: u64, config: &Config, seed: u64, traced: bool) -> Self {
-        let membership = initial(nodes).upgraded(config.version);
-        Self::of(source, nodes, &membership, config, seed, traced)
+    pub fn with(
+        source: M::Source,
+        stores: Stores,
+        nodes: u64,
+        config: &Config,
+        seed: u64,
+        traced: bool,
+    ) -> Self {
+        let membership = match config.initial.is_empty() {
+            true => initial(nodes).upgraded(config.version),
+            false => Membership::default(),
+        };
+        Self::of(source, stores, nodes, &membership, config, seed, traced)
     }
 
     fn of(
         source: M::Source,
+        stores: Stores,
         nodes: u64,
         membership: &Membership,
         config: &Config,
@@ -83,28 +103,34 @@ impl<M: Machine> Cluster<M> {
     ) -> Self {
         let new = |id| {
             let machine = M::open(&source, id);
-            (id, Server::new(Config { id, ..config.clone() }, membership, seed, machine))
+            let config = Config { id, ..config.clone() };
+            (id, Server::new(config, membership, seed, machine, stores.clone()))
         };
         Self {
             servers: (1..=nodes).map(NodeId).map(new).collect(),
             source,
+            stores,
             config: config.clone(),
             seed,
             pool: Vec::new(),
+            numbers: Vec::new(),
+            sent: 0,
             cut: BTreeSet::new(),
             snapshots: BTreeMap::new(),
             graves: BTreeMap::new(),
             checker: Checker::new(),
             spec: Spec::default(),
-            trace: traced.then(String::new),
+            notes: traced.then(|| Notes::new(nodes, config, seed)),
         }
     }
 
     /// Puts in a blank node that waits to be added.
     pub fn add_server(&mut self, id: NodeId) {
+        self.command(format_args!("server {}", id.0));
         let config = Config { id, initial: BTreeMap::new(), ..self.config.clone() };
         let machine = M::open(&self.source, id);
-        let server = Server::new(config, &Membership::default(), self.seed, machine);
+        let blank = Membership::default();
+        let server = Server::new(config, &blank, self.seed, machine, self.stores.clone());
         let replaced = self.servers.insert(id, server);
         assert!(replaced.is_none(), "there is a {id} already");
     }
@@ -115,24 +141,29 @@ impl<M: Machine> Cluster<M> {
         id: NodeId,
         changes: &[Change],
     ) -> Option<Result<LogId, ChangeRefusal>> {
+        self.command(format_args!("change {}{}", id.0, notes::arguments(changes)));
         self.act(id, |raft| raft.change_membership(changes))
     }
 
     /// The directory of `id` is lost; it starts again, blank, as another life.
     pub fn wipe(&mut self, id: NodeId) {
+        self.command(format_args!("wipe {}", id.0));
         let disk = self.server_mut(id).wipe();
         if let Some(identity) = disk.identity {
             self.graves.insert((id, identity.incarnation), disk);
         }
         self.note(format_args!("{id} wiped"));
-        self.restart(id);
+        self.start(id);
     }
 
     /// `id` stops, and starts again as a program of another version.
     pub fn upgrade(&mut self, id: NodeId, version: Version) {
-        self.crash(id, None);
+        self.command(format_args!("upgrade {} version={}", id.0, version.0));
+        self.stop(id, None);
         self.server_mut(id).set_version(version);
-        self.restart(id);
+        if self.is_readable(id) {
+            self.start(id);
+        }
     }
 
     /// The nodes, by id.
@@ -169,21 +200,30 @@ impl<M: Machine> Cluster<M> {
 
     /// What happened since the last call, a line per event.
     pub fn take_trace(&mut self) -> String {
-        self.trace.as_mut().map(std::mem::take).unwrap_or_default()
+        self.notes.as_mut().map(Notes::take_trace).unwrap_or_default()
+    }
+
+    /// All that was done to the cluster so far, as a [`Script`](super::Script): a command per line.
+    /// Empty if it is not traced.
+    pub fn script(&self) -> &[String] {
+        self.notes.as_ref().map_or(&[], Notes::script)
     }
 
     /// A tick of the clock of `id`.
     pub fn tick(&mut self, id: NodeId) {
+        self.command(format_args!("tick {}", id.0));
         self.act(id, |raft| raft.step(Input::Tick));
     }
 
     /// `id` campaigns at once.
     pub fn campaign(&mut self, id: NodeId) {
+        self.command(format_args!("campaign {}", id.0));
         self.act(id, Raft::campaign);
     }
 
     /// Proposes commands on `id` within one turn; one result for each.
     pub fn propose(&mut self, id: NodeId, commands: &[Bytes]) -> Vec<Result<LogId, Refusal>> {
+        self.command(format_args!("propose {}{}", id.0, notes::words(commands)));
         let propose = |raft: &mut Raft| commands.iter().map(|x| raft.propose(x.clone())).collect();
         self.act(id, propose).unwrap_or_default()
     }
@@ -191,6 +231,7 @@ impl<M: Machine> Cluster<M> {
     /// Asks `id` for a linearizable read; its name, if the node is up. See
     /// [`Cluster::take_answered`].
     pub fn read(&mut self, id: NodeId) -> Option<ReadId> {
+        self.command(format_args!("read {}", id.0));
         let began = self.checker.committed();
         let server = self.server_mut(id);
         let raft = server.raft.as_mut()?;
@@ -205,6 +246,11 @@ impl<M: Machine> Cluster<M> {
     /// Reads of `id` that may be answered, each once the node has applied its index.
     pub fn take_answered(&mut self, id: NodeId) -> Vec<(ReadId, Index)> {
         std::mem::take(&mut self.server_mut(id).answered)
+    }
+
+    /// Whether reads of `id` were answered.
+    pub(super) fn has_answered(&self, id: NodeId) -> bool {
+        !self.server(id).answered.is_empty()
     }
 
     /// Reads on `id` by its lease, if it has one; whether it has.
@@ -222,13 +268,16 @@ impl<M: Machine> Cluster<M> {
         id: NodeId,
         to: Option<NodeId>,
     ) -> Option<Result<NodeId, TransferRefusal>> {
+        let target = to.map(|to| format!(" to={}", to.0)).unwrap_or_default();
+        self.command(format_args!("transfer {}{target}", id.0));
         self.act(id, |raft| raft.transfer_leadership(to))
     }
 
     /// The message at `position` of the pool arrives, or is lost if its link is cut or its receiver
     /// down.
     pub fn deliver(&mut self, position: usize) {
-        let envelope = self.pool.remove(position);
+        self.command(format_args!("deliver skip={position} max=1"));
+        let envelope = self.take_out(position);
         let (from, to) = (envelope.from, envelope.to);
         let reaches = self.servers.get(&to).is_some_and(|server| server.raft.is_some());
         if !reaches || self.cut.contains(&(from, to)) {
@@ -239,36 +288,67 @@ impl<M: Machine> Cluster<M> {
 
     /// The message at `position` of the pool is lost.
     pub fn drop_message(&mut self, position: usize) {
-        let envelope = self.pool.remove(position);
+        self.command(format_args!("drop skip={position} max=1"));
+        let envelope = self.take_out(position);
         self.note(format_args!("{envelope} (lost)"));
     }
 
     /// The message at `position` of the pool arrives twice: a copy goes to the end.
     pub fn duplicate(&mut self, position: usize) {
+        self.command(format_args!("duplicate skip={position} max=1"));
         let envelope = self.pool[position].clone();
         self.note(format_args!("{envelope} (doubled)"));
-        self.pool.push(envelope);
+        self.put_in(envelope);
     }
 
     /// Puts a message into the pool that nobody sent.
     pub fn inject(&mut self, envelope: Envelope) {
+        self.put_in(envelope);
+    }
+
+    /// The number of the message at `position` of the pool: it keeps it as long as it is under way.
+    pub fn number(&self, position: usize) -> u64 {
+        self.numbers[position]
+    }
+
+    fn put_in(&mut self, envelope: Envelope) {
         self.pool.push(envelope);
+        self.numbers.push(self.sent);
+        self.sent += 1;
+    }
+
+    fn take_out(&mut self, position: usize) -> Envelope {
+        self.numbers.remove(position);
+        self.pool.remove(position)
     }
 
     /// Nothing sent by `from` reaches `to` any more.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.command(format_args!("cut {} {}", from.0, to.0));
         self.cut.insert((from, to));
+    }
+
+    /// Whether nothing sent by `from` reaches `to`.
+    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.cut.contains(&(from, to))
     }
 
     /// Every link works again.
     pub fn heal(&mut self) {
+        self.command("heal");
         self.cut.clear();
     }
 
     /// The disk of `id` completes its writes up to `until`, or all of them, and reports the last.
+    /// If its store fails to, the node stops.
     pub fn persist(&mut self, id: NodeId, until: Option<WriteSeq>) {
+        self.command(format_args!("persist {}{}", id.0, notes::numbered("until", until)));
         let until = until.unwrap_or(WriteSeq(u64::MAX));
-        let Some(seq) = self.write_through(id, until) else { return };
+        let (last, written) = self.write_through(id, until);
+        if !written {
+            return self.stop(id, None);
+        }
+        let Some(seq) = last else { return };
         let term = self.server(id).raft.as_ref().map_or(0, |raft| raft.term().0);
         self.note(format_args!("{id}@{term} persisted {seq}"));
         self.act(id, |raft| raft.step(Input::Persisted(seq)));
@@ -276,28 +356,40 @@ impl<M: Machine> Cluster<M> {
 
     /// `id` stops. Of its unreported writes, those up to `kept` reached the disk.
     pub fn crash(&mut self, id: NodeId, kept: Option<WriteSeq>) {
+        self.command(format_args!("crash {}{}", id.0, notes::numbered("kept", kept)));
+        self.stop(id, kept);
+    }
+
+    fn stop(&mut self, id: NodeId, kept: Option<WriteSeq>) {
         self.write_through(id, kept.unwrap_or(WriteSeq(0)));
-        let server = self.server(id);
-        if let Some(raft) = server.raft().filter(|raft| raft.term() > server.disk.hard_state.term) {
-            let term = raft.term();
-            self.checker.on_forgotten_term(term, id);
-            self.spec.on_forgotten_term(term, id);
+        let Server { raft, disk, .. } = &self.servers[&id];
+        if let Some(raft) = raft.as_ref().filter(|raft| raft.term() > disk.hard_state.term)
+            && self.spec.on_forgotten_term(raft.term(), id, disk)
+        {
+            self.checker.on_forgotten_term(raft.term(), id);
         }
         self.server_mut(id).crash();
         self.note(format_args!("{id} crash"));
     }
 
-    fn write_through(&mut self, id: NodeId, until: WriteSeq) -> Option<WriteSeq> {
+    /// The last write of `id` up to `until`, which is durable now; and whether all of them are.
+    fn write_through(&mut self, id: NodeId, until: WriteSeq) -> (Option<WriteSeq>, bool) {
         let server = self.servers.get_mut(&id).expect("the caller knows the node");
         let before = server.disk.hard_state;
-        let mut last = None;
+        let (mut last, mut written) = (None, true);
         while let Some(write) = server.writes.front().filter(|write| write.seq <= until) {
+            written = server.store.write(write);
+            if !written {
+                break;
+            }
             self.spec.on_write(id, &server.disk, write);
-            last = server.write_through(write.seq);
+            last = server.take_in();
         }
-        self.checker.on_hard_state(id, before, self.servers[&id].disk.hard_state);
-        self.check_disks();
-        last
+        if last.is_some() {
+            self.checker.on_hard_state(id, before, self.servers[&id].disk.hard_state);
+            self.check_disks();
+        }
+        (last, written)
     }
 
     /// Every life that a member was ever bound to has the disk it ended with.
@@ -312,13 +404,44 @@ impl<M: Machine> Cluster<M> {
         });
     }
 
-    /// `id` starts again from its disk and its state machine.
+    /// `id` starts again from its disk and its state machine: as another life, blank, if its disk
+    /// turns out corrupt; not at all if it cannot be read.
     pub fn restart(&mut self, id: NodeId) {
-        let server = self.server_mut(id);
-        if server.raft.is_some() {
-            return;
+        if self.server(id).raft.is_none() && self.is_readable(id) {
+            self.command(format_args!("restart {}", id.0));
+            self.start(id);
         }
-        server.start();
+    }
+
+    /// Something that was acknowledged rots on the disk of `id`: when it starts again, it finds its
+    /// log corrupt.
+    pub fn damage_disk(&mut self, id: NodeId) {
+        self.server_mut(id).damage();
+        self.note(format_args!("{id} damaged"));
+    }
+
+    /// Whether `id`, which is down, may start from its disk. If that is corrupt, it has started
+    /// without it.
+    fn is_readable(&mut self, id: NodeId) -> bool {
+        match self.server_mut(id).load() {
+            Loading::Whole => return true,
+            Loading::With(write) => {
+                let server = self.servers.get_mut(&id).expect("it was just loaded");
+                self.spec.on_write(id, &server.disk, &write);
+                server.put(&write);
+                return true;
+            }
+            Loading::Corrupt => {
+                self.note(format_args!("{id} corrupt"));
+                self.wipe(id);
+            }
+            Loading::Unreadable => self.note(format_args!("{id} unreadable")),
+        }
+        false
+    }
+
+    fn start(&mut self, id: NodeId) {
+        self.server_mut(id).start();
         self.note(format_args!("{id} restart"));
         self.check_state(id);
         self.act(id, |_| {});
@@ -343,12 +466,14 @@ impl<M: Machine> Cluster<M> {
 
     /// The state machine of `id` begins a checkpoint: [`Cluster::flush`] ends it.
     pub fn freeze(&mut self, id: NodeId) {
+        self.command(format_args!("freeze {}", id.0));
         self.server_mut(id).machine.freeze();
     }
 
     /// The state machine of `id` makes durable what it froze, or else everything applied, and says
     /// so.
     pub fn flush(&mut self, id: NodeId) {
+        self.command(format_args!("flush {}", id.0));
         let Some(meta) = self.server_mut(id).machine.flush() else { return };
         self.note(format_args!("{id} flushed {meta}"));
         self.act(id, |raft| raft.step(Input::Flushed(meta)));
@@ -358,6 +483,9 @@ impl<M: Machine> Cluster<M> {
     pub fn send_snapshot(&mut self, from: NodeId, to: NodeId, ok: bool) -> bool {
         let server = self.server_mut(from);
         let Some(term) = server.asked.remove(&to) else { return false };
+        let answer = if ok { "" } else { " ok=no" };
+        self.command(format_args!("snapshot {} {}{answer}", from.0, to.0));
+        let server = self.server_mut(from);
         let sender = server.sender();
         let (meta, snapshot) = server.machine.snapshot().unzip();
         let ok = ok && snapshot.is_some();
@@ -367,7 +495,7 @@ impl<M: Machine> Cluster<M> {
             let message = Message::InstallSnapshot { meta: meta.clone().into() };
             let envelope = Envelope { from, to, term, sender, message };
             self.note(format_args!("{envelope}"));
-            self.pool.push(envelope);
+            self.put_in(envelope);
         }
         self.act(from, |raft| raft.step(Input::SnapshotSent { to, meta, ok }));
         true
@@ -375,8 +503,9 @@ impl<M: Machine> Cluster<M> {
 
     /// The state machine of `id` finishes the restore it was asked for, durably.
     pub fn restore(&mut self, id: NodeId) {
-        let server = self.servers.get_mut(&id).expect("the caller knows the node");
-        let Some(meta) = server.restoring.take() else { return };
+        let Some(meta) = self.server_mut(id).restoring.take() else { return };
+        self.command(format_args!("restore {}", id.0));
+        let server = self.servers.get_mut(&id).expect("it was just asked");
         server.machine.restore(meta.clone(), &self.snapshots[&meta.last]);
         self.note(format_args!("{id} restored {meta}"));
         self.check_state(id);
@@ -385,139 +514,12 @@ impl<M: Machine> Cluster<M> {
 
     /// The snapshot that `id` was asked to restore turns out damaged.
     pub fn refuse_restore(&mut self, id: NodeId) {
-        let server = self.servers.get_mut(&id).expect("the caller knows the node");
-        let Some(meta) = server.restoring.clone() else { return };
-        if server.machine.refuse(meta.clone(), &self.snapshots[&meta.last]) {
-            server.restoring = None;
-            self.note(format_args!("{id} refused {meta}"));
-            self.act(id, |raft| raft.step(Input::NotRestored(meta)));
-        }
-    }
-
-    /// Wherever a state came from, it is that of every other node that has applied as much.
-    fn check_state(&mut self, id: NodeId) {
-        let machine = &self.servers[&id].machine;
-        if let Some(hash) = machine.state_hash() {
-            self.checker.on_state(id, machine.applied().last.index, hash);
-        }
-    }
-
-    /// Lets `step` work on the core of `id`, if it is up, and carries out what comes of it.
-    fn act<T>(&mut self, id: NodeId, step: impl FnOnce(&mut Raft) -> T) -> Option<T> {
-        let mut raft = self.server_mut(id).raft.take()?;
-        let before = raft.clone();
-        let result = step(&mut raft);
-        let output = raft.take_output();
-        check(&raft);
-        check_change(&before, &raft);
-        if self.trace.is_some() {
-            self.note_role(&before, &raft);
-        }
-        if raft.is_leader() {
-            self.checker.on_leader(&raft);
-        }
-        self.carry_out(&before, &raft, output);
-        let Server { disk, writes, .. } = &self.servers[&id];
-        self.spec.on_step(&before, &raft, disk, writes.iter());
-        self.server_mut(id).raft = Some(raft);
-        Some(result)
-    }
-
-    fn carry_out(&mut self, before: &Raft, after: &Raft, output: Output) {
-        let (id, term) = (after.id(), after.term());
-        if let Some(write) = output.write {
-            self.take_write(before, after, write);
-        }
-        for envelope in output.messages {
-            self.note(format_args!("{envelope}"));
-            self.checker.on_send(&envelope, &self.servers[&id].disk);
-            self.pool.push(envelope);
-        }
-        if after.commit_index() > before.commit_index() {
-            self.note(format_args!("{id}@{term} commit {}", after.commit_index()));
-            if self.checker.on_commit(before, after) {
-                self.check_disks();
-            }
-        }
-        for apply in output.apply {
-            match apply {
-                Apply::Entries(run) => self.apply(after, &run),
-                Apply::Restore(meta) => self.start_restore(after, meta),
-            }
-        }
-        for (read, index) in output.reads {
-            self.note(format_args!("{id}@{term} read {read} index={index}"));
-            let began = self.server_mut(id).reads.remove(&read).expect("a read that was asked for");
-            self.checker.on_read(id, began, index);
-            self.server_mut(id).answered.push((read, index));
-        }
-        for to in output.send_snapshot {
-            self.note(format_args!("{id}@{term} snapshot for {to}"));
-            self.server_mut(id).asked.insert(to, term);
-        }
-    }
-
-    fn take_write(&mut self, before: &Raft, after: &Raft, write: Write) {
-        let (id, term) = (after.id(), after.term());
-        let mut last = before.last_log();
-        for run in super::server::appended(&write) {
-            let first = run.first();
-            let prev = after.log_id_at(first.index.previous());
-            self.checker.on_append(prev.unwrap_or(LogId::ZERO), run);
-            if first.index <= last.index {
-                self.note(format_args!("{id}@{term} truncate from {}", first.index));
-            }
-            for entry in run.entries() {
-                self.note(format_args!("{id}@{term} append {entry}"));
-            }
-            last = run.last();
-        }
-        self.note(format_args!("{id}@{term} write {write}"));
-        self.server_mut(id).writes.push_back(write);
-    }
-
-    fn apply(&mut self, raft: &Raft, run: &Run) {
-        let (id, term) = (raft.id(), raft.term());
-        for entry in run.entries() {
-            self.note(format_args!("{id}@{term} apply {entry}"));
-        }
-        let Self { servers, checker, .. } = self;
-        let server = servers.get_mut(&id).expect("it has a core");
-        // Every other node applies one by one, so that there is a state to compare with wherever
-        // the run of another ends.
-        let singly = id.0 % 2 == 1;
-        let mut from = run.first().index;
-        while let Some(part) = run.slice(from, if singly { from } else { run.last().index }) {
-            server.machine.apply(&part, |entry, digest| checker.on_apply(id, entry, digest));
-            let last = part.last().index;
-            if let Some(hash) = server.machine.state_hash() {
-                checker.on_state(id, last, hash);
-            }
-            from = last.next();
-        }
-    }
-
-    fn start_restore(&mut self, raft: &Raft, meta: SnapshotMeta) {
-        let (id, term) = (raft.id(), raft.term());
-        self.note(format_args!("{id}@{term} restore {meta}"));
-        let replaced = self.server_mut(id).restoring.replace(meta);
-        assert!(replaced.is_none(), "{id} restores two snapshots at once");
-    }
-
-    fn note_role(&mut self, before: &Raft, after: &Raft) {
-        let (old, new) = (before.status(), after.status());
-        if (old.role, old.term, old.leader) == (new.role, new.term, new.leader) {
-            return;
-        }
-        let leader = new.leader.filter(|leader| *leader != new.id);
-        let leader = leader.map(|leader| format!(" of {leader}")).unwrap_or_default();
-        self.note(format_args!("{}@{} {}{leader}", new.id, new.term, new.role));
-    }
-
-    fn note(&mut self, line: impl Display) {
-        if let Some(trace) = &mut self.trace {
-            writeln!(trace, "{line}").expect("a string takes everything");
-        }
+        let Some(meta) = self.server_mut(id).restoring.take() else { return };
+        self.command(format_args!("damage {}", id.0));
+        let server = self.servers.get_mut(&id).expect("it was just asked");
+        server.machine.refuse(meta.clone(), &self.snapshots[&meta.last]);
+        self.note(format_args!("{id} refused {meta}"));
+        self.act(id, |raft| raft.step(Input::NotRestored(meta)));
     }
 
     /// The leader of the highest term among the live nodes.

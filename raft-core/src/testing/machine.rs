@@ -1,7 +1,7 @@
 //! What a simulated node applies entries to.
 
+use super::random::StableHasher;
 use crate::types::{Entry, LogId, NodeId, Payload, Run, SnapshotMeta};
-use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 
@@ -40,8 +40,8 @@ pub trait Machine {
     /// Becomes the snapshot of another node, durably.
     fn restore(&mut self, meta: SnapshotMeta, snapshot: &Self::Snapshot);
 
-    /// Is given a damaged snapshot; must stay as it was. Whether it can be damaged at all.
-    fn refuse(&mut self, meta: SnapshotMeta, snapshot: &Self::Snapshot) -> bool;
+    /// Is given a damaged snapshot; must stay as it was.
+    fn refuse(&mut self, meta: SnapshotMeta, snapshot: &Self::Snapshot);
 
     /// Forgets all that is not durable.
     fn crash(&mut self);
@@ -55,6 +55,8 @@ pub trait Machine {
 pub struct Digest {
     applied: SnapshotMeta,
     digest: u64,
+    /// A checkpoint under way.
+    frozen: Option<(SnapshotMeta, u64)>,
     durable: (SnapshotMeta, u64),
 }
 
@@ -62,7 +64,7 @@ impl Digest {
     fn apply_entry(&mut self, entry: &Entry) -> u64 {
         let expected = self.applied.last.index.next();
         assert!(entry.id.index == expected, "{} is applied where {expected} is due", entry.id);
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = StableHasher::new();
         (self.digest, entry).hash(&mut hasher);
         self.digest = hasher.finish();
         self.applied.last = entry.id;
@@ -98,14 +100,18 @@ impl Machine for Digest {
         None
     }
 
-    fn freeze(&mut self) {}
+    fn freeze(&mut self) {
+        self.frozen.get_or_insert_with(|| (self.applied.clone(), self.digest));
+    }
 
     fn flush(&mut self) -> Option<SnapshotMeta> {
-        if self.durable.0 == self.applied {
+        self.freeze();
+        let frozen = self.frozen.take()?;
+        if self.durable == frozen {
             return None;
         }
-        self.durable = (self.applied.clone(), self.digest);
-        Some(self.applied.clone())
+        self.durable = frozen;
+        Some(self.durable.0.clone())
     }
 
     fn snapshot(&self) -> Option<(SnapshotMeta, u64)> {
@@ -115,14 +121,14 @@ impl Machine for Digest {
     fn restore(&mut self, meta: SnapshotMeta, snapshot: &u64) {
         self.applied = meta;
         self.digest = *snapshot;
+        self.frozen = None;
         self.durable = (self.applied.clone(), self.digest);
     }
 
-    fn refuse(&mut self, _: SnapshotMeta, _: &u64) -> bool {
-        false
-    }
+    fn refuse(&mut self, _: SnapshotMeta, _: &u64) {}
 
     fn crash(&mut self) {
+        self.frozen = None;
         (self.applied, self.digest) = self.durable.clone();
     }
 

@@ -17,14 +17,19 @@ mod script;
 mod server;
 mod simulation;
 mod spec;
+mod store;
 
 pub use checker::Checker;
 pub use cluster::Cluster;
 pub use machine::{Digest, Machine};
 pub use model::{Bounds, Model, Report, Sight, Violation};
-pub use random::Random;
+pub use random::{Random, StableHasher};
 pub use replica::{Applied, Machines, Replica};
 pub use script::{Argument, Script};
 pub use server::Server;
-pub use simulation::{Ask, Event, Outcome, Simulation, SimulationConfig, Workload};
+pub use simulation::{
+    Ask, CellClients, Cells, Event, Failure, Outcome, Recovery, Simulation, SimulationConfig, Step,
+    Sweep, Workload, examine, seeds, sweep,
+};
 pub use spec::Spec;
+pub use store::Stores;

@@ -4,11 +4,11 @@
 //! durable must be there then, and nothing beyond what was applied.
 
 use super::machine::Machine;
+use super::random::StableHasher;
 use crate::log_store::StorageError;
 use crate::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use crate::types::{Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta};
 use bytes::Bytes;
-use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::Cursor;
@@ -100,6 +100,11 @@ impl<M: StateMachine> Replica<M> {
         self.applied.last.index
     }
 
+    /// Whether anything was applied that was not taken yet.
+    pub(super) fn has_applied(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// What was applied since the last call.
     pub fn take_applied(&mut self) -> Vec<Applied> {
         std::mem::take(&mut self.news)
@@ -163,7 +168,7 @@ impl<M: StateMachine> Machine for Replica<M> {
         let replies = self.machine_mut().apply(run);
         assert!(replies.len() == run.len(), "{} replies to {} entries", replies.len(), run.len());
         for (entry, reply) in run.entries().iter().zip(replies) {
-            let mut hasher = DefaultHasher::new();
+            let mut hasher = StableHasher::new();
             (entry.id, &reply).hash(&mut hasher);
             each(entry.id, hasher.finish());
             if let Payload::Membership(membership) = &entry.payload {
@@ -193,7 +198,8 @@ impl<M: StateMachine> Machine for Replica<M> {
         match self.frozen.take()? {
             Frozen::Job(job) => Some(job().expect("the disk of a simulated node works")),
             Frozen::Kept(meta, data) => {
-                let new = self.kept.as_ref().is_none_or(|(kept, _)| *kept != meta);
+                let known = self.kept.as_ref().map(|(kept, _)| kept.clone()).unwrap_or_default();
+                let new = known != meta;
                 self.kept = Some((meta.clone(), data));
                 new.then_some(meta)
             }
@@ -214,7 +220,7 @@ impl<M: StateMachine> Machine for Replica<M> {
         self.applied = meta;
     }
 
-    fn refuse(&mut self, meta: SnapshotMeta, snapshot: &Bytes) -> bool {
+    fn refuse(&mut self, meta: SnapshotMeta, snapshot: &Bytes) {
         let before = self.state_hash();
         // Any place will do, as long as it is the same one whenever the run is repeated.
         let cut = meta.last.index.0 as usize % snapshot.len().max(1);
@@ -225,7 +231,6 @@ impl<M: StateMachine> Machine for Replica<M> {
             snapshot.len()
         );
         assert!(self.state_hash() == before, "a refused snapshot changes the state");
-        true
     }
 
     fn crash(&mut self) {

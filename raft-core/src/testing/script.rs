@@ -21,8 +21,9 @@
 //! | `settle` | deliver and persist until nothing is under way |
 //! | `partition 1 2`, `cut 1 2`, `heal` | nodes apart from the rest; one link; all links work |
 //! | `crash 1 kept=3`, `restart 1` | keeps what is durable, of open writes those up to a number |
-//! | `flush 1` | the state machine makes a checkpoint |
-//! | `snapshot 1 3 ok=no`, `restore 3` | the snapshot asked for is sent (or not); it is installed |
+//! | `freeze 1`, `flush 1` | the state machine begins a checkpoint; it makes one durable |
+//! | `snapshot 1 3 ok=no` | the snapshot asked for is sent, or not |
+//! | `restore 3`, `damage 3` | it is installed, or turns out damaged |
 //! | `log`, `status`, `members`, `lease` | of the nodes named, or all |
 //!
 //! `deliver`, `drop` and `duplicate` take `from=1`, `to=2`, `kind=AppendEntries`, `skip=2`, `max=1`
@@ -51,7 +52,7 @@ pub enum Argument {
 const SETTLE_ROUNDS_MAX: usize = 1000;
 
 /// Interprets commands.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Script {
     cluster: Option<Cluster>,
 }
@@ -227,8 +228,10 @@ fn store(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Result
         }
         "crash" => cluster.crash(id, arguments.keyed("kept")?.map(WriteSeq)),
         "restart" => cluster.restart(id),
+        "freeze" => cluster.freeze(id),
         "flush" => cluster.flush(id),
         "restore" => cluster.restore(id),
+        "damage" => cluster.refuse_restore(id),
         "snapshot" => {
             let to = arguments.node(cluster)?;
             let ok = arguments.keyed::<String>("ok")?.is_none_or(|ok| ok == "yes");

@@ -3,6 +3,7 @@
 //! A model of what a driver keeps for a node. It holds no protocol of its own.
 
 use super::machine::{Digest, Machine};
+use super::store::{Loading, Store, Stores};
 use crate::raft::{Config, Loaded, LogOp, Raft, Write};
 use crate::types::{
     ClusterId, Identity, Incarnation, Index, Member, Membership, NodeId, Payload, ReadId, Run,
@@ -11,7 +12,7 @@ use crate::types::{
 use std::collections::{BTreeMap, VecDeque};
 
 /// A core with its disk and its state machine.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Server<M = Digest> {
     config: Config,
     seed: u64,
@@ -20,8 +21,14 @@ pub struct Server<M = Digest> {
     lives: u64,
     /// `None` while it is down.
     pub(super) raft: Option<Raft>,
+    /// The configuration in force.
+    pub(super) membership: Membership,
     /// What the disk holds.
     pub(super) disk: Loaded,
+    /// Where the user keeps it, if anywhere.
+    pub(super) store: Store,
+    /// Whether the disk will turn out corrupt when it is next read.
+    damaged: bool,
     /// What it has been asked to write.
     pub(super) writes: VecDeque<Write>,
     pub(super) machine: M,
@@ -36,14 +43,24 @@ pub struct Server<M = Digest> {
 }
 
 impl<M: Machine> Server<M> {
-    pub(super) fn new(config: Config, membership: &Membership, seed: u64, machine: M) -> Self {
+    pub(super) fn new(
+        config: Config,
+        membership: &Membership,
+        seed: u64,
+        machine: M,
+        stores: Stores,
+    ) -> Self {
         let snapshot = SnapshotMeta { membership: membership.clone(), ..SnapshotMeta::default() };
         let identity = identity(config.id, 0);
+        let store = Store::new(stores, config.id);
         let mut server = Self {
             config,
             seed,
             starts: 0,
             raft: None,
+            membership: Membership::default(),
+            store,
+            damaged: false,
             disk: Loaded { identity, snapshot, ..Loaded::default() },
             lives: 0,
             writes: VecDeque::new(),
@@ -53,6 +70,7 @@ impl<M: Machine> Server<M> {
             reads: BTreeMap::new(),
             answered: Vec::new(),
         };
+        server.store.begin(&server.disk, 0);
         server.start();
         server
     }
@@ -111,17 +129,33 @@ impl<M: Machine> Server<M> {
         self.reads.len()
     }
 
-    /// Moves the writes up to `until` to the disk; the number of the last.
-    pub(super) fn write_through(&mut self, until: WriteSeq) -> Option<WriteSeq> {
-        let mut last = None;
-        while self.writes.front().is_some_and(|write| write.seq <= until) {
-            let Some(write) = self.writes.pop_front() else { break };
-            for op in &write.ops {
-                self.disk.apply(op).expect("the core writes what continues its log");
-            }
-            last = Some(write.seq);
+    /// Whether its disk was damaged, and it has not found out yet.
+    pub const fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// Something that was acknowledged rots; whoever reads it next finds out.
+    pub(super) const fn damage(&mut self) {
+        self.damaged = true;
+    }
+
+    /// The oldest write reaches the disk, which takes it; its number.
+    pub(super) fn take_in(&mut self) -> Option<WriteSeq> {
+        let write = self.writes.pop_front()?;
+        self.put(&write);
+        Some(write.seq)
+    }
+
+    /// The disk takes in `write`.
+    pub(super) fn put(&mut self, write: &Write) {
+        for op in &write.ops {
+            self.disk.apply(op).expect("the core writes what continues its log");
         }
-        last
+    }
+
+    /// Reads the disk before a start.
+    pub(super) fn load(&mut self) -> Loading {
+        if self.damaged { Loading::Corrupt } else { self.store.load(&self.disk, self.lives) }
     }
 
     /// Loses its directory: what starts again is another life. Returns the disk of the old one.
@@ -129,8 +163,11 @@ impl<M: Machine> Server<M> {
         self.crash();
         self.lives += 1;
         self.machine.wipe();
+        self.damaged = false;
         let identity = identity(self.config.id, self.lives);
-        std::mem::replace(&mut self.disk, Loaded { identity, ..Loaded::default() })
+        let disk = Loaded { identity, ..Loaded::default() };
+        self.store.begin(&disk, self.lives);
+        std::mem::replace(&mut self.disk, disk)
     }
 
     /// From its next start on it is of another version.
@@ -141,6 +178,7 @@ impl<M: Machine> Server<M> {
     /// Forgets all that is not durable.
     pub(super) fn crash(&mut self) {
         self.raft = None;
+        self.store.close();
         self.writes.clear();
         self.restoring = None;
         self.asked.clear();
@@ -155,7 +193,9 @@ impl<M: Machine> Server<M> {
         let seed = self.seed ^ (self.config.id.0 << 48) ^ (self.starts << 32);
         let applied = self.machine.applied().clone();
         let raft = Raft::new(self.config.clone(), self.disk.clone(), applied, seed);
-        self.raft = Some(raft.expect("a node starts from what it wrote"));
+        let raft = raft.expect("a node starts from what it wrote");
+        self.membership = raft.membership().clone();
+        self.raft = Some(raft);
     }
 }
 

@@ -14,6 +14,7 @@ mod references;
 mod scripts;
 mod simulation;
 mod spec;
+mod stores;
 mod streams;
 mod tidy;
 mod votes;

@@ -3,8 +3,8 @@
 //! and locks, and send again what was not answered. Every reply is compared with that of a simple
 //! reference store, and every node with the others wherever they have applied equally far.
 //!
-//! `SIM_SEEDS=A..B` chooses the seeds; a failure prints its seed, which always fails the same way.
-//! `RUN_SLOW_TESTS=1` runs as many as it takes for a million operations.
+//! `SIM_SEEDS=A..B` chooses the seeds; a failure prints the few events it takes, and always fails
+//! the same way. `RUN_SLOW_TESTS=1` runs as many as it takes for a million operations.
 
 mod requests;
 mod workload;
@@ -13,7 +13,9 @@ use crate::reference;
 use bytes::Bytes;
 use raft_core::state_machine::StateMachine;
 use raft_core::testing::linear::{Register, check_keys};
-use raft_core::testing::{Event, Machines, Simulation, SimulationConfig};
+use raft_core::testing::{
+    Event, Failure, Machines, Simulation, SimulationConfig, examine, seeds, sweep,
+};
 use raft_core::types::NodeId;
 use raft_kv::api::*;
 use raft_kv::codec;
@@ -22,9 +24,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::hash::{Hash, Hasher};
-use std::ops::Range as Span;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use tempfile::TempDir;
+use std::sync::Mutex;
 use workload::{Kv, Named};
 
 /// Seeds that make more than a million operations.
@@ -33,7 +33,7 @@ const SEEDS_FAST: u64 = 8;
 /// So many runs and more must between them have seen everything.
 const SEEDS_TELLING: u64 = 50;
 /// Events of a run before its faults end.
-const EVENTS: usize = 15_000;
+const EVENTS: usize = 10_000;
 /// Of so many runs one has the stores in files.
 const ON_DISK_ONCE_IN: u64 = 6;
 /// Of so many indexes, one at which the whole contents are compared, and not only their hash.
@@ -43,19 +43,21 @@ const REVISIONS_COMPARED: u64 = 50;
 
 type Run = Simulation<KvStore, Kv>;
 
-/// The seeds to run: those asked for, or as many as there is time for.
-fn seeds() -> Span<u64> {
-    let Ok(text) = env::var("SIM_SEEDS") else {
-        let slow = env::var_os("RUN_SLOW_TESTS").is_some_and(|value| value == "1");
-        return 0..if slow { SEEDS_SLOW } else { SEEDS_FAST };
-    };
-    let (from, to) = text.split_once("..").expect("SIM_SEEDS=A..B");
-    from.parse().expect("a number")..to.parse().expect("a number")
+/// How many seeds there is time for.
+fn seeds_usual() -> u64 {
+    let slow = env::var_os("RUN_SLOW_TESTS").is_some_and(|value| value == "1");
+    if slow { SEEDS_SLOW } else { SEEDS_FAST }
 }
 
-/// A run, and where its files are, if there are any.
-fn simulation(seed: u64, traced: bool) -> (Run, Option<TempDir>) {
-    let folder = (seed % ON_DISK_ONCE_IN == ON_DISK_ONCE_IN - 1)
+fn config(seed: u64) -> SimulationConfig {
+    let mut config = SimulationConfig { events: EVENTS, ..SimulationConfig::of(seed) };
+    // One of a lonely node has no leader to change.
+    config.nodes = config.nodes.max(3);
+    config
+}
+
+fn make(config: SimulationConfig) -> Run {
+    let folder = (config.seed % ON_DISK_ONCE_IN == ON_DISK_ONCE_IN - 1)
         .then(|| tempfile::tempdir().expect("a directory for files"));
     let machines = match &folder {
         None => Machines::in_memory(|_, _| KvStore::in_memory()),
@@ -66,11 +68,15 @@ fn simulation(seed: u64, traced: bool) -> (Run, Option<TempDir>) {
             })
         }
     };
-    let mut config = SimulationConfig { traced, events: EVENTS, ..SimulationConfig::of(seed) };
-    // One of a lonely node has no leader to change.
-    config.nodes = config.nodes.max(3);
-    let clients = config.clients;
-    (Simulation::new(machines.hashed_by(hash_of), Kv::new(clients), config), folder)
+    let workload = Kv::new(config.clients, folder);
+    Simulation::new(machines.hashed_by(hash_of), workload, config)
+}
+
+fn run(seed: u64) -> Result<Run, Box<Failure>> {
+    examine(&config(seed), make, |run| {
+        check_end(run);
+        Ok(())
+    })
 }
 
 /// The state hash, and every so often what it stands for.
@@ -90,29 +96,23 @@ fn hash_of(store: &KvStore) -> u64 {
 
 #[test]
 fn the_store_is_as_simple_as_it_seems() {
-    let mut total: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in seeds() {
-        let (mut run, _folder) = simulation(seed, false);
-        let go = |run: &mut Run| {
-            run.run();
-            check_end(run);
-        };
-        if catch_unwind(AssertUnwindSafe(|| go(&mut run))).is_err() {
-            let (mut traced, _folder) = simulation(seed, true);
-            let _ = catch_unwind(AssertUnwindSafe(|| go(&mut traced)));
-            let trace = traced.take_trace();
-            let lines: Vec<&str> = trace.lines().collect();
-            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
-            panic!("{tail}\nseed {seed} fails: SIM_SEEDS={seed}..{}", seed + 1);
-        }
-        count(&run, &mut total);
-    }
-    println!("{total:?}");
-    if seeds().count() as u64 >= SEEDS_TELLING {
+    let total: Mutex<BTreeMap<&str, u64>> = Mutex::default();
+    let seeds = seeds(0..seeds_usual());
+    let count = seeds.end - seeds.start;
+    let counted = |seed| {
+        let run = run(seed)?;
+        self::count(&run, &mut total.lock().unwrap());
+        Ok(run)
+    };
+    let covered = sweep(seeds, counted).unwrap_or_else(|failure| panic!("{failure}"));
+    let total = total.into_inner().unwrap();
+    println!("{covered}\n{total:?}");
+    if count >= SEEDS_TELLING {
         // What never happens tests nothing.
         assert!(total.values().all(|count| *count > 0), "{total:?}");
+        assert_eq!(covered.missing(), [], "{covered}");
     }
-    if seeds().count() as u64 >= SEEDS_SLOW {
+    if count >= SEEDS_SLOW {
         assert!(total["operations"] >= 1_000_000, "{total:?}");
     }
 }
@@ -120,7 +120,7 @@ fn the_store_is_as_simple_as_it_seems() {
 #[test]
 fn a_seed_runs_alike_with_the_store() {
     let hash = |seed| {
-        let (mut run, _folder) = simulation(seed, false);
+        let mut run = make(config(seed));
         run.run();
         run.trace_hash()
     };
@@ -130,7 +130,7 @@ fn a_seed_runs_alike_with_the_store() {
 
 fn count(run: &Run, total: &mut BTreeMap<&str, u64>) {
     let kv = run.workload();
-    let event = |event| run.happened().get(&event).copied().unwrap_or_default();
+    let event = |event| run.happened(event);
     let counts = [
         ("commands", kv.commands),
         ("operations", kv.commands + kv.reads),

@@ -1,7 +1,7 @@
 //! What clients ask of a simulated cluster, and what becomes of it.
 
 use super::Simulation;
-use crate::raft::Raft;
+use crate::raft::{Lease, Raft};
 use crate::state_machine::StateMachine;
 use crate::testing::linear::Outcome;
 use crate::testing::random::Random;
@@ -64,6 +64,8 @@ enum What {
     Read(ReadId, Bytes),
     /// A read that is to be answered once so much is applied.
     Confirmed(Index, Bytes),
+    /// The same, if the node still has a lease then.
+    Leased(Index, Bytes),
 }
 
 impl Client {
@@ -82,10 +84,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let client = self.random.below(self.clients.len() as u64);
         if let Some(waits) = &self.clients[client as usize].waits {
             let patient = self.ticks < waits.since + self.config.patience_ticks;
-            if !patient || self.cluster.server(waits.node).raft().is_none() {
+            let lost = !patient || self.cluster.server(waits.node).raft().is_none();
+            if lost {
                 self.end(client, Outcome::Unknown);
             }
-            return !patient;
+            return lost;
         }
         let Some(ask) = self.workload.ask(client, &mut self.random) else { return false };
         ask.hash(&mut self.trace);
@@ -97,16 +100,36 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
                 let taken = self.cluster.propose(node, &[command]).pop();
                 (node, taken.and_then(Result::ok).map(What::Write))
             }
-            Ask::Query(query) => (any, self.cluster.read(any).map(|read| What::Read(read, query))),
+            Ask::Query(query) => (any, self.read(any, query)),
         };
         match what {
             Some(what) => {
+                self.taken += 1;
                 let since = self.ticks;
                 self.clients[client as usize].waits = Some(Waits { node, since, what });
             }
             None => self.end(client, Outcome::NotDone),
         }
         true
+    }
+
+    /// How `node` goes about answering `query`: by its lease if it has one, else by a quorum.
+    fn read(&mut self, node: NodeId, query: Bytes) -> Option<What> {
+        let lease = self.lease(node).filter(|_| self.random.once_in(2));
+        match lease {
+            Some(lease) => Some(What::Leased(lease.index, query)),
+            None => self.cluster.read(node).map(|read| What::Read(read, query)),
+        }
+    }
+
+    /// The lease of `node`, if it has one that lasts by its clock.
+    fn lease(&self, node: NodeId) -> Option<Lease> {
+        let lease = self.cluster.server(node).raft()?.lease()?;
+        self.condition(node).holds(&lease).then_some(lease)
+    }
+
+    pub(super) fn has_lease(&self, node: NodeId) -> bool {
+        self.lease(node).is_some()
     }
 
     /// Clients that have waited for too long give up.
@@ -153,9 +176,10 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// Answers the reads of `node` that may be answered by now.
     pub(super) fn answer_reads(&mut self, node: NodeId) {
         let confirmed = self.cluster.take_answered(node);
+        let leased = self.has_lease(node);
         let server = self.cluster.server(node);
         let applied = server.machine().applied_index();
-        let mut replies = Vec::new();
+        let mut outcomes = Vec::new();
         for (number, client) in self.clients.iter_mut().enumerate() {
             let Some(waits) = client.waits.as_mut().filter(|waits| waits.node == node) else {
                 continue;
@@ -165,21 +189,31 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             {
                 waits.what = What::Confirmed(*index, query.clone());
             }
-            if let What::Confirmed(index, query) = &waits.what
-                && *index <= applied
-                && server.raft().is_some()
-            {
-                replies.push((number as u64, server.machine().machine().query(query)));
+            let (index, query, holds) = match &waits.what {
+                What::Confirmed(index, query) => (index, query, true),
+                What::Leased(index, query) => (index, query, leased),
+                _ => continue,
+            };
+            if *index <= applied && server.raft().is_some() {
+                let reply = holds.then(|| server.machine().machine().query(query));
+                outcomes.push((number as u64, reply));
             }
         }
-        for (client, reply) in replies {
-            self.reply(client, reply);
+        for (client, reply) in outcomes {
+            match reply {
+                Some(reply) => self.reply(client, reply),
+                None => self.end(client, Outcome::NotDone),
+            }
         }
     }
 
     /// The clock of `id` ticks; if it leads, it may propose something of its own.
     pub(super) fn tick(&mut self, id: NodeId) {
+        if self.cluster.server(id).raft().is_none() {
+            return;
+        }
         self.cluster.tick(id);
+        self.condition_mut(id).ticked();
         let server = self.cluster.server(id);
         let Some(raft) = server.raft().filter(|raft| raft.is_leader()) else { return };
         let (ticks, machine) = (Raft::ticks(raft), server.machine().machine());

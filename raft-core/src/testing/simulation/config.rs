@@ -1,59 +1,12 @@
-//! What is to happen in a run.
+//! What a run is like, and which of all faults it has: each seed draws its own set.
 
+use super::Event;
 use crate::raft::Config;
 use crate::testing::random::Random;
-use crate::types::NodeId;
+use crate::types::{Member, NodeId, Version};
 
-/// What can happen.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Event {
-    /// The oldest message arrives.
-    Deliver,
-    /// Any message arrives.
-    Reorder,
-    /// A message is lost.
-    Drop,
-    /// A message arrives twice.
-    Duplicate,
-    /// The clock of one node ticks.
-    Tick,
-    /// Every clock ticks.
-    TickAll,
-    /// A disk completes some writes.
-    Persist,
-    /// A client asks something, sends it again, or gives up.
-    Client,
-    /// A node stops; some of its unreported writes may be on disk.
-    Crash,
-    /// A node that is down starts.
-    Restart,
-    /// A link carries nothing any more in one direction.
-    Cut,
-    /// A node is cut off.
-    Isolate,
-    /// A node stands still.
-    Pause,
-    /// Everything works again.
-    Heal,
-    /// Leadership is handed over.
-    Transfer,
-    /// A node campaigns.
-    Campaign,
-    /// A state machine begins a checkpoint.
-    Freeze,
-    /// A checkpoint is done.
-    Flush,
-    /// A node sends the snapshots that are due, or fails to.
-    Snapshot,
-    /// A state machine restores the snapshot it was sent.
-    Restore,
-    /// A state machine is given a damaged snapshot.
-    Damage,
-    /// The membership changes.
-    Change,
-}
-
-/// The greatest weight of each event; those of the first group are never left out.
+/// The greatest weight of each event of the first group, which are never left out: they are how a
+/// cluster works, and how faults end.
 const ALWAYS: [(Event, u64); 9] = [
     (Event::Deliver, 1200),
     (Event::TickAll, 120),
@@ -65,20 +18,45 @@ const ALWAYS: [(Event, u64); 9] = [
     (Event::Snapshot, 40),
     (Event::Restore, 40),
 ];
-const SOMETIMES: [(Event, u64); 13] = [
+const SOMETIMES: [(Event, u64); 38] = [
     (Event::Reorder, 300),
     (Event::Drop, 20),
     (Event::Duplicate, 30),
-    (Event::Tick, 20),
-    (Event::Crash, 5),
+    (Event::Delay, 20),
+    (Event::Clog, 4),
     (Event::Cut, 4),
     (Event::Isolate, 3),
+    (Event::Halves, 2),
+    (Event::OneWay, 2),
+    (Event::Bridge, 2),
+    (Event::Ring, 2),
+    (Event::Pair, 2),
+    (Event::Flapping, 2),
+    (Event::Crash, 5),
+    (Event::CrashInRecovery, 8),
+    (Event::Blackout, 1),
     (Event::Pause, 3),
+    (Event::Slow, 3),
+    (Event::Skew, 3),
+    (Event::Tick, 20),
+    (Event::Jump, 3),
+    (Event::FailedWrite, 2),
+    (Event::FailedFlush, 2),
+    (Event::FailedRead, 1),
+    (Event::Full, 1),
+    (Event::LostWrites, 4),
+    (Event::TornWrite, 4),
+    (Event::BitRot, 1),
+    (Event::Misdirected, 1),
+    (Event::SlowDisk, 3),
     (Event::Transfer, 6),
     (Event::Campaign, 2),
     (Event::Freeze, 20),
     (Event::Damage, 20),
+    (Event::SnapshotLost, 10),
     (Event::Change, 4),
+    (Event::Wipe, 1),
+    (Event::Version, 2),
 ];
 
 /// What a run is like.
@@ -88,12 +66,17 @@ pub struct SimulationConfig {
     pub seed: u64,
     /// Voters in the beginning.
     pub nodes: u64,
+    /// Whether the nodes are blank, and have to form a cluster first.
+    pub blank: bool,
     /// Blank nodes that may be added.
     pub spares: u64,
     /// Clients, each of which asks one thing at a time.
     pub clients: u64,
-    /// Events before the faults end.
+    /// Events before the faults end, at least; only those that do something count.
     pub events: usize,
+    /// Client operations before the faults end, at least; only those that a node takes in count.
+    /// If clients ask too little, the faults end after four times as many events.
+    pub operations: u64,
     /// Ticks after which a client takes its question for lost.
     pub patience_ticks: u64,
     /// Of so many answers one is lost on its way to the client; 0 for none.
@@ -108,23 +91,12 @@ pub struct SimulationConfig {
 
 impl SimulationConfig {
     /// A run as `seed` will have it: three nodes mostly, a random set of the events that are
-    /// faults, logs that are short so that snapshots are needed.
+    /// faults, logs that are short so that snapshots are needed. Where leaders hold leases, clocks
+    /// differ by no more than leases allow for.
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        let raft = Config {
-            id: NodeId(1),
-            election_ticks_min: 10,
-            election_ticks_max: 20,
-            heartbeat_ticks: 3,
-            message_bytes_max: *random.choose(&[500, 2000, 20_000]),
-            in_flight_max: *random.choose(&[1, 2, 8]),
-            log_bytes_max: 60_000,
-            log_trailing_bytes: *random.choose(&[0, 500, 10_000]),
-            uncommitted_bytes_max: 30_000,
-            command_bytes_max: 8_000,
-            disk_stall_ticks: *random.choose(&[5, 50]),
-            ..Config::default()
-        };
+        let nodes = *random.choose(&[3, 3, 3, 3, 5, 5, 4, 2, 1]);
+        let raft = raft(&mut random);
         let mut weights = ALWAYS.to_vec();
         for (event, weight) in &mut weights {
             // Some clusters are mended soon, and some nodes left far behind.
@@ -133,16 +105,23 @@ impl SimulationConfig {
             }
         }
         for (event, greatest) in SOMETIMES {
-            if random.below(3) > 0 {
-                weights.push((event, 1 + random.below(greatest)));
+            let faithless = matches!(event, Event::Tick | Event::Jump);
+            let weight = 1 + random.below(greatest);
+            if random.below(3) > 0 && !(raft.lease_reads && faithless) {
+                weights.push((event, weight));
             }
+        }
+        if raft.lease_reads {
+            weights.push((Event::LeaseRead, 40));
         }
         Self {
             seed,
-            nodes: *random.choose(&[3, 3, 3, 5, 1]),
-            spares: random.below(2),
-            clients: *random.choose(&[1, 4, 8, 32]),
-            events: 5_000,
+            nodes,
+            blank: random.once_in(8),
+            spares: random.below(3),
+            clients: *random.choose(&[4, 8, 16, 32]),
+            events: 10_000,
+            operations: 200,
             patience_ticks: 50 + random.below(100),
             answer_lost_once_in: *random.choose(&[0, 10, 100]),
             weights,
@@ -156,5 +135,39 @@ impl SimulationConfig {
     pub fn without(mut self, events: &[Event]) -> Self {
         self.weights.retain(|(event, _)| !events.contains(event));
         self
+    }
+
+    /// The configuration of the nodes, which are to form a cluster if they are blank.
+    pub(super) fn raft(&self) -> Config {
+        let founders = if self.blank { self.nodes } else { 0 };
+        let initial = (1..=founders).map(|id| (NodeId(id), Member::default())).collect();
+        Config { initial, ..self.raft.clone() }
+    }
+
+    /// The slowest a clock may be, in percent of the fastest.
+    pub(super) fn slowest_percent(&self) -> u64 {
+        match self.raft.lease_reads {
+            true => 100 - u64::from(self.raft.clock_drift_percent),
+            false => 50,
+        }
+    }
+}
+
+fn raft(random: &mut Random) -> Config {
+    Config {
+        id: NodeId(1),
+        election_ticks_min: 10,
+        election_ticks_max: 20,
+        heartbeat_ticks: 3,
+        version: *random.choose(&[Version::CURRENT, Version::CURRENT, Version(2), Version(1)]),
+        message_bytes_max: *random.choose(&[100, 500, 2000, 20_000]),
+        in_flight_max: *random.choose(&[1, 2, 8]),
+        log_bytes_max: *random.choose(&[20_000, 60_000]),
+        log_trailing_bytes: *random.choose(&[0, 500, 10_000]),
+        uncommitted_bytes_max: *random.choose(&[10_000, 30_000]),
+        command_bytes_max: 8_000,
+        disk_stall_ticks: *random.choose(&[5, 50]),
+        lease_reads: random.once_in(3),
+        ..Config::default()
     }
 }

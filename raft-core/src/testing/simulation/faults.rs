@@ -1,64 +1,86 @@
-//! What happens to a simulated cluster, event by event.
+//! What happens to nodes and disks, and what operators ask of a cluster.
 
 use super::{Event, Simulation, Workload};
-use crate::raft::Envelope;
 use crate::state_machine::StateMachine;
-use crate::types::{Change, NodeId, WriteSeq};
+use crate::types::{Change, Membership, NodeId, Version, WriteSeq};
 
-/// Most messages under way that are still doubled.
-const DOUBLED_MAX: usize = 200;
+/// A slow disk completes something once in so many times.
+const SLOW_DISK_ONCE_IN: u64 = 10;
+/// Most ticks by which a clock jumps.
+const JUMP_TICKS_MAX: u64 = 40;
+/// Most ticks for which a disk cannot be read.
+const UNREADABLE_TICKS_MAX: u64 = 60;
 
 impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// `event` happens to `id`; whether it did anything.
     pub(super) fn happens(&mut self, event: Event, id: NodeId) -> bool {
-        let up = self.cluster.server(id).raft().is_some();
         match event {
-            Event::Deliver | Event::Reorder | Event::Drop | Event::Duplicate => {
-                return self.network(event);
+            Event::Deliver | Event::Reorder | Event::Drop | Event::Duplicate | Event::Delay => {
+                self.message(event)
             }
-            Event::Tick | Event::Persist if self.paused == Some(id) => return false,
-            Event::Tick => {
-                self.later();
+            Event::Clog | Event::Cut | Event::Isolate | Event::Halves | Event::OneWay => {
+                self.links(event, id)
+            }
+            Event::Bridge | Event::Ring | Event::Pair | Event::Flapping => self.links(event, id),
+            Event::Client => self.client(id),
+            Event::TickAll | Event::Tick | Event::Jump => self.clocks(event, id),
+            Event::Heal => self.heal(),
+            Event::Pause | Event::Slow | Event::Skew | Event::SlowDisk | Event::Full => {
+                self.condition_changes(event, id)
+            }
+            Event::Crash | Event::CrashInRecovery | Event::Blackout | Event::Restart => {
+                self.stops_and_starts(event, id)
+            }
+            Event::Wipe => self.can_lose(id) && self.wipe(id),
+            Event::Version => self.change_version(id),
+            Event::Persist => self.persist(id),
+            Event::BitRot | Event::Misdirected => self.damage(event, id),
+            Event::FailedWrite | Event::FailedFlush | Event::FailedRead => self.disk(event, id),
+            Event::LostWrites | Event::TornWrite => self.disk(event, id),
+            Event::Transfer => self.cluster.transfer(id, None).is_some_and(|it| it.is_ok()),
+            Event::Campaign => {
+                self.cluster.campaign(id);
+                self.is_up(id)
+            }
+            Event::Change => self.change(id),
+            Event::LeaseRead => self.has_lease(id) && self.cluster.read_by_lease(id),
+            Event::Freeze | Event::Flush | Event::Restore | Event::Damage => {
+                self.checkpoint(event, id)
+            }
+            Event::Snapshot => self.send_snapshots(id, true),
+            Event::SnapshotLost => self.send_snapshots(id, false),
+        }
+    }
+
+    fn is_up(&self, id: NodeId) -> bool {
+        self.cluster.server(id).raft().is_some()
+    }
+
+    fn clocks(&mut self, event: Event, id: NodeId) -> bool {
+        let count = match event {
+            Event::TickAll => return self.tick_all(),
+            Event::Jump => 2 + self.random.below(JUMP_TICKS_MAX - 1),
+            _ => 1,
+        };
+        if self.condition(id).paused || !self.is_up(id) {
+            return false;
+        }
+        for _ in 0..count {
+            self.later();
+            self.tick(id);
+        }
+        true
+    }
+
+    pub(super) fn tick_all(&mut self) -> bool {
+        self.later();
+        self.network_tick();
+        for id in self.ids() {
+            if self.condition_mut(id).advance() {
                 self.tick(id);
             }
-            Event::TickAll => self.tick_all(),
-            Event::Persist => {
-                let until = self.some_write(id);
-                self.cluster.persist(id, until);
-                return until.is_some();
-            }
-            Event::Client => return self.client(id),
-            Event::Crash => {
-                let kept = self.some_write(id).filter(|_| self.random.once_in(2));
-                self.cluster.crash(id, kept);
-                return up;
-            }
-            Event::Restart => {
-                self.cluster.restart(id);
-                return !up;
-            }
-            Event::Pause => self.paused = self.cluster.leader().or(Some(id)),
-            Event::Cut | Event::Isolate | Event::Heal => self.links(event, id),
-            Event::Transfer => return self.cluster.transfer(id, None).is_some_and(|it| it.is_ok()),
-            Event::Campaign => self.cluster.campaign(id),
-            Event::Freeze if up => self.cluster.freeze(id),
-            Event::Flush if up => self.cluster.flush(id),
-            Event::Freeze | Event::Flush => return false,
-            Event::Snapshot => {
-                let ok = self.random.below(4) > 0;
-                return self.send_snapshots(id, ok);
-            }
-            Event::Restore | Event::Damage => {
-                let restores = self.cluster.server(id).restoring().is_some();
-                match event {
-                    Event::Restore => self.cluster.restore(id),
-                    _ => self.cluster.refuse_restore(id),
-                }
-                return restores;
-            }
-            Event::Change => return self.change(id),
         }
-        up
+        true
     }
 
     fn later(&mut self) {
@@ -66,32 +88,139 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.workload.tick(self.ticks);
     }
 
-    pub(super) fn tick_all(&mut self) {
-        self.later();
-        for id in self.ids() {
-            if self.paused != Some(id) {
-                self.tick(id);
+    pub(super) fn heal(&mut self) -> bool {
+        self.heal_network();
+        self.conditions.iter_mut().for_each(super::Condition::heal);
+        true
+    }
+
+    fn condition_changes(&mut self, event: Event, id: NodeId) -> bool {
+        let leader = self.cluster.leader().filter(|_| self.random.once_in(2)).unwrap_or(id);
+        let slowest = self.config.slowest_percent();
+        let rate = slowest + self.random.below(101 - slowest);
+        let id = if matches!(event, Event::Pause | Event::SlowDisk) { leader } else { id };
+        if !self.is_up(id) {
+            return false;
+        }
+        let condition = self.condition_mut(id);
+        match event {
+            Event::Pause => condition.paused = !condition.paused,
+            Event::Skew => condition.rate = rate,
+            Event::Slow => condition.slow = !condition.slow,
+            Event::SlowDisk => condition.slow_disk = !condition.slow_disk,
+            _ => condition.full = true,
+        }
+        true
+    }
+
+    fn stops_and_starts(&mut self, event: Event, id: NodeId) -> bool {
+        let up = self.is_up(id);
+        match event {
+            Event::Crash if !up => false,
+            Event::Crash => {
+                let kept = self.some_write(id).filter(|_| self.random.once_in(2));
+                self.cluster.crash(id, kept);
+                true
             }
+            Event::Blackout => {
+                for id in self.ids() {
+                    let kept = self.some_write(id).filter(|_| self.random.once_in(2));
+                    self.cluster.crash(id, kept);
+                }
+                true
+            }
+            _ if up || !self.start(id) => false,
+            Event::CrashInRecovery => {
+                let kept = self.some_write(id).filter(|_| self.random.once_in(2));
+                self.cluster.crash(id, kept);
+                true
+            }
+            _ => true,
         }
     }
 
-    fn network(&mut self, event: Event) -> bool {
-        let len = self.cluster.pool().len();
-        if len == 0 {
+    /// `id`, which is down, starts, if it can.
+    pub(super) fn start(&mut self, id: NodeId) -> bool {
+        if self.ticks < self.condition(id).unreadable_until {
             return false;
         }
-        let any = self.random.below(len as u64) as usize;
-        let waits = |envelope: &Envelope| self.paused == Some(envelope.to);
-        match event {
-            Event::Deliver => {
-                let first = self.cluster.pool().iter().position(|envelope| !waits(envelope));
-                let Some(first) = first else { return false };
-                self.cluster.deliver(first);
-            }
-            Event::Reorder if waits(&self.cluster.pool()[any]) => return false,
-            Event::Reorder => self.cluster.deliver(any),
-            Event::Duplicate if len < DOUBLED_MAX => self.cluster.duplicate(any),
-            _ => self.cluster.drop_message(any),
+        if self.is_up(id) {
+            return false;
+        }
+        self.cluster.restart(id);
+        let starts = self.is_up(id);
+        if starts {
+            self.condition_mut(id).start();
+        }
+        starts
+    }
+
+    fn wipe(&mut self, id: NodeId) -> bool {
+        self.cluster.wipe(id);
+        self.condition_mut(id).start();
+        true
+    }
+
+    /// `id` starts as a program of another version, which knows everything that is in any log.
+    fn change_version(&mut self, id: NodeId) -> bool {
+        let needed = self.memberships().iter().map(Membership::version).max().unwrap_or_default();
+        let versions: Vec<u16> = (needed.0..=Version::CURRENT.0).collect();
+        let version = *self.random.choose(&versions);
+        if versions.len() < 2 || !self.is_up(id) {
+            return false;
+        }
+        self.cluster.upgrade(id, Version(version));
+        self.condition_mut(id).start();
+        true
+    }
+
+    fn persist(&mut self, id: NodeId) -> bool {
+        let Some(until) = self.some_write(id) else { return false };
+        let condition = self.condition(id);
+        if condition.paused || condition.slow_disk && !self.random.once_in(SLOW_DISK_ONCE_IN) {
+            return false;
+        }
+        if self.condition(id).full {
+            self.cluster.crash(id, None);
+        } else {
+            self.cluster.persist(id, Some(until));
+        }
+        true
+    }
+
+    /// A disk fails its node, which stops.
+    fn disk(&mut self, event: Event, id: NodeId) -> bool {
+        if event == Event::FailedRead && self.is_up(id) {
+            let until = self.ticks + 1 + self.random.below(UNREADABLE_TICKS_MAX);
+            self.condition_mut(id).unreadable_until = until;
+            self.cluster.crash(id, None);
+            return true;
+        }
+        let Some(some) = self.some_write(id) else { return false };
+        // A failed or torn write is the one after those that were made; of a failed flush, nobody
+        // knows.
+        let kept = match event {
+            Event::LostWrites => None,
+            Event::FailedFlush => Some(some).filter(|_| self.random.once_in(2)),
+            _ => Some(WriteSeq(some.0 - 1)),
+        };
+        self.cluster.crash(id, kept);
+        true
+    }
+
+    /// What a disk has acknowledged is gone, and it will say so.
+    fn damage(&mut self, event: Event, id: NodeId) -> bool {
+        let some = self.some_write(id);
+        let blank = self.cluster.server(id).disk().entries.is_empty();
+        if blank || event == Event::Misdirected && some.is_none() || !self.can_lose(id) {
+            return false;
+        }
+        if event == Event::Misdirected {
+            self.cluster.persist(id, some);
+        }
+        self.cluster.damage_disk(id);
+        if self.random.once_in(2) {
+            self.cluster.crash(id, None);
         }
         true
     }
@@ -105,23 +234,22 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         Some(writes[self.random.below(writes.len() as u64) as usize].seq)
     }
 
-    fn links(&mut self, event: Event, id: NodeId) {
+    fn checkpoint(&mut self, event: Event, id: NodeId) -> bool {
+        let server = self.cluster.server(id);
+        let (up, restores) = (server.raft().is_some(), server.restoring().is_some());
+        if self.condition(id).paused {
+            return false;
+        }
         match event {
-            Event::Heal => {
-                self.paused = None;
-                self.cluster.heal();
-            }
-            Event::Cut => {
-                let all = self.config.nodes + self.config.spares;
-                let other = NodeId(1 + self.random.below(all));
-                self.cluster.cut(id, other);
-            }
-            _ => {
-                for other in self.ids().filter(|other| *other != id) {
-                    self.cluster.cut(id, other);
-                    self.cluster.cut(other, id);
-                }
-            }
+            Event::Restore => self.cluster.restore(id),
+            Event::Damage => self.cluster.refuse_restore(id),
+            Event::Freeze if up => self.cluster.freeze(id),
+            Event::Flush if up => self.cluster.flush(id),
+            _ => {}
+        }
+        match event {
+            Event::Restore | Event::Damage => restores,
+            _ => up,
         }
     }
 
@@ -136,19 +264,66 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// Asks the leader for a change that concerns `id`, whether or not it makes sense.
     fn change(&mut self, id: NodeId) -> bool {
         let Some(leader) = self.cluster.leader() else { return false };
-        let change = match self.random.below(8) {
-            0..3 => {
-                let promote = self.random.below(4) > 0;
-                Change::Add { node: id, address: id.to_string(), promote }
+        // Whoever removes others while a voter is lost may end with too few.
+        if !self.nobody_is_lost() {
+            return false;
+        }
+        let address = id.to_string();
+        let all: Vec<NodeId> = self.ids().collect();
+        let other = *self.random.choose(&all);
+        let promote = self.random.below(4) > 0;
+        let priority = self.random.below(4) as u8;
+        let changes = match self.random.below(8) {
+            0..3 => vec![Change::Add { node: id, address, promote }],
+            3 => vec![Change::Promote { node: id }],
+            4 => vec![Change::Demote { node: id }],
+            5 => vec![Change::Prioritize { node: id, priority }],
+            6 => vec![Change::Remove { node: id }],
+            _ => {
+                let address = other.to_string();
+                let add = Change::Add { node: other, address, promote: true };
+                vec![add, Change::Remove { node: id }]
             }
-            3..5 => Change::Promote { node: id },
-            5 => Change::Demote { node: id },
-            6 => {
-                let priority = self.random.below(4) as u8;
-                Change::Prioritize { node: id, priority }
-            }
-            _ => Change::Remove { node: id },
         };
-        self.cluster.change(leader, &[change]).is_some_and(|changed| changed.is_ok())
+        self.cluster.change(leader, &changes).is_some_and(|changed| changed.is_ok())
+    }
+
+    /// Whether the cluster can do without what `id` knows: every configuration that is in any log
+    /// has three voters or more, all of which are there as it knows them, and is of a version in
+    /// which another life of a node is taken back.
+    fn can_lose(&self, id: NodeId) -> bool {
+        let roomy = |membership: &Membership| {
+            let knows = membership.version() >= Version(2);
+            knows && !membership.is_joint() && membership.voters().len() >= 3
+        };
+        let memberships = self.memberships();
+        // While a cluster is founded, a founder that is lost may found another of the same name.
+        let knows = |node: &NodeId| {
+            self.cluster.server(*node).memberships().iter().any(|it| !it.is_empty())
+        };
+        let formed = !memberships.is_empty()
+            && memberships.iter().flat_map(|membership| membership.voters()).all(knows);
+        formed
+            && memberships.iter().all(roomy)
+            && self.nobody_is_lost()
+            && !self.cluster.server(id).is_damaged()
+    }
+
+    /// Whether every voter of every configuration is there as it is known.
+    fn nobody_is_lost(&self) -> bool {
+        self.memberships().iter().all(|membership| {
+            membership.voters().iter().chain(membership.outgoing()).all(|node| {
+                let server = self.cluster.server(*node);
+                let own = server.disk().identity.map(|it| it.incarnation);
+                !server.is_damaged()
+                    && own == membership.members().get(node).and_then(|member| member.incarnation)
+            })
+        })
+    }
+
+    /// Every configuration that is in any log.
+    fn memberships(&self) -> Vec<Membership> {
+        let logs = self.cluster.servers().values().map(|server| server.memberships());
+        logs.flatten().filter(|membership| !membership.is_empty()).collect()
     }
 }

@@ -1,14 +1,20 @@
-//! A cluster of the user's own state machine under random faults, in one thread, by one seed.
+//! A cluster of the user's own state machine and log store under random faults, in one thread, by
+//! one seed.
 //!
 //! [`Simulation`] lets clients ask things through any node, while messages are lost, doubled,
-//! reordered and held up, nodes crash, pause, restart, compact their logs and send each other
-//! snapshots, leaders change, members come and go. After every event the invariants of the cluster
-//! are checked, and that state machines that have applied equally far are equal. What clients ask,
-//! and what is to be made of their answers, is the [`Workload`]'s.
+//! reordered and held up, links fail in many shapes, nodes crash, pause and start again, clocks
+//! differ, disks fail and rot, logs are compacted, snapshots sent, leaders and members changed:
+//! see [`Event`]. Each seed has a set of them of its own. After every event the invariants of the
+//! cluster are checked, and that state machines that have applied equally far are equal. When the
+//! faults end, the cluster must recover in a bounded time: [`Recovery`]. What clients ask, and what
+//! is to be made of their answers, is the [`Workload`]'s; [`Cells`] is one that is ready for use.
 //!
 //! A run is decided by its seed: the same seed gives the same run, event for event, as
-//! [`Simulation::trace_hash`] shows. That holds for state machines and workloads that do not ask a
-//! clock, a random number generator or the order of a hash map.
+//! [`Simulation::trace_hash`] shows. That holds for state machines, stores and workloads that do
+//! not ask a clock, a random number generator or the order of a hash map.
+//!
+//! [`examine`] runs a seed, and makes of a failure the few events it takes, their trace, and a
+//! [`Script`](super::Script) that does the same; [`sweep`] does so for many seeds on all cores.
 //!
 //! # Example
 //!
@@ -43,64 +49,141 @@
 //! answered.dedup();
 //! assert!(count > 0 && answered.len() == count, "no place in the journal is given away twice");
 //! ```
+//!
+//! # A log store of one's own
+//!
+//! Whenever a node starts, its store is opened again. What it loads must be exactly what its writes
+//! returned for.
+//!
+//! ```
+//! use raft_core::log_store::{LogStore, MemoryLog, StorageError};
+//! use raft_core::raft::{GroupOp, Loaded};
+//! use raft_core::testing::{CellClients, Cells, Simulation, SimulationConfig, Stores};
+//! use raft_core::types::GroupId;
+//! use std::collections::BTreeMap;
+//! use std::sync::{Arc, Mutex};
+//!
+//! /// A log on a disk that outlives the process.
+//! struct Shelf(Arc<Mutex<MemoryLog>>);
+//!
+//! impl LogStore for Shelf {
+//!     fn load(&mut self, group: GroupId) -> Result<Loaded, StorageError> {
+//!         self.0.lock().unwrap().load(group)
+//!     }
+//!
+//!     fn write(&mut self, ops: &[GroupOp]) -> Result<(), StorageError> {
+//!         self.0.lock().unwrap().write(ops)
+//!     }
+//! }
+//!
+//! let disks: Mutex<BTreeMap<_, Arc<Mutex<MemoryLog>>>> = Mutex::default();
+//! let stores = Stores::opened_by(move |node, life| {
+//!     let disk = Arc::clone(disks.lock().unwrap().entry((node, life)).or_default());
+//!     Ok(Shelf(disk))
+//! });
+//! let config = SimulationConfig { events: 2_000, ..SimulationConfig::of(3) };
+//! let clients = CellClients::new(config.clients);
+//! let mut simulation = Simulation::with_stores(Cells::machines(), stores, clients, config);
+//! simulation.run();
+//! simulation.workload().judge().unwrap();
+//! ```
 
+mod cells;
 mod clients;
+mod condition;
 mod config;
+mod event;
+mod failure;
 mod faults;
+mod network;
+mod recovery;
+mod sweep;
 
 pub use super::linear::Outcome;
+pub use cells::{CellClients, Cells};
 pub use clients::{Ask, Workload};
-pub use config::{Event, SimulationConfig};
+pub use config::SimulationConfig;
+pub use event::{Event, Step};
+pub use failure::{Failure, examine};
+pub use recovery::Recovery;
+pub use sweep::{Sweep, seeds, sweep};
 
 use super::cluster::Cluster;
-use super::random::Random;
+use super::random::{Random, StableHasher};
 use super::replica::{Applied, Machines, Replica};
+use super::store::Stores;
 use crate::state_machine::StateMachine;
-use crate::types::{Index, LogId, NodeId};
+use crate::types::{Index, NodeId};
 use clients::Client;
-use std::collections::BTreeMap;
-use std::collections::hash_map::DefaultHasher;
+use condition::Condition;
+use network::Network;
 use std::hash::{Hash, Hasher};
-
-/// Ticks within which a cluster must be whole again once faults end.
-const RECOVERY_TICKS_MAX: u64 = 1000;
 
 /// A cluster, its clients, and what happens to them.
 pub struct Simulation<M: StateMachine, W> {
     cluster: Cluster<Replica<M>>,
     workload: W,
     config: SimulationConfig,
+    /// Decides what happens.
+    chance: Random,
+    /// Decides how, anew for each event: so that an event is the same without those before it.
     random: Random,
-    /// A node that stands still: its clock, its disk and what was sent to it wait.
-    paused: Option<NodeId>,
+    /// Of node `id` at `id - 1`.
+    conditions: Vec<Condition>,
+    network: Network,
     clients: Vec<Client>,
+    /// What clients have asked so far and a node has taken in.
+    taken: u64,
     /// Ticks of the fastest clocks.
     ticks: u64,
     /// How far some node has applied, and the workload been told.
     applied: Index,
-    happened: BTreeMap<Event, u64>,
-    trace: DefaultHasher,
+    /// What was chosen to happen so far, and whether it did anything.
+    steps: Vec<(Step, bool)>,
+    /// How much of it did.
+    events: usize,
+    /// How often each event has, by its number.
+    happened: Vec<u64>,
+    recovery: Option<Recovery>,
+    trace: StableHasher,
 }
 
 impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
-    /// Nodes with `machines`, and clients with `workload`. Nothing has happened yet.
+    /// Nodes with `machines`, whose logs are simulated too, and clients with `workload`. Nothing
+    /// has happened yet.
     pub fn new(machines: Machines<M>, workload: W, config: SimulationConfig) -> Self {
-        let mut cluster =
-            Cluster::with(machines, config.nodes, &config.raft, config.seed, config.traced);
-        for id in config.nodes + 1..=config.nodes + config.spares {
+        Self::with_stores(machines, Stores::simulated(), workload, config)
+    }
+
+    /// The same with logs in `stores`.
+    pub fn with_stores(
+        machines: Machines<M>,
+        stores: Stores,
+        workload: W,
+        config: SimulationConfig,
+    ) -> Self {
+        let SimulationConfig { nodes, spares, seed, traced, .. } = config;
+        let mut cluster = Cluster::with(machines, stores, nodes, &config.raft(), seed, traced);
+        for id in nodes + 1..=nodes + spares {
             cluster.add_server(NodeId(id));
         }
         Self {
             cluster,
             workload,
-            random: Random::new(config.seed),
-            paused: None,
+            chance: Random::new(seed),
+            random: Random::new(seed),
+            conditions: vec![Condition::default(); (nodes + spares) as usize],
+            network: Network::default(),
             clients: (0..config.clients).map(|_| Client::default()).collect(),
+            taken: 0,
             config,
             ticks: 0,
             applied: Index(0),
-            happened: BTreeMap::new(),
-            trace: DefaultHasher::new(),
+            steps: Vec::new(),
+            events: 0,
+            happened: vec![0; Event::ALL.len()],
+            recovery: None,
+            trace: StableHasher::new(),
         }
     }
 
@@ -109,28 +192,48 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// # Panics
     /// If an invariant is broken, or the cluster does not recover.
     pub fn run(&mut self) {
-        for _ in 0..self.config.events {
+        let SimulationConfig { events, operations, .. } = self.config;
+        while self.events < events || self.taken < operations && self.events < 4 * events {
             self.step();
         }
         self.recover();
     }
 
-    /// One event.
+    /// One event, which may turn out to do nothing.
     pub fn step(&mut self) {
-        let total: u64 = self.config.weights.iter().map(|(_, weight)| weight).sum();
-        let mut rest = self.random.below(total);
-        let chosen = self.config.weights.iter().find(|(_, weight)| {
+        let step = self.choose();
+        self.take(step);
+    }
+
+    /// Lets `step` happen: see [`Simulation::steps`].
+    pub fn take(&mut self, step: Step) {
+        let Step { event, node, salt } = step;
+        self.random = Random::new(salt);
+        // Until it is known, it did: it may break something.
+        self.steps.push((step, true));
+        if self.happens(event, node) {
+            self.happened[event as usize] += 1;
+            self.events += 1;
+        } else if let Some((_, did)) = self.steps.last_mut() {
+            *did = false;
+        }
+        self.lose_the_oldest();
+        (event as u8, node, self.cluster.pool().len()).hash(&mut self.trace);
+        self.tell();
+    }
+
+    fn choose(&mut self) -> Step {
+        let weights = &self.config.weights;
+        let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut rest = self.chance.below(total);
+        let chosen = weights.iter().find(|(_, weight)| {
             let here = rest < *weight;
             rest = rest.saturating_sub(*weight);
             here
         });
         let event = chosen.expect("the weights add up").0;
-        let id = NodeId(1 + self.random.below(self.config.nodes + self.config.spares));
-        if self.happens(event, id) {
-            *self.happened.entry(event).or_default() += 1;
-        }
-        (event, id, self.cluster.pool().len(), self.cluster.leader()).hash(&mut self.trace);
-        self.tell();
+        let node = NodeId(1 + self.chance.below(self.conditions.len() as u64));
+        Step { event, node, salt: self.chance.next() }
     }
 
     /// What has become of the workload.
@@ -148,6 +251,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         &self.cluster
     }
 
+    /// What it was made of.
+    pub const fn config(&self) -> &SimulationConfig {
+        &self.config
+    }
+
     /// What happened last, a line per event, if the configuration asks for a trace.
     pub fn take_trace(&mut self) -> String {
         self.cluster.take_trace()
@@ -158,9 +266,30 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.trace.finish()
     }
 
-    /// How often each event has happened and did something.
-    pub const fn happened(&self) -> &BTreeMap<Event, u64> {
-        &self.happened
+    /// What was chosen to happen, and whether it did anything. [`Simulation::take`] lets it happen
+    /// to another cluster.
+    pub fn steps(&self) -> &[(Step, bool)] {
+        &self.steps
+    }
+
+    /// How many events have done something.
+    pub const fn events(&self) -> usize {
+        self.events
+    }
+
+    /// How often `event` has happened and did something.
+    pub fn happened(&self, event: Event) -> u64 {
+        self.happened[event as usize]
+    }
+
+    /// How often clients have asked something that a node took in.
+    pub const fn operations(&self) -> u64 {
+        self.taken
+    }
+
+    /// How long the recovery took, once it is over.
+    pub const fn recovery(&self) -> Option<Recovery> {
+        self.recovery
     }
 
     /// Ticks so far.
@@ -168,13 +297,27 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.ticks
     }
 
+    fn condition(&self, id: NodeId) -> &Condition {
+        &self.conditions[id.0 as usize - 1]
+    }
+
+    fn condition_mut(&mut self, id: NodeId) -> &mut Condition {
+        &mut self.conditions[id.0 as usize - 1]
+    }
+
     /// Tells the workload what was applied, and clients what was answered.
     fn tell(&mut self) {
         for id in self.ids() {
-            for applied in self.cluster.machine_mut(id).take_applied() {
-                self.tell_applied(id, &applied);
+            let applied = self.cluster.server(id).machine().has_applied();
+            let answered = self.cluster.has_answered(id);
+            if applied {
+                for applied in self.cluster.machine_mut(id).take_applied() {
+                    self.tell_applied(id, &applied);
+                }
             }
-            self.answer_reads(id);
+            if applied || answered {
+                self.answer_reads(id);
+            }
         }
     }
 
@@ -189,53 +332,6 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     }
 
     fn ids(&self) -> impl Iterator<Item = NodeId> + use<M, W> {
-        (1..=self.config.nodes + self.config.spares).map(NodeId)
-    }
-
-    /// The faults end: within a bounded time there is a leader, every client has its answer, a
-    /// command goes through, and all members have applied all of it.
-    fn recover(&mut self) {
-        self.paused = None;
-        self.cluster.heal();
-        for id in self.ids() {
-            self.cluster.restart(id);
-        }
-        let mut last: Option<LogId> = None;
-        for _ in 0..RECOVERY_TICKS_MAX {
-            self.calm_turn();
-            self.tick_all();
-            self.tell();
-            self.give_up();
-            if self.clients.iter().any(Client::waits) {
-                continue;
-            }
-            let leader = self.cluster.leader();
-            let raft = leader.and_then(|leader| self.cluster.server(leader).raft());
-            let committed = raft.map(|raft| (raft.last_log(), raft.commit_index()));
-            let (lowest, highest) = self.cluster.applied();
-            last = last.filter(|last| committed.is_some_and(|(log, _)| log >= *last));
-            match (last, committed) {
-                (None, Some((log, _))) if log.index > Index(0) => last = Some(log),
-                (Some(last), Some((_, commit)))
-                    if commit >= last.index && lowest == highest && lowest >= last.index =>
-                {
-                    return;
-                }
-                _ => {}
-            }
-        }
-        panic!("no recovery within {RECOVERY_TICKS_MAX} ticks: seed {}", self.config.seed);
-    }
-
-    fn calm_turn(&mut self) {
-        for id in self.ids() {
-            self.cluster.persist(id, None);
-            self.send_snapshots(id, true);
-            self.cluster.restore(id);
-            self.cluster.flush(id);
-        }
-        for _ in 0..self.cluster.pool().len() {
-            self.cluster.deliver(0);
-        }
+        (1..=self.conditions.len() as u64).map(NodeId)
     }
 }

@@ -5,8 +5,8 @@
 
 use super::log::Log;
 use super::{Life, Promises, Spec};
-use crate::raft::{Loaded, LogOp, Raft, Write};
-use crate::types::{HardState, Index, NodeId, Run, Term};
+use crate::raft::{Loaded, LogOp, Moment, Raft, Write};
+use crate::types::{HardState, Index, Membership, NodeId, Run, Term};
 
 impl Spec {
     /// A disk holds what it holds, by assumption: at the first start, or because a test says so.
@@ -65,21 +65,22 @@ impl Spec {
         self.accept(life, from, run);
     }
 
-    /// The core of `node` went from `before` to `after`; its disk and the writes under way, the
-    /// newest among them asked for in this step.
+    /// A core went from `before`, with `membership` in force, to `after`; its disk and the writes
+    /// under way, the newest among them asked for in this step.
     pub(in crate::testing) fn on_step<'a>(
         &mut self,
-        before: &Raft,
+        before: &Moment,
+        membership: &Membership,
         after: &Raft,
         disk: &Loaded,
         writes: impl Iterator<Item = &'a Write> + Clone,
     ) {
-        let (was, is) = (before.commit_index(), after.commit_index());
-        let led = before.is_leader() && before.term() == after.term();
+        let (was, is) = (before.commit_index, after.commit_index());
+        let led = before.is_leader() && before.term == after.term();
         if is > was {
             let index = Index(self.committed.last().index.0.max(was.0));
             if led && is > index {
-                self.commit(after.term(), is, before.membership());
+                self.commit(after.term(), is, membership);
             }
             self.learn(after.id(), is, after.log_id_at(is));
         }
@@ -130,11 +131,20 @@ impl Spec {
         }
     }
 
-    /// A node crashes before its term is durable: if it founded the cluster in it, nobody knows.
-    pub(in crate::testing) fn on_forgotten_term(&mut self, term: Term, node: NodeId) {
-        if self.leaders.get(&term).is_some_and(|(life, _)| life.0 == node) {
+    /// A node crashes before its term is durable; `disk` is what it has. If it founded the cluster
+    /// in that term, nobody knows: whether it did.
+    pub(in crate::testing) fn on_forgotten_term(
+        &mut self,
+        term: Term,
+        node: NodeId,
+        disk: &Loaded,
+    ) -> bool {
+        // In an earlier life it may have led the term, and told everybody.
+        let founded = self.leaders.get(&term).is_some_and(|(it, _)| *it == life(node, disk));
+        if founded {
             self.leaders.remove(&term);
         }
+        founded
     }
 }
 

@@ -12,6 +12,7 @@ use raft_kv::codec;
 use raft_kv::store::KvStore;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
+use tempfile::TempDir;
 
 /// How much later a tick makes it, in milliseconds.
 pub(super) const TICK_MS: u64 = 100;
@@ -99,10 +100,12 @@ pub(super) struct Kv {
     pub(super) expired: u64,
     pub(super) reads: u64,
     pub(super) fences: u64,
+    /// Where the files of the stores are, if there are any.
+    _folder: Option<TempDir>,
 }
 
 impl Kv {
-    pub(super) fn new(clients: u64) -> Self {
+    pub(super) fn new(clients: u64, folder: Option<TempDir>) -> Self {
         let client =
             Client { waits: Waits::Nothing, session: None, seq: 0, answered: true, token: None };
         Self {
@@ -121,6 +124,7 @@ impl Kv {
             expired: 0,
             reads: 0,
             fences: 0,
+            _folder: folder,
         }
     }
 

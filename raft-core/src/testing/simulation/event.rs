@@ -1,0 +1,135 @@
+//! What can happen to a simulated cluster.
+
+use crate::types::NodeId;
+use std::fmt;
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What can happen.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Event {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Event {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+        }
+    };
+}
+
+events! {
+    /// The oldest message arrives.
+    Deliver,
+    /// Every clock ticks.
+    TickAll,
+    /// A disk completes some writes.
+    Persist,
+    /// A client asks something, or gives up.
+    Client,
+    /// A message overtakes others.
+    Reorder,
+    /// A message is lost.
+    Drop,
+    /// A message arrives twice.
+    Duplicate,
+    /// A message takes long, up to a few election timeouts.
+    Delay,
+    /// A link holds back all that is sent over it until the network heals.
+    Clog,
+    /// A link carries nothing any more in one direction.
+    Cut,
+    /// A node is cut off.
+    Isolate,
+    /// The nodes fall into two parts.
+    Halves,
+    /// Some nodes are heard by the others, and hear nothing of them.
+    OneWay,
+    /// The nodes fall into two parts, and one node belongs to both.
+    Bridge,
+    /// Every node reaches only its two neighbours.
+    Ring,
+    /// Two nodes do not reach each other.
+    Pair,
+    /// Two parts lose each other and meet again, over and over.
+    Flapping,
+    /// Links carry everything again, nodes go on, disks work.
+    Heal,
+    /// A node stops; some of its unreported writes may be on disk.
+    Crash,
+    /// A node that is down starts, and stops again before it has reported anything.
+    CrashInRecovery,
+    /// All nodes stop at once.
+    Blackout,
+    /// A node that is down starts.
+    Restart,
+    /// A node stands still, or goes on.
+    Pause,
+    /// A node takes in messages only now and then, or as the others again.
+    Slow,
+    /// The clock of a node goes slower than others, or at another rate.
+    Skew,
+    /// The clock of one node ticks.
+    Tick,
+    /// The clock of one node jumps ahead, by up to four election timeouts.
+    Jump,
+    /// A disk refuses a write: the node stops without it.
+    FailedWrite,
+    /// A flush fails: the node stops, and its writes are on disk or not.
+    FailedFlush,
+    /// A disk cannot be read: the node stops, and cannot start for a while.
+    FailedRead,
+    /// A disk is full: the node stops at the next write, whenever it starts.
+    Full,
+    /// Power is lost, and every unreported write with it.
+    LostWrites,
+    /// Power is lost within a write: what is there of it is found and dropped.
+    TornWrite,
+    /// Something acknowledged rots on a disk.
+    BitRot,
+    /// A write destroys something acknowledged elsewhere on the disk.
+    Misdirected,
+    /// A disk hardly completes anything, or works as the others again.
+    SlowDisk,
+    /// A node loses its directory.
+    Wipe,
+    /// A node starts as a program of another version, older or newer.
+    Version,
+    /// Leadership is handed over.
+    Transfer,
+    /// A node campaigns.
+    Campaign,
+    /// The membership changes.
+    Change,
+    /// A state machine begins a checkpoint.
+    Freeze,
+    /// A checkpoint is done, and the log compacted.
+    Flush,
+    /// A node sends the snapshots that are due.
+    Snapshot,
+    /// A snapshot is lost on its way.
+    SnapshotLost,
+    /// A state machine restores the snapshot it was sent.
+    Restore,
+    /// A state machine is given a damaged snapshot.
+    Damage,
+    /// A leader answers by its lease.
+    LeaseRead,
+}
+
+/// One event of a run, with all that it takes to let it happen again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// What happens.
+    pub event: Event,
+    /// To whom, where it happens to one node.
+    pub node: NodeId,
+    /// Decides what else there is to decide.
+    pub salt: u64,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} {:016x}", self.event, self.node, self.salt)
+    }
+}
