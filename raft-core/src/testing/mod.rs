@@ -6,9 +6,11 @@
 //! out every order of a few events. [`linear`] judges what clients saw, [`Spec`] what servers do.
 //! Nothing in here knows the driver `node`.
 
+mod breach;
 mod checker;
 mod cluster;
 pub mod linear;
+pub mod log_store;
 mod machine;
 mod model;
 mod random;
@@ -18,6 +20,7 @@ mod server;
 mod simulation;
 mod spec;
 
+pub use breach::Breach;
 pub use checker::Checker;
 pub use cluster::Cluster;
 pub use machine::{Digest, Machine};

@@ -1,0 +1,4 @@
+//! The conformance kits: good implementations pass, and each bad one is found by its rule.
+
+mod log_store;
+mod plain_log;
