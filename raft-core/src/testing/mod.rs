@@ -19,6 +19,7 @@ mod script;
 mod server;
 mod simulation;
 mod spec;
+pub mod state_machine;
 
 pub use breach::Breach;
 pub use checker::Checker;

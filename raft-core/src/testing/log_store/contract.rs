@@ -35,13 +35,8 @@ impl Place for Disk {
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Place for Scratch {
-    fn blank() -> io::Result<Self> {
+    /// An empty one, among the system's temporary files.
+    pub(crate) fn new() -> io::Result<Self> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("raft-conformance-{}-{number}", process::id()));
@@ -49,16 +44,25 @@ impl Place for Scratch {
         Ok(Self(path))
     }
 
-    fn copy(&self) -> io::Result<Self> {
-        let copy = Self::blank()?;
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Another one with the same files.
+    pub(crate) fn copied(&self) -> io::Result<Self> {
+        let copy = Self::new()?;
         copy_files(&self.0, &copy.0)?;
         Ok(copy)
     }
 }
 
-impl Scratch {
-    pub(crate) fn new() -> io::Result<Self> {
-        Self::blank()
+impl Place for Scratch {
+    fn blank() -> io::Result<Self> {
+        Self::new()
+    }
+
+    fn copy(&self) -> io::Result<Self> {
+        self.copied()
     }
 }
 
@@ -263,8 +267,9 @@ fn payloads() -> Run {
 }
 
 fn numbers() -> Vec<Vec<GroupOp>> {
-    let (group, index, term) = (u64::MAX, u64::MAX / 4, u64::MAX / 2);
-    let hard_state = HardState { term: Term(u64::MAX - 1), vote: Some(NodeId(u64::MAX)) };
+    // Terms and indexes beyond 2^62 are refused wherever they are read.
+    let (group, index, term) = (u64::MAX, 1 << 61, 1 << 62);
+    let hard_state = HardState { term: Term(term), vote: Some(NodeId(u64::MAX)) };
     vec![
         vec![op(group, LogOp::HardState(hard_state))],
         vec![reset(group, index, term), append(group, run(index + 1, index + 4, term, 10))],

@@ -186,7 +186,11 @@ fn any(log: &Loaded, group: u64, term: u64, random: &mut Random) -> GroupOp {
         20..75 => {
             let back = if random.once_in(4) { random.below(6) } else { 0 };
             let from = last - back.min(last - first) + 1;
-            let size = if random.once_in(4) { 20_000 } else { 300 };
+            let size = match random.below(40) {
+                0 => 150_000,
+                1..10 => 20_000,
+                _ => 300,
+            };
             let last = from + random.below(4);
             append(group, run(from, last, term, random.below(size) as usize))
         }

@@ -89,7 +89,7 @@ pub struct Extent {
     /// Writes of the history whose power losses and damages are tried out; each of one to three
     /// operations.
     pub writes: usize,
-    /// The power is lost at every so many changes of the disk; 1 for all of them.
+    /// The power is lost at every so many changes of the disk: 1 for all of them, 0 for none.
     pub crash_every: usize,
     /// Runs in each of which one operation of the disk fails, spread evenly over a short history.
     pub failures: usize,
