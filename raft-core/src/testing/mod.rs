@@ -20,6 +20,7 @@ mod server;
 mod simulation;
 mod spec;
 pub mod state_machine;
+pub mod transport;
 
 pub use breach::Breach;
 pub use checker::Checker;

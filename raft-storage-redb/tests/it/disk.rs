@@ -74,13 +74,17 @@ impl OnDisk {
         let directory = tempfile::tempdir().unwrap();
         let side_file = disk.file(ACK_FILE);
         let path = directory.path().join(ACK_FILE);
-        if side_file.is_empty() && disk.file(LOG_FILE).is_empty() {
-            // The side file is there, flushed, before anything is in the database.
-            drop(RedbLog::with_backend(directory.path(), Backend::default())?);
-            side_file.write(0, &fs::read(&path).unwrap()).map_err(failed)?;
-            side_file.flush().map_err(failed)?;
-        } else if !side_file.is_empty() {
+        if !side_file.is_empty() {
             fs::write(&path, side_file.contents().map_err(failed)?).unwrap();
+        }
+        if disk.file(LOG_FILE).is_empty() {
+            // First the side file, then the database, each at once, as in a directory.
+            let database = Backend::default();
+            drop(RedbLog::with_backend(directory.path(), database.clone())?);
+            if side_file.is_empty() {
+                disk.create(ACK_FILE, fs::read(&path).unwrap()).map_err(failed)?;
+            }
+            disk.create(LOG_FILE, database.bytes()).map_err(failed)?;
         }
         let log = RedbLog::with_backend(directory.path(), Backend::on(disk))?;
         Ok(Self { log, side_file, directory, failed: false })

@@ -19,7 +19,8 @@ type Files = BTreeMap<Arc<str>, Vec<u8>>;
 ///
 /// What it models: the bytes of files, flushed file by file; a power loss keeps everything that was
 /// flushed and any part of the rest, in any order, torn between sectors of 512 bytes. What it does
-/// not model: names. A file is there from its first write on, and cannot be renamed or removed.
+/// not model: names. A file is there from its first write on, or from [`Disk::create`], and cannot be
+/// renamed or removed.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Arc<Mutex<State>>);
 
@@ -57,6 +58,10 @@ pub enum Operation {
 
 #[derive(Clone, Debug)]
 enum Event {
+    Create {
+        file: Arc<str>,
+        data: Vec<u8>,
+    },
     Write {
         file: Arc<str>,
         offset: u64,
@@ -89,6 +94,19 @@ impl Disk {
         DiskFile { disk: self.clone(), name: name.into() }
     }
 
+    /// Makes the file `name` hold `data`, at once as a whole and durably: what writing a temporary
+    /// file, flushing it, renaming it and flushing the directory comes to.
+    ///
+    /// # Errors
+    /// If the disk was told to fail; nothing has changed then.
+    pub fn create(&self, name: &str, data: Vec<u8>) -> io::Result<()> {
+        self.operate(Operation::Write, |state, fails| {
+            outcome(fails)?;
+            state.change(Event::Create { file: name.into(), data });
+            Ok(())
+        })
+    }
+
     /// Names and lengths of the files.
     pub fn files(&self) -> Vec<(String, u64)> {
         let files = &self.lock().files;
@@ -107,7 +125,7 @@ impl Disk {
     }
 
     /// From now on every `operation` fails with `kind`, until [`heal`](Self::heal). A write that
-    /// fails is done in part.
+    /// fails may be done in part, by sectors.
     pub fn fail(&self, operation: Operation, kind: ErrorKind) {
         self.lock().fault = Some(Fault::Lasting(operation, kind));
     }
@@ -223,10 +241,14 @@ impl DiskFile {
     /// loss before the next flush.
     ///
     /// # Errors
-    /// If the disk was told to fail. The first half may be there then.
+    /// If the disk was told to fail. Its first sectors may be there then.
     pub fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.disk.operate(Operation::Write, |state, fails| {
-            let kept = if fails.is_some() { data.len() / 2 } else { data.len() };
+            let half = (offset + data.len() as u64 / 2) / SECTOR_BYTES * SECTOR_BYTES;
+            let kept = match fails {
+                Some(_) => half.saturating_sub(offset) as usize,
+                None => data.len(),
+            };
             let (file, data) = (Arc::clone(&self.name), data[..kept].to_vec());
             state.change(Event::Write { file, offset, data });
             outcome(fails)
@@ -377,6 +399,10 @@ impl CrashPoint {
                 let flushed = self.pending.extract_if(.., |event| event.file() == Some(file));
                 flushed.for_each(|event| apply(&mut self.flushed, &event, |_| true));
             }
+            Event::Create { file, .. } => {
+                self.pending.retain(|event| event.file() != Some(file));
+                apply(&mut self.flushed, &event, |_| true);
+            }
             Event::FailedFlush(file) => self.pending.retain(|event| event.file() != Some(file)),
             Event::Write { .. } | Event::SetLen { .. } => self.pending.push(event),
         }
@@ -387,7 +413,7 @@ impl Event {
     const fn file(&self) -> Option<&Arc<str>> {
         match self {
             Self::Write { file, .. } | Self::SetLen { file, .. } => Some(file),
-            Self::Flush(_) | Self::FailedFlush(_) | Self::Mark(_) => None,
+            Self::Create { .. } | Self::Flush(_) | Self::FailedFlush(_) | Self::Mark(_) => None,
         }
     }
 }
@@ -399,6 +425,7 @@ fn outcome(fails: Option<ErrorKind>) -> io::Result<()> {
 /// Does `event` to `files`; of a write only the sectors that `keeps` says, which is asked in order.
 fn apply(files: &mut Files, event: &Event, mut keeps: impl FnMut(u64) -> bool) {
     match event {
+        Event::Create { file, data } => drop(files.insert(Arc::clone(file), data.clone())),
         // The length is metadata: a write beyond the old end needs it.
         Event::SetLen { file, len } => {
             files.entry(Arc::clone(file)).or_default().resize(*len as usize, 0);

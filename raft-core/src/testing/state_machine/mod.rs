@@ -58,12 +58,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn check<M: StateMachine>(
-    make: impl Fn() -> M,
-    commands: &[Bytes],
-) -> Result<Report, Breach> {
+pub fn check<M: StateMachine>(make: impl Fn() -> M, commands: &[Bytes]) -> Result<Report, Breach> {
     Check::in_memory(make, commands).run()
 }
+
+type Digest<'a, M> = dyn Fn(&M) -> u64 + 'a;
 
 /// A check of a state machine, with all that can be told about it.
 pub struct Check<'a, M> {
@@ -72,7 +71,7 @@ pub struct Check<'a, M> {
     durable: bool,
     commands: Vec<Bytes>,
     queries: Vec<Bytes>,
-    digest: Option<Box<dyn Fn(&M) -> u64 + 'a>>,
+    digest: Option<Box<Digest<'a, M>>>,
 }
 
 impl<'a, M: StateMachine> Check<'a, M> {

@@ -22,16 +22,16 @@ pub(super) fn run<M: StateMachine>(check: &Check<'_, M>) -> Result<Report, Breac
     let began = Instant::now();
     let mut trial = Trial::new(check)?;
     deterministic(&trial)?;
+    // Only the clock can tell this machine from the first.
+    thread::sleep(LATER.saturating_sub(began.elapsed()));
+    let end = trial.entries.len();
+    trial.follow(&mut trial.blank()?, end, 1, "clock", "a machine fed a second later")?;
     restore(&mut trial)?;
     damaged_streams(&mut trial)?;
     freeze(&mut trial)?;
     if trial.durable() {
         restart(&mut trial)?;
     }
-    // Only the clock can tell this machine from the first.
-    thread::sleep(LATER.saturating_sub(began.elapsed()));
-    let end = trial.entries.len();
-    trial.follow(&mut trial.blank()?, end, 1, "clock", "a machine fed a second later")?;
     Ok(trial.finish())
 }
 
@@ -161,7 +161,10 @@ fn damaged_streams<M: StateMachine>(trial: &mut Trial<'_, M>) -> Result<(), Brea
             }
             _ => {
                 bytes.truncate(at);
-                format!("{} after {at} of {length} bytes", if broken { "broken" } else { "cut off" })
+                format!(
+                    "{} after {at} of {length} bytes",
+                    if broken { "broken" } else { "cut off" }
+                )
             }
         };
         let step = format!("a machine with {} entries is to restore a snapshot {what}", half / 2);

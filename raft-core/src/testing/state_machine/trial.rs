@@ -90,12 +90,11 @@ impl<'a, M: StateMachine> Trial<'a, M> {
     /// What it covers, if it has applied so many entries.
     pub(super) fn meta(&self, applied: usize) -> SnapshotMeta {
         let last = applied.checked_sub(1).map_or(LogId::ZERO, |last| self.entries[last].id);
-        let membership = self.entries[..applied].iter().rev().find_map(|entry| {
-            match &entry.payload {
+        let membership =
+            self.entries[..applied].iter().rev().find_map(|entry| match &entry.payload {
                 Payload::Membership(membership) => Some((**membership).clone()),
                 _ => None,
-            }
-        });
+            });
         SnapshotMeta { last, membership: membership.unwrap_or_default() }
     }
 
@@ -138,7 +137,12 @@ impl<'a, M: StateMachine> Trial<'a, M> {
         subject.applied += count;
         if replies.len() != count {
             let (expected, found) = (format!("{count} replies"), format!("{}", replies.len()));
-            return Err(Breach::new("replies", format!("{step}: {run} is applied"), expected, found));
+            return Err(Breach::new(
+                "replies",
+                format!("{step}: {run} is applied"),
+                expected,
+                found,
+            ));
         }
         Ok(replies)
     }
@@ -252,7 +256,8 @@ fn entries(commands: &[Bytes]) -> Vec<Entry> {
             });
         }
     }
-    let entry = |(payload, index): (_, u64)| Entry { id: LogId::new(index, 1 + index / 9), payload };
+    let entry =
+        |(payload, index): (_, u64)| Entry { id: LogId::new(index, 1 + index / 9), payload };
     payloads.into_iter().zip(Index(1).0..).map(entry).collect()
 }
 
