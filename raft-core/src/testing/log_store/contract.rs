@@ -201,7 +201,8 @@ fn votes() -> Vec<Vec<GroupOp>> {
         vec![compact(0, 3, 2)],
         vec![hard_state(1, 7, 2)],
         vec![reset(0, 20, 2)],
-        vec![hard_state(0, 3, 0), hard_state(0, 4, 1)],
+        vec![hard_state(0, 3, 0)],
+        vec![hard_state(0, 4, 1)],
     ]
 }
 

@@ -252,10 +252,11 @@ impl<'a, N: Network> Scene<'a, N> {
                 }
             }
         }
-        let step = format!("{} sends {} to {node} again and again", self.parties[from].node(), {
-            let text = format!("{message:?}");
-            text.chars().take(60).collect::<String>()
-        });
+        // It may be elsewhere.
+        self.judge_all()?;
+        let text: String = format!("{message:?}").chars().take(60).collect();
+        let from = self.parties[from].node();
+        let step = format!("{from} sends this to {node} again and again: {text}");
         Err(Breach::new(rule, step, "one arrives", format!("none within {patience:?}")))
     }
 

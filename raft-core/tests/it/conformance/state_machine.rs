@@ -65,7 +65,7 @@ fn every_bug_in_memory_breaks_its_rule() {
         (Bug::IgnoresReadErrors, "stream"),
         (Bug::CallsADamagedStreamAnEngineError, "stream"),
         (Bug::SnapshotsHaveTheNewestMembership, "snapshot"),
-        (Bug::SnapshotsClaimLess, "snapshot"),
+        (Bug::SnapshotsClaimLess, "restore"),
         (Bug::SnapshotsFollowTheMachine, "restore"),
     ];
     for (bug, rule) in bugs {
