@@ -297,8 +297,8 @@ impl Recording {
         self.disk.lock().change(Event::Mark(mark));
     }
 
-    /// Ends the recording and visits every point at which the power may go: before the first event
-    /// and after each, in order.
+    /// Ends the recording and visits every point at which the power may go: before the first change
+    /// of the disk, after each, in order, and at the end.
     ///
     /// # Errors
     /// The first that `visit` returns.
@@ -306,17 +306,17 @@ impl Recording {
         let trace = self.disk.lock().trace.take().unwrap_or_default();
         let mut point =
             CrashPoint { number: 0, flushed: self.before, pending: Vec::new(), mark: None };
-        visit(&point)?;
         for event in trace {
-            let is_mark = matches!(event, Event::Mark(_));
-            point.advance(event);
-            // Where nothing was done to the disk, nothing else can be left.
-            if !is_mark {
-                point.number += 1;
-                visit(&point)?;
+            if matches!(event, Event::Mark(_)) {
+                // What is done next is done after it.
+                point.advance(event);
+                continue;
             }
+            visit(&point)?;
+            point.advance(event);
+            point.number += 1;
         }
-        Ok(())
+        visit(&point)
     }
 }
 
@@ -350,7 +350,7 @@ impl Loss {
 }
 
 impl CrashPoint {
-    /// How many events came before.
+    /// How many changes of the disk came before.
     pub const fn number(&self) -> usize {
         self.number
     }

@@ -23,7 +23,7 @@ pub(super) const NO_GROUP: GroupId = GroupId(8);
 pub(super) const CLUSTER: ClusterId = ClusterId(0xc1);
 /// A node that does not exist.
 pub(super) const NOBODY: NodeId = NodeId(99);
-/// How long something that may be lost is waited for, before it is sent again.
+/// How long something that may be lost is waited for, before it is sent again; then twice as long.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// What an inbox was given.
@@ -117,8 +117,8 @@ impl<T> Party<T> {
     }
 }
 
-/// The number of the last message of each kind.
-type Lasts = Vec<(Discriminant<Message>, u64)>;
+/// The number of the last message of each kind; a heartbeat is of another kind than an append.
+type Lasts = Vec<((Discriminant<Message>, bool), u64)>;
 
 /// The nodes, and everything that was sent.
 pub(super) struct Scene<'a, N: Network> {
@@ -168,30 +168,17 @@ impl<'a, N: Network> Scene<'a, N> {
         self.numbers
     }
 
-    /// Sends `message` from one party to another.
+    /// Sends `message` from one party to another; its number.
     pub(super) fn send(&mut self, from: usize, to: usize, group: GroupId, message: Message) -> u64 {
-        let (from, to) = (&self.parties[from], &self.parties[to]);
-        let (identity, to, transport) = (from.identity, to.node(), Arc::clone(&from.transport));
-        self.send_by(&transport, identity, to, group, message)
-    }
-
-    pub(super) fn send_by(
-        &mut self,
-        transport: &Arc<N::Transport>,
-        from: Identity,
-        to: NodeId,
-        group: GroupId,
-        message: Message,
-    ) -> u64 {
         let number = self.number();
-        let sender = Sender { incarnation: from.incarnation, ..Sender::default() };
-        let mut envelope = Envelope { from: from.node, to, term: Term(number), sender, message };
+        let (from, to) = (&self.parties[from], &self.parties[to]);
+        let mut envelope = envelope(from.identity, to.node(), number, message);
         self.sent.insert(number, (group, envelope.clone()));
         if self.network.checks_identity() {
             // The receiver is to find out.
             envelope.sender = Sender::default();
         }
-        transport.send(group, envelope);
+        from.transport.send(group, envelope);
         number
     }
 
@@ -216,7 +203,7 @@ impl<'a, N: Network> Scene<'a, N> {
         if !same || found.sender.incarnation != expected.sender.incarnation {
             return Err(Breach::new("unaltered", step, brief(expected), brief(found)));
         }
-        let kind = discriminant(&found.message);
+        let kind = (discriminant(&found.message), found.message.is_bulk());
         let lasts = self.arrived.entry((found.from, node, group)).or_default();
         match lasts.iter_mut().find(|(other, _)| *other == kind) {
             Some((_, last)) if *last > number => {
@@ -240,17 +227,18 @@ impl<'a, N: Network> Scene<'a, N> {
     ) -> Result<(), Breach> {
         let (node, patience) = (self.parties[to].node(), self.network.patience());
         let began = std::time::Instant::now();
-        let first = self.numbers + 1;
+        let (first, mut again) = (self.numbers + 1, AGAIN);
         while began.elapsed() < patience {
             self.send(from, to, GROUPS[group], message.clone());
             let inbox = Arc::clone(&self.parties[to].inboxes[group]);
-            while let Some(event) = within(AGAIN, inbox.next()).await {
+            while let Some(event) = within(again, inbox.next()).await {
                 if let Event::Message(envelope) = event
                     && self.judge(node, GROUPS[group], &envelope)? >= first
                 {
                     return Ok(());
                 }
             }
+            again = (again * 2).min(patience);
         }
         // It may be elsewhere.
         self.judge_all()?;
@@ -291,6 +279,12 @@ fn start<N: Network>(network: &N, cluster: ClusterId, node: u64) -> Party<N::Tra
         transport.open(group, identity, Arc::new(Recorder(Arc::clone(inbox))));
     }
     Party { identity, transport, address, inboxes, desks }
+}
+
+/// A message on its way, with its number for a term.
+pub(super) fn envelope(from: Identity, to: NodeId, number: u64, message: Message) -> Envelope {
+    let sender = Sender { incarnation: from.incarnation, ..Sender::default() };
+    Envelope { from: from.node, to, term: Term(number), sender, message }
 }
 
 /// A message without the bytes of its entries.

@@ -54,19 +54,11 @@ impl<N: Network> Scene<'_, N> {
     async fn askers(&self) -> Result<Vec<Asker>, Breach> {
         let mut askers = vec![Asker::Node(0)];
         if let Some(connecting) = self.network.connect(&self.parties[1].address) {
+            let breach = |found| Err(Breach::new("arrives", "a client connects", "it can", found));
             match within(self.network.patience(), connecting).await {
                 Some(Ok(channel)) => askers.push(Asker::Client(channel)),
-                other => {
-                    let found = other.map_or_else(
-                        || "nothing".into(),
-                        |it| match it {
-                            Ok(_) => String::new(),
-                            Err(error) => error.to_string(),
-                        },
-                    );
-                    let step = "a client connects";
-                    return Err(Breach::new("arrives", step, "a channel", found));
-                }
+                Some(Err(error)) => return breach(error.to_string()),
+                None => return breach("nothing comes of it".into()),
             }
         }
         Ok(askers)

@@ -151,7 +151,7 @@ fn a_disk_keeps_what_was_flushed_and_any_part_of_the_rest() {
     let visited: Result<(), ()> = recording.replay(|point| {
         points += 1;
         if point.number() < 4 {
-            assert_eq!(point.mark(), (point.number() > 2).then_some(7));
+            assert_eq!(point.mark(), (point.number() > 1).then_some(7));
             return Ok(());
         }
         let bytes = |disk: &Disk, name| disk.file(name).contents().unwrap();
