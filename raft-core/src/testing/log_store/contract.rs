@@ -223,7 +223,8 @@ fn resets() -> Vec<Vec<GroupOp>> {
         vec![identity(0, 3), hard_state(0, 2, 1), append(0, run(1, 9, 1, 10))],
         vec![reset(0, 50, 2)],
         vec![append(0, run(51, 53, 2, 10))],
-        vec![reset(0, 52, 3), append(0, run(53, 53, 3, 5))],
+        vec![reset(0, 52, 3)],
+        vec![append(0, run(53, 53, 3, 5))],
         vec![reset(0, 7, 4)],
         vec![append(0, run(8, 9, 4, 10))],
     ]
@@ -273,7 +274,8 @@ fn numbers() -> Vec<Vec<GroupOp>> {
     let hard_state = HardState { term: Term(term), vote: Some(NodeId(u64::MAX)) };
     vec![
         vec![op(group, LogOp::HardState(hard_state))],
-        vec![reset(group, index, term), append(group, run(index + 1, index + 4, term, 10))],
+        vec![reset(group, index, term)],
+        vec![append(group, run(index + 1, index + 4, term, 10))],
         vec![GroupOp { group: GroupId(1 << 40), op: LogOp::Append(run(1, 1, term, 10)) }],
     ]
 }

@@ -11,6 +11,7 @@ use crate::types::{
 };
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::{Discriminant, discriminant};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -299,7 +300,10 @@ fn brief(envelope: &Envelope) -> String {
         }
         other => format!("{other:?}"),
     };
-    format!("number {term} from {from} to {to}, life {:?}: {text}", sender.incarnation)
+    let mut digest = DefaultHasher::new();
+    message.hash(&mut digest);
+    let (life, digest) = (sender.incarnation, digest.finish());
+    format!("number {term} from {from} to {to}, life {life:?}: {text}, digest {digest:x}")
 }
 
 /// A heartbeat.

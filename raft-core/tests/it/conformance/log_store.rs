@@ -52,11 +52,15 @@ fn every_bug_breaks_its_rule() {
         (Bug::TrustsLengths, "panics"),
         (Bug::CallsDamageAnEngineError, "damage"),
     ];
+    let mut wrong = Vec::new();
     for (bug, rule) in bugs {
         let breach = breach(bug);
         println!("{bug:?}: {breach}\n");
-        assert_eq!(breach.rule, rule, "{bug:?}: {breach}");
+        if breach.rule != rule {
+            wrong.push(format!("{bug:?} is not told by `{rule}`: {breach}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
 #[test]
