@@ -4,11 +4,16 @@
 //! decides what happens next. [`Checker`] watches every step of it; [`Script`] drives it by plain
 //! text, [`Simulation`] by chance, with the user's own state machine and clients; [`Model`] tries
 //! out every order of a few events. [`linear`] judges what clients saw, [`Spec`] what servers do.
-//! Nothing in here knows the driver `node`.
+//!
+//! [`log_store`], [`state_machine`] and [`transport`] are conformance kits: one call says whether an
+//! implementation of the trait keeps to its contract, or which [`Breach`] of it there is. Nothing in
+//! here knows the driver `node`.
 
+mod breach;
 mod checker;
 mod cluster;
 pub mod linear;
+pub mod log_store;
 mod machine;
 mod model;
 mod random;
@@ -17,8 +22,11 @@ mod script;
 mod server;
 mod simulation;
 mod spec;
+pub mod state_machine;
 mod store;
+pub mod transport;
 
+pub use breach::Breach;
 pub use checker::Checker;
 pub use cluster::Cluster;
 pub use machine::{Digest, Machine};

@@ -4,6 +4,7 @@ mod catch_up;
 mod client;
 mod clocks;
 mod cluster;
+mod conformance;
 mod examples;
 mod fake;
 mod integrity;

@@ -43,17 +43,16 @@ fn noticed_or_harmless(dir: &Path, model: &Model, what: &str) -> bool {
 }
 
 #[test]
-fn flipped_bytes() {
+fn flipped_bytes_of_the_header() {
     let dir = tempfile::tempdir().unwrap();
     let model = filled(dir.path());
     let path = dir.path().join(LOG_FILE);
     let whole = fs::read(&path).unwrap();
     let side_path = dir.path().join("log.ack");
     let side_file = fs::read(&side_path).unwrap();
-    // Every byte of the header that is used, and a few of every page.
-    let positions = (0..320).chain((320..whole.len()).step_by(1361));
+    // Every byte of the header that is used; the conformance kit tries out the others.
     let mut noticed = 0;
-    for position in positions {
+    for position in 0..320 {
         let mut bytes = whole.clone();
         bytes[position] ^= 1 << (position % 8);
         fs::write(&path, &bytes).unwrap();

@@ -1,182 +1,130 @@
-//! A disk in memory that remembers every write, so that a crash can be put anywhere, and that can
-//! be told to fail.
+//! The log on a disk of the conformance kit.
 
-use crate::support::Rng;
+use raft_core::log_store::{LogStore, StorageError};
+use raft_core::raft::{GroupOp, Loaded};
+use raft_core::testing::log_store::{Disk, DiskFile};
+use raft_core::types::GroupId;
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, Usage};
 use redb::StorageBackend;
-use std::io;
-use std::sync::{Arc, Mutex};
-
-/// Shared by the log that writes to it and the test that looks at it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
-
-#[derive(Debug, Default)]
-struct State {
-    bytes: Vec<u8>,
-    /// What happened so far, if it is being recorded.
-    trace: Option<Vec<Event>>,
-    fail: Option<(Operation, io::ErrorKind)>,
-    writes: u64,
-}
-
-/// What can fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Operation {
-    Read,
-    Write,
-    Grow,
-    Sync,
-}
+use std::{fs, io};
+use tempfile::TempDir;
 
 /// Stands for a panic in place of an error.
 pub(crate) const PANIC: io::ErrorKind = io::ErrorKind::Unsupported;
 
+/// The database on a file of the disk.
 #[derive(Clone, Debug)]
-pub(crate) enum Event {
-    Write(u64, Vec<u8>),
-    SetLen(u64),
-    Sync,
-    /// The test had this many writes acknowledged.
-    Acknowledged(usize),
-}
+pub(crate) struct Backend(DiskFile);
 
-impl Disk {
-    pub(crate) fn of(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State { bytes, ..State::default() })))
+impl Backend {
+    pub(crate) fn on(disk: &Disk) -> Self {
+        Self(disk.file(LOG_FILE))
     }
 
-    pub(crate) fn recording() -> Self {
-        Self(Arc::new(Mutex::new(State { trace: Some(Vec::new()), ..State::default() })))
-    }
-
-    /// What is on it.
+    /// What is in the file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap().bytes.clone()
-    }
-
-    pub(crate) fn acknowledged(&self, writes: usize) {
-        self.note(|| Event::Acknowledged(writes));
-    }
-
-    pub(crate) fn take_trace(&self) -> Vec<Event> {
-        self.0.lock().unwrap().trace.take().unwrap()
-    }
-
-    /// From now on every `operation` fails.
-    pub(crate) fn fail(&self, operation: Operation, kind: io::ErrorKind) {
-        self.0.lock().unwrap().fail = Some((operation, kind));
-    }
-
-    /// The disk works again.
-    pub(crate) fn heal(&self) {
-        self.0.lock().unwrap().fail = None;
-    }
-
-    pub(crate) fn writes(&self) -> u64 {
-        self.0.lock().unwrap().writes
-    }
-
-    fn note(&self, event: impl FnOnce() -> Event) {
-        if let Some(trace) = &mut self.0.lock().unwrap().trace {
-            trace.push(event());
-        }
-    }
-
-    fn check(&self, operation: Operation) -> io::Result<()> {
-        let fail = self.0.lock().unwrap().fail;
-        match fail {
-            Some((fails, PANIC)) if fails == operation => panic!("{operation:?} is to panic"),
-            Some((fails, kind)) if fails == operation => Err(kind.into()),
-            _ => Ok(()),
-        }
+        self.0.contents().unwrap()
     }
 }
 
-impl StorageBackend for Disk {
+impl Default for Backend {
+    fn default() -> Self {
+        Self::on(&Disk::new())
+    }
+}
+
+fn or_panic(result: io::Result<()>) -> io::Result<()> {
+    assert!(!matches!(&result, Err(error) if error.kind() == PANIC), "it is to panic");
+    result
+}
+
+impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().bytes.len() as u64)
+        Ok(self.0.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.check(Operation::Read)?;
-        let state = self.0.lock().unwrap();
-        let bytes = state.bytes.get(offset as usize..offset as usize + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        or_panic(self.0.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check(Operation::Grow)?;
-        self.note(|| Event::SetLen(len));
-        self.0.lock().unwrap().bytes.resize(len as usize, 0);
-        Ok(())
+        or_panic(self.0.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.check(Operation::Sync)?;
-        self.note(|| Event::Sync);
-        Ok(())
+        or_panic(self.0.flush())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check(Operation::Write)?;
-        self.note(|| Event::Write(offset, data.to_vec()));
-        let mut state = self.0.lock().unwrap();
-        state.writes += 1;
-        put(&mut state.bytes, offset, data);
+        or_panic(self.0.write(offset, data))
+    }
+}
+
+/// A log of which the side file is on the disk, too: it is written there as the log writes its own,
+/// without a flush, after the database was flushed.
+pub(crate) struct OnDisk {
+    log: RedbLog,
+    side_file: DiskFile,
+    directory: TempDir,
+    failed: bool,
+}
+
+impl OnDisk {
+    pub(crate) fn open(disk: &Disk) -> Result<Self, StorageError> {
+        let directory = tempfile::tempdir().unwrap();
+        let side_file = disk.file(ACK_FILE);
+        let path = directory.path().join(ACK_FILE);
+        if !side_file.is_empty() {
+            fs::write(&path, side_file.contents().map_err(failed)?).unwrap();
+        }
+        if disk.file(LOG_FILE).is_empty() {
+            // First the side file, then the database, each at once, as in a directory.
+            let database = Backend::default();
+            drop(RedbLog::with_backend(directory.path(), database.clone())?);
+            if side_file.is_empty() {
+                disk.create(ACK_FILE, fs::read(&path).unwrap()).map_err(failed)?;
+            }
+            disk.create(LOG_FILE, database.bytes()).map_err(failed)?;
+        }
+        let log = RedbLog::with_backend(directory.path(), Backend::on(disk))?;
+        Ok(Self { log, side_file, directory, failed: false })
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.log.usage()
+    }
+
+    /// Writes what has changed in the side file, slot by slot.
+    fn write_side_file(&self) -> io::Result<()> {
+        let new = fs::read(self.directory.path().join(ACK_FILE)).unwrap();
+        let old = self.side_file.contents()?;
+        for (number, slot) in new.chunks(512).enumerate() {
+            let offset = number * 512;
+            if old.get(offset..offset + slot.len()) != Some(slot) {
+                self.side_file.write(offset as u64, slot)?;
+            }
+        }
         Ok(())
     }
 }
 
-/// Which of the writes since the last flush a crash leaves behind.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Loss {
-    /// None of them.
-    All,
-    /// The first ones, the last of which in part.
-    Tail,
-    /// Some of them, and some in part.
-    Some,
-}
-
-/// The disk after a crash that lost what `loss` says of `pending`.
-pub(crate) fn crash(durable: &[u8], pending: &[Event], loss: Loss, rng: &mut Rng) -> Vec<u8> {
-    let mut bytes = durable.to_vec();
-    let kept = match loss {
-        Loss::All => 0,
-        Loss::Tail => rng.below(pending.len() as u64 + 1) as usize,
-        Loss::Some => pending.len(),
-    };
-    for (position, event) in pending[..kept].iter().enumerate() {
-        let (keep, tear) = match loss {
-            Loss::Some => (rng.below(2) == 0, rng.below(4) == 0),
-            _ => (true, position + 1 == kept),
-        };
-        match event {
-            // The length is metadata: without it a write beyond the old end cannot be kept either.
-            Event::SetLen(len) => bytes.resize(*len as usize, 0),
-            Event::Write(offset, data) if keep => {
-                let sectors = (data.len() / 512) as u64;
-                let kept = if tear { rng.below(sectors + 1) as usize * 512 } else { data.len() };
-                put(&mut bytes, *offset, &data[..kept]);
-            }
-            _ => {}
-        }
+impl LogStore for OnDisk {
+    fn load(&mut self, group: GroupId) -> Result<Loaded, StorageError> {
+        self.log.load(group)
     }
-    bytes
-}
 
-/// Makes `pending` durable.
-pub(crate) fn flush(durable: &mut Vec<u8>, pending: &mut Vec<Event>) {
-    for event in pending.drain(..) {
-        match event {
-            Event::SetLen(len) => durable.resize(len as usize, 0),
-            Event::Write(offset, data) => put(durable, offset, &data),
-            Event::Sync | Event::Acknowledged(_) => {}
+    fn write(&mut self, ops: &[GroupOp]) -> Result<(), StorageError> {
+        if self.failed {
+            return Err(StorageError::Engine("closed after an earlier failure".into()));
         }
+        self.log.write(ops)?;
+        self.write_side_file().map_err(|error| {
+            self.failed = true;
+            failed(error)
+        })
     }
 }
 
-fn put(bytes: &mut [u8], offset: u64, data: &[u8]) {
-    bytes[offset as usize..offset as usize + data.len()].copy_from_slice(data);
+fn failed(error: io::Error) -> StorageError {
+    StorageError::io("using the side file", error)
 }

@@ -1,12 +1,12 @@
 //! Integration tests of the durable log.
 
+mod conformance;
 mod crash;
 mod damage;
 mod disk;
 mod files;
 mod fixtures;
 mod inspect;
-mod model;
 mod packed;
 mod purge;
 mod round_trip;

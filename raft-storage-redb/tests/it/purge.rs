@@ -1,6 +1,6 @@
 //! The file stays bounded, and what is carried forward stays what it was.
 
-use crate::disk::Disk;
+use crate::disk::Backend;
 use crate::support::{Model, append, compact, hard_state, identity, last_index, reset, run};
 use raft_core::log_store::LogStore;
 use raft_core::raft::GroupOp;
@@ -13,7 +13,7 @@ const MIB: usize = 1 << 20;
 /// A log in memory, beside the model of it.
 struct Test {
     dir: tempfile::TempDir,
-    disk: Disk,
+    disk: Backend,
     log: RedbLog,
     model: Model,
 }
@@ -21,7 +21,7 @@ struct Test {
 impl Test {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::default();
+        let disk = Backend::default();
         let log = RedbLog::with_backend(dir.path(), disk.clone()).unwrap();
         Self { dir, disk, log, model: Model::default() }
     }

@@ -1,4 +1,4 @@
-//! What the tests share: short constructors, a model of the log, and random operations on it.
+//! What the tests share: short constructors, and a model of the log.
 
 use bytes::Bytes;
 use raft_core::log_store::LogStore;
@@ -89,96 +89,6 @@ impl Model {
 
     pub(crate) fn check(&self, log: &mut RedbLog) {
         assert_eq!(self.difference(log), None);
-    }
-}
-
-/// An operation without the details that depend on the state of the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Action {
-    Identity,
-    HardState {
-        vote: u64,
-    },
-    /// Append `count` entries after dropping the last `back`.
-    Append {
-        back: u64,
-        count: u64,
-        size: usize,
-    },
-    /// Compact all but the last `kept` entries.
-    Compact {
-        kept: u64,
-    },
-    /// Compact beyond the end.
-    CompactBeyond {
-        beyond: u64,
-    },
-    Reset {
-        index: u64,
-    },
-}
-
-impl Action {
-    /// The operation on `group` in the state `model`; `term` is that of new entries.
-    pub(crate) fn op(self, model: &Model, group: u64, term: u64) -> GroupOp {
-        let empty = Loaded::default();
-        let log = model.groups.get(&GroupId(group)).unwrap_or(&empty);
-        let (first, last) = (log.snapshot.last.index.0, log.last_index().0);
-        match self {
-            Self::Identity => identity(group, term),
-            Self::HardState { vote } => hard_state(group, term, vote),
-            Self::Append { back, count, size } => {
-                let from = (last - back.min(last - first)) + 1;
-                append(group, run(from, from + count, term, size))
-            }
-            Self::Compact { kept } => compact(group, last - kept.min(last - first), term),
-            Self::CompactBeyond { beyond } => compact(group, last + beyond, term),
-            Self::Reset { index } => reset(group, index, term),
-        }
-    }
-}
-
-/// A small generator of pseudo-random numbers, the same on every run.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// A number below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-
-    /// A random action with entries below `size` bytes.
-    pub(crate) fn action(&mut self, size: usize) -> Action {
-        match self.below(100) {
-            0..2 => Action::Identity,
-            2..20 => Action::HardState { vote: self.below(4) },
-            20..75 => Action::Append {
-                back: if self.below(4) == 0 { self.below(6) } else { 0 },
-                count: self.below(4),
-                size: self.below(size as u64) as usize,
-            },
-            75..96 => Action::Compact { kept: self.below(12) },
-            96..98 => Action::CompactBeyond { beyond: self.below(5) },
-            _ => Action::Reset { index: self.below(50) },
-        }
-    }
-
-    /// A batch of operations on up to three groups, applied to `model`.
-    pub(crate) fn batch(&mut self, model: &mut Model, term: u64, size: usize) -> Vec<GroupOp> {
-        let count = 1 + self.below(3);
-        let ops = (0..count).map(|_| {
-            let op = self.action(size).op(model, self.below(3), term);
-            model.apply(std::slice::from_ref(&op));
-            op
-        });
-        ops.collect()
     }
 }
 

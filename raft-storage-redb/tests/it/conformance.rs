@@ -1,0 +1,54 @@
+//! The conformance kit of log stores.
+//!
+//! `RUN_SLOW_TESTS=1` tries every crash point of a thousand writes, and ten thousand flipped bits.
+
+use crate::disk::OnDisk;
+use raft_core::testing::log_store::{Extent, Report, check, check_on_disk};
+use raft_storage_redb::RedbLog;
+use std::cell::Cell;
+use std::env;
+
+fn is_slow() -> bool {
+    env::var_os("RUN_SLOW_TESTS").is_some_and(|value| value == "1")
+}
+
+/// Runs the kit; what it has tried.
+fn run(extent: &Extent) -> Report {
+    let largest = Cell::new(0);
+    let open = |disk: &_| {
+        let log = OnDisk::open(disk)?;
+        largest.set(largest.get().max(log.usage().first_row));
+        Ok(log)
+    };
+    let report = check_on_disk(open, extent).unwrap();
+    println!("{extent:?}: {report}");
+    assert!(extent.writes < 500 || largest.get() > 1, "the history is to include purges");
+    report
+}
+
+#[test]
+fn in_a_directory() {
+    check(RedbLog::open).unwrap();
+}
+
+#[test]
+fn every_crash_keeps_what_was_acknowledged() {
+    let every = if is_slow() { 1 } else { 149 };
+    let extent = Extent { seed: 1, writes: 1000, crash_every: every, failures: 0, flips: 0 };
+    let report = run(&extent);
+    assert!(report.crash_points > 5000 / every, "{report}");
+}
+
+#[test]
+fn damage_is_noticed_or_harmless() {
+    let (writes, flips) = if is_slow() { (1000, 10_000) } else { (60, 300) };
+    let report = run(&Extent { seed: 2, writes, crash_every: 0, failures: 0, flips });
+    assert!(report.flips == flips && report.flips_noticed > flips / 50, "{report}");
+}
+
+#[test]
+fn a_failure_of_the_disk_is_the_end() {
+    let failures = if is_slow() { usize::MAX } else { 60 };
+    let report = run(&Extent { seed: 3, writes: 0, crash_every: 0, failures, flips: 0 });
+    assert!(report.failures >= 60, "{report}");
+}
