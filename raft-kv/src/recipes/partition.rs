@@ -133,7 +133,7 @@ impl Worker {
     /// [join](Partitions::join) anew. [`RecipeError::Client`]; it can be called again.
     pub async fn next(&mut self) -> Result<Assignment, RecipeError> {
         loop {
-            if self.membership.lease().is_lost() {
+            if self.membership.is_lost() {
                 return Err(RecipeError::Lost);
             }
             if let Some(news) = self.news.pop_front() {
@@ -175,7 +175,7 @@ impl Worker {
     }
 
     /// Ends when nothing of what is owned can be relied on any more; see
-    /// [`Lease::lost`](crate::client::Lease::lost).
+    /// [`Membership::lost`].
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         self.membership.lost()
     }
