@@ -198,6 +198,13 @@ pub(crate) async fn compact(cluster: &Cluster, revision: Revision) {
     }
 }
 
+/// Waits until a node knows who leads: without that it serves no watch.
+async fn until_led(cluster: &Cluster, node: NodeId) {
+    while cluster.nodes[&node].status().leader.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn key(key: &'static str) -> Watch {
     Watch::of(Keys::One(key.into()))
 }
@@ -296,6 +303,7 @@ async fn a_watch_goes_on_elsewhere_without_gap_or_repetition() {
     let others: Vec<_> = cluster.nodes.keys().copied().filter(|id| *id != leader).collect();
     let watching = lines.client(&[others[0], others[1], leader]);
     let writing = cluster.client(leader);
+    until_led(&cluster, others[0]).await;
     let mut watcher = watching.watch(key("a"));
     let mut once = watching.watch(Watch { from: Some(Revision(100)), ..key("a") });
     watcher.begun().await;

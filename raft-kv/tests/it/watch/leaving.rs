@@ -1,7 +1,7 @@
 //! A watch leaves a node that is of no use any more, although nothing tells that its stream is
 //! broken.
 
-use super::{LineFault, Lines, Talk, events, key, short};
+use super::{LineFault, Lines, Talk, events, key, short, until_led};
 use crate::cluster::Cluster;
 use bytes::Bytes;
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector, Duplex};
@@ -28,6 +28,7 @@ async fn a_node_that_hangs_is_left() {
     let lines = Lines::of(&cluster);
     let leader = cluster.leader().await;
     let node = cluster.other(leader);
+    until_led(&cluster, node).await;
     let mut watcher = lines.client(&[node, leader]).watch(key("a"));
     watcher.begun().await;
     assert_eq!(lines.last(), Some(node.to_string()));
@@ -45,6 +46,7 @@ async fn a_node_is_left_when_another_request_to_it_fails() {
     let lines = Lines::of(&cluster);
     let leader = cluster.leader().await;
     let node = cluster.other(leader);
+    until_led(&cluster, node).await;
     let client = lines.client_with(&[node, leader], |options| {
         (options.attempt, options.deadline) = (NEVER, NEVER);
     });
