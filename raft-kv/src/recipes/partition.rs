@@ -174,6 +174,11 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether nothing of what is owned can be relied on any more.
+    pub fn is_lost(&self) -> bool {
+        self.membership.is_lost()
+    }
+
     /// Ends when nothing of what is owned can be relied on any more; see
     /// [`Membership::lost`].
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
