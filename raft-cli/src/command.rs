@@ -1,17 +1,31 @@
 //! A command that runs while something is held, and is ended when that is lost. Owns the child and
 //! its end; knows nothing of what is held.
+//!
+//! On Linux the command does not outlive this process, however that ends. A child can ask the
+//! system for that, and nobody else can for it: so what is started is this program once more, which
+//! asks and then becomes the command.
 
 use crate::failure::{Failure, Kind};
+use crate::output::Format;
 use crate::serve::stop::StopRequests;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+/// The first word of a command line of this program that is to become a command; then come the id
+/// of the process it is to end with, and the command.
+const BECOME: &str = "--become-child-of";
+/// The same if failures are to be told as JSON.
+const BECOME_JSON: &str = "--become-child-of-json";
+/// This program, even if its file was replaced.
+const SELF: &str = "/proc/self/exe";
 
 /// How it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,26 +45,35 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts `command` with `variables` added to its environment.
+    /// Starts `command` with `variables` added to its environment. If it cannot be started it may
+    /// be itself that says so, in `format`, and ends with the exit code of `Local`.
     ///
     /// # Errors
     /// Of kind `Local` if it cannot be started.
     pub(crate) fn start(
         command: &[OsString],
-        variables: [(&str, OsString); 2],
+        variables: &[(&str, OsString)],
+        format: Format,
     ) -> Result<Self, Failure> {
         let Some((program, arguments)) = command.split_first() else {
             return Err(Failure::usage("no command given"));
         };
-        let mut start = Command::new(program);
-        start.args(arguments).envs(variables).kill_on_drop(true);
+        let mut start = match cfg!(target_os = "linux") && Path::new(SELF).exists() {
+            true => {
+                let word = if format == Format::Json { BECOME_JSON } else { BECOME };
+                let mut start = Command::new(SELF);
+                start.arg(word).arg(std::process::id().to_string()).arg(program);
+                start
+            }
+            false => Command::new(program),
+        };
+        start.args(arguments).kill_on_drop(true);
+        start.envs(variables.iter().map(|(name, value)| (name, value)));
         let apart = !io::stdin().is_terminal();
         if apart {
             start.process_group(0);
         }
-        let child = start
-            .spawn()
-            .map_err(|error| Failure::local(format!("cannot run {}", program.display()), &error))?;
+        let child = start.spawn().map_err(|error| cannot_run(program, &error))?;
         let group = child.id().filter(|_| apart).and_then(|id| i32::try_from(id).ok());
         Ok(Self { child, group: group.map(|id| Pid::from_raw(-id)) })
     }
@@ -75,11 +98,13 @@ impl Running {
                 () = &mut lost => break,
                 request = stop.next() => request,
             };
-            // The terminal has told the child itself what it told us.
-            if request == "SIGINT" && self.group.is_some() {
-                self.signal(Signal::SIGINT);
-            } else if request == "SIGTERM" {
-                self.signal(Signal::SIGTERM);
+            match request {
+                // The terminal has told the child itself what it told us.
+                "SIGINT" if self.group.is_none() => {}
+                "SIGINT" => self.signal(Signal::SIGINT),
+                "SIGHUP" => self.signal(Signal::SIGHUP),
+                "SIGTERM" => self.signal(Signal::SIGTERM),
+                _ => {}
             }
         }
         self.signal(Signal::SIGTERM);
@@ -99,6 +124,40 @@ impl Running {
             let _ = kill(target, signal);
         }
     }
+}
+
+/// If that is what the command line says, becomes the command in it: returns only what is wrong
+/// with that, and how to tell it.
+pub(crate) fn become_command(line: &[OsString]) -> Option<(Failure, Format)> {
+    let [_, word, parent, program, arguments @ ..] = line else { return None };
+    let format = match word.to_str()? {
+        BECOME => Format::Table,
+        BECOME_JSON => Format::Json,
+        _ => return None,
+    };
+    let failure = match end_with(parent) {
+        Ok(()) => cannot_run(program, &std::process::Command::new(program).args(arguments).exec()),
+        Err(error) => Failure::local("cannot end with the parent process", &error),
+    };
+    Some((failure, format))
+}
+
+/// Has the system kill this process, and what it becomes, when the process `parent` ends.
+#[cfg(target_os = "linux")]
+fn end_with(parent: &OsStr) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // It may have ended before that was said.
+    let now = nix::unistd::getppid().to_string();
+    if parent == OsStr::new(&now) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with(_parent: &OsStr) -> io::Result<()> {
+    Ok(())
+}
+
+fn cannot_run(program: &OsStr, error: &io::Error) -> Failure {
+    Failure::local(format!("cannot run {}", program.display()), error)
 }
 
 /// The exit code that shells give.

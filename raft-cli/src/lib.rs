@@ -41,6 +41,9 @@ const IMPORT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The whole program: parses, runs, prints one line if it failed.
 pub fn main(line: Vec<OsString>) -> ExitCode {
+    if let Some((failure, format)) = command::become_command(&line) {
+        return fail(&failure, format);
+    }
     let (cli, config) = match parse(&line) {
         Ok(parsed) => parsed,
         Err(Wrong::Line(error)) if asks_for_help(&error) => {
@@ -183,6 +186,8 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         Verb::Lease(args) => ask!(verbs::lease::run, args, args.action.connection()),
         Verb::Lock(args) => ask!(verbs::hold::lock, args, &args.hold.connection),
         Verb::Elect(args) => ask!(verbs::hold::elect, args, &args.hold.connection),
+        Verb::Group(args) => ask!(verbs::group::run, args, args.action.connection()),
+        Verb::Partition(args) => ask!(verbs::partition::run, args, args.action.connection()),
         Verb::Barrier(args) => ask!(verbs::barrier::run, args, args.action.connection()),
         Verb::Queue(args) => ask!(verbs::queue::run, args, args.action.connection()),
         Verb::Broadcast(args) => ask!(verbs::broadcast::broadcast, args, &args.connection),

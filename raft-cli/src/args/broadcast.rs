@@ -9,8 +9,10 @@ const BROADCAST_EXAMPLES: &str = "\
 Examples:
   raft broadcast deploys 'v42 is out'
   date | raft broadcast deploys -
+  raft broadcast deploys --drop-until 1043      forget old messages, up to revision 1043
 
-All subscribers see all messages of a topic in one order, each once.";
+All subscribers see all messages of a topic in one order, each once. The messages stay until they
+are dropped; a subscriber that has not had them then is told so.";
 
 const SUBSCRIBE_EXAMPLES: &str = "\
 Examples:
@@ -31,7 +33,11 @@ pub struct Broadcast {
     pub topic: OsString,
     /// The message; `-` reads it from stdin.
     #[arg(value_name = "MESSAGE", allow_hyphen_values = true)]
-    pub message: OsString,
+    #[arg(required_unless_present = "drop_until", conflicts_with = "drop_until")]
+    pub message: Option<OsString>,
+    /// Send nothing, and drop the messages up to this revision.
+    #[arg(long, value_name = "REVISION")]
+    pub drop_until: Option<u64>,
     /// Whether topics and messages hold escapes.
     #[command(flatten)]
     pub escaped: Escaped,

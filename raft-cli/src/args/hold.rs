@@ -20,12 +20,15 @@ late it comes: without that no lock is safe from a pause at the wrong time.
 
 The lock is kept alive as long as this process runs. Should it be lost all the same, because no node
 was reached for --ttl, the command gets SIGTERM, and after --grace SIGKILL; without a terminal on
-stdin, everything it has started gets them, too. The command's exit code is passed on, 128 and the
-signal's number if one ended it; 5 if the lock was lost.";
+stdin, everything it has started gets them, too. The same if somebody deletes the lock's key. The
+command's exit code is passed on, 128 and the signal's number if one ended it; 5 if the lock was
+lost. SIGTERM, SIGHUP and Ctrl-C are passed on to the command; if this process is killed, so is the
+command (on Linux), but not what that has started.";
 
 const ELECT_EXAMPLES: &str = "\
 Examples:
-  raft elect primary host-7 -- ./serve-primary    run it while this one leads
+  raft elect primary -- ./serve-primary           run it while this one leads
+  raft elect primary host-7 -- ./serve-primary    the same, and tell the others who leads
   raft elect primary host-7                       lead until Ctrl-C
   raft elect primary --observe                    who leads, and every change of it
 
@@ -36,12 +39,9 @@ is lost, and its exit code passed on, as `raft help lock` says.";
 /// Flags of verbs that hold something and may run a command meanwhile.
 #[derive(Args, Clone, Debug)]
 pub struct Hold {
-    /// How long others wait for the name if this process and its node vanish.
+    /// How long others count on this process if it and its node vanish.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     pub ttl: Duration,
-    /// Wait at most so long; exit code 1 if it was in vain.
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
-    pub wait: Option<Duration>,
     /// How long the command may take to end between SIGTERM and SIGKILL.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::duration)]
     pub grace: Duration,
@@ -66,6 +66,9 @@ pub struct Lock {
     /// Do not wait: exit code 1 if somebody holds it or waits for it.
     #[arg(long = "try", conflicts_with = "wait")]
     pub at_once: bool,
+    /// Wait at most so long; exit code 1 if it was in vain.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub wait: Option<Duration>,
     /// How to hold it.
     #[command(flatten)]
     pub hold: Hold,
@@ -78,12 +81,15 @@ pub struct Elect {
     /// The election: any name.
     #[arg(value_name = "NAME")]
     pub name: OsString,
-    /// What the others are told of the leader.
-    #[arg(value_name = "VALUE", required_unless_present = "observe")]
+    /// What the others are told of the leader; HOSTNAME:PID if not given.
+    #[arg(value_name = "VALUE")]
     pub value: Option<OsString>,
     /// Only tell who leads.
     #[arg(long, conflicts_with_all = ["value", "command", "wait"])]
     pub observe: bool,
+    /// Wait at most so long; exit code 1 if it was in vain.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub wait: Option<Duration>,
     /// How to hold it.
     #[command(flatten)]
     pub hold: Hold,

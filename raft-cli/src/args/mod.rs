@@ -16,6 +16,7 @@ pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod get;
+pub mod group;
 pub mod health;
 pub mod hold;
 pub mod import;
@@ -23,6 +24,7 @@ pub mod inspect;
 pub mod integrity;
 pub mod lease;
 pub mod member;
+pub mod partition;
 pub mod put;
 pub mod queue;
 pub mod recover;
@@ -110,6 +112,10 @@ pub enum Verb {
     Lock(hold::Lock),
     /// Lead an election, and run a command meanwhile.
     Elect(hold::Elect),
+    /// Be a member of a group, and see who is.
+    Group(group::Group),
+    /// Share work out among those who are there.
+    Partition(partition::Partition),
     /// Hold others up, and wait for each other.
     Barrier(barrier::Barrier),
     /// Push, pop and list items of a queue.

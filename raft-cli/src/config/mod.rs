@@ -64,7 +64,7 @@ impl Section {
 }
 
 /// Variables of this program that are no settings.
-const OTHERS: [&str; 3] = ["RAFT_CONFIG", "RAFT_LOCK_KEY", "RAFT_LOCK_TOKEN"];
+const OTHERS: [&str; 4] = ["RAFT_CONFIG", "RAFT_LOCK_KEY", "RAFT_LOCK_TOKEN", "RAFT_PARTITION"];
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -248,7 +248,27 @@ impl Config {
             Some(meant) => format!("{name} is no setting; did you mean {meant}?"),
             None => format!("{name} is no setting"),
         };
-        self.strangers.iter().map(warning).collect()
+        let mut warnings: Vec<String> = self.strangers.iter().map(warning).collect();
+        warnings.extend(self.bare_sizes());
+        warnings
+    }
+
+    /// Sizes without a unit: they are bytes, and that is seldom meant.
+    fn bare_sizes(&self) -> Vec<String> {
+        let options = Section::Serve.options();
+        let is_size = |said: &Said| {
+            let option = options.iter().find(|option| option.get_long() == Some(&*said.key));
+            let names = option.and_then(Arg::get_value_names).unwrap_or_default();
+            names.iter().any(|name| name == "SIZE")
+        };
+        let bare = |said: &Said| {
+            let value = said.values.first()?.to_str()?;
+            let (key, origin) = (&said.key, &said.origin);
+            value.bytes().all(|byte| byte.is_ascii_digit()).then(|| {
+                format!("{origin}: {key} = {value} are {value} bytes; write a unit, as in `64MiB`")
+            })
+        };
+        self.serve().iter().filter(|said| is_size(said)).filter_map(bare).collect()
     }
 
     /// What holds for the node to run, the strongest word on each setting.

@@ -51,7 +51,10 @@ pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure
 pub fn check(config: &Config, before: &Layer, serve: &Serve) -> Vec<Failure> {
     let mut wrong = Vec::new();
     if config.says(Section::Serve) {
-        wrong.extend(Plan::of(serve).err());
+        wrong.extend(Plan::missing(serve));
+        if wrong.is_empty() {
+            wrong.extend(Plan::of(serve).err());
+        }
     }
     if config.says(Section::Client) {
         wrong.extend(settled(config, before).and_then(Settled::target).err());

@@ -3,6 +3,18 @@
 use super::colour;
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, presets};
 
+/// Most characters of a cell that is not wrapped.
+const CELL_MAX: usize = 200;
+
+fn cut(mut cell: String) -> String {
+    if let Some((end, _)) = cell.char_indices().nth(CELL_MAX) {
+        let kept = cell.char_indices().nth(CELL_MAX - 3).map_or(end, |(kept, _)| kept);
+        cell.truncate(kept);
+        cell.push_str("...");
+    }
+    cell
+}
+
 /// Columns under a header. Wrapped to the terminal's width if there is one.
 pub struct Table(comfy_table::Table);
 
@@ -29,9 +41,13 @@ impl Table {
         Self(table)
     }
 
-    /// Adds a row: one cell per header.
+    /// Adds a row: one cell per header. Where no terminal wraps it, a long cell is cut, or one
+    /// would make every row as wide; JSON and plain lines hold all of it.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.0.add_row(cells);
+        match self.0.is_tty() {
+            true => self.0.add_row(cells),
+            false => self.0.add_row(cells.into_iter().map(cut)),
+        };
     }
 
     /// The lines, each ended by a line break.

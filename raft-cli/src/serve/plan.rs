@@ -67,6 +67,19 @@ const CHECKPOINT_BYTES: RangeInclusive<u64> = 4096..=1 << 40;
 const QUOTA_BYTES_MIN: u64 = 1024 * 1024;
 
 impl Plan {
+    /// What has to be said and is not.
+    pub(crate) fn missing(args: &Serve) -> Vec<Failure> {
+        let needed = [
+            ("--id", args.id.is_some()),
+            ("--data-dir", args.data_dir.is_some()),
+            ("--ca", args.ca.is_some()),
+            ("--cert", args.cert.is_some()),
+            ("--key", args.key.is_some()),
+        ];
+        let absent = needed.into_iter().filter(|(_, said)| !said);
+        absent.map(|(flag, _)| missing(flag)).collect()
+    }
+
     /// Checks the arguments against each other.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Being asked to stop: by SIGTERM, by Ctrl-C, or by the end of a parent process.
+//! Being asked to stop: by SIGTERM, by Ctrl-C, by the end of a terminal or of a parent process.
 
 use crate::failure::Failure;
 use std::io::Read;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 pub(crate) struct StopRequests {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
     parent_gone: Option<oneshot::Receiver<()>>,
 }
 
@@ -17,14 +18,20 @@ impl StopRequests {
     /// Starts to listen. With `exit_with_parent` the end of standard input is a request, too: the
     /// system closes the pipe from a parent however it ended.
     pub(crate) fn listen(exit_with_parent: bool) -> Result<Self, Failure> {
-        let on = |kind| {
-            signal(kind).map_err(|error| Failure::local("cannot listen for signals", &error))
-        };
         Ok(Self {
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
+            hangup: None,
             parent_gone: exit_with_parent.then(end_of_input).transpose()?,
         })
+    }
+
+    /// The same, and SIGHUP is a request, too, unless it is ignored as `nohup` wants it.
+    pub(crate) fn or_hangup(mut self) -> Result<Self, Failure> {
+        if !ignores_hangup() {
+            self.hangup = Some(on(SignalKind::hangup())?);
+        }
+        Ok(self)
     }
 
     /// Waits for the next request to stop; says what it was.
@@ -36,9 +43,16 @@ impl StopRequests {
                 std::future::pending::<()>().await;
             }
         };
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         let what = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = hangup => "SIGHUP",
             () = parent_gone => "end of the parent process",
         };
         if what.starts_with("end") {
@@ -46,6 +60,19 @@ impl StopRequests {
         }
         what
     }
+}
+
+fn on(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::local("cannot listen for signals", &error))
+}
+
+/// Whether this process was started with SIGHUP ignored. Only Linux tells.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is signal 1.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Resolves when standard input has ended. A thread of its own reads it, because a read of a pipe

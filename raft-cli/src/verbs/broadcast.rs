@@ -9,7 +9,7 @@ use raft_kv::api::Revision;
 use raft_kv::recipes::Topic;
 use serde_json::json;
 
-/// Sends a message.
+/// Sends a message, or drops old ones.
 ///
 /// # Errors
 /// Of every kind but `No`.
@@ -19,7 +19,17 @@ pub async fn broadcast(
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
     let topic = Topic::new(store.client(), args.escaped.bytes(&args.topic)?);
-    let message = read_value(&args.message, args.escaped)?;
+    let Some(message) = &args.message else {
+        let until = Revision(args.drop_until.unwrap_or_default());
+        let dropped = topic.drop_until(until).await.map_err(failure)?;
+        let json = json!({ "dropped": dropped });
+        return output.show(
+            &json,
+            || b"OK\n".to_vec(),
+            || format!("messages up to {dropped} are dropped"),
+        );
+    };
+    let message = read_value(message, args.escaped)?;
     let revision = topic.broadcast(message).await.map_err(failure)?;
     let json = json!({ "revision": revision });
     output.show(&json, || b"OK\n".to_vec(), || format!("message {revision} sent"))

@@ -3,8 +3,9 @@
 use crate::args::config::{Action, Config as Args};
 use crate::config::{Config, Layer, check, example, settings};
 use crate::failure::Failure;
-use crate::output::Output;
 use crate::output::config::{json, simple, text};
+use crate::output::{Format, Output};
+use std::io::{self, Write};
 
 /// Shows all settings, or a file that explains them. `before` is what the command line says of how
 /// to reach a cluster.
@@ -27,8 +28,14 @@ pub fn run(
         || simple(&settings),
         || text(config, &settings),
     )?;
-    match wrong.is_empty() {
-        true => Ok(()),
-        false => Err(wrong.swap_remove(0)),
+    let Some(last) = wrong.pop() else { return Ok(()) };
+    if output.format == Format::Json {
+        return Err(wrong.into_iter().next().unwrap_or(last));
     }
+    output.finish()?;
+    for line in wrong.iter().filter_map(|failure| failure.line(output.format)) {
+        // With stderr closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+    Err(last)
 }

@@ -22,10 +22,12 @@ pub async fn run(store: &Store, args: &Get, output: &mut Output<'_>) -> Result<(
     let single = end.is_none() && !args.prefix;
     let (reply, dated) = read(store, range(args, key.clone(), end), consistency(args)?).await?;
     print(&reply, dated, args, output)?;
-    if single && reply.count == 0 {
-        return Err(Failure::new(Kind::No, format!("no such key: {}", printable(&key))));
+    let no = |why: &str| Err(Failure::new(Kind::No, format!("{why}: {}", printable(&key))));
+    match single {
+        true if reply.count == 0 => no("no such key"),
+        true if reply.kvs.is_empty() && !args.count_only => no("not of these revisions"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn range(args: &Get, key: Bytes, end: Option<Bytes>) -> Range {

@@ -1,4 +1,5 @@
-//! `raft lock` and `raft elect`: something is held while a command runs, or until interrupted.
+//! `raft lock` and `raft elect`: something is held while a command runs, or until interrupted. What
+//! else is held so uses the same parts.
 
 use crate::args::hold::{Elect, Hold, Lock};
 use crate::client::Store;
@@ -7,13 +8,13 @@ use crate::failure::{Failure, Kind};
 use crate::output::{BytesField, Output, printable};
 use crate::serve::stop::StopRequests;
 use bytes::Bytes;
-use raft_kv::api::Fence;
+use nix::unistd::gethostname;
+use raft_kv::api::{Consistency, Fence, Keys, Range};
 use raft_kv::recipes::{self, Election, Leader, RecipeError};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// Holds a lock.
 ///
@@ -24,14 +25,15 @@ pub async fn lock(store: &Store, args: &Lock, output: &mut Output<'_>) -> Result
     let name = args.hold.escaped.bytes(&args.name)?;
     let what = format!("the lock {}", printable(&name));
     let (client, ttl) = (store.client(), args.hold.ttl);
-    let mut stop = StopRequests::listen(false)?;
+    let mut stop = StopRequests::listen(false)?.or_hangup()?;
     let wanted = async {
         if !args.at_once {
-            return recipes::Lock::acquire(client, name, ttl).await.map(Some);
+            return recipes::Lock::acquire(client, name.clone(), ttl).await.map(Some);
         }
-        recipes::Lock::try_acquire(client, name, ttl).await
+        recipes::Lock::try_acquire(client, name.clone(), ttl).await
     };
-    let lock = in_time(store, &args.hold, &what, &mut stop, wanted).await?;
+    let line = Line { store, name: &name, what: &what, wait: args.wait };
+    let lock = line.in_time(&mut stop, wanted).await?;
     let lock = lock.ok_or_else(|| taken(&what))?;
     let ended = hold(&args.hold, &what, lock.fence(), lock.lost(), &mut stop, output).await;
     release(&what, ended, lock.is_lost(), lock.release()).await
@@ -44,13 +46,15 @@ pub async fn lock(store: &Store, args: &Lock, output: &mut Output<'_>) -> Result
 pub async fn elect(store: &Store, args: &Elect, output: &mut Output<'_>) -> Result<(), Failure> {
     let name = args.hold.escaped.bytes(&args.name)?;
     let what = format!("the leadership of {}", printable(&name));
-    let election = Election::new(store.client(), name);
-    let Some(value) = args.hold.escaped.optional(args.value.as_ref())? else {
+    let election = Election::new(store.client(), name.clone());
+    if args.observe {
         return observe(&election, output).await;
-    };
-    let mut stop = StopRequests::listen(false)?;
+    }
+    let value = args.hold.escaped.optional(args.value.as_ref())?.unwrap_or_else(own_name);
+    let mut stop = StopRequests::listen(false)?.or_hangup()?;
     let wanted = election.campaign(value, args.hold.ttl);
-    let leadership = in_time(store, &args.hold, &what, &mut stop, wanted).await?;
+    let line = Line { store, name: &name, what: &what, wait: args.wait };
+    let leadership = line.in_time(&mut stop, wanted).await?;
     let (fence, lost) = (leadership.fence(), leadership.lost());
     let ended = hold(&args.hold, &what, fence, lost, &mut stop, output).await;
     release(&what, ended, leadership.is_lost(), leadership.resign()).await
@@ -70,44 +74,87 @@ fn taken(what: &str) -> Failure {
     Failure::new(Kind::No, format!("{what} is held by another one"))
 }
 
-/// Waits for what is wanted, for as long as the command line wants to.
-async fn in_time<T>(
-    store: &Store,
-    args: &Hold,
-    what: &str,
-    stop: &mut StopRequests,
-    wanted: impl Future<Output = Result<T, RecipeError>>,
-) -> Result<T, Failure> {
-    let patience = async {
-        match args.wait {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => std::future::pending().await,
-        }
-    };
-    let failed = {
-        tokio::pin!(wanted);
-        tokio::select! {
-            held = &mut wanted => return held.map_err(|error| failure(what, error)),
-            () = patience => taken(what).advice("try again, or give a longer --wait"),
-            request = stop.next() => {
-                Failure::new(Kind::No, format!("{request}: gave up waiting for {what}"))
-            }
-        }
-    };
-    leave_line(store).await;
-    Err(failed)
+/// What this process is called if nobody says: `HOSTNAME:PID`.
+pub(super) fn own_name() -> Bytes {
+    let host = gethostname().unwrap_or_default();
+    let own = [host.as_encoded_bytes(), format!(":{}", std::process::id()).as_bytes()].concat();
+    own.into()
 }
 
-/// Lets the request to leave the line, which is on its way in the background, arrive: what is
-/// answered after it was sent later. Without this the others would wait for the lease to expire.
-async fn leave_line(store: &Store) {
-    /// The cluster may be what is missing.
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let _ = timeout(PATIENCE, store.client().leases()).await;
+/// That a request to stop came before something was to be had.
+pub(super) fn gave_up(request: &str, what: &str) -> Failure {
+    Failure::new(Kind::No, format!("{request}: gave up waiting for {what}"))
+}
+
+/// The line of those who wait for a name.
+struct Line<'a> {
+    store: &'a Store,
+    name: &'a Bytes,
+    /// What is waited for, for people.
+    what: &'a str,
+    wait: Option<Duration>,
+}
+
+impl Line<'_> {
+    /// Waits for what is wanted, for as long as the command line wants to.
+    async fn in_time<T>(
+        &self,
+        stop: &mut StopRequests,
+        wanted: impl Future<Output = Result<T, RecipeError>>,
+    ) -> Result<T, Failure> {
+        let patience = async {
+            match self.wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let stopped = {
+            tokio::pin!(wanted);
+            tokio::select! {
+                held = &mut wanted => return held.map_err(|error| failure(self.what, error)),
+                () = patience => None,
+                request = stop.next() => Some(request),
+            }
+        };
+        let there = self.is_anybody_there().await;
+        if let Some(request) = stopped {
+            return Err(gave_up(request, self.what));
+        }
+        let advice = "try again, or give a longer --wait";
+        match there? {
+            true => Err(taken(self.what).advice(advice)),
+            false => {
+                let late = format!("{} was not to be had in time", self.what);
+                Err(Failure::new(Kind::Unavailable, late).advice(advice))
+            }
+        }
+    }
+
+    /// Whether somebody has the name or waits for it.
+    ///
+    /// The request to leave the line is on its way in the background then, and arrives: this one is
+    /// sent later, and waited for. Without it the others would wait for the lease to expire.
+    async fn is_anybody_there(&self) -> Result<bool, Failure> {
+        /// The cluster may be what is missing.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let line = Keys::prefix([&self.name[..], b"/"].concat());
+        let range = Range { limit: 1, keys_only: true, ..Range::of(line) };
+        let client = self.store.client().with_deadline(PATIENCE);
+        let found = client.get(range, Consistency::Linearizable).await;
+        Ok(!found.map_err(crate::client::failure)?.kvs.is_empty())
+    }
+}
+
+/// What a command finds in its environment, to write with the fence.
+pub(super) fn variables(fence: &Fence) -> [(&'static str, OsString); 2] {
+    [
+        ("RAFT_LOCK_KEY", OsString::from_vec(fence.key.to_vec())),
+        ("RAFT_LOCK_TOKEN", OsString::from(fence.token.to_string())),
+    ]
 }
 
 /// Holds it while the command runs, or until interrupted.
-async fn hold(
+pub(super) async fn hold(
     args: &Hold,
     what: &str,
     fence: Fence,
@@ -115,20 +162,15 @@ async fn hold(
     stop: &mut StopRequests,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    let (key, token) = (fence.key, fence.token);
+    let (key, token) = (&fence.key, fence.token);
     if !args.command.is_empty() {
-        let variables = [
-            ("RAFT_LOCK_KEY", OsString::from_vec(key.to_vec())),
-            ("RAFT_LOCK_TOKEN", OsString::from(token.to_string())),
-        ];
-        let running = Running::start(&args.command, variables)?;
+        let running = Running::start(&args.command, &variables(&fence), output.format)?;
         return running.until_ended(gone, stop, args.grace).await?.outcome(what);
     }
     let mut json = json!({ "token": token });
-    BytesField::KEY.insert(&mut json, &key);
+    BytesField::KEY.insert(&mut json, key);
     let simple = || [&key[..], format!("\n{token}\n").as_bytes()].concat();
-    output
-        .show(&json, simple, || format!("{what} is held; --fence {}:{token}", printable(&key)))?;
+    output.show(&json, simple, || format!("{what} is held; --fence {}:{token}", printable(key)))?;
     output.finish()?;
     tokio::select! {
         () = gone => Err(lost(what)),
@@ -137,7 +179,7 @@ async fn hold(
 }
 
 /// Lets go of what was held; how that went matters only if all went well before.
-async fn release(
+pub(super) async fn release(
     what: &str,
     ended: Result<(), Failure>,
     is_lost: bool,

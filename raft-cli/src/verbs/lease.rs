@@ -5,7 +5,8 @@ use crate::client::Store;
 use crate::failure::{Failure, Kind};
 use crate::output::lease::{StatusJson, ids, status};
 use crate::output::{Output, time};
-use raft_kv::api::LeaseId;
+use raft_kv::api::{KvError, LeaseId};
+use raft_kv::client::ClientError;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,13 +17,16 @@ const RENEWALS: u32 = 3;
 /// Does what is to be done with leases.
 ///
 /// # Errors
-/// Of every kind; `No` if a lease that is looked at or kept alive is gone.
+/// Of every kind; `No` if a lease that is looked at, kept alive or revoked is gone.
 pub async fn run(store: &Store, args: &Lease, output: &mut Output<'_>) -> Result<(), Failure> {
     match &args.action {
         Action::Grant(args) => grant(store, args, output).await,
         Action::Revoke(args) => {
             let (id, revoked) = (args.id, store.client().revoke_lease(args.id));
-            let revoked = revoked.await.map_err(crate::client::failure)?;
+            let revoked = revoked.await.map_err(|error| match error {
+                ClientError::Refused(KvError::LeaseNotFound(id)) => gone(id),
+                error => crate::client::failure(error),
+            })?;
             let (revision, deleted) = (revoked.revision, revoked.deleted);
             let json = json!({ "id": id.to_string(), "deleted": deleted, "revision": revision });
             let simple = || format!("lease {id} revoked\n").into_bytes();

@@ -61,7 +61,7 @@ async fn save_from(
     let begun = async {
         let channel = timeout(patience, connector.connect(endpoint)).await;
         let channel = channel.map_err(|_| silent())??;
-        Backup::begin(channel, args.local).await
+        timeout(patience, Backup::begin(channel, args.local)).await.map_err(|_| silent())?
     };
     let mut backup = match begun.await {
         Ok(backup) => backup,

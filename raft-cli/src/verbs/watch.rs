@@ -11,6 +11,8 @@ use raft_kv::client::WatchServer;
 use serde_json::json;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Prints changes as they happen.
 ///
@@ -22,7 +24,7 @@ pub async fn run(store: &Store, args: &Args, output: &mut Output<'_>) -> Result<
     let keys = keys(key, args.prefix, end);
     // A watch waits for nodes for ever. That none can be reached at all is told at once.
     let any = Range { limit: 1, keys_only: true, ..Range::of(keys.clone()) };
-    store.range(any, Consistency::Serializable).await?;
+    store.range(any.clone(), Consistency::Serializable).await?;
     let watch = Watch {
         keys,
         from: args.rev.map(Revision),
@@ -32,8 +34,13 @@ pub async fn run(store: &Store, args: &Args, output: &mut Output<'_>) -> Result<
         progress: args.progress,
         fragments: true,
     };
+    let mut late = std::pin::pin!(tell_if_late(store, any));
     if args.once {
-        let events = store.client().watch_once(watch).await.map_err(failure)?;
+        let once = store.client().watch_once(watch);
+        let events = tokio::select! {
+            events = once => events.map_err(failure)?,
+            () = late => return Ok(()),
+        };
         return print(&events, output);
     }
     let mut server = Server::of(store);
@@ -43,6 +50,7 @@ pub async fn run(store: &Store, args: &Args, output: &mut Output<'_>) -> Result<
             biased;
             batch = watcher.next() => batch,
             () = server.told() => continue,
+            () = &mut late => return Ok(()),
         };
         let Some(batch) = batch.transpose().map_err(failure)? else { return Ok(()) };
         print(&batch.events, output)?;
@@ -54,6 +62,24 @@ pub async fn run(store: &Store, args: &Args, output: &mut Output<'_>) -> Result<
         }
         output.finish()?;
     }
+}
+
+/// Says on stderr, once, that no node serves the watch and why, if it does not begin soon: it waits
+/// for one for as long as it takes. Never ends.
+async fn tell_if_late(store: &Store, any: Range) {
+    /// Longer than a healthy cluster needs, elections included.
+    const SOON: Duration = Duration::from_secs(3);
+    let mut begun = store.client().watch_server();
+    if timeout(SOON, begun.changed()).await.is_err() {
+        let client = store.client().with_deadline(SOON);
+        let why = match client.get(any, Consistency::Linearizable).await {
+            Ok(_) => "no node serves it yet".to_owned(),
+            Err(error) => failure(error).message,
+        };
+        // With stderr closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "the watch waits for a node that can serve it: {why}");
+    }
+    std::future::pending().await
 }
 
 /// Says on stderr when another node goes on with the watch.

@@ -121,10 +121,16 @@ fn people_get_a_table_and_shells_get_lines() {
     assert_eq!(row("id")[..3], ["serve", "id", "7"]);
     assert!(row("id")[3].ends_with("raft.toml:2"), "{table}");
     assert_eq!(row("data-dir"), ["serve", "data-dir", "d", "flag"]);
-    assert_eq!(
-        stderr,
-        "error: no --ca given; give it, or ca under [serve] in the file of --config, or RAFT_CA\n"
-    );
+    let absent = ["ca", "cert", "key"].map(|key| {
+        let variable = key.to_uppercase();
+        format!(
+            "error: no --{key} given; give it, or {key} under [serve] in the file of --config, or \
+             RAFT_{variable}\n"
+        )
+    });
+    assert_eq!(stderr, absent.concat(), "all of it is told");
+    let check = file.check(&[], &[]);
+    assert_eq!(check["errors"].as_array().map(Vec::len), Some(4), "{check}");
     let (_, lines, _) = file.raft(&[], &["-o", "simple", "config", "check", "--data-dir", "d"]);
     assert_eq!(lines.lines().next(), Some("serve.data-dir = d (flag)"));
 }
@@ -200,6 +206,16 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
     let (code, _, error) = Settings::new("").raft(&[], &["--config", "absent", "status"]);
     assert_eq!(code, 6);
     assert!(error.starts_with("error: cannot read absent: "), "{error}");
+}
+
+/// A size that may lack its unit is told as what it is.
+#[test]
+fn sizes_without_a_unit_are_told_as_bytes() {
+    let settings = Settings::new("[serve]\nquota = 4096000\ncheckpoint-bytes = \"64MiB\"\n");
+    let warning = "raft.toml:2: quota = 4096000 are 4096000 bytes; write a unit, as in `64MiB`";
+    let check = settings.check(&[], &[]);
+    let warnings = check["warnings"].as_array().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().ends_with(warning), "{check}");
 }
 
 /// A misspelt variable is not silently ignored.

@@ -57,8 +57,9 @@ fn a_lease_that_nobody_keeps_alive_ends() {
     let ttl = table(&cluster, &["lease", "ttl", "1"]);
     assert!(ttl.contains("lives for 2s at least, with 1 key"), "{ttl}");
     cluster.pass(Duration::from_secs(3));
-    for words in [&["lease", "ttl", "1"][..], &["lease", "keep-alive", "1"]] {
-        let failure = run(&cluster, Format::Table, words).1.expect_err("it is gone");
+    for what in ["ttl", "keep-alive", "revoke"] {
+        let failure =
+            run(&cluster, Format::Table, &["lease", what, "1"]).1.expect_err("it is gone");
         assert_eq!(failure.kind, Kind::No, "{failure}");
         assert_eq!(failure.message, "lease 0000000000000001 not found");
     }
@@ -70,9 +71,8 @@ fn a_lease_that_nobody_keeps_alive_ends() {
 fn leases_that_cannot_be_are_refused_with_advice() {
     let cluster = Cluster::new(Faults::default());
     table(&cluster, &["lease", "grant", "10s", "--id", "1"]);
-    let refused: [(&[&str], &str); 4] = [
+    let refused: [(&[&str], &str); 3] = [
         (&["lease", "grant", "10s", "--id", "1"], "exists already; leave --id out"),
-        (&["lease", "revoke", "2"], "lease 0000000000000002 not found; it may have expired"),
         (&["put", "a", "b", "--lease", "2"], "lease 0000000000000002 not found; it may"),
         (&["lease", "grant", "1000years"], "over the limit"),
     ];
@@ -161,4 +161,52 @@ fn messages_come_in_one_order() {
     let (text, _) =
         run(&cluster, Format::Simple, &["subscribe", "news", "--from", "4", "--limit", "1"]);
     assert_eq!(text, "three\n");
+}
+
+#[test]
+fn old_messages_are_dropped_and_subscribers_told() {
+    let cluster = Cluster::new(Faults::default());
+    for message in ["one", "two", "three"] {
+        table(&cluster, &["broadcast", "news", message]);
+    }
+    let drop_until = |revision| json(&cluster, &["broadcast", "news", "--drop-until", revision]);
+    assert_eq!(drop_until("3"), "{\"dropped\":3}\n");
+    assert_eq!(drop_until("2"), "{\"dropped\":3}\n", "what is dropped stays dropped");
+    let late = run(&cluster, Format::Table, &["subscribe", "news", "--limit", "1"]).1;
+    let late = late.expect_err("some are missing");
+    assert_eq!(late.message, "the messages up to revision 3 were dropped: read on from there");
+    let all = ["subscribe", "news", "--from", "4", "--limit", "1"];
+    assert_eq!(table(&cluster, &all), "4  three\n");
+    let future = table(&cluster, &["broadcast", "news", "--drop-until", "1000"]);
+    assert_eq!(future, "messages up to 5 are dropped\n", "as far as the store has come");
+}
+
+#[test]
+fn groups_and_owners_are_listed() {
+    let cluster = Cluster::new(Faults::default());
+    assert_eq!(table(&cluster, &["group", "list", "search"]), "nobody is there\n");
+    let nobody = table(&cluster, &["partition", "list", "index", "--count", "4"]);
+    assert_eq!(nobody, "nobody works on any\n");
+    for (key, value) in [
+        ("search/a", "h1:80"),
+        ("search/b", ""),
+        ("index/owners/0000000003", "a"),
+        ("index/owners/0000000004", "a"),
+    ] {
+        table(&cluster, &["put", key, value]);
+    }
+    assert_eq!(
+        table(&cluster, &["group", "list", "search"]),
+        "ID  DATA   SINCE\na   h1:80      2\nb              3\n"
+    );
+    assert_eq!(
+        json(&cluster, &["group", "list", "search"]),
+        "{\"members\":[{\"data\":\"h1:80\",\"id\":\"a\",\"since\":2},\
+         {\"data\":\"\",\"id\":\"b\",\"since\":3}]}\n"
+    );
+    let list = ["partition", "list", "index", "--count", "4"];
+    assert_eq!(table(&cluster, &list), "PARTITION  WORKER\n        3  a\n");
+    assert_eq!(json(&cluster, &list), "{\"partitions\":[{\"partition\":3,\"worker\":\"a\"}]}\n");
+    let (simple, _) = run(&cluster, Format::Simple, &list);
+    assert_eq!(simple, "3 a\n");
 }

@@ -1,7 +1,7 @@
 //! Tables and JSON as golden strings.
 
 use raft_cli::output::bench::{Latency, Measurement, histogram, text};
-use raft_cli::output::{Format, Output, printable, status, watch};
+use raft_cli::output::{Format, Output, Table, printable, status, watch};
 use raft_core::types::NodeId;
 use raft_kv::api::{Event, EventKind, KeyValue, Revision};
 
@@ -29,6 +29,15 @@ fn a_member_that_is_not_there_is_shown_with_the_reason() {
     let json = serde_json::to_string(&status::RowJson::of(&row)).expect("JSON");
     let golden = r#"{"address":"h:1","id":3,"reachable":false,"error":"no answer within 1.0 s"}"#;
     assert_eq!(json, golden);
+}
+
+/// One long cell does not make every row as wide; where a program reads, nothing is cut.
+#[test]
+fn long_cells_are_cut_where_no_terminal_wraps_them() {
+    let mut table = Table::new(&["KEY", "VALUE"]);
+    table.row(vec!["k".repeat(200), "v".repeat(5000)]);
+    let text = table.render();
+    assert!(text.ends_with(&format!("{}  {}...\n", "k".repeat(200), "v".repeat(197))), "{text}");
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(crate) fn run(
         Verb::Lease(args) => verbs::lease::run(&store, args, output).await,
         Verb::Queue(args) => verbs::queue::run(&store, args, output).await,
         Verb::Barrier(args) => verbs::barrier::run(&store, args, output).await,
+        Verb::Group(args) => verbs::group::run(&store, args, output).await,
+        Verb::Partition(args) => verbs::partition::run(&store, args, output).await,
         Verb::Broadcast(args) => verbs::broadcast::broadcast(&store, args, output).await,
         Verb::Subscribe(args) => verbs::broadcast::subscribe(&store, args, output).await,
         Verb::Completion(args) => verbs::completion::run(args, output),
@@ -166,6 +168,16 @@ fn get_leaves_out_by_revision() {
     assert_eq!(keys(&cluster, &["--min-create-rev", "6"]), [""; 0]);
     let count = ["get", "-p", "k", "--count-only", "--min-create-rev", "6"];
     assert_eq!(table(&cluster, &count), "4\n", "they count all the same");
+}
+
+/// A single key that is there, but is not of the revisions asked for.
+#[test]
+fn a_single_key_that_is_left_out_is_exit_code_1() {
+    let cluster = five_keys();
+    let (text, outcome) = run(&cluster, Format::Table, &["get", "k1", "--min-mod-rev", "99999"]);
+    let failure = outcome.expect_err("left out");
+    assert_eq!((text.as_str(), failure.kind), ("", Kind::No));
+    assert_eq!(failure.message, "not of these revisions: k1");
 }
 
 #[test]

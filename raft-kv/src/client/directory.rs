@@ -7,6 +7,7 @@
 //! a node that refuses is left alone for a while. Nothing here waits or connects; `exchange` does.
 
 use raft_core::transport::{CallError, Channel};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -57,6 +58,8 @@ pub(super) enum Fault {
 pub(super) struct Directory {
     inner: Mutex<Inner>,
     changed: Notify,
+    /// A connection was given up.
+    given_up: Notify,
 }
 
 struct Inner {
@@ -94,7 +97,7 @@ impl Directory {
         for address in addresses {
             inner.add(address, true);
         }
-        Self { inner: Mutex::new(inner), changed: Notify::new() }
+        Self { inner: Mutex::new(inner), changed: Notify::new(), given_up: Notify::new() }
     }
 
     /// The preferred node, if it is connected.
@@ -141,6 +144,7 @@ impl Directory {
         let position = inner.position(node.id)?;
         if fault == Fault::Broken {
             inner.endpoints[position].broke(&node.channel);
+            self.given_up.notify_waiters();
         }
         if inner.preferred != position {
             return None;
@@ -169,6 +173,19 @@ impl Directory {
         let mut inner = self.inner();
         if let Some(position) = inner.position(id) {
             inner.endpoints[position].suspected = false;
+        }
+    }
+
+    /// Waits until the connection to `node` was given up, as a request over it has failed.
+    pub(super) async fn until_given_up(&self, node: &Connected) {
+        loop {
+            let mut given_up = pin!(self.given_up.notified());
+            // Enabled before looking: what happens after the look is not missed.
+            given_up.as_mut().enable();
+            if !self.inner().endpoints.iter().any(|endpoint| endpoint.is_over(&node.channel)) {
+                return;
+            }
+            given_up.await;
         }
     }
 
@@ -362,10 +379,13 @@ impl Endpoint {
 
     /// Lets a connection go, unless it is another one by now.
     fn broke(&mut self, channel: &Arc<dyn Channel>) {
-        if let Link::Up(current) = &self.link
-            && Arc::ptr_eq(current, channel)
-        {
+        if self.is_over(channel) {
             self.link = Link::Idle;
         }
+    }
+
+    /// Whether this is its connection.
+    fn is_over(&self, channel: &Arc<dyn Channel>) -> bool {
+        matches!(&self.link, Link::Up(current) if Arc::ptr_eq(current, channel))
     }
 }

@@ -9,7 +9,7 @@
 //! even if the store turns out to have it still: somebody may have acted on its loss.
 
 use super::{Client, ClientError, Granted, Revoked};
-use crate::api::{KEEP_ALIVE_MAX, LeaseId};
+use crate::api::{Fence, KEEP_ALIVE_MAX, KvError, LeaseId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -108,6 +108,20 @@ impl Lease {
         self.keeper().drop_lease(self.id());
         let revoked = self.client.revoke_lease(self.id()).await;
         self.revoke = !matches!(&revoked, Ok(_) | Err(ClientError::Refused(_)));
+        revoked
+    }
+
+    /// The same, and if `fence` does not hold any more that is told: with
+    /// [`KvError::Fenced`](crate::api::KvError::Fenced), after it was ended all the same.
+    pub(crate) async fn revoke_under(mut self, fence: Fence) -> Result<Revoked, ClientError> {
+        self.keeper().drop_lease(self.id());
+        let revoked = self.client.fenced(fence).revoke_lease(self.id()).await;
+        if matches!(revoked, Err(ClientError::Refused(KvError::Fenced { .. }))) {
+            // Lost or not is known; what else hangs on it goes now or when it expires.
+            let _ = self.revoke().await;
+        } else {
+            self.revoke = !matches!(&revoked, Ok(_) | Err(ClientError::Refused(_)));
+        }
         revoked
     }
 

@@ -112,7 +112,10 @@ impl Watcher {
                     return Some(Ok(batch));
                 }
                 Taken::Ended(error) => return error.map(|error| Err(ClientError::refused(error))),
-                Taken::Nothing { .. } => arrived.await,
+                Taken::Nothing { .. } => {
+                    self.shared.watches.keep_going(&self.shared);
+                    arrived.await;
+                }
             }
         }
     }
@@ -126,6 +129,7 @@ impl Watcher {
             if let Some(revision) = self.queue.begun() {
                 return revision;
             }
+            self.shared.watches.keep_going(&self.shared);
             arrived.await;
         }
     }
@@ -156,6 +160,7 @@ impl Watcher {
                     if self.queue.ask(revision) {
                         self.shared.watches.changed.notify_one();
                     }
+                    self.shared.watches.keep_going(&self.shared);
                     arrived.await;
                 }
             }
@@ -211,16 +216,28 @@ impl Watches {
         state.next += 1;
         let number = state.next;
         state.queues.insert(number, queue);
-        if !std::mem::replace(&mut state.running, true) {
-            tokio::spawn(pump::run(Arc::clone(shared)));
-        }
+        state.start(shared);
         drop(state);
         self.changed.notify_one();
         number
     }
 
+    /// Starts the task anew if it has ended with the runtime it was started on.
+    fn keep_going(&self, shared: &Arc<Shared>) {
+        self.lock().start(shared);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every statement leaves it consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Starts the task unless it runs.
+    fn start(&mut self, shared: &Arc<Shared>) {
+        if !std::mem::replace(&mut self.running, true) {
+            tokio::spawn(pump::run(Arc::clone(shared)));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::mirror::{Mirror, until_told};
 use super::{RecipeError, below};
 use crate::Client;
-use crate::api::{Consistency, EventKind, KeyValue, Keys, Put, Range, Revision, Watch};
+use crate::api::{Consistency, Event, EventKind, KeyValue, Keys, Put, Range, Revision, Watch};
 use crate::client::{ClientError, Lease};
 use bytes::Bytes;
 use std::time::Duration;
@@ -59,16 +59,23 @@ impl Barrier {
     pub async fn wait(&self) -> Result<(), ClientError> {
         let keys = Keys::One(self.key.clone());
         let range = Range { keys_only: true, ..Range::of(keys.clone()) };
-        let found = self.client.get(range, Consistency::Linearizable).await?;
-        if found.kvs.is_empty() {
-            return Ok(());
+        let mut raised: Option<Revision> = None;
+        loop {
+            let found = self.client.get(range.clone(), Consistency::Linearizable).await?;
+            let Some(barrier) = found.kvs.first() else { return Ok(()) };
+            // Another one than before: in between it was lifted.
+            if raised.is_some_and(|raised| raised != barrier.create_revision) {
+                return Ok(());
+            }
+            raised = Some(barrier.create_revision);
+            let from = Some(Revision(found.revision.0 + 1));
+            let watch = Watch { from, no_puts: true, ..Watch::of(keys.clone()) };
+            let lifted = |event: &Event| matches!(event.kind, EventKind::Delete { .. });
+            // If nobody can tell, after a compaction, the key does.
+            if until_told(&self.client, watch, lifted).await? {
+                return Ok(());
+            }
         }
-        let from = Some(Revision(found.revision.0 + 1));
-        let watch = Watch { from, no_puts: true, ..Watch::of(keys) };
-        // Raised anew or not: it was lifted. Only after a compaction nobody could tell, and then
-        // it may be raised again by now.
-        until_told(&self.client, watch, |event| matches!(event.kind, EventKind::Delete { .. }))
-            .await
     }
 }
 

@@ -8,8 +8,8 @@ use super::mirror::told;
 use super::{RecipeError, below};
 use crate::Client;
 use crate::api::{
-    Consistency, EventKind, KeyValue, Keys, KvError, Op, Order, OrderBy, Put, Range, Revision,
-    SEQUENCE_DIGITS, Txn, Watch,
+    Compare, Consistency, EventKind, KeyValue, Keys, KvError, Op, Operator, Order, OrderBy, Put,
+    Range, RangeReply, Revision, SEQUENCE_DIGITS, Target, Txn, Watch,
 };
 use crate::client::{ClientError, Watcher};
 use bytes::Bytes;
@@ -88,18 +88,34 @@ impl Topic {
     }
 
     /// Drops the messages up to `until`. Subscribers who have not had them are told so, instead of
-    /// being told what came after as if nothing were missing.
+    /// being told what came after as if nothing were missing. Returns up to where messages are
+    /// dropped then: further than `until` if they were before, and never further than the store has
+    /// come, so that no message to come is dropped unseen.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn drop_until(&self, until: Revision) -> Result<(), ClientError> {
-        let Keys::Range { start, .. } = self.after(Revision(0)) else { return Ok(()) };
-        let end = self.key(Revision(until.0.saturating_add(1)));
-        let keys = Keys::Range { start, end: Some(end) };
-        let dropped = Put::new(self.name.clone(), until.0.to_be_bytes().to_vec());
-        let success = vec![Op::Delete { keys, prev_kv: false }, Op::Put(dropped)];
-        self.client.txn(Txn { success, ..Txn::default() }).await?;
-        Ok(())
+    pub async fn drop_until(&self, until: Revision) -> Result<Revision, ClientError> {
+        loop {
+            let range = Range::of(Keys::One(self.name.clone()));
+            let found = self.client.get(range, Consistency::Linearizable).await?;
+            let (until, dropped) = (until.min(found.revision), marked(&found));
+            if until <= dropped {
+                return Ok(dropped);
+            }
+            let last = found.kvs.first().map_or(Revision(0), |pair| pair.mod_revision);
+            let target = Target::ModRevision(last);
+            let keys = Keys::One(self.name.clone());
+            let unchanged = Compare { keys, operator: Operator::Equal, target };
+            let (start, end) = (self.key(Revision(1)), self.key(Revision(until.0 + 1)));
+            let keys = Keys::Range { start, end: Some(end) };
+            let marker = Put::new(self.name.clone(), until.0.to_be_bytes().to_vec());
+            let success = vec![Op::Delete { keys, prev_kv: false }, Op::Put(marker)];
+            let txn = Txn { compares: vec![unchanged], success, failure: Vec::new() };
+            // Otherwise somebody else has dropped some at the same time, perhaps more.
+            if self.client.txn(txn).await?.succeeded {
+                return Ok(until);
+            }
+        }
     }
 
     /// The key of a message at `revision`.
@@ -118,10 +134,14 @@ impl Topic {
     /// Up to where messages were dropped.
     async fn dropped(&self, at: Revision) -> Result<Revision, ClientError> {
         let range = Range { revision: Some(at), ..Range::of(Keys::One(self.name.clone())) };
-        let found = self.client.get(range, Consistency::Linearizable).await?;
-        let value = found.kvs.first().and_then(|pair| <[u8; 8]>::try_from(&pair.value[..]).ok());
-        Ok(Revision(value.map_or(0, u64::from_be_bytes)))
+        Ok(marked(&self.client.get(range, Consistency::Linearizable).await?))
     }
+}
+
+/// Up to where messages were dropped, as the topic's own key says; not in the future.
+fn marked(found: &RangeReply) -> Revision {
+    let value = found.kvs.first().and_then(|pair| <[u8; 8]>::try_from(&pair.value[..]).ok());
+    Revision(value.map_or(0, u64::from_be_bytes)).min(found.revision)
 }
 
 /// The messages of a topic; see [`Topic::subscribe`].

@@ -107,17 +107,18 @@ impl Leadership {
 
     /// The proof of leading, for [`Client::fenced`]. Each later leader's token is greater.
     pub fn fence(&self) -> Fence {
-        self.0.fence().clone()
+        self.0.holding().fence().clone()
     }
 
     /// Whether it cannot be relied on any more.
     pub fn is_lost(&self) -> bool {
-        self.0.lease().is_lost()
+        self.0.holding().is_lost()
     }
 
-    /// Ends when it cannot be relied on any more; see [`Lease::lost`](crate::client::Lease::lost).
+    /// Ends when it cannot be relied on any more: its lease may be gone, as
+    /// [`Lease::lost`](crate::client::Lease::lost) tells, or somebody has deleted its key.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.0.lease().lost()
+        self.0.holding().lost()
     }
 
     /// Lets the next candidate lead.

@@ -1,8 +1,9 @@
 //! Who is there: membership of a group, and what each member tells of itself. With addresses for
 //! data it is service discovery.
 
+use super::holding::Holding;
 use super::mirror::Mirror;
-use super::{RecipeError, below, created_at, let_go};
+use super::{RecipeError, below, created_at};
 use crate::Client;
 use crate::api::{Consistency, Fence, KeyValue, Keys, Op, Put, Range, Revision, Txn};
 use crate::client::{ClientError, Lease};
@@ -76,7 +77,8 @@ impl Group {
             return Err(RecipeError::Taken);
         }
         let fence = Fence { key, token: reply.revision };
-        Ok(Membership { client: self.client.clone(), lease, fence })
+        let holding = Holding::new(&self.client, lease, fence);
+        Ok(Membership { client: self.client.clone(), holding })
     }
 
     /// Who is there, by id. Linearizable.
@@ -115,8 +117,7 @@ impl Group {
 /// leaves the group in the background.
 pub struct Membership {
     client: Client,
-    lease: Lease,
-    fence: Fence,
+    holding: Holding,
 }
 
 impl Membership {
@@ -125,25 +126,32 @@ impl Membership {
     /// # Errors
     /// [`RecipeError::Lost`] if it is no member any more; [`RecipeError::Client`].
     pub async fn update(&self, data: impl Into<Bytes>) -> Result<(), RecipeError> {
-        let put = Put::new(self.fence.key.clone(), data).with_lease(self.lease.id());
-        let fenced = self.client.fenced(self.fence());
+        let fence = self.fence();
+        let put = Put::new(fence.key.clone(), data).with_lease(self.lease().id());
+        let fenced = self.client.fenced(fence);
         fenced.put_with(put).await.map_err(RecipeError::of_fenced)?;
         Ok(())
     }
 
     /// The proof of being a member, for [`Client::fenced`].
     pub fn fence(&self) -> Fence {
-        self.fence.clone()
+        self.holding.fence().clone()
     }
 
     /// What the membership hangs on, to hang more on it: it all ends at one revision.
     pub const fn lease(&self) -> &Lease {
-        &self.lease
+        self.holding.lease()
     }
 
-    /// Ends when it cannot be relied on any more; see [`Lease::lost`].
+    /// Whether it cannot be relied on any more.
+    pub fn is_lost(&self) -> bool {
+        self.holding.is_lost()
+    }
+
+    /// Ends when it cannot be relied on any more: its lease may be gone, as [`Lease::lost`] tells,
+    /// or somebody has deleted its key.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.lease.lost()
+        self.holding.lost()
     }
 
     /// Leaves the group, and returns when the others see that.
@@ -152,7 +160,7 @@ impl Membership {
     /// [`RecipeError::Lost`] if it was no member any more; [`RecipeError::Client`]: it leaves
     /// later.
     pub async fn leave(self) -> Result<(), RecipeError> {
-        let_go(self.lease.revoke().await)
+        self.holding.leave().await
     }
 }
 

@@ -59,17 +59,18 @@ impl Lock {
 
     /// The proof of holding it, for [`Client::fenced`]. Each later holder's token is greater.
     pub fn fence(&self) -> Fence {
-        self.0.fence().clone()
+        self.0.holding().fence().clone()
     }
 
     /// Whether it cannot be relied on any more.
     pub fn is_lost(&self) -> bool {
-        self.0.lease().is_lost()
+        self.0.holding().is_lost()
     }
 
-    /// Ends when it cannot be relied on any more; see [`Lease::lost`](crate::client::Lease::lost).
+    /// Ends when it cannot be relied on any more: its lease may be gone, as
+    /// [`Lease::lost`](crate::client::Lease::lost) tells, or somebody has deleted its key.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        self.0.lease().lost()
+        self.0.holding().lost()
     }
 
     /// Lets it go, and returns when the next one can have it.
@@ -84,6 +85,6 @@ impl Lock {
 
 impl fmt::Debug for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lock({:?})", self.0.fence())
+        write!(f, "Lock({:?})", self.0.holding().fence())
     }
 }

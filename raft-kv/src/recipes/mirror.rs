@@ -126,19 +126,19 @@ fn after(keys: &Keys, revision: Revision) -> Watch {
     Watch { from: Some(Revision(revision.0 + 1)), ..Watch::of(keys.clone()) }
 }
 
-/// Waits until the watch tells of an event that is `wanted`, or can tell no more because the store
-/// was compacted: then it is time to look as well.
+/// Waits until the watch tells of an event that is `wanted`. False if it can tell no more because
+/// the store was compacted: whether there was such an event is unknown then, look at the keys.
 pub(super) async fn until_told(
     client: &Client,
     watch: Watch,
     wanted: impl Fn(&Event) -> bool,
-) -> Result<(), ClientError> {
+) -> Result<bool, ClientError> {
     let mut watcher = client.watch(watch);
     loop {
         match told(&mut watcher).await {
-            Ok(events) if events.iter().any(&wanted) => return Ok(()),
+            Ok(events) if events.iter().any(&wanted) => return Ok(true),
             Ok(_) => {}
-            Err(ClientError::Refused(KvError::Compacted { .. })) => return Ok(()),
+            Err(ClientError::Refused(KvError::Compacted { .. })) => return Ok(false),
             Err(error) => return Err(error),
         }
     }

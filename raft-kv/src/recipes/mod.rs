@@ -34,6 +34,7 @@ mod barrier;
 mod broadcast;
 mod election;
 mod group;
+mod holding;
 mod lock;
 mod mirror;
 mod partition;
@@ -52,7 +53,7 @@ pub use queue::{Item, Queue};
 pub use unique::{Claim, claim};
 
 use crate::api::{Compare, Keys, KvError, Operator, Revision, Target};
-use crate::client::{ClientError, Revoked};
+use crate::client::ClientError;
 use bytes::Bytes;
 
 /// Why a recipe cannot go on.
@@ -82,15 +83,6 @@ impl RecipeError {
             ClientError::Refused(KvError::Fenced { .. }) => Self::Lost,
             error => Self::Client(error),
         }
-    }
-}
-
-/// What revoking the lease of something that was held says about it.
-fn let_go(revoked: Result<Revoked, ClientError>) -> Result<(), RecipeError> {
-    match revoked {
-        Ok(_) => Ok(()),
-        Err(ClientError::Refused(KvError::LeaseNotFound(_))) => Err(RecipeError::Lost),
-        Err(error) => Err(error.into()),
     }
 }
 

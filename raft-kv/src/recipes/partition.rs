@@ -133,7 +133,7 @@ impl Worker {
     /// [join](Partitions::join) anew. [`RecipeError::Client`]; it can be called again.
     pub async fn next(&mut self) -> Result<Assignment, RecipeError> {
         loop {
-            if self.membership.lease().is_lost() {
+            if self.membership.is_lost() {
                 return Err(RecipeError::Lost);
             }
             if let Some(news) = self.news.pop_front() {
@@ -174,8 +174,13 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether nothing of what is owned can be relied on any more.
+    pub fn is_lost(&self) -> bool {
+        self.membership.is_lost()
+    }
+
     /// Ends when nothing of what is owned can be relied on any more; see
-    /// [`Lease::lost`](crate::client::Lease::lost).
+    /// [`Membership::lost`].
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
         self.membership.lost()
     }

@@ -3,14 +3,15 @@
 //! Everybody in the line has a key below its name that ends with a lease of their own. The oldest
 //! key is first. Each waits for the one before it only, so that nobody is woken in vain.
 
+use super::holding::Holding;
 use super::mirror::until_told;
-use super::{RecipeError, below, created_at, let_go};
+use super::{RecipeError, below, created_at};
 use crate::Client;
 use crate::api::{
     Compare, Consistency, EventKind, Fence, Filter, KeyValue, Keys, Op, Operator, Order, OrderBy,
     Put, Range, Revision, Target, Txn, Watch,
 };
-use crate::client::{ClientError, Lease};
+use crate::client::ClientError;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -18,8 +19,7 @@ use std::time::Duration;
 pub(super) struct Place {
     client: Client,
     name: Bytes,
-    lease: Lease,
-    fence: Fence,
+    holding: Holding,
 }
 
 impl Place {
@@ -66,22 +66,24 @@ impl Place {
         let put = Op::Put(Put::new(key.clone(), value).with_lease(lease.id()));
         let txn = Txn { compares: vec![condition(&key)], success: vec![put], ..Txn::default() };
         let reply = client.txn(txn).await?;
-        let fence = Fence { key, token: reply.revision };
-        let client = client.clone();
-        Ok(reply.succeeded.then_some(Self { client, name, lease, fence }))
+        if !reply.succeeded {
+            return Ok(None);
+        }
+        let holding = Holding::new(client, lease, Fence { key, token: reply.revision });
+        Ok(Some(Self { client: client.clone(), name, holding }))
     }
 
     /// Waits until everybody who came before has left.
     pub(super) async fn until_first(&self) -> Result<(), RecipeError> {
         tokio::select! {
             biased;
-            () = self.lease.lost() => Err(RecipeError::Lost),
+            () = self.holding.lost() => Err(RecipeError::Lost),
             first = self.wait() => first,
         }
     }
 
     async fn wait(&self) -> Result<(), RecipeError> {
-        let Fence { key, token } = &self.fence;
+        let Fence { key, token } = self.holding.fence();
         loop {
             let filter = Filter { max_create_revision: Some(*token), ..Filter::NONE };
             let order = Some(Order { by: OrderBy::CreateRevision, descending: true });
@@ -95,6 +97,7 @@ impl Place {
             let Some(before) = found_pairs.next() else { return Ok(()) };
             let from = Some(Revision(found.revision.0 + 1));
             let watch = Watch { from, no_puts: true, ..Watch::of(Keys::One(before.key)) };
+            // Told or not, the next look says who is before this one.
             until_told(&self.client, watch, |event| matches!(event.kind, EventKind::Delete { .. }))
                 .await?;
         }
@@ -102,24 +105,20 @@ impl Place {
 
     /// Changes the value of the key.
     pub(super) async fn set(&self, value: Bytes) -> Result<Revision, RecipeError> {
-        let Fence { key, token } = &self.fence;
-        let put = Op::Put(Put::new(key.clone(), value).with_lease(self.lease.id()));
-        let compares = vec![created_at(key, *token)];
-        let reply = self.client.txn(Txn { compares, success: vec![put], failure: vec![] }).await?;
+        let Fence { key, token } = self.holding.fence();
+        let put = Put::new(key.clone(), value).with_lease(self.holding.lease().id());
+        let (compares, success) = (vec![created_at(key, *token)], vec![Op::Put(put)]);
+        let reply = self.client.txn(Txn { compares, success, failure: vec![] }).await?;
         reply.succeeded.then_some(reply.revision).ok_or(RecipeError::Lost)
     }
 
     /// Leaves the line, and waits until the others see that.
     pub(super) async fn leave(self) -> Result<(), RecipeError> {
-        let_go(self.lease.revoke().await)
+        self.holding.leave().await
     }
 
-    pub(super) const fn fence(&self) -> &Fence {
-        &self.fence
-    }
-
-    pub(super) const fn lease(&self) -> &Lease {
-        &self.lease
+    pub(super) const fn holding(&self) -> &Holding {
+        &self.holding
     }
 }
 

@@ -1,5 +1,6 @@
 //! Watches through client, service and store, over memory.
 
+mod leaving;
 mod many;
 mod model;
 
@@ -11,11 +12,13 @@ use raft_core::transport::{
 use raft_core::types::NodeId;
 use raft_kv::Client;
 use raft_kv::api::{
-    Action, Command, Event, EventKind, Keys, KvError, Op, Put, Revision, StreamRequest, Txn, Watch,
-    WatchId, WatchReply, WatchRequest,
+    Action, Command, Event, EventKind, Keys, KvError, Op, Put, RequestBody, Revision,
+    StreamRequest, Txn, Watch, WatchId, WatchReply, WatchRequest,
 };
 use raft_kv::client::{ClientError, ClientOptions, Watcher};
 use raft_kv::codec::{decode, decode_sequence, encode, encode_sequence};
+use raft_kv::wire::decode_request;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -29,16 +32,43 @@ pub(crate) fn is_slow() -> bool {
 pub(crate) struct Lines {
     doors: Arc<Doors>,
     relays: Arc<Mutex<Vec<(String, AbortHandle)>>>,
+    faults: Arc<Faults>,
+}
+
+/// What is wrong with nodes, by address.
+type Faults = Mutex<BTreeMap<String, LineFault>>;
+
+/// How a node that has stopped is seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LineFault {
+    /// Nothing comes back, and nothing breaks.
+    Hangs,
+    /// The same of streams and questions how it is; other requests break.
+    BreaksRequests,
 }
 
 impl Lines {
     pub(crate) fn of(cluster: &Cluster) -> Arc<Self> {
-        Arc::new(Self { doors: Arc::clone(&cluster.doors), relays: Arc::default() })
+        let (relays, faults) = (Arc::default(), Arc::default());
+        Arc::new(Self { doors: Arc::clone(&cluster.doors), relays, faults })
     }
 
     pub(crate) fn client(self: &Arc<Self>, endpoints: &[NodeId]) -> Client {
-        let endpoints = endpoints.iter().map(ToString::to_string);
-        Client::new(Arc::clone(self) as Arc<dyn Connector>, ClientOptions::new(endpoints))
+        self.client_with(endpoints, |_| {})
+    }
+
+    fn client_with(
+        self: &Arc<Self>,
+        endpoints: &[NodeId],
+        change: impl FnOnce(&mut ClientOptions),
+    ) -> Client {
+        let mut options = ClientOptions::new(endpoints.iter().map(ToString::to_string));
+        change(&mut options);
+        Client::new(Arc::clone(self) as Arc<dyn Connector>, options)
+    }
+
+    fn set(&self, node: NodeId, fault: LineFault) {
+        self.faults.lock().unwrap().insert(node.to_string(), fault);
     }
 
     /// Breaks every stream; how many there were.
@@ -50,7 +80,7 @@ impl Lines {
     }
 
     /// Whom the last stream was opened to.
-    fn last(&self) -> Option<String> {
+    pub(crate) fn last(&self) -> Option<String> {
         self.relays.lock().unwrap().last().map(|(address, _)| address.clone())
     }
 }
@@ -58,10 +88,13 @@ impl Lines {
 impl Connector for Lines {
     fn connect(&self, address: &str) -> BoxFuture<Result<Arc<dyn Channel>, CallError>> {
         let (connected, relays) = (self.doors.connect(address), Arc::clone(&self.relays));
-        let address = address.to_owned();
+        let (address, faults) = (address.to_owned(), Arc::clone(&self.faults));
         Box::pin(async move {
+            if faults.lock().unwrap().contains_key(&address) {
+                return std::future::pending().await;
+            }
             let inner = connected.await?;
-            Ok(Arc::new(Line { inner, address, relays }) as Arc<dyn Channel>)
+            Ok(Arc::new(Line { inner, address, relays, faults }) as Arc<dyn Channel>)
         })
     }
 }
@@ -70,21 +103,33 @@ struct Line {
     inner: Arc<dyn Channel>,
     address: String,
     relays: Arc<Mutex<Vec<(String, AbortHandle)>>>,
+    faults: Arc<Faults>,
 }
 
 impl Channel for Line {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
-        self.inner.call(request)
+        let fault = self.faults.lock().unwrap().get(&self.address).copied();
+        let status = decode_request(&request).unwrap().body == RequestBody::Status;
+        match fault {
+            None => self.inner.call(request),
+            Some(LineFault::BreaksRequests) if !status => {
+                Box::pin(async { Err(CallError::Lost("connection lost".into())) })
+            }
+            Some(_) => Box::pin(std::future::pending()),
+        }
     }
 
     fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
         let opening = self.inner.open_stream(first);
         let (address, relays) = (self.address.clone(), Arc::clone(&self.relays));
+        let (node, faults) = (self.address.clone(), Arc::clone(&self.faults));
         Box::pin(async move {
             let there = opening.await?;
             let (near, far) = Duplex::pair(256 * 1024);
             let relay = tokio::spawn(async move {
-                tokio::join!(relay(far.source, there.sink), relay(there.source, far.sink));
+                let stuck = || faults.lock().unwrap().contains_key(&node);
+                let (to, fro) = (relay(far.source, there.sink, &stuck), &stuck);
+                tokio::join!(to, relay(there.source, far.sink, fro));
             });
             relays.lock().unwrap().push((address, relay.abort_handle()));
             Ok(near)
@@ -92,9 +137,17 @@ impl Channel for Line {
     }
 }
 
-async fn relay(mut from: Box<dyn FrameSource>, mut to: Box<dyn FrameSink>) {
+async fn relay(
+    mut from: Box<dyn FrameSource>,
+    mut to: Box<dyn FrameSink>,
+    stuck: impl Fn() -> bool,
+) {
     loop {
-        match from.receive().await {
+        let frame = from.receive().await;
+        if stuck() {
+            return std::future::pending().await;
+        }
+        match frame {
             Ok(Some(frame)) => {
                 if to.send(frame).await.is_err() {
                     return;
@@ -142,6 +195,13 @@ pub(crate) async fn compact(cluster: &Cluster, revision: Revision) {
         {
             return;
         }
+    }
+}
+
+/// Waits until a node knows who leads: without that it serves no watch.
+async fn until_led(cluster: &Cluster, node: NodeId) {
+    while cluster.nodes[&node].status().leader.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -243,6 +303,7 @@ async fn a_watch_goes_on_elsewhere_without_gap_or_repetition() {
     let others: Vec<_> = cluster.nodes.keys().copied().filter(|id| *id != leader).collect();
     let watching = lines.client(&[others[0], others[1], leader]);
     let writing = cluster.client(leader);
+    until_led(&cluster, others[0]).await;
     let mut watcher = watching.watch(key("a"));
     let mut once = watching.watch(Watch { from: Some(Revision(100)), ..key("a") });
     watcher.begun().await;
@@ -436,7 +497,8 @@ impl Connector for Handed {
 
 impl Channel for Handed {
     fn call(&self, _request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
-        Box::pin(async move { Err(CallError::Lost("no requests here".into())) })
+        // It is there, and speaks nonsense.
+        Box::pin(async move { Ok(Bytes::new()) })
     }
 
     fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {

@@ -90,6 +90,138 @@ async fn sigterm_is_passed_on() {
     assert_eq!(free.code, 0, "{free:?}");
 }
 
+/// The same for SIGHUP, as of a terminal that is closed, unless `nohup` has it ignored.
+#[tokio::test]
+async fn sighup_is_passed_on() {
+    let cluster = one_node().await;
+    let script = "trap 'exit 4' HUP; echo ready; while :; do sleep 0.01; done";
+    let mut holder = raft(&cluster, &["lock", "report", "--ttl", "1h", "--", "sh", "-c", script]);
+    assert_eq!(holder.line().await, "ready");
+    holder.signal(Signal::SIGHUP);
+    assert_eq!(holder.ended().await.code, 4);
+    let free = raft(&cluster, &["lock", "report", "--try", "--", "true"]).ended().await;
+    assert_eq!(free.code, 0, "{free:?}");
+}
+
+/// Nobody is left to end the command: the system does.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_command_does_not_outlive_a_killed_holder() {
+    let cluster = one_node().await;
+    let script = "trap '' TERM; echo ready; exec cat";
+    let mut holder = raft(&cluster, &["lock", "report", "--", "sh", "-c", script]);
+    assert_eq!(holder.line().await, "ready");
+    holder.signal(Signal::SIGKILL);
+    // The command has it open, too.
+    holder.until_output_ends().await;
+}
+
+/// Somebody deletes the key of the lock while it is held.
+#[tokio::test]
+async fn a_holder_whose_key_is_deleted_has_lost_the_lock() {
+    let cluster = one_node().await;
+    let words = ["lock", "report", "--ttl", "1h", "--", "sh", "-c", TELL];
+    let mut holder = raft(&cluster, &words);
+    holder.line().await;
+    let deleted = raft(&cluster, &["del", "--prefix", "report/"]).ended().await;
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+    let holder = holder.ended().await;
+    assert_eq!(holder.code, 5, "{holder:?}");
+    assert!(holder.stderr.starts_with("error: the lock report was lost"), "{holder:?}");
+}
+
+/// That nobody answers does not mean that somebody holds it.
+#[tokio::test]
+async fn without_a_quorum_waiting_in_vain_says_so() {
+    let mut cluster = TestCluster::start().await;
+    let leader = cluster.leader().await;
+    for id in cluster.others(leader) {
+        cluster.processes.kill(id).await;
+    }
+    // From when on the one that is left knows that it is alone.
+    let late = raft(&cluster, &["--deadline", "6s", "put", "key", "value"]).ended().await;
+    assert!(late.stderr.contains("no quorum 1/3"), "{late:?}");
+    let waited = raft(&cluster, &["lock", "report", "--wait", "3s", "--", "true"]).ended().await;
+    assert_eq!(waited.code, 4, "{waited:?}");
+    assert!(waited.stderr.contains("no quorum 1/3"), "{waited:?}");
+    let mut watch = raft(&cluster, &["watch", "key"]);
+    let said = watch.error_line().await;
+    assert!(said.starts_with("the watch waits for a node that can serve it: "), "{said}");
+    assert!(said.contains("no quorum 1/3"), "{said}");
+}
+
+#[tokio::test]
+async fn a_candidate_has_a_name_if_nobody_gives_it_one() {
+    let cluster = one_node().await;
+    let mut observer = raft(&cluster, &["elect", "primary", "--observe"]);
+    assert_eq!(observer.line().await, "nobody leads");
+    let leader = raft(&cluster, &["elect", "primary", "--", "true"]).ended().await;
+    assert_eq!(leader.code, 0, "{leader:?}");
+    let told = observer.line().await;
+    let (name, _) = told.split_once(" leads; token ").unwrap_or_else(|| panic!("{told}"));
+    let (host, process) = name.split_once(':').unwrap();
+    assert!(!host.is_empty() && process.parse::<u32>().is_ok(), "{told}");
+}
+
+#[tokio::test]
+async fn members_of_a_group_come_and_go() {
+    let cluster = one_node().await;
+    let mut watch = raft(&cluster, &["group", "watch", "search"]);
+    let join = |words: &[&str]| raft(&cluster, &[&["group", "join", "search"], words].concat());
+    let mut one = join(&["h1:80", "--id", "one", "-o", "simple"]);
+    assert!(one.line().await.starts_with("search/one"));
+    assert_eq!(watch.line().await, "joined  one  h1:80");
+    let again = join(&["--id", "one", "--", "true"]).ended().await;
+    assert_eq!(again.code, 1, "{again:?}");
+    let two = join(&["--id", "two", "--", "sh", "-c", "exit 7"]).ended().await;
+    assert_eq!(two.code, 7, "{two:?}");
+    assert_eq!(watch.line().await, "joined  two");
+    assert_eq!(watch.line().await, "left  two");
+    let list = raft(&cluster, &["group", "list", "search", "-o", "simple"]).ended().await;
+    assert_eq!(list.stdout, "one\nh1:80\n");
+    one.signal(Signal::SIGINT);
+    assert_eq!(one.ended().await.code, 0);
+    assert_eq!(watch.line().await, "left  one  h1:80");
+}
+
+/// Each partition has one command at a time; the fences of those that have moved are void.
+#[tokio::test]
+async fn work_is_shared_out_among_workers() {
+    let cluster = one_node().await;
+    let script = "echo \"$RAFT_PARTITION $RAFT_LOCK_KEY:$RAFT_LOCK_TOKEN\"; exec cat";
+    let work = |id: &str, script: &str| {
+        let words = ["partition", "work", "index", "--count", "2", "--id", id];
+        raft(&cluster, &[&words[..], &["--", "sh", "-c", script]].concat())
+    };
+    let mut one = work("one", script);
+    let mut mine = [one.line().await, one.line().await];
+    mine.sort();
+    assert!(mine[0].starts_with("0 index/owners/") && mine[1].starts_with("1 index/"), "{mine:?}");
+    let mut two = work("two", script);
+    let moved = two.line().await;
+    let (partition, fence) = moved.split_once(' ').unwrap();
+    let (_, void) = mine
+        .iter()
+        .find_map(|line| line.split_once(' ').filter(|(number, _)| *number == partition))
+        .unwrap();
+    let put =
+        async |fence: &str| raft(&cluster, &["put", "x", "", "--fence", fence]).ended().await.code;
+    assert_eq!((put(void).await, put(fence).await), (3, 0));
+    let list = ["partition", "list", "index", "--count", "2", "-o", "simple"];
+    let list = raft(&cluster, &list).ended().await.stdout;
+    assert!(list.contains("one\n") && list.contains(&format!("{partition} two\n")), "{list}");
+
+    // A worker that fails gives up its share.
+    let two_ends = two.ended_by(Signal::SIGTERM).await;
+    assert_eq!(two_ends.code, 143, "{two_ends:?}");
+    let back = one.line().await;
+    assert!(back.starts_with(&format!("{partition} ")) && back != *void, "{back}");
+    let one = one.ended_by(Signal::SIGTERM).await;
+    assert_eq!(one.code, 143, "{one:?}");
+    let failed = work("three", "[ $RAFT_PARTITION = 0 ] && exit 9; exec cat").ended().await;
+    assert_eq!(failed.code, 9, "{failed:?}");
+}
+
 /// Whoever is interrupted while waiting leaves the line, and holds up nobody behind.
 #[tokio::test]
 async fn one_that_gives_up_waiting_leaves_the_line() {

@@ -197,6 +197,18 @@ impl Raft {
         kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
     }
 
+    /// Waits until nobody has its output open any more.
+    pub(crate) async fn until_output_ends(mut self) {
+        let ended = async { while self.stdout.next_line().await.unwrap().is_some() {} };
+        timeout(GUARD, ended).await.expect("it ends");
+    }
+
+    /// Sends a signal, and waits as [`Raft::ended`].
+    pub(crate) async fn ended_by(self, signal: Signal) -> Ended {
+        self.signal(signal);
+        self.ended().await
+    }
+
     /// Waits until it has ended, and everything that holds its output.
     pub(crate) async fn ended(mut self) -> Ended {
         let all = async {

@@ -1,7 +1,9 @@
 //! The task that keeps the stream of a client's watches: opens it, tells a node what is watched,
 //! hands on what the node tells, and goes to another node when that is over.
 //!
-//! It never waits for whoever takes events, or the stream of all would.
+//! It never waits for whoever takes events, or the stream of all would. Nor does it wait for a node
+//! that does not answer: while the stream is silent, the node is asked how it is once a second, and
+//! left when it does not say in time, or when another request over the same connection has failed.
 
 use super::super::directory::{Connected, Fault};
 use super::super::{Shared, millis};
@@ -14,17 +16,28 @@ use bytes::Bytes;
 use raft_core::transport::{Duplex, FrameSink, FrameSource};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Requests that one frame may hold.
 const FRAME_REQUESTS_MAX: usize = 32;
+/// How long a stream may be silent before the node is asked whether it is there. While events come
+/// nothing is asked.
+const SILENCE: Duration = Duration::from_millis(500);
+/// How often it is asked at most.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the stream for as long as there are watches.
 pub(super) async fn run(shared: Arc<Shared>) {
     let watches = Arc::clone(&shared.watches);
+    let mut running = Running { watches: &watches, over: false };
     let mut failures = 0;
-    while !watches.lock().is_over() {
+    loop {
+        running.over = watches.lock().is_over();
+        if running.over {
+            return;
+        }
         let end = serve_once(&shared, &watches).await;
         watches.server.send_if_modified(|server| server.take().is_some());
         match end {
@@ -36,6 +49,25 @@ pub(super) async fn run(shared: Arc<Shared>) {
         if failures > 0 {
             sleep(shared.pause(failures)).await;
         }
+    }
+}
+
+/// That the task runs. If it ends although there are watches, because its runtime did, those who
+/// wait for one of them start it anew on theirs.
+struct Running<'a> {
+    watches: &'a Watches,
+    /// It was noted already that it does not run any more.
+    over: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut state = self.watches.lock();
+        state.running = false;
+        state.queues.values().for_each(|queue| queue.wake());
     }
 }
 
@@ -86,6 +118,8 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
             tokio::select! {
                 over = session.listen(&mut *source) => over,
                 over = session.speak(&mut *sink) => over,
+                over = session.until_silent(shared, &node) => over,
+                () = shared.directory.until_given_up(&node) => Over::GivenUp,
             }
         }
     };
@@ -97,6 +131,8 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
             return End::NoWatches;
         }
         Over::Told => fail(shared, &node, Fault::Unable),
+        Over::Silent => fail(shared, &node, Fault::Broken),
+        Over::GivenUp => {}
         Over::Broken => blame(shared, &node).await,
     }
     End::Broken { worked }
@@ -104,11 +140,23 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
 
 /// Finds out whether the node is there, and has others move on if it is not.
 async fn blame(shared: &Arc<Shared>, node: &Connected) {
+    let there = answers(shared, node).await;
+    fail(shared, node, if there { Fault::Unable } else { Fault::Broken });
+}
+
+/// Whether the node says how it is, whatever it says.
+async fn answers(shared: &Arc<Shared>, node: &Connected) -> bool {
     let deadline_ms = millis(shared.attempt);
     let status = wire::encode_request(&Request { deadline_ms, body: RequestBody::Status });
-    let answer = timeout(shared.attempt, node.channel.call(status)).await;
-    let there = matches!(answer, Ok(Ok(_)));
-    fail(shared, node, if there { Fault::Unable } else { Fault::Broken });
+    let mut call = node.channel.call(status);
+    if let Ok(answer) = timeout(shared.attempt / 2, &mut call).await {
+        return answer.is_ok();
+    }
+    // If this comes to nothing, there shall be another one to move on to.
+    if let Some((id, address)) = shared.directory.spare(node) {
+        shared.connect(id, address);
+    }
+    matches!(timeout(shared.attempt / 2, call).await, Ok(Ok(_)))
 }
 
 fn fail(shared: &Arc<Shared>, node: &Connected, fault: Fault) {
@@ -123,6 +171,10 @@ enum Over {
     NoWatches,
     /// The node said that it ends.
     Told,
+    /// It says nothing, and does not answer.
+    Silent,
+    /// Another request has found that the connection is of no use.
+    GivenUp,
     Broken,
 }
 
@@ -137,6 +189,8 @@ struct Session<'a> {
 #[derive(Default)]
 struct SessionState {
     epoch: Option<u64>,
+    /// When something came last.
+    heard: Option<Instant>,
     /// Some watch was begun.
     worked: bool,
     next: u64,
@@ -223,9 +277,28 @@ impl Session<'_> {
         }
     }
 
+    /// Waits until the node neither tells nor answers anything. One that tells is not asked.
+    async fn until_silent(&self, shared: &Arc<Shared>, node: &Connected) -> Over {
+        loop {
+            let heard = self.lock().heard.unwrap_or_else(Instant::now);
+            sleep_until(heard + SILENCE).await;
+            if self.lock().heard.is_some_and(|last| last > heard) {
+                continue;
+            }
+            let asked = Instant::now();
+            let there = answers(shared, node).await;
+            if !there && self.lock().heard.is_none_or(|last| last < asked) {
+                return Over::Silent;
+            }
+            sleep_until(asked + ASK_INTERVAL).await;
+        }
+    }
+
     /// Takes in one frame. Whether the stream is over.
     fn hear(&self, frame: &Bytes) -> Option<Over> {
         let mut state = self.lock();
+        state.heard = Some(Instant::now());
+        let begun = state.epoch.is_some();
         for reply in decode_sequence::<WatchReply>(frame) {
             match reply {
                 Ok(WatchReply::Opened(epoch)) => state.epoch = Some(epoch),
@@ -234,8 +307,10 @@ impl Session<'_> {
                 Err(_) => return Some(Over::Broken),
             }
         }
-        drop(state);
-        self.news.notify_one();
+        // To look what there is to say takes a look at every watch: not for each event.
+        if !begun || !state.to_cancel.is_empty() {
+            self.news.notify_one();
+        }
         None
     }
 

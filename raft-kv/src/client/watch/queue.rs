@@ -83,6 +83,11 @@ impl Queue {
         self.arrived.notified()
     }
 
+    /// Has those who wait look again.
+    pub(super) fn wake(&self) {
+        self.arrived.notify_waiters();
+    }
+
     /// Takes the first batch; with a `limit`, one that begins up to there.
     pub(super) fn take(&self, limit: Option<Revision>) -> Taken {
         let mut state = self.lock();

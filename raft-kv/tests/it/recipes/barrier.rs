@@ -2,7 +2,12 @@
 
 use super::{Process, TTL, client, world};
 use crate::cluster::Cluster;
+use crate::watch::{Lines, compact};
+use raft_core::types::NodeId;
+use raft_kv::api::{Keys, KvError, Revision, Watch};
+use raft_kv::client::ClientError;
 use raft_kv::recipes::{Barrier, DoubleBarrier};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,6 +37,53 @@ async fn a_barrier_holds_everybody_up_until_it_is_lifted() {
     assert!(barriers[1].lift().await.unwrap());
     waiting.join_all().await;
     assert!(!barriers[1].lift().await.unwrap());
+}
+
+/// The one that waits is paused, loses its stream, and finds that what it was to be told next has
+/// been compacted: nobody can tell it whether the barrier was lifted, and it was not.
+#[test]
+fn a_compaction_lets_nobody_through() {
+    let (world, paused) = (world(), Process::start());
+    let cluster = world.block_on(async { Cluster::start(1) });
+    let lines = Lines::of(&cluster);
+    let (near, far) = (cluster.client(NodeId(1)), lines.client(&[NodeId(1)]));
+    let barrier = Barrier::new(&near, "barrier");
+    world.block_on(barrier.raise()).unwrap();
+    let waiter = Barrier::new(&far, "barrier");
+    let mut waiting = pin!(waiter.wait());
+    let begun = async {
+        while lines.last().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    paused.run(async {
+        tokio::select! {
+            passed = &mut waiting => panic!("it is raised: {passed:?}"),
+            () = begun => {}
+        }
+    });
+    world.block_on(async {
+        for _ in 0..5 {
+            near.put("other", "").await.unwrap();
+        }
+        compact(&cluster, Revision(7)).await;
+    });
+    lines.cut();
+    // On the same stream, told the same after it.
+    let watch = Watch { from: Some(Revision(3)), ..Watch::of(Keys::One("barrier".into())) };
+    let mut companion = paused.run(async { far.watch(watch) });
+    let told = paused.run(async {
+        tokio::select! {
+            biased;
+            passed = &mut waiting => panic!("it is raised: {passed:?}"),
+            told = companion.next() => told,
+        }
+    });
+    let compacted =
+        |error: &ClientError| matches!(error, ClientError::Refused(KvError::Compacted { .. }));
+    assert!(told.as_ref().is_some_and(|told| told.as_ref().is_err_and(compacted)), "{told:?}");
+    assert!(world.block_on(barrier.lift()).unwrap());
+    paused.run(waiting).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -114,6 +114,41 @@ async fn what_was_dropped_unseen_is_told() {
     assert_eq!(live.next().await.unwrap().value, "5");
 }
 
+/// Several keep a topic short, each as it sees fit: nobody takes back what another has dropped, and
+/// so what it says of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_dropped_stays_dropped() {
+    let cluster = Cluster::start(3);
+    let (near, far) = (topic(&client(&cluster, 0)), topic(&client(&cluster, 1)));
+    let mut places = Vec::new();
+    for number in 0..6 {
+        places.push(near.broadcast(number.to_string()).await.unwrap());
+    }
+    let mut dropping = JoinSet::new();
+    for place in [places[1], places[4], places[0], places[3]] {
+        let topic = topic(&client(&cluster, place.0));
+        dropping.spawn(async move { topic.drop_until(place).await.unwrap() });
+    }
+    dropping.join_all().await;
+    assert_eq!(near.drop_until(places[0]).await.unwrap(), places[4]);
+    let mut late = far.subscribe(places[1]);
+    assert_eq!(late.next().await, Err(RecipeError::Dropped(places[4])));
+    assert_eq!(late.next().await.unwrap().value, "5");
+}
+
+/// A place that is not there yet: what comes later is not swallowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_to_come_are_not_dropped() {
+    let cluster = Cluster::start(1);
+    let topic = topic(&cluster.client(raft_core::types::NodeId(1)));
+    let place = topic.broadcast("past").await.unwrap();
+    assert_eq!(topic.drop_until(Revision(u64::MAX)).await.unwrap(), place);
+    topic.broadcast("to come").await.unwrap();
+    let mut messages = topic.subscribe(Revision(0));
+    assert_eq!(messages.next().await, Err(RecipeError::Dropped(place)));
+    assert_eq!(messages.next().await.unwrap().value, "to come");
+}
+
 /// More than a reply holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_topic_is_read_in_pieces() {

@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use raft_kv::Client;
 use raft_kv::api::{Keys, KvError};
 use raft_kv::client::ClientError;
-use raft_kv::recipes::{Lock, Mirror, RecipeError};
+use raft_kv::recipes::{Election, Group, Lock, Mirror, RecipeError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -137,6 +137,28 @@ async fn a_lock_whose_key_is_deleted_is_lost() {
     let guarded = client.fenced(held.fence());
     let refused = guarded.put("guarded", "").await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused(KvError::Fenced { .. })), "{refused}");
+    // Its lease lives, and yet it learns of it.
+    held.lost().await;
+    assert!(held.is_lost());
+    assert_eq!(held.release().await, Err(RecipeError::Lost));
+    assert_eq!(client.leases().await.unwrap(), [], "nothing is left of it");
+}
+
+/// The key is deleted behind the back of a holder that lets go before it could learn of that.
+#[test]
+fn whoever_lets_go_of_what_was_deleted_is_told() {
+    let (world, paused) = (world(), Process::start());
+    let cluster = world.block_on(async { Cluster::start(3) });
+    let client = client(&cluster, 0);
+    let (election, group) = (Election::new(&client, "held/a"), Group::new(&client, "held/b"));
+    let lock = paused.run(Lock::acquire(&client, "held/c", LONG)).unwrap();
+    let leadership = paused.run(election.campaign("", LONG)).unwrap();
+    let membership = paused.run(group.join("one", "", LONG)).unwrap();
+    let other = super::client(&cluster, 1);
+    world.block_on(other.delete(Keys::prefix("held/"))).unwrap();
+    assert_eq!(paused.run(lock.release()), Err(RecipeError::Lost));
+    assert_eq!(paused.run(leadership.resign()), Err(RecipeError::Lost));
+    assert_eq!(paused.run(membership.leave()), Err(RecipeError::Lost));
 }
 
 /// The keys are those that etcd's tools use: the lease of the holder below the name.
