@@ -2,6 +2,7 @@
 
 mod catch_up;
 mod codec;
+mod fuzz;
 mod linear;
 mod mechanisms;
 mod model;

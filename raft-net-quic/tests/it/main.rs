@@ -1,5 +1,6 @@
 //! The transport over real sockets on loopback, with certificates made for each test.
 
+mod fuzz;
 mod hostile;
 mod kit;
 mod lives;

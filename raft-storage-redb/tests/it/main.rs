@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod files;
 mod fixtures;
+mod fuzz;
 mod inspect;
 mod model;
 mod packed;
