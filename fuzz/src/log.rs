@@ -82,11 +82,9 @@ fn writes() -> Vec<Vec<GroupOp>> {
     let members = (1..=3).map(|id| (NodeId(id), Member::new(format!("n{id}:1"))));
     let membership = Membership::of_voters(members.collect());
     let meta = SnapshotMeta { last: LogId::new(2, 1), membership: membership.clone() };
-    let identity =
-        Identity { cluster: ClusterId(7), node: NodeId(1), incarnation: Incarnation(9) };
+    let identity = Identity { cluster: ClusterId(7), node: NodeId(1), incarnation: Incarnation(9) };
     let hard_state = HardState { term: Term(2), vote: Some(NodeId(3)) };
-    let first =
-        Entry { id: LogId::new(1, 1), payload: Payload::Membership(membership.into()) };
+    let first = Entry { id: LogId::new(1, 1), payload: Payload::Membership(membership.into()) };
     let first = Run::new(vec![first]).expect("one entry");
     vec![
         vec![op(0, LogOp::Identity(identity)), op(0, LogOp::Append(first))],

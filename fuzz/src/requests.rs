@@ -3,8 +3,8 @@
 use super::target::Target;
 use bytes::Bytes;
 use raft_kv::api::{
-    BackupBegun, Command, CommandReply, Query, RangeAnswer, Request, StreamRequest, Summary,
-    WatchReply, WatchRequest,
+    BackupBegun, Command, CommandReply, KvError, Query, RangeAnswer, Request, StreamRequest,
+    Summary, WatchReply, WatchRequest,
 };
 use raft_kv::codec::{WireError, decode, decode_sequence, encode, encode_sequence};
 use raft_kv::fuzzing;
@@ -73,7 +73,7 @@ fn value(bytes: &[u8]) -> bool {
         2 => is_stable::<RangeAnswer>(bytes),
         3 => is_stable::<Summary>(bytes),
         4 => is_stable::<StreamRequest>(bytes),
-        5 => is_stable::<BackupBegun>(bytes),
+        5 => is_stable::<Result<BackupBegun, KvError>>(bytes),
         _ => false,
     }
 }

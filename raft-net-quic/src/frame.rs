@@ -216,10 +216,7 @@ pub(crate) fn pop(whole: &mut Bytes) -> Option<Frame> {
 
 /// Bytes of the whole frames at the front of `buffer`. Lengths are checked as soon as they are
 /// here.
-pub(crate) fn whole_frames(
-    buffer: &[u8],
-    body_bytes_max: usize,
-) -> Result<usize, ProtocolError> {
+pub(crate) fn whole_frames(buffer: &[u8], body_bytes_max: usize) -> Result<usize, ProtocolError> {
     let mut whole = 0;
     while let Some(prefix) = buffer[whole..].first_chunk::<4>() {
         let length = u32::from_le_bytes(*prefix) as usize;

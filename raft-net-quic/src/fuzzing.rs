@@ -14,10 +14,7 @@ use raft_core::types::Version;
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn frames(
-    buffer: &[u8],
-    body_bytes_max: usize,
-) -> Result<(Vec<(u8, Bytes)>, usize), String> {
+pub fn frames(buffer: &[u8], body_bytes_max: usize) -> Result<(Vec<(u8, Bytes)>, usize), String> {
     let length = frame::whole_frames(buffer, body_bytes_max).map_err(text)?;
     let mut whole = Bytes::copy_from_slice(&buffer[..length]);
     let frames = std::iter::from_fn(|| frame::pop(&mut whole));

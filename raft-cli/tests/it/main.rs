@@ -11,6 +11,7 @@ mod docs;
 mod doctor;
 mod failures;
 mod fake;
+mod fuzz;
 mod import;
 mod inspect;
 mod leases;

@@ -6,6 +6,7 @@ mod clocks;
 mod cluster;
 mod examples;
 mod fake;
+mod fuzz;
 mod integrity;
 mod lease_guard;
 mod leases;
