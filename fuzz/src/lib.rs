@@ -4,6 +4,7 @@
 //! One definition, two drivers: the modules here say what has to hold of each decoder; libFuzzer
 //! drives them through [`run`], and the tests of each crate through `replay`. See README.md.
 
+mod disk;
 mod frames;
 mod log;
 mod messages;

@@ -1,5 +1,6 @@
 //! The durable log: what its files may have become, and what its rows may hold.
 
+use super::disk::Disk;
 use super::target::Target;
 use bytes::Bytes;
 use raft_core::log_store::{LogStore, StorageError};
@@ -9,8 +10,7 @@ use raft_core::types::{
     Payload, Run, SnapshotMeta, Term,
 };
 use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, inspect};
-use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use std::fs;
 use std::sync::OnceLock;
 use tempfile::TempDir;
@@ -95,21 +95,13 @@ fn writes() -> Vec<Vec<GroupOp>> {
     ]
 }
 
-/// A backend that holds `bytes`.
-fn in_memory(bytes: &[u8]) -> InMemoryBackend {
-    let backend = InMemoryBackend::new();
-    backend.set_len(bytes.len() as u64).expect("room in memory");
-    backend.write(0, bytes).expect("room in memory");
-    backend
-}
-
 /// Whether the log opens; then it holds what was written. A refusal says what is wrong.
 fn file(bytes: &[u8]) -> bool {
     let (whole, written) = example();
     let Some(Files { log, ack }) = changed(bytes, whole) else { return false };
     let dir = TempDir::new().expect("a directory");
     fs::write(dir.path().join(ACK_FILE), ack).expect("room on disk");
-    match RedbLog::with_backend(dir.path(), in_memory(&log)) {
+    match RedbLog::with_backend(dir.path(), Disk::of(&log)) {
         Ok(mut opened) => {
             let found = GROUPS.map(|group| opened.load(group));
             for (found, written) in found.into_iter().zip(written) {
@@ -158,7 +150,7 @@ fn rows(bytes: &[u8]) -> bool {
         let loaded = log.load(group).expect("an open log loads");
         assert_eq!(content(&log.load(group).expect("it did before")), content(&loaded));
         let copy = TempDir::new().expect("a directory");
-        let mut other = RedbLog::with_backend(copy.path(), InMemoryBackend::new());
+        let mut other = RedbLog::with_backend(copy.path(), Disk::default());
         let other = other.as_mut().expect("a new log");
         // A term that falls within a log is for the core to refuse: it would be two runs.
         let ops = ops_of(&loaded).map(|op| GroupOp { group, op }).collect::<Vec<_>>();
@@ -215,9 +207,9 @@ fn acknowledged(seq: u64, checksum: u32) -> Vec<u8> {
 }
 
 /// A database with these rows.
-fn database_of(rows: &[(u64, Bytes)]) -> Shared {
-    let shared = Shared::default();
-    let database = Database::builder().create_with_backend(shared.clone()).expect("in memory");
+fn database_of(rows: &[(u64, Bytes)]) -> Disk {
+    let disk = Disk::default();
+    let database = Database::builder().create_with_backend(disk.clone()).expect("in memory");
     let transaction = database.begin_write().expect("in memory");
     let mut table = transaction.open_table(TABLE).expect("in memory");
     for (seq, row) in rows {
@@ -225,39 +217,13 @@ fn database_of(rows: &[(u64, Bytes)]) -> Shared {
     }
     drop(table);
     transaction.commit().expect("in memory");
-    shared
-}
-
-/// A backend that outlives its database.
-#[derive(Clone, Debug, Default)]
-struct Shared(std::sync::Arc<InMemoryBackend>);
-
-impl StorageBackend for Shared {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write(offset, data)
-    }
+    disk
 }
 
 /// The first rows of the example as [`rows`] takes them: one, two, three. What spans rows is too
 /// large to be told.
 pub(crate) fn example_rows() -> Vec<Vec<u8>> {
-    let database = Database::builder().create_with_backend(in_memory(&example().0.log));
+    let database = Database::builder().create_with_backend(Disk::of(&example().0.log));
     let database = database.expect("a whole file");
     let read = database.begin_read().expect("in memory");
     let table = read.open_table(TABLE).expect("it is there");

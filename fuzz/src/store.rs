@@ -1,5 +1,6 @@
 //! The state of the store: the commands that make it, its snapshots and its file.
 
+use super::disk::Disk;
 use super::target::Target;
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
@@ -10,8 +11,6 @@ use raft_core::types::{
 use raft_kv::api::{Action, Command, Keys, Op, Put};
 use raft_kv::codec::encode;
 use raft_kv::store::{BackupInfo, KvStore};
-use redb::StorageBackend;
-use redb::backends::InMemoryBackend;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -186,10 +185,7 @@ fn file(bytes: &[u8]) -> bool {
         // To an empty file a store begins anew.
         return false;
     }
-    let backend = InMemoryBackend::new();
-    backend.set_len(file.len() as u64).expect("room in memory");
-    backend.write(0, &file).expect("room in memory");
-    match KvStore::with_backend(Path::new("kv.redb"), backend) {
+    match KvStore::with_backend(Path::new("kv.redb"), Disk::of(&file)) {
         Ok(store) => {
             assert_eq!((store.applied(), store.summary().state_hash), (meta.clone(), *hash))
         }

@@ -1,6 +1,7 @@
 //! Tests of the core from outside.
 
 mod catch_up;
+mod checked;
 mod codec;
 mod fuzz;
 mod linear;

@@ -1,5 +1,7 @@
 //! The fuzz targets of this crate in a short run that is the same every time; see `fuzz/README.md`.
 
+#[path = "../../../fuzz/src/disk.rs"]
+mod disk;
 #[path = "../../../fuzz/src/log.rs"]
 mod log;
 #[path = "../../../fuzz/src/replay.rs"]
