@@ -12,8 +12,9 @@ mod store;
 mod target;
 
 use super::wire;
-use bytes::Bytes;
-use raft_core::types::{Index, LogId, NodeId};
+use bytes::{Bytes, BytesMut};
+use raft_core::codec::put;
+use raft_core::types::{Index, LogId, NodeId, SnapshotMeta};
 use raft_kv::api::*;
 use raft_kv::codec::{encode, encode_sequence};
 use raft_kv::wire::{encode_reply, encode_request};
@@ -28,6 +29,26 @@ fn changed_bytes_harm_no_request() {
 #[test]
 fn changed_bytes_harm_no_state() {
     replay(store::TARGETS, |target, bytes| (target.run)(bytes));
+}
+
+/// A snapshot with nothing in it but a revision, up to which all is compacted.
+fn snapshot_at(revision: u64) -> Vec<u8> {
+    let mut header = BytesMut::new();
+    // Nothing applied; neither changes nor sessions; no time has passed, and there are no leases.
+    let compacted = revision;
+    put(&(SnapshotMeta::default(), revision, 0_u64, 0_u64, 0_u64), &mut header);
+    put(&(compacted, (0_u64, 0_u64, Vec::<(u64, u64)>::new()), 0_u64), &mut header);
+    let length = u16::try_from(header.len()).expect("a small one").to_le_bytes();
+    [&[1, 3, 0, 1][..], &length, &header].concat()
+}
+
+/// What comes next is a revision that is higher by one, or by far more in a new history.
+#[test]
+fn a_revision_that_leaves_no_room_is_refused() {
+    let [_, snapshot, _] = store::TARGETS else { panic!("other targets") };
+    assert!((snapshot.run)(&snapshot_at(1 << 62)));
+    assert!(!(snapshot.run)(&snapshot_at((1 << 62) + 1)));
+    assert!(!(snapshot.run)(&snapshot_at(u64::MAX)));
 }
 
 #[test]
