@@ -10,7 +10,8 @@ fn what_is_named_exists() {
     // A reference may go on in the next line.
     let document = text_of(DOCUMENT).split_whitespace().collect::<Vec<_>>().join(" ");
     let quoted = document.split('`').skip(1).step_by(2);
-    let references = quoted.filter(|quoted| quoted.contains(".rs: "));
+    let names = |quoted: &&str| quoted.contains(".rs: ") || quoted.contains("/scripts/");
+    let references = quoted.filter(names);
     let references: Vec<Reference> = references.map(Reference::parse).collect();
     assert!(references.len() > 20, "only {} references", references.len());
     let faults: Vec<String> = references.iter().filter_map(|it| it.wrong(false)).collect();

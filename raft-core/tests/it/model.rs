@@ -77,7 +77,7 @@ fn three_voters_with_a_crash() {
     explore_all(Model { bounds, ..Model::default() }, &must_see);
 }
 
-/// Wide enough for figure 8: entries that a later leader replicates one by one.
+/// Entries that a later leader replicates one by one, but not yet figure 8: no message is lost.
 #[test]
 fn three_voters_in_four_terms() {
     let bounds = Bounds { terms: 3, messages: 2, campaigns: 3, commands: 1, ..Bounds::none() };
