@@ -49,6 +49,9 @@ pub mod api;
 pub mod client;
 pub mod clocks;
 pub mod codec;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod integrity;
 #[cfg(feature = "client")]
 pub mod recipes;

@@ -152,13 +152,7 @@ impl FrameReader {
 
     /// The next frame if it is here already.
     pub(crate) fn pop(&mut self) -> Option<Frame> {
-        if self.ready.is_empty() {
-            return None;
-        }
-        let length = self.ready.get_u32_le() as usize;
-        let mut body = self.ready.split_to(length);
-        let kind = body.get_u8();
-        Some(Frame { kind, body })
+        pop(&mut self.ready)
     }
 
     /// Waits until a frame is here. False at the end of the stream. Can be cancelled.
@@ -209,9 +203,20 @@ impl FrameReader {
     }
 }
 
+/// Takes the first frame out of `whole` frames.
+pub(crate) fn pop(whole: &mut Bytes) -> Option<Frame> {
+    if whole.is_empty() {
+        return None;
+    }
+    let length = whole.get_u32_le() as usize;
+    let mut body = whole.split_to(length);
+    let kind = body.get_u8();
+    Some(Frame { kind, body })
+}
+
 /// Bytes of the whole frames at the front of `buffer`. Lengths are checked as soon as they are
 /// here.
-fn whole_frames(buffer: &[u8], body_bytes_max: usize) -> Result<usize, ProtocolError> {
+pub(crate) fn whole_frames(buffer: &[u8], body_bytes_max: usize) -> Result<usize, ProtocolError> {
     let mut whole = 0;
     while let Some(prefix) = buffer[whole..].first_chunk::<4>() {
         let length = u32::from_le_bytes(*prefix) as usize;

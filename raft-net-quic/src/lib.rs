@@ -243,6 +243,9 @@ mod connector;
 mod endpoint;
 mod error;
 mod frame;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hello;
 mod peer;
 mod queue;

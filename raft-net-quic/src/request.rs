@@ -166,7 +166,7 @@ impl Calls {
         }
     }
 
-    fn receive(&self, frame: frame::Frame) -> Result<(), ProtocolError> {
+    pub(crate) fn receive(&self, frame: frame::Frame) -> Result<(), ProtocolError> {
         let frame::Frame { kind, mut body } = frame;
         if body.len() < 8 {
             return Err(ProtocolError::Malformed("reply"));

@@ -12,6 +12,7 @@ mod docs;
 mod doctor;
 mod failures;
 mod fake;
+mod fuzz;
 mod health;
 mod import;
 mod inspect;

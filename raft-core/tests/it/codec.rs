@@ -21,7 +21,7 @@ const COUNT_MAX: u64 = 1 << 62;
 /// Who speaks in all of these: not in the bytes.
 const SENDER: Sender = Sender { incarnation: Incarnation(77), version: Version::CURRENT };
 
-fn envelope(message: Message) -> Envelope {
+pub(crate) fn envelope(message: Message) -> Envelope {
     Envelope { from: NodeId(1), to: NodeId(2), term: Term(300), sender: SENDER, message }
 }
 
@@ -29,13 +29,13 @@ fn decoded(frame: &Bytes) -> Result<(GroupId, Envelope), CodecError> {
     decode_envelope(frame, SENDER)
 }
 
-fn encoded(envelope: &Envelope) -> Bytes {
+pub(crate) fn encoded(envelope: &Envelope) -> Bytes {
     let mut out = BytesMut::new();
     encode_envelope(GroupId(7), envelope, &mut out);
     out.freeze()
 }
 
-fn encoded_op(op: &LogOp) -> Bytes {
+pub(crate) fn encoded_op(op: &LogOp) -> Bytes {
     let mut out = BytesMut::new();
     encode_op(op, &mut out);
     out.freeze()
@@ -45,7 +45,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn membership() -> Membership {
+pub(crate) fn membership() -> Membership {
     let member = |id: u64| {
         let address = format!("h{id}:1");
         (NodeId(id), Member { incarnation: Some(Incarnation(id)), ..Member::new(address) })
@@ -54,7 +54,7 @@ fn membership() -> Membership {
 }
 
 /// A joint configuration with all that version 2 has: n2 leaves, n3 has come, n1 is preferred.
-fn membership_2() -> Membership {
+pub(crate) fn membership_2() -> Membership {
     let node = NodeId(3);
     let survivor = Member { incarnation: Some(Incarnation(1)), ..Member::new("h1:1") };
     let membership = membership().recovered(NodeId(1), survivor).upgraded(Version(2));
@@ -67,11 +67,11 @@ fn membership_2() -> Membership {
     membership.changed(&[prioritize, Change::Promote { node }, remove]).unwrap()
 }
 
-fn run() -> Run {
+pub(crate) fn run() -> Run {
     run_with(membership())
 }
 
-fn run_with(membership: Membership) -> Run {
+pub(crate) fn run_with(membership: Membership) -> Run {
     let payloads = [
         Payload::Noop,
         Payload::Command(Bytes::from_static(b"x")),
@@ -127,7 +127,7 @@ fn messages() -> Vec<(Message, &'static str)> {
     ]
 }
 
-fn ops() -> Vec<(LogOp, &'static str)> {
+pub(crate) fn ops() -> Vec<(LogOp, &'static str)> {
     let identity =
         Identity { cluster: ClusterId(1), node: NodeId(2), incarnation: Incarnation(300) };
     let hard_state = HardState { term: Term(300), vote: Some(NodeId(1)) };
@@ -179,7 +179,7 @@ fn messages_2() -> Vec<(Message, String)> {
     ]
 }
 
-fn ops_2() -> Vec<(LogOp, String)> {
+pub(crate) fn ops_2() -> Vec<(LogOp, String)> {
     let meta = SnapshotMeta { last: LogId::new(5, 2), membership: membership_2() };
     let run_bytes = format!("ac020500ac0206010178ac020702{MEMBERSHIP_2}");
     vec![
@@ -240,7 +240,7 @@ fn is_encoded_as(message: Message, expected: &str) {
 }
 
 /// Every message of every version.
-fn all_messages() -> impl Iterator<Item = Message> {
+pub(crate) fn all_messages() -> impl Iterator<Item = Message> {
     let newer = messages_2().into_iter().map(|(message, _)| message);
     messages().into_iter().map(|(message, _)| message).chain(newer)
 }

@@ -1,8 +1,10 @@
 //! Tests of the core from outside.
 
 mod catch_up;
+mod checked;
 mod codec;
 mod conformance;
+mod fuzz;
 mod linear;
 mod mechanisms;
 mod model;

@@ -25,6 +25,12 @@ impl Runner for ScriptRunner {
     }
 }
 
+/// The text of a script.
+pub(crate) fn text(name: &str) -> String {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    std::fs::read_to_string(scripts.join(format!("{name}.txt"))).expect("a script")
+}
+
 /// One test per file, and a list of the files.
 macro_rules! scripts {
     ($($name:ident)*) => {

@@ -461,7 +461,8 @@ fn read_meta(
         meta.header.later = later;
         Some(Meta { leases_digest, useless, ..meta })
     };
-    Ok(Some(read().ok_or_else(|| damaged("its header is malformed"))?))
+    let sound = read().filter(|meta: &Meta| meta.header.is_sound());
+    Ok(Some(sound.ok_or_else(|| damaged("its header is malformed"))?))
 }
 
 /// Why work on the file failed, before the file is named.

@@ -3,7 +3,7 @@
 //! [`crate::store`].
 
 use super::lease::LeaseTerm;
-use super::record::{Position, RECORD_BYTES_MAX, Record};
+use super::record::{COUNT_MAX, Position, RECORD_BYTES_MAX, Record};
 use super::session::Session;
 use super::time::Time;
 use bytes::BytesMut;
@@ -65,6 +65,11 @@ impl Header {
     pub(super) fn version(&self) -> Version {
         let version = self.applied.membership.version();
         if self.later == Later::default() { version } else { version.max(Later::SINCE) }
+    }
+
+    /// Whether a store can be so: one that was read from outside need not be.
+    pub(super) const fn is_sound(&self) -> bool {
+        self.revision <= COUNT_MAX && self.later.compacted <= self.revision
     }
 }
 
@@ -133,11 +138,13 @@ pub(super) fn header_row(header: &Header) -> Vec<u8> {
 
 /// What [`header_row`] has made of a stream of `version`.
 pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
-    if Later::is_in(version) {
+    let header = if Later::is_in(version) {
         let (header, later) = unsealed(row, &[])?;
-        return Some(Header { later, ..header });
-    }
-    unsealed(row, &[])
+        Header { later, ..header }
+    } else {
+        unsealed(row, &[])?
+    };
+    header.is_sound().then_some(header)
 }
 
 /// The row of lease `id`.

@@ -29,6 +29,9 @@ pub(super) const RECORD_BYTES_MAX: usize = HEADER + LEASE + KEY_BYTES_MAX + VALU
 /// Bytes a version counts beside its record: what the map and the history hold of it.
 const VERSION_OVERHEAD_BYTES: u64 = 64;
 
+/// Highest revision and version that are read from outside: they leave room to count on.
+pub(super) const COUNT_MAX: u64 = 1 << 62;
+
 /// Where a change stands among all changes: its revision and its number within that.
 pub(super) type Position = (u64, u32);
 
@@ -82,7 +85,8 @@ impl Record {
         let consistent = if header.create_revision == 0 {
             header.version == 0 && header.lease.is_none() && record.value().is_empty()
         } else {
-            header.version > 0 && header.create_revision <= header.mod_revision
+            (1..=COUNT_MAX).contains(&header.version)
+                && header.create_revision <= header.mod_revision
         };
         let leased = header.lease.is_none_or(|LeaseId(id)| (1..=i64::MAX as u64).contains(&id));
         (consistent && leased).then_some(record)

@@ -7,6 +7,7 @@ mod cluster;
 mod conformance;
 mod examples;
 mod fake;
+mod fuzz;
 mod integrity;
 mod lease_guard;
 mod leases;

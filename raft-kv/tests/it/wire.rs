@@ -23,7 +23,7 @@ fn command() -> Command {
     Command { request: Some(request), fence: None, action: Action::Op(Op::Put(put)) }
 }
 
-fn requests() -> Vec<Request> {
+pub(crate) fn requests() -> Vec<Request> {
     let range = Range::of(Keys::prefix("a"));
     let bodies = [
         RequestBody::Write(encode(&command())),
@@ -147,7 +147,7 @@ fn findings() -> Vec<Finding> {
     vec![Finding::Hashes(hashes), Finding::Chunk(digest), Finding::Begun, Finding::Roll(roll)]
 }
 
-fn replies() -> Vec<Reply> {
+pub(crate) fn replies() -> Vec<Reply> {
     let pair = KeyValue {
         key: Bytes::from_static(b"key"),
         value: Bytes::from_static(b"value"),

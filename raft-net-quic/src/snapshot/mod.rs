@@ -60,7 +60,7 @@ pub(crate) fn prepare(directory: &Path) -> io::Result<()> {
 
 /// The first frame of a snapshot's stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Head {
+pub(crate) struct Head {
     /// Drawn by the sender for this snapshot, the same on all streams that carry it. `None` where
     /// version 1 is spoken: then there is one stream only.
     transfer: Option<u64>,
@@ -72,7 +72,7 @@ struct Head {
 const MALFORMED: ProtocolError = ProtocolError::Malformed("snapshot head");
 
 impl Head {
-    fn encode(&self, out: &mut BytesMut) {
+    pub(crate) fn encode(&self, out: &mut BytesMut) {
         let kind = if self.transfer.is_some() { frame::OFFER } else { frame::SNAPSHOT };
         frame::put(out, kind, |out| {
             if let Some(transfer) = self.transfer {
@@ -85,7 +85,7 @@ impl Head {
     }
 
     /// Reads the head of a stream of a peer with which `spoken` is spoken.
-    fn decode(frame: Frame, spoken: Version) -> Result<Self, ProtocolError> {
+    pub(crate) fn decode(frame: Frame, spoken: Version) -> Result<Self, ProtocolError> {
         let Frame { kind, mut body } = frame;
         let transfer = match kind {
             frame::SNAPSHOT => None,

@@ -1,6 +1,7 @@
 //! The transport over real sockets on loopback, with certificates made for each test.
 
 mod conformance;
+mod fuzz;
 mod hostile;
 mod kit;
 mod lives;

@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod files;
 mod fixtures;
+mod fuzz;
 mod inspect;
 mod packed;
 mod purge;

@@ -1,0 +1,209 @@
+//! The fuzz targets of this crate in a short run that is the same every time; see `fuzz/README.md`.
+
+#[path = "../../../fuzz/src/disk.rs"]
+mod disk;
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
+#[path = "../../../fuzz/src/requests.rs"]
+mod requests;
+#[path = "../../../fuzz/src/store.rs"]
+mod store;
+#[path = "../../../fuzz/src/target.rs"]
+mod target;
+
+use super::wire;
+use bytes::{Bytes, BytesMut};
+use raft_core::codec::put;
+use raft_core::types::{Index, LogId, NodeId, SnapshotMeta};
+use raft_kv::api::*;
+use raft_kv::codec::{encode, encode_sequence};
+use raft_kv::wire::{encode_reply, encode_request};
+use replay::{plant, replay};
+use std::path::Path;
+
+#[test]
+fn changed_bytes_harm_no_request() {
+    replay(requests::TARGETS, |target, bytes| (target.run)(bytes));
+}
+
+#[test]
+fn changed_bytes_harm_no_state() {
+    replay(store::TARGETS, |target, bytes| (target.run)(bytes));
+}
+
+/// A snapshot with nothing in it but a revision, up to which all is compacted.
+fn snapshot_at(revision: u64) -> Vec<u8> {
+    let mut header = BytesMut::new();
+    // Nothing applied; neither changes nor sessions; no time has passed, and there are no leases.
+    let compacted = revision;
+    put(&(SnapshotMeta::default(), revision, 0_u64, 0_u64, 0_u64), &mut header);
+    put(&(compacted, (0_u64, 0_u64, Vec::<(u64, u64)>::new()), 0_u64), &mut header);
+    let length = u16::try_from(header.len()).expect("a small one").to_le_bytes();
+    [&[1, 3, 0, 1][..], &length, &header].concat()
+}
+
+/// What comes next is a revision that is higher by one, or by far more in a new history.
+#[test]
+fn a_revision_that_leaves_no_room_is_refused() {
+    let [_, snapshot, _] = store::TARGETS else { panic!("other targets") };
+    assert!((snapshot.run)(&snapshot_at(1 << 62)));
+    assert!(!(snapshot.run)(&snapshot_at((1 << 62) + 1)));
+    assert!(!(snapshot.run)(&snapshot_at(u64::MAX)));
+}
+
+#[test]
+fn the_corpora_are_of_real_requests() {
+    let [command, request, reply, value, watch] = requests::TARGETS else {
+        panic!("other targets")
+    };
+    plant(command, commands().iter().map(|it| encode(it).into()));
+    plant(request, wire::requests().iter().map(|it| encode_request(it).into()));
+    plant(reply, wire::replies().iter().map(|it| encode_reply(it).into()));
+    plant(value, values());
+    plant(watch, watches());
+}
+
+#[test]
+fn the_corpora_are_of_real_states() {
+    let [apply, snapshot, file] = store::TARGETS else { panic!("other targets") };
+    let told = |commands: &[Bytes]| -> Vec<u8> {
+        let told = |command: &Bytes| {
+            let length = u16::try_from(command.len()).expect("a small one").to_le_bytes();
+            [&length[..], command].concat()
+        };
+        commands.iter().flat_map(told).collect()
+    };
+    let present: Vec<Bytes> = commands().iter().map(encode).collect();
+    let (half, all) = (told(&present[..present.len() / 2]), told(&present));
+    plant(apply, [half, all, told(&of_version_1())]);
+
+    let snapshots = store::versions().flat_map(|version| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let path = folder.join(version.to_string()).join("snapshot.bin");
+        let stream = std::fs::read(path).expect("a fixture");
+        [[&[0][..], &stream].concat(), [&[1][..], &store::told(&stream)].concat()]
+    });
+    plant(snapshot, snapshots);
+    // Place and bits for each change.
+    let changes: [&[u8]; 4] =
+        [&[], &[9, 0, 0, 1], &[0, 0x11, 0, 0x80, 1, 0x22, 1, 4], &[0, 0x10, 0, 0]];
+    plant(file, changes.map(<[u8]>::to_vec));
+}
+
+/// One of each kind, on the same few keys.
+fn commands() -> Vec<Command> {
+    let keys = || Keys::prefix("a");
+    let range = Range { limit: 3, count_all: true, ..Range::of(keys()) };
+    let put = |key: &'static str| Op::Put(Put { prev_kv: true, ..Put::new(key, "value") });
+    let compare = Compare {
+        keys: Keys::One("a".into()),
+        operator: Operator::Greater,
+        target: Target::Version(0),
+    };
+    let inner = Txn { compares: vec![], success: vec![put("ab")], failure: vec![] };
+    let txn = Txn {
+        compares: vec![compare],
+        success: vec![put("aa"), Op::Range(range.clone()), Op::Txn(Box::new(inner))],
+        failure: vec![Op::Delete { keys: keys(), prev_kv: true }],
+    };
+    let leased = Op::Put(Put::new("al", "1").with_lease(LeaseId(7)));
+    let in_turn = Op::Put(Put { sequential: true, ..Put::new("at/", "1") });
+    let advance = Advance { time_ms: 5000, seen: Index(9), ..Advance::default() };
+    let renewed = Advance { time_ms: 90_000, renewed: vec![LeaseId(7)], ..advance.clone() };
+    let plain = |action| Command { request: None, fence: None, action };
+    let named = |seq, action| {
+        let request = RequestId { session: SessionId(2), seq, unanswered_from: 1 };
+        Command { request: Some(request), ..plain(action) }
+    };
+    let fence = Fence { key: "a".into(), token: Revision(2) };
+    vec![
+        plain(Action::OpenSession),
+        named(1, Action::Op(put("a"))),
+        named(1, Action::Op(put("a"))),
+        Command { fence: Some(fence), ..named(2, Action::Op(put("b"))) },
+        plain(Action::Txn(txn)),
+        plain(Action::Grant { id: Some(LeaseId(7)), ttl_ms: 60_000 }),
+        plain(Action::Op(leased)),
+        plain(Action::Op(in_turn)),
+        plain(Action::Op(Op::Range(range))),
+        plain(Action::Compact(Revision(4))),
+        plain(Action::Advance(advance)),
+        plain(Action::Advance(renewed)),
+        plain(Action::Op(Op::Delete { keys: keys(), prev_kv: true })),
+        plain(Action::Revoke(LeaseId(7))),
+    ]
+}
+
+/// Commands as programs of version 1 have encoded them.
+fn of_version_1() -> Vec<Bytes> {
+    let commands: [&[u8]; 4] = [
+        b"\x01\x00\x00",                                                // open a session
+        b"\x01\x01\x02\x01\x01\x01\x00\x01a\x011\x01", // in it: put a, return what was there
+        b"\x01\x00\x02\x01\x01a\x00\x01\x01\x01\x00\x01b\x012\x00\x00", // a transaction
+        b"\x01\x00\x01\x01\x00\x01a\x01",              // delete a
+    ];
+    commands.map(Bytes::from_static).into()
+}
+
+/// What [`requests`] has as values: which one, then its bytes.
+fn values() -> Vec<Vec<u8>> {
+    let of = |what: u8, bytes: Bytes| [&[what], &bytes[..]].concat();
+    let reply: CommandReply = Ok(ActionReply::Session(SessionId(2)));
+    let refused: CommandReply = Err(KvError::KeyEmpty);
+    let queries = [
+        Query::Range(Range::of(Keys::all())),
+        Query::Summary,
+        Query::Lease { id: LeaseId(7), keys: true },
+        Query::Hashes(vec![Index(1), Index(300)]),
+    ];
+    let mut values = vec![of(0, encode(&reply)), of(0, encode(&refused))];
+    values.extend(queries.iter().map(|query| of(1, encode(query))));
+    for reply in wire::replies() {
+        if let Ok(ReplyBody::Range(range)) = reply {
+            values.push(of(2, encode::<RangeAnswer>(&Ok(range))));
+        }
+    }
+    values.push(of(3, encode(&Summary::default())));
+    values.push(of(4, encode(&StreamRequest::Watch { require_leader: true })));
+    values.push(of(4, encode(&StreamRequest::Backup { local: false })));
+    let (node, last, revision) = (NodeId(1), LogId::new(9, 2), Revision(7));
+    let begun = BackupBegun { node, last, revision, bytes: 300 };
+    values.push(of(5, encode::<Result<BackupBegun, KvError>>(&Ok(begun))));
+    values
+}
+
+/// Frames of a stream of watches: which way, then what.
+fn watches() -> Vec<Vec<u8>> {
+    let watch = Watch { from: Some(Revision(3)), ..Watch::of(Keys::prefix("a")) };
+    let requests = [
+        WatchRequest::Create(WatchId(1), watch),
+        WatchRequest::Cancel(WatchId(1)),
+        WatchRequest::Progress,
+        WatchRequest::Reach(Revision(300)),
+    ];
+    let pair = KeyValue {
+        key: "a".into(),
+        value: "1".into(),
+        create_revision: Revision(2),
+        mod_revision: Revision(3),
+        version: 2,
+        lease: None,
+    };
+    let put = Event { kind: EventKind::Put(pair.clone()), prev_kv: Some(pair) };
+    let kind = EventKind::Delete { key: "a".into(), mod_revision: Revision(4) };
+    let events = vec![put, Event { kind, prev_kv: None }];
+    let replies = [
+        WatchReply::Opened(1),
+        WatchReply::Created(WatchId(1), Revision(2)),
+        WatchReply::Events { id: WatchId(1), revision: Revision(4), events, fragment: false },
+        WatchReply::Progress(None, Revision(4)),
+        WatchReply::Canceled(WatchId(1), None),
+        WatchReply::Ended(KvError::KeyEmpty),
+    ];
+    let frame = |way: u8, bytes: Bytes| [&[way], &bytes[..]].concat();
+    vec![
+        frame(0, encode_sequence(&requests)),
+        frame(1, encode_sequence(&replies)),
+        frame(1, encode_sequence(&replies[2..3])),
+    ]
+}
