@@ -239,7 +239,8 @@ impl Shift<'_> {
         let mut outcome = Ok(());
         while let Some(done) = self.commands.join_next().await {
             let (_, ended) = completed(done)?;
-            outcome = outcome.and(ended.and_then(|ended| ended.outcome(self.what)));
+            let ended = ended.and_then(|ended| ended.outcome(self.what));
+            outcome = outcome.and(ended);
         }
         outcome
     }

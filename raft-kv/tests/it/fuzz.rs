@@ -109,7 +109,7 @@ fn commands() -> Vec<Command> {
     let leased = Op::Put(Put::new("al", "1").with_lease(LeaseId(7)));
     let in_turn = Op::Put(Put { sequential: true, ..Put::new("at/", "1") });
     let advance = Advance { time_ms: 5000, seen: Index(9), ..Advance::default() };
-    let renewed = Advance { time_ms: 90_000, renewed: vec![LeaseId(7)], ..advance.clone() };
+    let renewed = Advance { time_ms: 90_000, renewed: vec![LeaseId(7)], ..advance };
     let plain = |action| Command { request: None, fence: None, action };
     let named = |seq, action| {
         let request = RequestId { session: SessionId(2), seq, unanswered_from: 1 };
