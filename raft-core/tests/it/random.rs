@@ -8,7 +8,7 @@ use raft_core::testing::{
     CellClients, Cells, Event, Failure, Simulation, SimulationConfig, examine, seeds, sweep,
 };
 
-/// Seeds of a usual run; a build without optimization has no time for so many.
+/// Seeds of a usual run: half a minute of one core, if the core is optimized.
 const SEEDS: u64 = 1000;
 
 /// So many runs and more must between them have seen every kind of event.

