@@ -1,4 +1,4 @@
-//! What a fuzz target is. The fuzzer and the tests of the crates share it, and nothing else is here.
+//! What a fuzz target is: what the fuzzer and the tests of the crates share.
 
 /// One thing that takes bytes from outside.
 pub(crate) struct Target {

@@ -28,8 +28,8 @@ fn the_corpora_are_of_real_texts() {
 const TRANSACTIONS: [&str; 4] = [
     r#"{"if":[{"key":"a","value":"1"},{"key":"b","version":0,"is":">"}],
         "then":[{"put":{"key":"a","value":"2","prev_kv":true}}],"else":[{"get":{"key":"a"}}]}"#,
-    r#"{"if":[{"key":"a","range_end":"b","mod_revision":7,"is":"<"},{"key_b64":"AP8=","lease":"1f"}],
-        "then":[{"delete":{"key":"a","prefix":true}}]}"#,
+    r#"{"if":[{"key":"a","range_end":"b","mod_revision":7,"is":"<"},
+        {"key_b64":"AP8=","lease":"1f"}],"then":[{"delete":{"key":"a","prefix":true}}]}"#,
     r#"{"then":[{"txn":{"if":[{"key":"a","create_revision":0}],
         "then":[{"put":{"key":"a","value_b64":"AAE="}}]}}]}"#,
     "{}",
