@@ -5,6 +5,7 @@ mod codec;
 mod linear;
 mod mechanisms;
 mod model;
+mod mutants;
 mod node;
 mod paper;
 mod partitions;
