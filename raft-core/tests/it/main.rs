@@ -12,6 +12,7 @@ mod partitions;
 mod protocol;
 mod random;
 mod references;
+mod restarts;
 mod scripts;
 mod simulation;
 mod spec;
