@@ -11,6 +11,9 @@ use std::process::{Command, Output};
 /// States per world that the model checker explores first.
 const STATES_FIRST: u64 = 20_000;
 
+/// A run of tests that takes longer never ends.
+const RUN_SECONDS_MAX: u32 = 1800;
+
 /// Characters of a failure's message that are kept.
 const SAID_CHARS_MAX: usize = 160;
 
@@ -120,7 +123,7 @@ impl Hunt {
         finder: &Finder,
         effort: &Effort,
     ) -> Result<Option<Find>, Box<dyn Error>> {
-        let mut command = cargo_test(tree, finder);
+        let mut command = limited(&cargo_test(tree, finder));
         match effort {
             Effort::Seeds(seeds) => {
                 command.env("SIM_SEEDS", format!("{}..{}", seeds.start, seeds.end));
@@ -157,6 +160,21 @@ fn cargo_test(tree: &Tree, finder: &Finder) -> Command {
     command
 }
 
+/// The same, ended with all that it has started if it takes too long: a bug may make a test wait
+/// for ever for what does not come.
+fn limited(command: &Command) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.arg(RUN_SECONDS_MAX.to_string()).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.current_dir(command.get_current_dir().expect("it was set"));
+    limited
+}
+
 fn find(finder: &Finder, effort: &Effort, output: &Output) -> Find {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let failed = stdout.lines().find_map(|line| {
@@ -167,7 +185,8 @@ fn find(finder: &Finder, effort: &Effort, output: &Output) -> Find {
         let line = line.strip_prefix("seed ")?;
         line.split(' ').next()?.parse::<u64>().ok()
     });
-    let test = failed.map_or_else(|| output.status.to_string(), Into::into);
+    let ended = if output.status.code() == Some(124) { "does not end" } else { "ends at once" };
+    let test = failed.map_or_else(|| format!("{}: {ended}", finder.tests), Into::into);
     Find {
         package: finder.package.clone(),
         seeds: seeds.filter(|_| matches!(effort, Effort::Seeds(_))).map(|seed| seed + 1),
