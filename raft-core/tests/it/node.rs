@@ -6,6 +6,7 @@ mod growth;
 mod membership;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod outcomes;
 mod reads;
 mod snapshots;
 mod timing;

@@ -1,0 +1,156 @@
+//! Plants known bugs, one at a time, and shows that the tests find each of them.
+//!
+//! Every file `mutants/NN-name.patch` plants one of the bugs that `mutants/README.md` lists, which
+//! real systems had, and names the tests that are to find it. The tree is copied, so the bugs never
+//! touch the working tree; all are planted in one copy, so only what a patch touches is built
+//! again. First the same tests run without any bug, and must pass.
+//!
+//! ```text
+//! cargo run -p benches --example mutants             all of them
+//! cargo run -p benches --example mutants -- 5 31     those with these numbers
+//! ```
+
+mod hunt;
+mod patch;
+mod table;
+mod tree;
+
+use clap::Parser;
+use hunt::{Find, Hunt};
+use indicatif::{ProgressBar, ProgressStyle};
+use patch::{Finder, Mutant};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use table::Row;
+use tree::Tree;
+
+/// Plants known bugs in a copy of the tree, one at a time, and runs the tests that must find them.
+#[derive(Parser)]
+struct Arguments {
+    /// Numbers of the bugs to plant, or parts of their names. Default: all.
+    mutants: Vec<String>,
+    /// Where the tree is copied to and built. It is kept, so that the next time is faster.
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Most seeds a simulation runs before a bug counts as missed.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    seeds_max: u64,
+    /// Most states the model checker explores per world before a bug counts as missed.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
+    states_max: u64,
+    /// Run every test that a patch names, not only up to the first that finds it.
+    #[arg(long)]
+    every_finder: bool,
+    /// Do not run the tests without any bug first.
+    #[arg(long)]
+    skip_baseline: bool,
+    /// Print the results as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Write the results into the table of mutants/README.md.
+    #[arg(long)]
+    write: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every bug was found, and nothing without any.
+fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in it");
+    let mutants = patch::read_all(&workspace.join("mutants"), &arguments.mutants)?;
+    if mutants.is_empty() {
+        return Err("no patch has such a number or name".into());
+    }
+    let default = || std::env::temp_dir().join("raft-mutants");
+    let folder = arguments.folder.clone().unwrap_or_else(default);
+    let tree = Tree::copy(workspace, &folder)?;
+    let hunt = Hunt { seeds_max: arguments.seeds_max, states_max: arguments.states_max };
+    let bar = progress_bar(mutants.len());
+    if !arguments.skip_baseline {
+        let finders: BTreeSet<&Finder> = mutants.iter().flat_map(|it| &it.finders).collect();
+        for finder in finders {
+            bar.set_message(format!("without a bug: {finder}"));
+            if let Some(find) = hunt.without_bug(&tree, finder)? {
+                bar.finish_and_clear();
+                eprintln!("without any bug {finder} fails: {}: {}", find.test, find.said);
+                return Ok(false);
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    for mutant in &mutants {
+        let found = hunt_one(&hunt, &tree, mutant, arguments.every_finder, &bar)?;
+        bar.suspend(|| tell(mutant, &found));
+        rows.push(Row::new(mutant, found));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        println!("{}", table::terminal(&rows));
+    }
+    if arguments.write {
+        table::write(&workspace.join("mutants/README.md"), &rows)?;
+    }
+    Ok(rows.iter().all(Row::is_found))
+}
+
+/// A line for each that found it, also where no bar is shown.
+fn tell(mutant: &Mutant, found: &[Find]) {
+    for find in found {
+        eprintln!("{}: {find}", mutant.name);
+    }
+    if found.is_empty() {
+        eprintln!("{}: NOT FOUND", mutant.name);
+    }
+}
+
+/// What found `mutant`: the first, or everything that does.
+fn hunt_one(
+    hunt: &Hunt,
+    tree: &Tree,
+    mutant: &Mutant,
+    every_finder: bool,
+    bar: &ProgressBar,
+) -> Result<Vec<Find>, Box<dyn Error>> {
+    let _planted = tree.plant(&mutant.path)?;
+    let mut found = Vec::new();
+    for finder in &mutant.finders {
+        bar.set_message(format!("{}: building for {finder}", mutant.name));
+        hunt.build(tree, finder).map_err(|error| format!("{}: {error}", mutant.name))?;
+        for effort in hunt.efforts(finder) {
+            bar.set_message(format!("{}: {finder} {effort}", mutant.name));
+            let began = Instant::now();
+            if let Some(mut find) = hunt.run(tree, finder, &effort)? {
+                find.seconds = began.elapsed().as_secs_f64();
+                found.push(find);
+                break;
+            }
+        }
+        if !found.is_empty() && !every_finder {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn progress_bar(mutants: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("{pos}/{len} {elapsed} {bar:20} {msg}")
+        .expect("the template is sound");
+    let bar = ProgressBar::new(mutants as u64).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,162 @@
+//! The patches of `mutants/`, which plant bugs to show that the tests find them: each still fits
+//! the tree as it is, says what it is and what must find it, and has its row in the table.
+//! `cargo run -p benches --example mutants` plants them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bugs in the list.
+const BUGS: u32 = 50;
+
+/// So many of them must be planted.
+const PLANTED_MIN: usize = 40;
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in the workspace")
+}
+
+/// The patches and the text of each, by name; nothing where the crate lies alone, as in a package.
+fn patches() -> BTreeMap<String, String> {
+    let folder = workspace().join("mutants");
+    if !folder.is_dir() {
+        return BTreeMap::new();
+    }
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let patches = paths.filter(|path| path.extension().is_some_and(|it| it == "patch"));
+    let read = |path: PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        (name, fs::read_to_string(&path).unwrap())
+    };
+    patches.map(read).collect()
+}
+
+fn number(name: &str) -> Option<u32> {
+    let (number, rest) = name.split_once('-')?;
+    let named = number.len() == 2 && !rest.is_empty();
+    number.parse().ok().filter(|number| named && (1..=BUGS).contains(number))
+}
+
+/// A hunk: the lines it expects, without their marks.
+fn expected(hunk: &[&str]) -> Vec<String> {
+    let kept = hunk.iter().filter(|line| line.starts_with([' ', '-']) || line.is_empty());
+    kept.map(|line| line.get(1..).unwrap_or_default().to_string()).collect()
+}
+
+/// What is wrong with a diff, held against the files of the workspace.
+fn misfits(diff: &[&str]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut file: Option<(String, Vec<String>, usize)> = None;
+    let mut at = 0;
+    while at < diff.len() {
+        let line = diff[at];
+        at += 1;
+        if let Some(path) = line.strip_prefix("+++ b/") {
+            match fs::read_to_string(workspace().join(path)) {
+                Ok(text) => {
+                    let lines = text.lines().map(Into::into).collect();
+                    file = Some((path.into(), lines, 0));
+                }
+                Err(error) => wrong.push(format!("{path}: {error}")),
+            }
+        } else if line.starts_with("@@ ") {
+            let ends = |line: &&str| line.starts_with("@@ ") || line.starts_with("diff ");
+            let length = diff[at..].iter().position(ends).unwrap_or(diff.len() - at);
+            let hunk = expected(&diff[at..at + length]);
+            at += length;
+            let Some((path, lines, from)) = &mut file else {
+                wrong.push(format!("{line}: of no file"));
+                continue;
+            };
+            let found = lines[*from..].windows(hunk.len()).position(|window| window == hunk);
+            match found {
+                Some(found) => *from += found + hunk.len(),
+                None => wrong.push(format!("{path}: {line} does not fit any more")),
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_patch_fits_the_tree() {
+    let mut wrong = Vec::new();
+    for (name, text) in patches() {
+        let lines: Vec<&str> = text.lines().collect();
+        let Some(begin) = lines.iter().position(|line| line.starts_with("diff ")) else {
+            wrong.push(format!("{name}: no diff"));
+            continue;
+        };
+        let changes = |mark: &str, header: &str| {
+            lines[begin..].iter().any(|line| line.starts_with(mark) && !line.starts_with(header))
+        };
+        if !changes("+", "+++ ") && !changes("-", "--- ") {
+            wrong.push(format!("{name}: changes nothing"));
+        }
+        wrong.extend(misfits(&lines[begin..]).iter().map(|misfit| format!("{name}: {misfit}")));
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn every_patch_says_what_it_is_and_what_finds_it() {
+    let mut wrong = Vec::new();
+    for (name, text) in patches() {
+        if number(&name).is_none() {
+            wrong.push(format!("{name}: begins with no number of a bug"));
+        }
+        let header: Vec<&str> =
+            text.lines().take_while(|line| !line.starts_with("diff ")).collect();
+        let fields = |field: &str| {
+            let values = header.iter().filter_map(|line| line.strip_prefix(field));
+            values.filter(|value| !value.trim().is_empty()).collect::<Vec<_>>()
+        };
+        if fields("bug: ").len() != 1 {
+            wrong.push(format!("{name}: says not once what is wrong"));
+        }
+        let finders = fields("found-by: ");
+        let known = |finder: &&str| {
+            finder.split_once(": ").is_some_and(|(package, tests)| {
+                workspace().join(package).join("tests/it").is_dir() && !tests.is_empty()
+            })
+        };
+        if finders.is_empty() || !finders.iter().all(known) {
+            wrong.push(format!("{name}: says not what finds it"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// A bug is planted and in the table with what found it, or the page says why it is not.
+#[test]
+fn every_bug_of_the_list_is_planted_or_argued() {
+    let patches = patches();
+    if patches.is_empty() {
+        return;
+    }
+    let page = fs::read_to_string(workspace().join("mutants/README.md")).unwrap();
+    let mut wrong = Vec::new();
+    for name in patches.keys() {
+        let row = format!("| [{name}]({name}.patch) |");
+        match page.lines().find(|line| line.starts_with(&row)) {
+            Some(row) if row.contains("**nothing**") => wrong.push(format!("{name}: not found")),
+            Some(_) => {}
+            None => wrong.push(format!("{name}: not in the table")),
+        }
+    }
+    let planted: BTreeSet<u32> = patches.keys().filter_map(|name| number(name)).collect();
+    for bug in 1..=BUGS {
+        let begins = |with: &str| page.lines().any(|line| line.starts_with(with));
+        if !begins(&format!("| {bug} | ")) {
+            wrong.push(format!("bug {bug}: not in the list"));
+        }
+        let argued = begins(&format!("- **{bug}**"));
+        if planted.contains(&bug) == argued {
+            wrong.push(format!("bug {bug}: planted, or argued why not; and not both"));
+        }
+    }
+    if planted.len() < PLANTED_MIN {
+        wrong.push(format!("only {} bugs are planted", planted.len()));
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
