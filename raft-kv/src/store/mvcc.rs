@@ -216,13 +216,17 @@ impl Mvcc {
     }
 
     /// Drops what the compacted `change` has made useless: the versions of its key before it, and
-    /// the change itself if it is a deletion. Whoever gives it every compacted change, in order,
-    /// has nothing useless left. Takes time for what it drops, at most two versions then.
+    /// the change itself if it is a deletion. Those of the very revision that was compacted stay
+    /// until the next compaction: it can still be watched from. Whoever gives it every compacted
+    /// change, in order, has nothing useless left. Takes time for what it drops, at most two
+    /// versions then.
     pub(super) fn purge(&mut self, change: &Record) {
-        let key = change.key();
+        let (key, compacted) = (change.key(), self.compacted);
         let Some(versions) = self.keys.get_mut(key) else { return };
         let (at, deletion) = (change.position(), change.is_deletion());
-        let useless = |position| position < at || (deletion && position == at);
+        let useless = |position: Position| {
+            position.0 < compacted && (position < at || (deletion && position == at))
+        };
         while let Some(oldest) = versions.older.front().filter(|old| useless(old.position())) {
             self.log.drop(oldest);
             versions.older.pop_front();
@@ -277,9 +281,11 @@ impl Mvcc {
             (true, false) => self.live -= 1,
             _ => {}
         }
-        if record.mod_revision() > self.compacted {
-            self.log.changes.push(Change { record, previous });
-        } else if known || !alive {
+        let revision = record.mod_revision();
+        if revision >= self.compacted {
+            self.log.changes.push(Change { record: record.clone(), previous });
+        }
+        if revision <= self.compacted && (known || !alive) {
             self.purge(&record);
         }
     }
@@ -360,12 +366,13 @@ impl Versions {
         self.older.push_back(mem::replace(&mut self.latest, record));
     }
 
-    /// The versions that are read at `compacted` or above, oldest first.
+    /// The versions that are read at `compacted` or above, or watched from there, oldest first.
     fn useful(&self, compacted: u64) -> impl Iterator<Item = &Record> {
         let all = || self.older.iter().chain([&self.latest]);
-        let old = all().take_while(|record| record.mod_revision() <= compacted).count();
+        let old = all().take_while(|record| record.mod_revision() < compacted).count();
+        let replaced = all().nth(old).is_some_and(|next| next.mod_revision() == compacted);
         let in_force = old.checked_sub(1).and_then(|last| all().nth(last));
-        let in_force = in_force.filter(|record| !record.is_deletion());
+        let in_force = in_force.filter(|record| !record.is_deletion() && !replaced);
         in_force.into_iter().chain(all().skip(old))
     }
 }
