@@ -43,8 +43,8 @@ impl LocalStream {
     /// where they are to be said even if there is no room: ask no more than is listened to.
     ///
     /// # Errors
-    /// [`KvError::Malformed`] if a watch of that name has begun, [`KvError::Overloaded`] if too many
-    /// questions are open: nothing was done.
+    /// [`KvError::Malformed`] if a watch of that name has begun, [`KvError::Overloaded`] if too
+    /// many questions are open: nothing was done.
     pub fn ask(&self, request: &WatchRequest) -> Result<(), KvError> {
         self.stream.ask(request)
     }

@@ -19,20 +19,20 @@ mod index;
 mod local;
 mod outbox;
 mod slab;
+mod speech;
 #[cfg(test)]
 mod tests;
 
 use crate::api::{Keys, KvError, Revision, Watch, WatchId, WatchReply, WatchRequest};
 use crate::store::{Change, History, Observer, validate_keys};
 pub use local::{LocalStream, LocalWatches};
+pub(crate) use speech::Speech;
 
 use batch::Batch;
-use bytes::Bytes;
-use catch_up::CatchUp;
 use index::Index;
-use outbox::{Frame, Item, Outbox, Saying};
+use outbox::Outbox;
 use slab::Slab;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -518,47 +518,6 @@ impl Stream {
         self.outbox.has_room().await;
     }
 
-    /// Waits until there is something to say; the next frame of it.
-    pub(crate) async fn next(&self, speech: &mut Speech) -> Bytes {
-        loop {
-            if let Some(frame) = self.waiting(speech) {
-                return frame;
-            }
-            if self.look_back(speech) {
-                tokio::task::yield_now().await;
-            } else {
-                self.outbox.woken().await;
-            }
-        }
-    }
-
-    /// The next frame of what waits to be said.
-    fn waiting(&self, speech: &mut Speech) -> Option<Bytes> {
-        let mut frame = Frame::default();
-        while !frame.is_full() {
-            if speech.saying.is_none() {
-                // What was caught up with goes before what has come since.
-                let item = speech.caught_up.pop_front().or_else(|| self.outbox.take());
-                speech.saying = item.map(Saying::new);
-            }
-            let Some(saying) = &mut speech.saying else { break };
-            if !saying.write(&mut frame) {
-                break;
-            }
-            speech.saying = None;
-        }
-        (!frame.is_empty()).then(|| frame.freeze())
-    }
-
-    /// Looks at some of what the watches that are behind have missed. False if there are none.
-    fn look_back(&self, speech: &mut Speech) -> bool {
-        let needed = speech.catch_up.is_needed(self);
-        if needed {
-            speech.caught_up = speech.catch_up.step(self);
-        }
-        needed
-    }
-
     /// Does what is asked, unless that cannot be done.
     ///
     /// # Errors
@@ -572,15 +531,6 @@ impl Stream {
         }
         Ok(())
     }
-}
-
-/// How far what a stream has to say was said.
-#[derive(Default)]
-pub(crate) struct Speech {
-    saying: Option<Saying>,
-    /// A page that was caught up with, without the part that was said.
-    caught_up: VecDeque<Item>,
-    catch_up: CatchUp,
 }
 
 impl Drop for Stream {

@@ -1,5 +1,6 @@
 //! Random changes, compactions, restores and watches against a model that is a plain list.
 
+use super::outbox::Item;
 use super::*;
 use crate::api::{Event, EventKind};
 use crate::codec::decode_sequence;
