@@ -25,7 +25,7 @@ mod write;
 use crate::api::{Divergence, KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
 use crate::codec::WireError;
 use crate::store::StoreHandle;
-pub use crate::watch::WatchOptions;
+pub use crate::watch::{LocalStream, LocalWatches, WatchOptions};
 use crate::wire;
 use bytes::Bytes;
 use cause::Why;

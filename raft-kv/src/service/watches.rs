@@ -6,10 +6,10 @@
 
 use super::Door;
 use super::replica::Replica;
-use crate::api::{KvError, REQUEST_BYTES_MAX, Revision, StreamRequest, WatchReply, WatchRequest};
+use crate::api::{KvError, REQUEST_BYTES_MAX, StreamRequest, WatchReply, WatchRequest};
 use crate::codec;
 use crate::store::StoreHandle;
-use crate::watch::{CatchUp, Hub, Stream, WatchOptions, frames};
+use crate::watch::{Hub, Speech, Stream, WatchOptions};
 use bytes::Bytes;
 use raft_core::node::Status;
 use raft_core::transport::{Caller, Duplex, FrameSink, FrameSource, StreamError};
@@ -117,16 +117,7 @@ async fn listen(own: &Stream, source: &mut dyn FrameSource) -> Option<KvError> {
         for request in codec::decode_sequence::<WatchRequest>(&frame) {
             // Whoever does not listen is not listened to.
             own.has_room().await;
-            let done = match request {
-                Ok(WatchRequest::Create(id, watch)) => own.create(id, &watch),
-                Ok(WatchRequest::Cancel(id)) => {
-                    own.cancel(id);
-                    Ok(())
-                }
-                Ok(WatchRequest::Progress) => own.reach(Revision(0)),
-                Ok(WatchRequest::Reach(revision)) => own.reach(revision),
-                Err(error) => Err(error.into()),
-            };
+            let done = request.map_err(KvError::from).and_then(|request| own.ask(&request));
             if let Err(error) = done {
                 return Some(error);
             }
@@ -137,13 +128,14 @@ async fn listen(own: &Stream, source: &mut dyn FrameSource) -> Option<KvError> {
 
 /// Says what there is to be said, as fast as it is listened to.
 async fn speak(own: &Stream, sink: &mut dyn FrameSink) -> StreamError {
-    let mut catch_up = CatchUp::default();
+    let mut speech = Speech::default();
     loop {
-        for frame in frames(own.next(&mut catch_up).await) {
-            if let Err(broken) = sink.send(frame).await {
-                return broken;
-            }
+        let frame = own.next(&mut speech).await;
+        if let Err(broken) = sink.send(frame).await {
+            return broken;
         }
+        // However fast the other end takes it, the node has other things to do.
+        tokio::task::yield_now().await;
     }
 }
 

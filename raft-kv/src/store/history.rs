@@ -41,8 +41,8 @@ pub(crate) trait Observer: Send + Sync {
 struct Inner {
     /// In strictly ascending order of revision and sub.
     changes: VecDeque<Change>,
-    /// How many of `changes`, the first ones, were handed out as compacted already. They are of the
-    /// revision `compacted`, of which watches may still be told.
+    /// How many of `changes`, the first ones, were handed out since the last compaction. They are
+    /// of the revision `compacted`, of which watches may still be told.
     handed: usize,
     /// The store's revision: every change up to it is here, or was compacted.
     revision: u64,
@@ -70,14 +70,16 @@ impl History {
         if revision > inner.compacted {
             inner.compacted = revision;
             inner.oldest = revision.max(inner.oldest);
+            // Those of the revision compacted before are of no use any more.
+            inner.handed = 0;
         }
         drop(inner);
         self.tell();
     }
 
     /// Takes changes out that are compacted and that every observer has seen, the oldest first,
-    /// `most` at most. Those of the very revision that was compacted are handed out and stay until
-    /// the next compaction: it can still be watched from.
+    /// `most` at most. Those of the very revision that was compacted are handed out and stay, as
+    /// it can still be watched from; after the next compaction they are handed out again.
     pub(crate) fn take_compacted(&self, most: usize) -> Vec<Change> {
         let seen = self.seen();
         let mut inner = self.write();
@@ -104,10 +106,12 @@ impl History {
         inner.changes.partition_point(old).saturating_sub(inner.handed)
     }
 
-    /// Replaces everything: the state was.
+    /// Replaces everything: the state was. What watches from `compacted` on are told is there.
     pub(crate) fn reset(&self, changes: Vec<Change>, revision: u64, compacted: u64) {
-        let oldest = if compacted > 0 { compacted + 1 } else { 0 };
-        let (changes, handed, gone) = (changes.into(), 0, compacted);
+        let changes: VecDeque<Change> = changes.into();
+        let old = |change: &Change| change.record.mod_revision() <= compacted;
+        let (handed, gone) = (changes.partition_point(old), compacted.saturating_sub(1));
+        let oldest = compacted;
         *self.write() = Inner { changes, handed, revision, compacted, oldest, gone };
         self.tell();
     }

@@ -18,7 +18,9 @@
 //! A compaction takes effect when it is applied: from then on nobody reads below its revision, nor
 //! watches from there. What it has made useless is purged while further entries are applied, a
 //! bounded number of changes with each run of them; the changes leave the history in order, each
-//! taking out of the tree what it had replaced, and a deletion itself. The file follows with the
+//! taking out of the tree what it had replaced, and a deletion itself. Those of the very revision
+//! that was compacted stay until the next compaction: it can still be watched from, on every member
+//! and after every restart. The file follows with the
 //! checkpoints: a row is written again, together with small neighbours, once half of it is useless.
 //! How far purging has come is no part of the replicated state: it is in no reply but the number of
 //! bytes held, and in no hash. Loading a checkpoint or a snapshot purges everything at once.
@@ -51,8 +53,8 @@
 //!   then the lease follows, a `u64`. Create revision and version are 0, and value and lease
 //!   missing, in a deletion. Records are in strictly ascending order of (mod revision, sub), within
 //!   and across rows; rows are closed at 65,400 bytes, and one record may be longer. Some of them
-//!   may be useless: up to the revision compacted, all that the same key has a newer one of, and
-//!   deletions. Those that `useless` names count as if they were not there.
+//!   may be useless: below the revision compacted, all that the same key has a newer one of up to
+//!   there, and deletions. Those that `useless` names count as if they were not there.
 //! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`.
 //! - `LeaseTerm { granted_ms: u64, end }`, where `end` is `Pending(u64)`, with the index that
 //!   granted it, or `At(u64)`, a time in milliseconds.

@@ -219,13 +219,17 @@ impl Mvcc {
     }
 
     /// Drops what the compacted `change` has made useless: the versions of its key before it, and
-    /// the change itself if it is a deletion. Whoever gives it every compacted change, in order,
-    /// has nothing useless left. Takes time for what it drops, at most two versions then.
+    /// the change itself if it is a deletion. Those of the very revision that was compacted stay
+    /// until the next compaction: it can still be watched from. Whoever gives it every compacted
+    /// change, in order, has nothing useless left. Takes time for what it drops, at most two
+    /// versions then.
     pub(super) fn purge(&mut self, change: &Record) {
-        let key = change.key();
+        let (key, compacted) = (change.key(), self.compacted);
         let Some(versions) = self.keys.get_mut(key) else { return };
         let (at, deletion) = (change.position(), change.is_deletion());
-        let useless = |position| position < at || (deletion && position == at);
+        let useless = |position: Position| {
+            position.0 < compacted && (position < at || (deletion && position == at))
+        };
         while let Some(oldest) = versions.older.front().filter(|old| useless(old.position())) {
             self.log.drop(oldest);
             versions.older.pop_front();
@@ -240,7 +244,7 @@ impl Mvcc {
     pub(super) fn records(&self) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::with_capacity(self.keys.len());
         for versions in self.keys.values() {
-            records.extend(versions.readable(self.compacted, u64::MAX, None).cloned());
+            records.extend(versions.useful(self.compacted).cloned());
         }
         records.sort_unstable_by_key(Record::position);
         records
@@ -280,9 +284,11 @@ impl Mvcc {
             (true, false) => self.live -= 1,
             _ => {}
         }
-        if record.mod_revision() > self.compacted {
-            self.log.changes.push(Change { record, previous });
-        } else if known || !alive {
+        let revision = record.mod_revision();
+        if revision >= self.compacted {
+            self.log.changes.push(Change { record: record.clone(), previous });
+        }
+        if revision <= self.compacted && (known || !alive) {
             self.purge(&record);
         }
     }
@@ -396,6 +402,16 @@ impl Versions {
         let skipped = from.map_or(0, |from| count(&|record| record.position() < from));
         let end = count(&|record| record.mod_revision() <= revision);
         (first.max(skipped)..end).map(version)
+    }
+
+    /// The versions that are read at `compacted` or above, or watched from there, oldest first.
+    fn useful(&self, compacted: u64) -> impl Iterator<Item = &Record> {
+        let all = || self.older.iter().chain([&self.latest]);
+        let old = all().take_while(|record| record.mod_revision() < compacted).count();
+        let replaced = all().nth(old).is_some_and(|next| next.mod_revision() == compacted);
+        let in_force = old.checked_sub(1).and_then(|last| all().nth(last));
+        let in_force = in_force.filter(|record| !record.is_deletion() && !replaced);
+        in_force.into_iter().chain(all().skip(old))
     }
 }
 

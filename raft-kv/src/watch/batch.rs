@@ -1,17 +1,26 @@
-//! What has changed of some keys, and its bytes: made once for all watches that want the same.
+//! What has changed of some keys, and how it is cut into messages.
+//!
+//! A batch refers to the records that the store holds; every watch of the same keys is given the
+//! same one. Bytes are made only of the one message that is about to be sent.
 
-use super::Options;
+use super::{Options, scaled};
 use crate::api::{RANGE_BYTES_MAX, Revision, WatchId};
 use crate::store::Change;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use raft_core::codec;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A message holds whole revisions up to this; more only if one revision is larger.
-const MESSAGE_BYTES: usize = RANGE_BYTES_MAX;
+pub(super) const MESSAGE_BYTES: usize = scaled(256 * 1024);
+
+/// A revision above this is cut into pieces where that was asked for.
+const FRAGMENT_BYTES_MAX: usize = scaled(RANGE_BYTES_MAX);
 
 /// A revision above this is cut into pieces although that was not asked for: a frame holds no more.
-const PIECE_BYTES_MAX: usize = 8 * 1024 * 1024;
+const PIECE_BYTES_MAX: usize = scaled(8 * 1024 * 1024);
+
+/// Bytes that a message takes beside its events.
+pub(super) const MESSAGE_OVERHEAD: usize = 40;
 
 /// Discriminant of [`WatchReply::Events`](crate::api::WatchReply::Events).
 const EVENTS: u32 = 1;
@@ -23,24 +32,26 @@ pub(crate) struct Batch {
     through: u64,
     /// What was replaced at or before this revision is not told any more.
     compacted: u64,
-    /// The messages made so far, by what the watch asked for.
-    made: Mutex<Vec<(Options, Messages)>>,
+    /// Bytes that are kept in memory as long as it is.
+    held: usize,
 }
 
-/// The messages of a batch.
-type Messages = Arc<[Message]>;
-
-/// One message, without the watch it is for.
-struct Message {
+/// One message: which changes, and what it says of them.
+pub(super) struct Message {
+    /// From here on, and before `end`, those that are wanted.
+    start: usize,
+    pub(super) end: usize,
+    count: usize,
+    /// Bytes of the events, about; never less.
+    pub(super) size: usize,
     revision: u64,
-    /// The list of events, encoded.
-    events: Bytes,
     fragment: bool,
 }
 
 impl Batch {
     pub(super) fn new(changes: Vec<Change>, through: u64, compacted: u64) -> Self {
-        Self { changes, through, compacted, made: Mutex::default() }
+        let held = changes.iter().map(Change::held).sum();
+        Self { changes, through, compacted, held }
     }
 
     /// The same without what was before `from`; `None` if nothing is left.
@@ -51,7 +62,7 @@ impl Batch {
             all if all == self.changes.len() => None,
             some => {
                 let rest = self.changes[some..].to_vec();
-                Some(Arc::new(Self::new(rest, self.through, self.compacted)))
+                Some(Self::new(rest, self.through, self.compacted).into())
             }
         }
     }
@@ -66,76 +77,56 @@ impl Batch {
         self.changes.iter().any(|change| options.wants(change))
     }
 
-    /// Bytes of the messages for one watch, about.
-    pub(super) fn size(&self, options: Options) -> usize {
-        let wanted = self.changes.iter().filter(|change| options.wants(change));
-        wanted.map(|change| change.size(options.prev_kv())).sum()
+    /// Bytes that are kept in memory as long as it is, be they told or not.
+    pub(super) const fn held(&self) -> usize {
+        self.held
     }
 
-    /// Hands the messages for a watch to `each`, encoded.
-    pub(super) fn encode(&self, id: WatchId, options: Options, mut each: impl FnMut(&[Bytes; 3])) {
-        for message in &*self.messages(options) {
-            let mut head = BytesMut::with_capacity(24);
-            codec::put(&(EVENTS, id, Revision(message.revision)), &mut head);
-            let tail: &'static [u8] = if message.fragment { &[1] } else { &[0] };
-            each(&[head.freeze(), message.events.clone(), Bytes::from_static(tail)]);
-        }
-    }
-
-    fn messages(&self, options: Options) -> Messages {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, messages)) = made.iter().find(|(known, _)| *known == options) {
-            return Arc::clone(messages);
-        }
-        let messages: Messages = self.make(options).into();
-        made.push((options, Arc::clone(&messages)));
-        messages
-    }
-
-    fn make(&self, options: Options) -> Vec<Message> {
-        let piece_max = if options.fragments() { MESSAGE_BYTES } else { PIECE_BYTES_MAX };
-        let mut messages = Vec::new();
-        let mut open = Events::default();
-        let wanted: Vec<&Change> =
-            self.changes.iter().filter(|change| options.wants(change)).collect();
-        for of_revision in wanted.chunk_by(|one, next| one.revision() == next.revision()) {
-            let size: usize = of_revision.iter().map(|one| one.size(options.prev_kv())).sum();
-            if open.count > 0 && open.size + size > MESSAGE_BYTES {
-                // Whole revisions so far; the next one is told later.
-                messages.push(open.close(of_revision[0].revision() - 1, false));
+    /// The message that begins with the change at `start`, or with the first one after it that is
+    /// wanted; `None` if there is none.
+    pub(super) fn message(&self, options: Options, start: usize) -> Option<Message> {
+        let piece_max = if options.fragments() { FRAGMENT_BYTES_MAX } else { PIECE_BYTES_MAX };
+        let (mut count, mut size) = (0, 0);
+        // Up to where it holds whole revisions, with how many changes of how many bytes.
+        let mut whole = None;
+        for (at, change) in self.changes.iter().enumerate().skip(start) {
+            let revision = change.revision();
+            if count > 0 && self.changes[at - 1].revision() < revision {
+                whole = Some((at, count, size));
             }
-            for change in of_revision {
-                let size = change.size(options.prev_kv());
-                if open.count > 0 && open.size + size > piece_max {
-                    messages.push(open.close(change.revision(), true));
-                }
-                let prev_kv = options.prev_kv() && change.revision() > self.compacted;
-                change.encode_event(prev_kv, &mut open.bytes);
-                open.size += size;
-                open.count += 1;
+            if !options.wants(change) {
+                continue;
             }
+            let more = size + change.size(options.prev_kv());
+            if let Some((end, count, size)) = whole
+                && more > MESSAGE_BYTES
+            {
+                let revision = self.changes[end].revision() - 1;
+                return Some(Message { start, end, count, size, revision, fragment: false });
+            }
+            if count > 0 && more > piece_max {
+                return Some(Message { start, end: at, count, size, revision, fragment: true });
+            }
+            (count, size) = (count + 1, more);
         }
-        if open.count > 0 {
-            messages.push(open.close(self.through, false));
-        }
-        messages
+        let (end, revision) = (self.changes.len(), self.through);
+        (count > 0).then_some(Message { start, end, count, size, revision, fragment: false })
     }
-}
 
-/// A list of events that grows.
-#[derive(Default)]
-struct Events {
-    bytes: BytesMut,
-    size: usize,
-    count: usize,
-}
-
-impl Events {
-    fn close(&mut self, revision: u64, fragment: bool) -> Message {
-        let Self { bytes, count, .. } = std::mem::take(self);
-        let mut events = BytesMut::with_capacity(bytes.len() + 5);
-        codec::put(&count, &mut events);
-        events.put_slice(&bytes);
-        Message { revision, events: events.freeze(), fragment }
+    /// Appends the bytes of a message of this batch for a watch.
+    pub(super) fn encode(
+        &self,
+        message: &Message,
+        id: WatchId,
+        options: Options,
+        out: &mut BytesMut,
+    ) {
+        codec::put(&(EVENTS, id, Revision(message.revision), message.count), out);
+        let changes = self.changes[message.start..message.end].iter();
+        for change in changes.filter(|change| options.wants(change)) {
+            let prev_kv = options.prev_kv() && change.revision() > self.compacted;
+            change.encode_event(prev_kv, out);
+        }
+        out.put_u8(u8::from(message.fragment));
     }
 }

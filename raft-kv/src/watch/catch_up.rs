@@ -1,13 +1,15 @@
 //! Tells the watches of one stream that are behind what they have missed, from the history.
 //!
-//! It reads page after page, at the pace of the stream, for all of them at once. A watch that has
+//! It reads page after page, at the pace of the stream, for all of them at once. A page is bounded
+//! in bytes, counts as part of the outbox until it was said, and refers to the records that the
+//! store holds: however many streams catch up, none of them makes a copy of it. A watch that has
 //! come as far as the hub is handed back to it under the hub's lock, so that nothing is missed in
 //! between, and nothing told twice.
 
 use super::batch::Batch;
 use super::index::Index;
 use super::outbox::Item;
-use super::{Inner, Options, PAGE, Stream, Watcher};
+use super::{Inner, Options, PAGE, PAGE_BYTES, Stream, Watcher};
 use crate::api::{Keys, KvError, Revision, WatchId, WatchReply};
 use crate::store::Change;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct CatchUp {
+pub(super) struct CatchUp {
     /// As of which version of the stream the rest is.
     version: Option<u64>,
     index: Index,
@@ -39,22 +41,20 @@ impl CatchUp {
         stream.hub.lock().streams.get(stream.number).is_some_and(|stream| stream.behind > 0)
     }
 
-    /// Reads on; what there is to be said.
+    /// Reads on; what there is to be said, before anything that waits in the outbox.
     pub(super) fn step(&mut self, stream: &Stream) -> VecDeque<Item> {
         let inner = stream.hub.lock();
-        if self.refresh(&inner, stream.number) {
-            // What the hub has told those that have fallen behind since goes first.
-            let items = stream.outbox.take();
-            if !items.is_empty() {
-                return items;
-            }
+        // What the hub has told those that have fallen behind since goes first.
+        if self.refresh(&inner, stream.number) && !stream.outbox.is_empty() {
+            return VecDeque::new();
         }
         drop(inner);
         let Some(from) = self.groups.iter().flatten().map(|behind| behind.next).min() else {
             return VecDeque::new();
         };
-        match stream.hub.history.read_from(from, PAGE) {
+        match stream.hub.history.read_from(from, PAGE, PAGE_BYTES) {
             Ok(page) => {
+                stream.outbox.hold(page.changes.iter().map(Change::held).sum());
                 let items = self.items(page.changes, page.through, page.compacted);
                 self.advance(stream, page.through);
                 items

@@ -16,21 +16,23 @@
 mod batch;
 mod catch_up;
 mod index;
+mod local;
 mod outbox;
 mod slab;
+mod speech;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use catch_up::CatchUp;
-pub(crate) use outbox::frames;
-
-use crate::api::{Keys, KvError, Revision, Watch, WatchId, WatchReply};
+use crate::api::{Keys, KvError, Revision, Watch, WatchId, WatchReply, WatchRequest};
 use crate::store::{Change, History, Observer, validate_keys};
+pub use local::{LocalStream, LocalWatches};
+pub(crate) use speech::Speech;
+
 use batch::Batch;
 use index::Index;
-use outbox::{Item, Outbox};
+use outbox::Outbox;
 use slab::Slab;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -38,6 +40,14 @@ use tokio::sync::Notify;
 
 /// Changes that are looked at in one go; few in tests, which have few.
 const PAGE: usize = if cfg!(test) { 16 } else { 1024 };
+
+/// And bytes of them, at whole revisions: more only if one revision is larger.
+const PAGE_BYTES: usize = scaled(1024 * 1024);
+
+/// Bytes, or fewer in tests, which have few.
+const fn scaled(bytes: usize) -> usize {
+    if cfg!(test) { bytes / 128 } else { bytes }
+}
 
 /// How a node serves watches, and what bounds them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +58,9 @@ pub struct WatchOptions {
     pub watches_max: usize,
     /// Bytes of the keys of all watches. Default 256 MiB; further watches are refused.
     pub key_bytes_max: usize,
-    /// Bytes of changes that wait for one stream. Default 4 MiB; what is beyond is read again from
-    /// the history when the stream goes on.
+    /// Bytes of changes that are held for one stream, beside the frame that is being sent. Default
+    /// 4 MiB; what is beyond is read again from the history when the stream goes on. A single
+    /// revision that is larger is held whole.
     pub outbox_bytes_max: usize,
     /// How often a watch that asked for it is told how far it has come if nothing happens; up to a
     /// tenth longer, so that not all are told at once. Default 10 minutes.
@@ -243,7 +254,7 @@ impl Hub {
             }
             inner.cursor
         };
-        let page = match self.history.read_unseen(cursor + 1, PAGE) {
+        let page = match self.history.read_unseen(cursor + 1, PAGE, PAGE_BYTES) {
             Ok(page) => page,
             Err(oldest) => {
                 self.lock().skip_to(oldest);
@@ -397,7 +408,7 @@ impl Stream {
     ///
     /// # Errors
     /// If the stream has a watch of that name: it cannot be told which one is meant.
-    pub(crate) fn create(&self, id: WatchId, watch: &Watch) -> Result<(), KvError> {
+    fn create(&self, id: WatchId, watch: &Watch) -> Result<(), KvError> {
         let mut inner = self.hub.lock();
         if inner.streams.get(self.number).is_some_and(|stream| stream.watches.contains_key(&id)) {
             return Err(KvError::Malformed(format!("watch {} has begun already", id.0)));
@@ -455,7 +466,7 @@ impl Stream {
     }
 
     /// Ends a watch; one that is unknown has ended already.
-    pub(crate) fn cancel(&self, id: WatchId) {
+    fn cancel(&self, id: WatchId) {
         let mut inner = self.hub.lock();
         if inner.remove(self.number, id) {
             self.outbox.push(WatchReply::Canceled(id, None));
@@ -467,7 +478,7 @@ impl Stream {
     ///
     /// # Errors
     /// If too many such questions are open.
-    pub(crate) fn reach(&self, revision: Revision) -> Result<(), KvError> {
+    fn reach(&self, revision: Revision) -> Result<(), KvError> {
         let mut inner = self.hub.lock();
         let Some(stream) = inner.streams.get_mut(self.number) else { return Ok(()) };
         if stream.wanted.len() >= WANTED_MAX {
@@ -485,6 +496,10 @@ impl Stream {
         let Inner { streams, watchers, cursor, .. } = &mut *inner;
         let Some(stream) = streams.get(self.number) else { return };
         for (id, watcher) in &stream.watches {
+            // Whoever does not listen is not told the same again and again.
+            if self.outbox.is_full() {
+                return;
+            }
             let Some(watcher) = watchers.get_mut(*watcher) else { continue };
             let quiet = !std::mem::take(&mut watcher.told) && !watcher.behind;
             if watcher.progress && quiet && watcher.next <= *cursor + 1 {
@@ -503,25 +518,18 @@ impl Stream {
         self.outbox.has_room().await;
     }
 
-    /// Waits until there is something to say.
-    pub(crate) async fn next(&self, catch_up: &mut CatchUp) -> VecDeque<Item> {
-        loop {
-            match self.try_next(catch_up) {
-                Some(items) if !items.is_empty() => return items,
-                // Nothing of interest in what was read.
-                Some(_) => tokio::task::yield_now().await,
-                None => self.outbox.woken().await,
-            }
+    /// Does what is asked, unless that cannot be done.
+    ///
+    /// # Errors
+    /// After which the stream cannot go on: as [`create`](Self::create), [`reach`](Self::reach).
+    pub(crate) fn ask(&self, request: &WatchRequest) -> Result<(), KvError> {
+        match request {
+            WatchRequest::Create(id, watch) => return self.create(*id, watch),
+            WatchRequest::Cancel(id) => self.cancel(*id),
+            WatchRequest::Progress => return self.reach(Revision(0)),
+            WatchRequest::Reach(revision) => return self.reach(*revision),
         }
-    }
-
-    /// What there is to say, as far as one step finds it; `None` if there is nothing to do.
-    fn try_next(&self, catch_up: &mut CatchUp) -> Option<VecDeque<Item>> {
-        let items = self.outbox.take();
-        if !items.is_empty() {
-            return Some(items);
-        }
-        catch_up.is_needed(self).then(|| catch_up.step(self))
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What waits to be sent over one stream, in order and bounded.
 
 use super::Options;
-use super::batch::Batch;
+use super::batch::{Batch, MESSAGE_BYTES, MESSAGE_OVERHEAD};
 use crate::api::{WatchId, WatchReply};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Bytes after which a frame is sent before more is put into it.
-const FRAME_BYTES: usize = 256 * 1024;
+const FRAME_BYTES: usize = MESSAGE_BYTES;
 
 /// What something counts beside its bytes.
-const OVERHEAD: usize = 64;
+const OVERHEAD: usize = 32 + size_of::<Item>();
 
 /// One thing to be said.
-pub(crate) enum Item {
+pub(super) enum Item {
     /// Changes of a watch.
     Events(WatchId, Options, Arc<Batch>),
     /// Anything else.
@@ -35,7 +35,10 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct State {
     items: VecDeque<Item>,
+    /// Of everything in `items`, and of what is being said.
     bytes: usize,
+    /// Of what was taken out last: it is still being said.
+    taken: usize,
 }
 
 impl Outbox {
@@ -46,13 +49,14 @@ impl Outbox {
 
     /// Queues changes of a watch. False if they do not fit; an empty outbox takes any.
     pub(super) fn offer(&self, id: WatchId, options: Options, batch: &Arc<Batch>) -> bool {
-        let size = batch.size(options) + OVERHEAD;
+        let item = Item::Events(id, options, Arc::clone(batch));
+        let size = item.size();
         let mut state = self.lock();
         if state.bytes > 0 && state.bytes + size > self.bytes_max {
             return false;
         }
         state.bytes += size;
-        state.items.push_back(Item::Events(id, options, Arc::clone(batch)));
+        state.items.push_back(item);
         drop(state);
         self.wake.notify_one();
         true
@@ -61,28 +65,46 @@ impl Outbox {
     /// Queues an answer, which is small, even if it is full: who asks waits for
     /// [`Outbox::has_room`] first.
     pub(super) fn push(&self, reply: WatchReply) {
+        let item = Item::Reply(reply);
         let mut state = self.lock();
-        state.bytes += OVERHEAD;
-        state.items.push_back(Item::Reply(reply));
+        state.bytes += item.size();
+        state.items.push_back(item);
         drop(state);
         self.wake.notify_one();
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().bytes >= self.bytes_max
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
     /// Waits until it is not full.
     pub(super) async fn has_room(&self) {
-        while self.lock().bytes >= self.bytes_max {
+        while self.is_full() {
             self.room.notified().await;
         }
     }
 
-    /// Takes everything.
-    pub(super) fn take(&self) -> VecDeque<Item> {
+    /// Takes what was put in first; until the next call it counts as if it were still there. What
+    /// was taken before has been said.
+    pub(super) fn take(&self) -> Option<Item> {
         let mut state = self.lock();
-        state.bytes = 0;
-        let items = std::mem::take(&mut state.items);
+        let item = state.items.pop_front();
+        state.bytes -= state.taken;
+        state.taken = item.as_ref().map_or(0, Item::size);
         drop(state);
         self.room.notify_one();
-        items
+        item
+    }
+
+    /// Something else is being said, until the next [`Outbox::take`]: so many bytes are held.
+    pub(super) fn hold(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.bytes += bytes;
+        state.taken += bytes;
     }
 
     /// Has whoever waits for something look again.
@@ -101,44 +123,103 @@ impl Outbox {
     }
 }
 
-/// Turns items into frames: the version, then one reply after the other.
-pub(crate) fn frames(items: VecDeque<Item>) -> impl Iterator<Item = Bytes> {
-    let mut items = items.into_iter();
-    let mut ready: VecDeque<Bytes> = VecDeque::new();
-    std::iter::from_fn(move || {
-        if let Some(frame) = ready.pop_front() {
-            return Some(frame);
-        }
-        let mut frame = BytesMut::new();
-        while frame.len() < FRAME_BYTES
-            && let Some(item) = items.next()
-        {
-            match item {
-                Item::Reply(reply) => {
-                    begun(&mut frame, 32, |out| raft_core::codec::put(&reply, out))
-                }
-                Item::Events(id, options, batch) => batch.encode(id, options, |parts| {
-                    let size: usize = parts.iter().map(Bytes::len).sum();
-                    if !frame.is_empty() && frame.len() + size > FRAME_BYTES {
-                        ready.push_back(frame.split().freeze());
-                    }
-                    begun(&mut frame, size, |out| {
-                        parts.iter().for_each(|part| out.put_slice(part))
-                    });
-                }),
-            }
-        }
-        if !frame.is_empty() {
-            ready.push_back(frame.freeze());
-        }
-        ready.pop_front()
-    })
+#[cfg(test)]
+impl Outbox {
+    /// What waits.
+    pub(super) fn batches(&self) -> Vec<Arc<Batch>> {
+        self.lock().items.iter().filter_map(Item::batch).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().items.len()
+    }
 }
 
-fn begun(frame: &mut BytesMut, size: usize, write: impl FnOnce(&mut BytesMut)) {
-    if frame.is_empty() {
-        frame.reserve(size + 1);
-        frame.put_u8(crate::api::VERSION);
+impl Item {
+    /// Bytes it counts.
+    fn size(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Events(_, _, batch) => batch.held(),
+                Self::Reply(_) => 0,
+            }
     }
-    write(frame);
+
+    #[cfg(test)]
+    pub(super) fn batch(&self) -> Option<Arc<Batch>> {
+        match self {
+            Self::Events(_, _, batch) => Some(Arc::clone(batch)),
+            Self::Reply(_) => None,
+        }
+    }
+}
+
+/// An item that is being said, and how far that has come.
+pub(super) struct Saying {
+    item: Item,
+    /// The first change that was not said.
+    at: usize,
+}
+
+impl Saying {
+    pub(super) const fn new(item: Item) -> Self {
+        Self { item, at: 0 }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn item(&self) -> &Item {
+        &self.item
+    }
+
+    /// Puts on into `frame`, as far as it should go. True if everything was said.
+    pub(super) fn write(&mut self, frame: &mut Frame) -> bool {
+        let (id, options, batch) = match &self.item {
+            Item::Events(id, options, batch) => (*id, *options, batch),
+            Item::Reply(reply) => {
+                raft_core::codec::put(reply, frame.room_for(32));
+                return true;
+            }
+        };
+        while let Some(message) = batch.message(options, self.at) {
+            if !frame.fits(message.size) {
+                return false;
+            }
+            let room = frame.room_for(message.size + MESSAGE_OVERHEAD);
+            batch.encode(&message, id, options, room);
+            self.at = message.end;
+        }
+        true
+    }
+}
+
+/// The next frame: the version, then one reply after the other.
+#[derive(Default)]
+pub(super) struct Frame(BytesMut);
+
+impl Frame {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether so many bytes more should go into it; into an empty one they have to.
+    fn fits(&self, size: usize) -> bool {
+        self.is_empty() || self.0.len() + size <= FRAME_BYTES
+    }
+
+    /// Whether it should be sent before more is put into it.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= FRAME_BYTES
+    }
+
+    fn room_for(&mut self, size: usize) -> &mut BytesMut {
+        if self.0.is_empty() {
+            self.0.reserve(size + 1);
+            self.0.put_u8(crate::api::VERSION);
+        }
+        &mut self.0
+    }
+
+    pub(super) fn freeze(self) -> Bytes {
+        self.0.freeze()
+    }
 }

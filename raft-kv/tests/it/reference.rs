@@ -28,6 +28,8 @@ struct Session {
 pub(super) struct Reference {
     /// What was there at revision `n` is at `n`; nothing is at 0, and there is nothing at 1.
     states: Vec<Contents>,
+    /// What has happened at revision `n` is at `n`, in order, each with what was there before.
+    events: Vec<Vec<Event>>,
     pub(super) compacted: u64,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     sessions: BTreeMap<SessionId, Session>,
@@ -43,6 +45,7 @@ impl Reference {
     pub(super) fn new() -> Self {
         Self {
             states: vec![Contents::new(); 2],
+            events: vec![Vec::new(); 2],
             compacted: 0,
             leases: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -63,6 +66,11 @@ impl Reference {
 
     pub(super) fn at(&self, revision: u64) -> &Contents {
         &self.states[revision as usize]
+    }
+
+    /// What has happened at this revision.
+    pub(super) fn events(&self, revision: u64) -> &[Event] {
+        &self.events[revision as usize]
     }
 
     /// What entry `index` must be answered; `actual` is what it was answered, and only looked at
@@ -188,12 +196,15 @@ impl Reference {
     fn end(&mut self, id: LeaseId) -> Option<u64> {
         self.leases.remove(&id)?;
         let mut next = self.now().clone();
-        next.retain(|_, kv| kv.lease != Some(id));
-        let deleted = self.now().len() - next.len();
+        let gone: Vec<KeyValue> =
+            next.extract_if(.., |_, kv| kv.lease == Some(id)).map(|it| it.1).collect();
+        let deleted = gone.len() as u64;
         if deleted > 0 {
+            let revision = self.revision() + 1;
+            self.events.push(gone.into_iter().map(|kv| deletion(kv, revision)).collect());
             self.states.push(next);
         }
-        Some(deleted as u64)
+        Some(deleted)
     }
 
     fn check_revision(&self, revision: Option<Revision>) -> Result<(), KvError> {
@@ -212,10 +223,11 @@ impl Reference {
     fn write(&mut self, ops: &[Op]) -> Result<Vec<OpReply>, KvError> {
         self.check(ops)?;
         let before = self.now().clone();
-        let mut working = Working { next: before.clone(), written: false };
+        let mut working = Working { next: before.clone(), events: Vec::new() };
         let replies = ops.iter().map(|op| self.op(&before, &mut working, op)).collect();
-        if working.written {
+        if working.written() {
             self.states.push(working.next);
+            self.events.push(working.events);
         }
         Ok(replies)
     }
@@ -274,8 +286,9 @@ impl Reference {
                         Attach::Keep => kept().lease,
                     },
                 };
+                let kind = EventKind::Put(pair.clone());
+                working.events.push(Event { kind, prev_kv: previous.clone() });
                 working.next.insert(key.clone(), pair);
-                working.written = true;
                 let prev_kv = previous.filter(|_| put.prev_kv);
                 OpReply::Put { prev_kv, key: put.sequential.then_some(key) }
             }
@@ -283,19 +296,23 @@ impl Reference {
                 let gone: Vec<KeyValue> =
                     working.next.values().filter(|kv| keys.contains(&kv.key)).cloned().collect();
                 working.next.retain(|key, _| !keys.contains(key));
-                working.written |= !gone.is_empty();
+                working.events.extend(gone.iter().map(|kv| deletion(kv.clone(), revision)));
                 let deleted = gone.len() as u64;
                 OpReply::Delete { deleted, prev_kvs: if *prev_kv { gone } else { Vec::new() } }
             }
             Op::Range(range) => {
                 let contents = range.revision.map_or(&working.next, |revision| self.at(revision.0));
-                OpReply::Range(read(contents, range, self.revision() + u64::from(working.written)))
+                OpReply::Range(read(
+                    contents,
+                    range,
+                    self.revision() + u64::from(working.written()),
+                ))
             }
             Op::Txn(txn) => {
                 let succeeded = holds(before, &txn.compares);
                 let ops = branch(before, txn);
                 let replies = ops.iter().map(|op| self.op(before, working, op)).collect();
-                let revision = Revision(self.revision() + u64::from(working.written));
+                let revision = Revision(self.revision() + u64::from(working.written()));
                 OpReply::Txn(TxnReply { revision, succeeded, replies })
             }
         }
@@ -305,7 +322,18 @@ impl Reference {
 /// What a request has made so far.
 struct Working {
     next: Contents,
-    written: bool,
+    events: Vec<Event>,
+}
+
+impl Working {
+    fn written(&self) -> bool {
+        !self.events.is_empty()
+    }
+}
+
+fn deletion(kv: KeyValue, revision: u64) -> Event {
+    let kind = EventKind::Delete { key: kv.key.clone(), mod_revision: Revision(revision) };
+    Event { kind, prev_kv: Some(kv) }
 }
 
 fn branch<'a>(before: &Contents, txn: &'a Txn) -> &'a [Op] {

@@ -1,12 +1,14 @@
 //! The store in simulated clusters: nodes crash, restart from checkpoints, send each other
 //! snapshots and change leaders, while clients put, delete, run transactions, compact, hold leases
-//! and locks, and send again what was not answered. Every reply is compared with that of a simple
-//! reference store, and every node with the others wherever they have applied equally far.
+//! and locks, and send again what was not answered, and watch. Every reply and every event is
+//! compared with that of a simple reference store, and every node with the others wherever they
+//! have applied equally far.
 //!
 //! `SIM_SEEDS=A..B` chooses the seeds; a failure prints the few events it takes, and always fails
 //! the same way. `RUN_SLOW_TESTS=1` runs as many as it takes for a million operations.
 
 mod requests;
+mod watches;
 mod workload;
 
 use crate::reference;
@@ -25,6 +27,8 @@ use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::hash::{Hash, Hasher};
 use std::sync::Mutex;
+use tempfile::TempDir;
+use watches::{Nodes, Watches};
 use workload::{Kv, Named};
 
 /// Seeds that make more than a million operations.
@@ -59,16 +63,25 @@ fn config(seed: u64) -> SimulationConfig {
 fn make(config: SimulationConfig) -> Run {
     let folder = (config.seed % ON_DISK_ONCE_IN == ON_DISK_ONCE_IN - 1)
         .then(|| tempfile::tempdir().expect("a directory for files"));
+    let nodes = Nodes::default();
+    let watches = Watches::new(config.seed, nodes.clone());
     let machines = match &folder {
-        None => Machines::in_memory(|_, _| KvStore::in_memory()),
+        None => Machines::in_memory(move |node, _| {
+            let store = KvStore::in_memory();
+            nodes.begin(node, &store);
+            store
+        }),
         Some(folder) => {
             let folder = folder.path().to_owned();
             Machines::durable(move |node, life| {
-                KvStore::open(&folder.join(format!("{node}-{life}"))).expect("the store opens")
+                let file = folder.join(format!("{node}-{life}"));
+                let store = KvStore::open(&file).expect("the store opens");
+                nodes.begin(node, &store);
+                store
             })
         }
     };
-    let workload = Kv::new(config.clients, folder);
+    let workload = Kv::new(config.clients, folder, watches);
     Simulation::new(machines.hashed_by(hash_of), workload, config)
 }
 
@@ -88,9 +101,11 @@ fn hash_of(store: &KvStore) -> u64 {
     let mut hasher = DefaultHasher::new();
     summary.state_hash.hash(&mut hasher);
     let all = Query::Range(Range::of(Keys::all()));
-    for query in [all, Query::Leases, Query::Summary] {
+    for query in [all, Query::Leases] {
         store.query(&codec::encode(&query)).hash(&mut hasher);
     }
+    // How much is purged depends on what watches have seen.
+    codec::encode(&Summary { bytes: 0, ..summary }).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -140,6 +155,11 @@ fn count(run: &Run, total: &mut BTreeMap<&str, u64>) {
         ("leases expired", kv.expired),
         ("fenced writes", kv.fences),
         ("compacted to", kv.reference.compacted),
+        ("watches begun", kv.watches.counts.begun),
+        ("watches canceled", kv.watches.counts.canceled),
+        ("watches compacted", kv.watches.counts.compacted),
+        ("watches moved", kv.watches.counts.moved),
+        ("events told", kv.watches.counts.events),
         ("crashes", event(Event::Crash)),
         ("transfers", event(Event::Transfer)),
         ("restores", event(Event::Restore)),
@@ -152,9 +172,12 @@ fn count(run: &Run, total: &mut BTreeMap<&str, u64>) {
 }
 
 /// Once all is quiet: every member has what the reference has, at every revision that can be read.
-fn check_end(run: &Run) {
-    let kv = run.workload();
+fn check_end(run: &mut Run) {
     let members = run.cluster().membership();
+    let ids = run.cluster().servers().keys().copied();
+    let ids: Vec<NodeId> = ids.filter(|id| members.contains(*id)).collect();
+    run.workload_mut().finish_watches(&ids);
+    let (kv, members) = (run.workload(), run.cluster().membership());
     for (at, (id, server)) in
         run.cluster().servers().iter().filter(|(id, _)| members.contains(**id)).enumerate()
     {

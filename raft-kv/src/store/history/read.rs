@@ -24,17 +24,25 @@ impl History {
         (inner.revision, inner.compacted)
     }
 
-    /// About `most` changes from revision `from` on. The error is the lowest revision that can be
-    /// asked for.
-    pub(crate) fn read_from(&self, from: u64, most: usize) -> Result<Page, u64> {
+    /// About `most` changes from revision `from` on, of `most_bytes` and one revision together at
+    /// most. The error is the lowest revision that can be asked for.
+    pub(crate) fn read_from(&self, from: u64, most: usize, most_bytes: usize) -> Result<Page, u64> {
         let inner = self.read();
-        if from < inner.oldest { Err(inner.oldest) } else { Ok(inner.page(from, most)) }
+        if from < inner.oldest { Err(inner.oldest) } else { Ok(inner.page(from, most, most_bytes)) }
     }
 
     /// The same for an observer, to whom nothing counts as compacted that it has not seen.
-    pub(crate) fn read_unseen(&self, from: u64, most: usize) -> Result<Page, u64> {
+    pub(crate) fn read_unseen(
+        &self,
+        from: u64,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Page, u64> {
         let inner = self.read();
-        if from <= inner.gone { Err(inner.gone + 1) } else { Ok(inner.page(from, most)) }
+        if from <= inner.gone {
+            return Err(inner.gone + 1);
+        }
+        Ok(inner.page(from, most, most_bytes))
     }
 
     /// Tells `observer` of whatever is new, for as long as it lives.
@@ -46,12 +54,18 @@ impl History {
 }
 
 impl Inner {
-    fn page(&self, from: u64, most: usize) -> Page {
+    fn page(&self, from: u64, most: usize, most_bytes: usize) -> Page {
         let up_to = |revision: u64| {
             self.changes.partition_point(|change| change.record.mod_revision() <= revision)
         };
         let start = up_to(from.saturating_sub(1));
-        let mut end = start.saturating_add(most.max(1)).min(self.changes.len());
+        let bytes = self.changes.range(start..).take(most.max(1)).scan(0, |bytes, change| {
+            *bytes += change.held();
+            Some(*bytes)
+        });
+        // With the one that is too much.
+        let within = bytes.take_while(|bytes| *bytes < most_bytes).count() + 1;
+        let mut end = start.saturating_add(within.min(most.max(1))).min(self.changes.len());
         let mut through = self.revision;
         if end < self.changes.len() {
             // Never a part of a revision.
@@ -98,6 +112,12 @@ impl Change {
     /// Whether the key was deleted.
     pub(crate) fn is_deletion(&self) -> bool {
         self.record.is_deletion()
+    }
+
+    /// Bytes that are kept in memory as long as it is.
+    pub(crate) fn held(&self) -> usize {
+        let previous = self.previous.as_ref().map_or(0, |record| record.bytes().len());
+        size_of::<Self>() + self.record.bytes().len() + previous
     }
 
     /// Bytes it takes as an event, about; never less.

@@ -13,7 +13,7 @@ fn key(random: &mut Random) -> Bytes {
     Bytes::from(format!("k{}", random.below(KEYS)))
 }
 
-fn keys(random: &mut Random) -> Keys {
+pub(super) fn keys(random: &mut Random) -> Keys {
     match random.below(6) {
         0..3 => Keys::One(key(random)),
         3 => Keys::prefix("k"),

@@ -1,6 +1,7 @@
 //! Clients of the store, and what they check.
 
 use super::requests;
+use super::watches::Watches;
 use crate::reference::Reference;
 use bytes::Bytes;
 use raft_core::state_machine::StateMachine;
@@ -81,6 +82,7 @@ type Stamps = BTreeMap<NodeId, (Index, u64)>;
 pub(super) struct Kv {
     pub(super) reference: Reference,
     clients: Vec<Client>,
+    pub(super) watches: Watches,
     pub(super) history: History<(u64, RegisterOp<u64>), RegisterReply<u64>>,
     /// The newest revision that any client was told.
     told: u64,
@@ -105,12 +107,13 @@ pub(super) struct Kv {
 }
 
 impl Kv {
-    pub(super) fn new(clients: u64, folder: Option<TempDir>) -> Self {
+    pub(super) fn new(clients: u64, folder: Option<TempDir>, watches: Watches) -> Self {
         let client =
             Client { waits: Waits::Nothing, session: None, seq: 0, answered: true, token: None };
         Self {
             reference: Reference::new(),
             clients: vec![client; clients as usize],
+            watches,
             history: History::new(),
             told: 0,
             fenced: Revision(0),
@@ -126,6 +129,11 @@ impl Kv {
             fences: 0,
             _folder: folder,
         }
+    }
+
+    /// All is quiet, and these nodes have applied everything.
+    pub(super) fn finish_watches(&mut self, members: &[NodeId]) {
+        self.watches.finish(&self.reference, members);
     }
 
     pub(super) fn repeated(&self) -> u64 {
@@ -372,6 +380,7 @@ impl Workload<KvStore> for Kv {
 
     fn tick(&mut self, ticks: u64) {
         self.now_ticks = ticks;
+        self.watches.step(&self.reference);
     }
 
     fn lead(&mut self, node: NodeId, ticks: u64, store: &KvStore) -> Option<Bytes> {

@@ -18,3 +18,4 @@ mod sessions;
 mod snapshots;
 mod support;
 mod transactions;
+mod watched;

@@ -4,46 +4,67 @@ use super::{Lines, is_slow};
 use crate::cluster::Cluster;
 use bytes::Bytes;
 use raft_core::types::NodeId;
-use raft_kv::api::{Keys, Revision, Watch};
+use raft_kv::Client;
+use raft_kv::api::{EventKind, Keys, Revision, Watch, WatchId, WatchRequest};
 use raft_kv::client::Watcher;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 fn key(number: usize) -> Bytes {
     format!("key/{number:03}").into()
 }
 
-/// Takes everything up to `last`: every event once, in order, as many as there must be.
-async fn all(mut watcher: Watcher, from: Revision, last: Revision, every: u64) {
-    let mut seen = from;
-    let mut count = 0;
-    while seen < last {
-        let batch = watcher.next().await.unwrap().unwrap();
-        for event in batch.events {
-            let expected = if count == 0 { event.revision().0 } else { seen.0 + every };
-            assert_eq!(event.revision().0, expected, "an event is missing, doubled or late");
-            seen = event.revision();
-            count += 1;
-            if seen.0 + every > last.0 {
-                assert_eq!(count, (last.0 - from.0).div_ceil(every).min(count));
-                return;
-            }
+/// Takes every change of a key: each once, in order.
+async fn all(mut watcher: Watcher, rounds: u64) {
+    let mut version = 0;
+    while version < rounds {
+        for event in watcher.next().await.unwrap().unwrap().events {
+            let EventKind::Put(pair) = event.kind else { panic!("nothing is deleted") };
+            assert_eq!(pair.version, version + 1, "an event is missing, doubled or late");
+            version = pair.version;
+        }
+    }
+    assert_eq!(version, rounds);
+}
+
+/// Writes some keys in turn, on schedule: what is late is made up for.
+async fn write(client: Client, keys: Vec<Bytes>, rounds: u64, every: Duration) {
+    let mut schedule = tokio::time::interval(every);
+    for round in 1..=rounds {
+        for key in &keys {
+            schedule.tick().await;
+            client.put(key.clone(), round.to_string()).await.unwrap();
         }
     }
 }
 
-/// Watchers of all clients on a hundred keys; the keys are written in turn.
+/// Bytes of memory that the process holds, where the system says so.
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(text.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
+}
+
+/// Watchers of all clients on a hundred keys; the keys are written in turn, a thousand times a
+/// second. One watcher of everything takes nothing until all is over, and one stream is not read
+/// at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_watchers_see_every_event_once_in_order() {
-    let (watchers, keys, rounds) = if is_slow() { (10_000, 100, 50) } else { (1000, 20, 5) };
+    const WRITERS: usize = 20;
+    const RATE: u32 = 1000;
+    let (watchers, keys, rounds) = if is_slow() { (10_000, 100, 100) } else { (1000, 20, 10) };
     let cluster = Cluster::start(3);
     let leader = cluster.leader().await;
     let clients: Vec<_> = cluster.nodes.keys().map(|id| cluster.client(*id)).collect();
     let writing = cluster.client(leader);
     let first = writing.put("begin", "").await.unwrap().revision;
+    let from = Some(Revision(first.0 + 1));
+    let mut stalled = cluster.client(leader).watch(Watch { from, ..Watch::of(Keys::all()) });
+    let mut unread = super::Talk::begin(&cluster, leader, false).await;
+    unread.say(&[WatchRequest::Create(WatchId(1), Watch::of(Keys::all()))]).await;
+    let before = resident();
     let watched: Vec<_> = (0..watchers)
         .map(|number| {
-            let from = Some(Revision(first.0 + 1));
             let watch = Watch { from, ..Watch::of(Keys::One(key(number % keys))) };
             clients[number % clients.len()].watch(watch)
         })
@@ -51,26 +72,32 @@ async fn ten_thousand_watchers_see_every_event_once_in_order() {
     for watcher in &watched {
         watcher.begun().await;
     }
-    let last = Revision(first.0 + (keys * rounds) as u64);
+    let each = resident().zip(before).map_or(0, |(after, before)| after.saturating_sub(before));
     let mut tasks = JoinSet::new();
-    let started = std::time::Instant::now();
     for watcher in watched {
-        tasks.spawn(all(watcher, first, last, keys as u64));
+        tasks.spawn(all(watcher, rounds));
     }
-    for number in 0..keys * rounds {
-        writing.put(key(number % keys), "value").await.unwrap();
+    let started = Instant::now();
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let keys = (writer..keys).step_by(WRITERS).map(key).collect();
+        let every = Duration::from_secs(1) * WRITERS as u32 / RATE;
+        writers.spawn(write(writing.clone(), keys, rounds, every));
     }
+    writers.join_all().await;
     let written = started.elapsed();
-    while let Some(done) = tasks.join_next().await {
-        done.unwrap();
-    }
-    let events = watchers / keys * keys * rounds;
+    tasks.join_all().await;
+    let writes = keys as u64 * rounds;
     println!(
-        "{watchers} watchers on {keys} keys: {} writes in {written:.2?}, {events} events told \
-         {:.2?} after the first write",
-        keys * rounds,
-        started.elapsed()
+        "{watchers} watchers on {keys} keys, {} bytes each with both ends: {writes} writes in \
+         {written:.2?}, {:.0} a second; {} events told {:.2?} after the last write",
+        each / watchers as u64,
+        writes as f64 / written.as_secs_f64(),
+        watchers as u64 * rounds,
+        started.elapsed() - written,
     );
+    let told = super::events(&mut stalled, writes as usize).await;
+    assert!(told.iter().map(|event| event.revision().0).eq(first.0 + 1..=first.0 + writes));
 }
 
 /// One watcher takes nothing, one stream is not read at all: the others are told everything
@@ -91,8 +118,7 @@ async fn a_stalled_watcher_changes_nothing_for_the_rest() {
     // A stream that nobody reads, with a watch of everything.
     let mut unread = super::Talk::begin(&cluster, NodeId(1), false).await;
     let everything = Watch::of(Keys::all());
-    let create = raft_kv::api::WatchRequest::Create(raft_kv::api::WatchId(1), everything);
-    unread.say(&[create]).await;
+    unread.say(&[WatchRequest::Create(WatchId(1), everything)]).await;
     let value: Bytes = vec![7; 64 * 1024].into();
     for number in 0..rounds {
         other.put(key(number % 100), value.clone()).await.unwrap();
