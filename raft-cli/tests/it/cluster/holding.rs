@@ -139,7 +139,7 @@ async fn without_a_quorum_waiting_in_vain_says_so() {
         cluster.processes.kill(id).await;
     }
     // From when on the one that is left knows that it is alone.
-    let late = raft(&cluster, &["--deadline", "6s", "put", "key", "value"]).ended().await;
+    let late = raft(&cluster, &["put", "key", "value", "--deadline", "6s"]).ended().await;
     assert!(late.stderr.contains("no quorum 1/3"), "{late:?}");
     let waited = raft(&cluster, &["lock", "report", "--wait", "3s", "--", "true"]).ended().await;
     assert_eq!(waited.code, 4, "{waited:?}");
