@@ -76,7 +76,7 @@ pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
         lines.insert(name.to_string(), line.to_string());
     }
     lines.extend(rows.iter().map(|row| (row.name.clone(), row.markdown())));
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     lines.retain(|name, _| folder.join(format!("{name}.patch")).is_file());
     let lines: Vec<String> = lines.into_values().collect();
     let head = "| patch | bug | found by | needed | it said |\n|---|---|---|---|---|";

@@ -29,7 +29,7 @@ fn make(config: SimulationConfig) -> Run {
 }
 
 fn run(seed: u64) -> Result<Run, Box<Failure>> {
-    let judge = |run: &Run| run.workload().judge().map_err(|failure| failure.to_string());
+    let judge = |run: &mut Run| run.workload().judge().map_err(|failure| failure.to_string());
     examine(&SimulationConfig::of(seed), make, judge)
 }
 

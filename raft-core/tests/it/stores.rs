@@ -74,7 +74,7 @@ fn run(seed: u64, kind: Kind) -> Result<(), Box<Failure>> {
         Simulation::with_stores(Cells::machines(), stores, clients, config)
     };
     let config = SimulationConfig { events: 3000, ..SimulationConfig::of(seed) };
-    let judge = |run: &Simulation<Cells, CellClients>| {
+    let judge = |run: &mut Simulation<Cells, CellClients>| {
         run.workload().judge().map_err(|failure| failure.to_string())
     };
     examine(&config, make, judge).map(drop)

@@ -196,8 +196,12 @@ impl Reference {
     fn end(&mut self, id: LeaseId) -> Option<u64> {
         self.leases.remove(&id)?;
         let mut next = self.now().clone();
-        let gone: Vec<KeyValue> =
-            next.extract_if(.., |_, kv| kv.lease == Some(id)).map(|it| it.1).collect();
+        let mut gone = Vec::new();
+        next.retain(|_, kv| {
+            let goes = kv.lease == Some(id);
+            gone.extend(goes.then(|| kv.clone()));
+            !goes
+        });
         let deleted = gone.len() as u64;
         if deleted > 0 {
             let revision = self.revision() + 1;

@@ -27,7 +27,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::hash::{Hash, Hasher};
 use std::sync::Mutex;
-use tempfile::TempDir;
 use watches::{Nodes, Watches};
 use workload::{Kv, Named};
 

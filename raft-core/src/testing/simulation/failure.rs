@@ -49,12 +49,12 @@ pub struct Failure {
 pub fn examine<M: StateMachine, W: Workload<M>>(
     config: &SimulationConfig,
     make: impl Fn(SimulationConfig) -> Simulation<M, W>,
-    judge: impl Fn(&Simulation<M, W>) -> Result<(), String>,
+    judge: impl Fn(&mut Simulation<M, W>) -> Result<(), String>,
 ) -> Result<Simulation<M, W>, Box<Failure>> {
     let mut simulation = make(config.clone());
     let whole = silently(|| {
         simulation.run();
-        judge(&simulation)
+        judge(&mut simulation)
     });
     let Err(message) = whole else { return Ok(simulation) };
     let (events, chosen) = (simulation.events(), simulation.steps().to_vec());
@@ -64,7 +64,7 @@ pub fn examine<M: StateMachine, W: Workload<M>>(
         let result = silently(|| {
             steps.iter().for_each(|step| simulation.take(*step));
             simulation.recover();
-            judge(&simulation)
+            judge(&mut simulation)
         });
         (simulation, result.err())
     };
