@@ -20,7 +20,7 @@ pub mod serve;
 pub mod transaction;
 pub mod verbs;
 
-use args::connection::{Connection, DEADLINE_DEFAULT};
+use args::connection::{Connection, DEADLINE_DEFAULT, Target};
 use args::snapshot::SnapshotAction;
 use args::{Cli, Verb};
 use clap::error::ErrorKind;
@@ -222,17 +222,7 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         Verb::Check(args) => {
             block_on(async { check::run(args, || target(&args.connection), output).await })
         }
-        Verb::Snapshot(args) => match &args.action {
-            SnapshotAction::Save(args) => block_on(async {
-                let target = target(&args.connection)?;
-                let connector = client::connector(&target)?;
-                let patience = target.deadline.unwrap_or(SNAPSHOT_DEADLINE);
-                let endpoints = &target.endpoints;
-                verbs::snapshot::save(&*connector, endpoints, patience, args, output).await
-            }),
-            SnapshotAction::Status(args) => verbs::snapshot::status(args, output),
-            SnapshotAction::Restore(args) => recover::restore::run(args, output),
-        },
+        Verb::Snapshot(args) => snapshot(&args.action, target, output),
         Verb::Config(args) => {
             verbs::config::run(args, config, &Layer::flags(cli.connection.clone()), output)
         }
@@ -242,6 +232,23 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         Verb::Cert(args) => cert::run(args, output),
         Verb::Inspect(args) => inspect::run(args, output),
         Verb::Recover(args) => recover::run(args, output),
+    }
+}
+
+fn snapshot(
+    action: &SnapshotAction,
+    target: impl Fn(&Connection) -> Result<Target, Failure>,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    match action {
+        SnapshotAction::Save(args) => block_on(async {
+            let target = target(&args.connection)?;
+            let connector = client::connector(&target)?;
+            let patience = target.deadline.unwrap_or(SNAPSHOT_DEADLINE);
+            verbs::snapshot::save(&*connector, &target.endpoints, patience, args, output).await
+        }),
+        SnapshotAction::Status(args) => verbs::snapshot::status(args, output),
+        SnapshotAction::Restore(args) => recover::restore::run(args, output),
     }
 }
 

@@ -5,9 +5,9 @@
 //! text, [`Simulation`] by chance, with the user's own state machine and clients; [`Model`] tries
 //! out every order of a few events. [`linear`] judges what clients saw, [`Spec`] what servers do.
 //!
-//! [`log_store`], [`state_machine`] and [`transport`] are conformance kits: one call says whether an
-//! implementation of the trait keeps to its contract, or which [`Breach`] of it there is. Nothing in
-//! here knows the driver `node`.
+//! [`log_store`], [`state_machine`] and [`transport`] are conformance kits: one call says whether
+//! an implementation of the trait keeps to its contract, or which [`Breach`] of it there is.
+//! Nothing in here knows the driver `node`.
 
 mod breach;
 mod checker;

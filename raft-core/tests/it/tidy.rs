@@ -78,7 +78,9 @@ fn files_functions_and_lines_are_short() {
             found.push(format!("{path}: {} lines", lines.len()));
         }
         for (number, line) in lines.iter().enumerate() {
-            if line.chars().count() > LINE_CHARS_MAX {
+            // A row of a table cannot be broken.
+            let row = line.trim_start().starts_with("//! |");
+            if line.chars().count() > LINE_CHARS_MAX && !row {
                 found.push(format!("{path}:{}: a line longer than {LINE_CHARS_MAX}", number + 1));
             }
             let length = function_lines(&lines[number..]);
@@ -157,7 +159,8 @@ fn nothing_is_left_undone() {
     let mut found = Vec::new();
     for Source { path, text } in sources() {
         // A module of tests lies beside what it tests where it needs what is private there.
-        let shipped = path.contains("/src/") && !path.ends_with("/tests.rs");
+        let tests = path.ends_with("/tests.rs") || path.contains("/tests/");
+        let shipped = path.contains("/src/") && !tests;
         for (number, line) in text.lines().enumerate() {
             let code = !line.trim_start().starts_with("//");
             let careless = shipped && code && line.contains(unwrap);

@@ -24,8 +24,8 @@ fn put(key: Bytes, number: u64) -> Op {
 
 const LEASE: LeaseId = LeaseId(5);
 
-/// Something of everything: puts, deletions, transactions, leases that end, the clock, requests of a
-/// session that come twice, and compaction.
+/// Something of everything: puts, deletions, transactions, leases that end, the clock, requests of
+/// a session that come twice, and compaction.
 fn commands() -> Vec<Bytes> {
     let advance = |number: u64, since: u64| {
         let (time_ms, seen) = (number * 1000, Index(index(number) - 1));

@@ -19,8 +19,8 @@ type Files = BTreeMap<Arc<str>, Vec<u8>>;
 ///
 /// What it models: the bytes of files, flushed file by file; a power loss keeps everything that was
 /// flushed and any part of the rest, in any order, torn between sectors of 512 bytes. What it does
-/// not model: names. A file is there from its first write on, or from [`Disk::create`], and cannot be
-/// renamed or removed.
+/// not model: names. A file is there from its first write on, or from [`Disk::create`], and cannot
+/// be renamed or removed.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Arc<Mutex<State>>);
 

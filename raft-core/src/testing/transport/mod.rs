@@ -66,8 +66,8 @@
 //! # What it does not check
 //!
 //! Speed, and how long anything takes, beyond [`Network::patience`]. Loss and delay on the way, and
-//! what a hostile peer may send: that takes knowledge of the protocol. Certificates of clients. That
-//! something never arrives is only seen for as long as the check runs.
+//! what a hostile peer may send: that takes knowledge of the protocol. Certificates of clients.
+//! That something never arrives is only seen for as long as the check runs.
 
 mod messages;
 mod parties;

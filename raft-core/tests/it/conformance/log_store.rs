@@ -44,7 +44,7 @@ fn every_bug_breaks_its_rule() {
         (Bug::ReordersOperations, "order"),
         (Bug::WritesInParts, "durable"),
         (Bug::MixesUpGroups, "groups"),
-        (Bug::LosesTheBoundary, "compact"),
+        (Bug::LosesTheBoundary, "term and vote"),
         (Bug::AcceptsGaps, "gap"),
         (Bug::RetriesAfterAFailure, "failure"),
         (Bug::CutsOffWhatIsBroken, "damage"),

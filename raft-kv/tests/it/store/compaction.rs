@@ -528,6 +528,7 @@ fn a_backup_after_a_compaction_is_whole() {
         fed.put(&format!("{:03}", step % 100), "value");
     }
     fed.delete(between("000", "003"));
+    fed.put("004", "of the revision that is compacted, which stays whole");
     fed.checkpoint();
     let revision = fed.store.summary().revision.0;
     compact(&mut fed, revision);
