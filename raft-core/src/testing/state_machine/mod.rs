@@ -40,7 +40,8 @@
 //!
 //! What the commands mean. What no reply, answer or digest shows. A clock that is looked at in
 //! units of more than a second. Loss of power (give the machine a
-//! [`Disk`](super::log_store::Disk) for that). Whether a damaged stream is noticed, which the transport's checksum vouches for.
+//! [`Disk`](super::log_store::Disk) for that). Whether a damaged stream is noticed, which the
+//! transport's checksum vouches for.
 //!
 //! [`StorageError::Stream`]: crate::log_store::StorageError::Stream
 //! [`StateMachine`]: crate::state_machine::StateMachine
