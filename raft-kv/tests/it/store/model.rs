@@ -13,7 +13,9 @@ use raft_core::types::{Payload, Run};
 use raft_kv::api::*;
 use raft_kv::store::KvStore;
 use std::env;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 fn key() -> impl Strategy<Value = Bytes> {
     "[a-c]{1,2}".prop_map(Bytes::from)
@@ -150,8 +152,7 @@ fn logical(store: &KvStore) -> Summary {
 proptest! {
     #![proptest_config(cases(300))]
 
-    #[test]
-    fn answers_as_the_naive_store_does(
+    fn naive_store(
         actions in vec(action(), 1..40),
         reads in vec(range(), 1..20),
     ) {
@@ -213,8 +214,7 @@ fn handed_over(fed: Fed, directory: &Path, number: usize) -> (Fed, PathBuf) {
 proptest! {
     #![proptest_config(cases(60))]
 
-    #[test]
-    fn restarts_and_restores_change_no_answer(steps in vec(step(), 1..50)) {
+    fn restarts_and_restores(steps in vec(step(), 1..50)) {
         let directory = tempfile::tempdir().unwrap();
         let mut path = directory.path().join("kv.redb");
         let mut fed = Fed::at(&path);
@@ -266,8 +266,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(cases(40))]
 
-    #[test]
-    fn a_crash_anywhere_changes_nothing(events in vec(event(), 1..40)) {
+    fn a_crash_anywhere(events in vec(event(), 1..40)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kv.redb");
         let mut fed = Fed::at(&path);
@@ -304,8 +303,7 @@ proptest! {
         }
     }
 
-    #[test]
-    fn runs_may_be_cut_anywhere(actions in vec(action(), 1..40), cut in 0..40_usize) {
+    fn cut_runs(actions in vec(action(), 1..40), cut in 0..40_usize) {
         let mut fed = Fed::in_memory();
         for action in actions {
             let _ = fed.run(action);
@@ -332,4 +330,34 @@ proptest! {
         raft_kv::codec::decode::<CommandReply>(&reply).unwrap().ok();
         fed.store.query(&bytes);
     }
+}
+
+/// Making up transactions within transactions takes more stack than threads of tests have.
+const STACK_BYTES: usize = 32 * 1024 * 1024;
+
+fn with_a_large_stack(test: fn()) {
+    let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(test).unwrap();
+    if let Err(panic) = thread.join() {
+        resume_unwind(panic);
+    }
+}
+
+#[test]
+fn answers_as_the_naive_store_does() {
+    with_a_large_stack(naive_store);
+}
+
+#[test]
+fn restarts_and_restores_change_no_answer() {
+    with_a_large_stack(restarts_and_restores);
+}
+
+#[test]
+fn a_crash_anywhere_changes_nothing() {
+    with_a_large_stack(a_crash_anywhere);
+}
+
+#[test]
+fn runs_may_be_cut_anywhere() {
+    with_a_large_stack(cut_runs);
 }
