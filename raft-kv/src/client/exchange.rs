@@ -118,7 +118,7 @@ impl Shared {
         if fault == Fault::Silent && self.directory.suspect(node) {
             let (shared, node) = (Arc::clone(self), node.clone());
             tokio::spawn(async move {
-                if shared.is_there(&*node.channel).await {
+                if shared.is_there(&node).await {
                     shared.directory.trust(node.id);
                 } else {
                     shared.failed(&node, Fault::Broken);
@@ -127,12 +127,19 @@ impl Shared {
         }
     }
 
-    /// Whether a node answers a question that costs it nothing.
-    pub(super) async fn is_there(&self, channel: &dyn Channel) -> bool {
+    /// Whether a node answers a question that costs it nothing, whatever it says.
+    pub(super) async fn is_there(self: &Arc<Self>, node: &Connected) -> bool {
         let deadline_ms = millis(self.attempt);
         let status = Request { deadline_ms, body: RequestBody::Status };
-        let call = channel.call(wire::encode_request(&status));
-        matches!(timeout(self.attempt, call).await, Ok(Ok(_)))
+        let mut call = node.channel.call(wire::encode_request(&status));
+        if let Ok(answer) = timeout(self.attempt / 2, &mut call).await {
+            return answer.is_ok();
+        }
+        // If this comes to nothing, there shall be another one to move on to.
+        if let Some((id, address)) = self.directory.spare(node) {
+            self.connect(id, address);
+        }
+        matches!(timeout(self.attempt / 2, call).await, Ok(Ok(_)))
     }
 
     /// One try with one node.

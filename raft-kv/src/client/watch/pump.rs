@@ -5,13 +5,12 @@
 //! that does not answer: while the stream is silent, the node is asked how it is once a second, and
 //! left when it does not say in time, or when another request over the same connection has failed.
 
+use super::super::Shared;
 use super::super::directory::{Connected, Fault};
-use super::super::{Shared, millis};
 use super::queue::Queue;
 use super::{State, Watches};
-use crate::api::{KvError, Request, RequestBody, StreamRequest, WatchId, WatchReply, WatchRequest};
+use crate::api::{KvError, StreamRequest, WatchId, WatchReply, WatchRequest};
 use crate::codec::{decode_sequence, encode, encode_sequence};
-use crate::wire;
 use bytes::Bytes;
 use raft_core::transport::{Duplex, FrameSink, FrameSource};
 use std::collections::BTreeMap;
@@ -130,8 +129,8 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
             let _ = sink.finish().await;
             return End::NoWatches;
         }
-        Over::Told => fail(shared, &node, Fault::Unable),
-        Over::Silent => fail(shared, &node, Fault::Broken),
+        Over::Told => shared.failed(&node, Fault::Unable),
+        Over::Silent => shared.failed(&node, Fault::Broken),
         Over::GivenUp => {}
         Over::Broken => blame(shared, &node).await,
     }
@@ -140,29 +139,8 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
 
 /// Finds out whether the node is there, and has others move on if it is not.
 async fn blame(shared: &Arc<Shared>, node: &Connected) {
-    let there = answers(shared, node).await;
-    fail(shared, node, if there { Fault::Unable } else { Fault::Broken });
-}
-
-/// Whether the node says how it is, whatever it says.
-async fn answers(shared: &Arc<Shared>, node: &Connected) -> bool {
-    let deadline_ms = millis(shared.attempt);
-    let status = wire::encode_request(&Request { deadline_ms, body: RequestBody::Status });
-    let mut call = node.channel.call(status);
-    if let Ok(answer) = timeout(shared.attempt / 2, &mut call).await {
-        return answer.is_ok();
-    }
-    // If this comes to nothing, there shall be another one to move on to.
-    if let Some((id, address)) = shared.directory.spare(node) {
-        shared.connect(id, address);
-    }
-    matches!(timeout(shared.attempt / 2, call).await, Ok(Ok(_)))
-}
-
-fn fail(shared: &Arc<Shared>, node: &Connected, fault: Fault) {
-    if let Some((id, address)) = shared.directory.failed(node, fault) {
-        shared.connect(id, address);
-    }
+    let there = shared.is_there(node).await;
+    shared.failed(node, if there { Fault::Unable } else { Fault::Broken });
 }
 
 /// Why a stream is over.
@@ -286,7 +264,7 @@ impl Session<'_> {
                 continue;
             }
             let asked = Instant::now();
-            let there = answers(shared, node).await;
+            let there = shared.is_there(node).await;
             if !there && self.lock().heard.is_none_or(|last| last < asked) {
                 return Over::Silent;
             }
