@@ -1,13 +1,15 @@
-//! What writes notice of the work behind them: their latency while nothing else happens, while
-//! checkpoints are written, and while a wiped node is sent a snapshot; and how long a node of so
-//! many keys takes to start and to catch up. A checkpoint is asked for every five seconds.
+//! What writes notice of the work behind them: their latency beside checkpoints, beside a node that
+//! starts, and beside a wiped node that is sent a snapshot; and how long a node of so many keys
+//! takes to start and to catch up. Each node is asked for a checkpoint every two seconds.
 //!
 //! ```text
 //! cargo run --release -p benches --example background_work -- 1000000 60
 //! ```
 //!
-//! Three nodes, the clients and redb share one process and its processors; each phase takes the
-//! given number of seconds. `during` are the writes that overlap a checkpoint or a snapshot.
+//! Three nodes, the clients and redb share one process, its processors and one disk; each phase
+//! takes the given number of seconds. Writes that overlap such work are compared with writes that
+//! overlap windows of the same lengths in which there was none: a slow write overlaps more of
+//! either, so writes that overlap something are not to be compared with all others.
 
 use benches::{Cluster, Machine, payload};
 use bytes::Bytes;
@@ -17,7 +19,6 @@ use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use raft_core::types::{Run, SnapshotMeta};
 use raft_kv::Client;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -30,30 +31,41 @@ const CLIENTS: u64 = 32;
 /// How long each of them waits between two writes: load, but not overload.
 const PACE: Duration = Duration::from_millis(20);
 
-/// How often checkpoints are asked for.
-const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(5);
+/// How often each node is asked for a checkpoint.
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(2);
+/// By how much a window is moved to find one without work.
+const STEP: Duration = Duration::from_millis(250);
 
-/// How much of each kind of work is under way, and was begun, on all nodes.
+/// From when to when something was under way.
+type Window = (Instant, Instant);
+
+/// When there was work on any node.
 #[derive(Default)]
-struct Work {
-    now: AtomicU64,
-    begun: AtomicU64,
+struct Work(Mutex<Vec<Window>>);
+
+impl Work {
+    /// The work that ended since it was last asked.
+    fn take(&self) -> Vec<Window> {
+        std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
+    }
 }
 
 /// Counts as work while it lives.
-struct Working(Arc<Work>);
+struct Working {
+    work: Arc<Work>,
+    began: Instant,
+}
 
 impl Working {
     fn new(work: &Arc<Work>) -> Self {
-        work.now.fetch_add(1, Ordering::SeqCst);
-        work.begun.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(work))
+        Self { work: Arc::clone(work), began: Instant::now() }
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::SeqCst);
+        let window = (self.began, Instant::now());
+        self.work.0.lock().expect("nobody panics with it").push(window);
     }
 }
 
@@ -109,13 +121,6 @@ impl Read for Sent {
     }
 }
 
-/// Latencies of writes, in microseconds.
-#[derive(Default)]
-struct Latencies {
-    quiet: Vec<u64>,
-    during: Vec<u64>,
-}
-
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
     let (Some(Ok(keys)), Some(Ok(seconds))) = (arguments.next(), arguments.next()) else {
@@ -138,27 +143,36 @@ async fn measure(keys: u64, phase: Duration) {
     fill(&client, keys).await;
     println!("{keys} keys written: {:.1} s", began.elapsed().as_secs_f64());
 
-    let mut writing = tokio::spawn(write(client.clone(), keys, phase, Arc::clone(&work)));
-    let latencies = loop {
+    work.take();
+    let mut writing = tokio::spawn(write(client.clone(), keys, phase));
+    let nodes: Vec<_> = cluster.nodes().cloned().collect();
+    let mut turns = nodes.iter().cycle();
+    let writes = loop {
         tokio::select! {
-            latencies = &mut writing => break latencies,
-            () = sleep(BETWEEN_CHECKPOINTS) => {}
+            writes = &mut writing => break writes.expect("it does not panic"),
+            () = sleep(BETWEEN_CHECKPOINTS / 3) => {}
         }
-        cluster.nodes().for_each(|node| node.checkpoint().expect("it runs"));
+        // One after another, as nodes do that count what they have applied.
+        turns.next().expect("there are three").checkpoint().expect("it runs");
     };
-    report("steady writes", latencies.expect("it does not panic"));
+    report("checkpoints", &writes, &work.take());
 
     for (wipe, what) in [(false, "restarted"), (true, "wiped")] {
-        let writing = tokio::spawn(write(client.clone(), keys, phase, Arc::clone(&work)));
+        let writing = tokio::spawn(write(client.clone(), keys, phase));
+        sleep(phase / 3).await;
+        work.take();
         let began = Instant::now();
         let node = cluster.restart_follower(wipe).await;
         let started = began.elapsed();
         caught_up(&cluster, &node).await;
-        let (started, all) = (started.as_secs_f64(), began.elapsed().as_secs_f64());
+        let ended = Instant::now();
+        let (started, all) = (started.as_secs_f64(), (ended - began).as_secs_f64());
         println!("{what} node: started after {started:.2} s, caught up after {all:.2} s");
-        report(&format!("writes beside a {what} node"), writing.await.expect("it does not panic"));
+        let writes = writing.await.expect("it does not panic");
+        let mut windows = work.take();
+        windows.push((began, ended));
+        report(&format!("a {what} node"), &writes, &windows);
     }
-    println!("checkpoints and snapshots: {}", work.begun.load(Ordering::SeqCst));
     cluster.stop().await;
 }
 
@@ -175,34 +189,28 @@ async fn fill(client: &Client, keys: u64) {
     fillers.join_all().await;
 }
 
-/// Writes at a steady pace, and sorts the latencies by whether there was work meanwhile.
-async fn write(client: Client, keys: u64, phase: Duration, work: Arc<Work>) -> Latencies {
-    let latencies = Arc::<Mutex<Latencies>>::default();
+/// Writes at a steady pace, to keys all over the store; when each was due and answered.
+async fn write(client: Client, keys: u64, phase: Duration) -> Vec<Window> {
     let until = tokio::time::Instant::now() + phase;
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        let (client, latencies, work) = (client.clone(), Arc::clone(&latencies), Arc::clone(&work));
+        let client = client.clone();
         clients.spawn(async move {
             let mut due = tokio::time::Instant::now() + PACE * number as u32 / CLIENTS as u32;
-            let mut next = number;
+            let (mut writes, mut next) = (Vec::new(), number);
             while due < until {
                 sleep_until(due).await;
-                let busy = || (work.now.load(Ordering::SeqCst), work.begun.load(Ordering::SeqCst));
-                let before = busy();
-                client.put(key(next % keys), payload()).await.expect("a healthy cluster");
-                let micros = due.elapsed().as_micros() as u64;
-                let quiet = before.0 == 0 && busy() == before;
-                let mut latencies = latencies.lock().expect("nobody panics with it");
-                let side = if quiet { &mut latencies.quiet } else { &mut latencies.during };
-                side.push(micros);
-                drop(latencies);
+                // A Weyl sequence: each key in its turn, far from the last one.
+                let at = next.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys;
+                client.put(key(at), payload()).await.expect("a healthy cluster");
+                writes.push((due.into_std(), Instant::now()));
                 next += CLIENTS;
                 due += PACE;
             }
+            writes
         });
     }
-    clients.join_all().await;
-    std::mem::take(&mut *latencies.lock().expect("nobody panics with it"))
+    clients.join_all().await.concat()
 }
 
 /// Waits until the node has applied what the cluster had committed at some time.
@@ -213,17 +221,58 @@ async fn caught_up(cluster: &Cluster, node: &Node) {
     }
 }
 
-fn report(what: &str, latencies: Latencies) {
-    for (when, mut micros) in [("quiet", latencies.quiet), ("during", latencies.during)] {
-        micros.sort_unstable();
-        let at = |part: f64| {
-            let position = ((micros.len() as f64 * part) as usize).min(micros.len().max(1) - 1);
-            micros.get(position).map_or(f64::NAN, |micros| *micros as f64 / 1e3)
-        };
-        let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
-        let count = micros.len();
-        println!("{what}, {when}: {count} writes, p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} ms");
-    }
+fn report(what: &str, writes: &[Window], work: &[Window]) {
+    let quiet = quiet_windows(writes, work);
+    let length = work.iter().map(|(from, to)| *to - *from).max().unwrap_or_default().as_secs_f64();
+    println!("{what}: {} pieces of work, the longest {:.0} ms", work.len(), length * 1e3);
+    print(&format!("writes beside {what}"), overlapping(writes, work));
+    print(
+        &format!("writes in {} windows as long without", quiet.len()),
+        overlapping(writes, &quiet),
+    );
+}
+
+/// Windows as long as those of the work, as near to them as there was no work.
+fn quiet_windows(writes: &[Window], work: &[Window]) -> Vec<Window> {
+    let (Some(first), Some(last)) = (
+        writes.iter().map(|(due, _)| *due).min(),
+        writes.iter().map(|(_, answered)| *answered).max(),
+    ) else {
+        return Vec::new();
+    };
+    let is_quiet = |window: &Window| {
+        first <= window.0 && window.1 <= last && !work.iter().any(|other| overlap(window, other))
+    };
+    let near = |(from, to): &Window| {
+        let earlier = |step| Some((from.checked_sub(STEP * step)?, to.checked_sub(STEP * step)?));
+        let later = |step| Some((*from + STEP * step, *to + STEP * step));
+        let steps = 1..=((last - first).as_millis() / STEP.as_millis()) as u32;
+        steps.flat_map(|step| [earlier(step), later(step)]).flatten().find(is_quiet)
+    };
+    work.iter().filter_map(near).collect()
+}
+
+/// How long those took that overlap any of the windows, in order.
+fn overlapping(writes: &[Window], windows: &[Window]) -> Vec<Duration> {
+    let within = writes.iter().filter(|write| windows.iter().any(|window| overlap(write, window)));
+    let mut latencies: Vec<_> = within.map(|(due, answered)| *answered - *due).collect();
+    latencies.sort_unstable();
+    latencies
+}
+
+fn overlap(one: &Window, other: &Window) -> bool {
+    one.0 <= other.1 && other.0 <= one.1
+}
+
+fn print(what: &str, latencies: Vec<Duration>) {
+    let at = |part: f64| {
+        let position = (latencies.len() as f64 * part) as usize;
+        let latency = latencies.get(position.min(latencies.len().max(1) - 1));
+        latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+    };
+    let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
+    let count = latencies.len();
+    println!("  {what}: {count}, p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} ms");
 }
 
 fn key(number: u64) -> String {

@@ -195,7 +195,9 @@ impl Cluster {
             incarnation
         };
         let transport = self.certificates.transport(id, address, &dir.join("incoming"));
-        let running = self.run(id, incarnation, Arc::new(transport));
+        // What it reads at first keeps a processor, but not the other nodes' tasks, waiting.
+        let run = || self.run(id, incarnation, Arc::new(transport));
+        let running = tokio::task::block_in_place(run);
         let node = running.node.clone();
         self.nodes.push(running);
         node

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How long a connection is waited for before another node is tried beside it.
@@ -18,6 +19,10 @@ const STAGGER: Duration = Duration::from_millis(200);
 /// Pauses between tries: the first, and the longest they double up to.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How many handshakes with one node are under way beside each other before it counts as not to be
+/// reached.
+const HANDSHAKES_MAX: usize = 4;
 
 /// How often a node is asked for a cluster that is not formed yet, or has no leader.
 const LEARN_TRIES_MAX: usize = 100;
@@ -218,21 +223,34 @@ impl Shared {
     pub(super) fn connect(self: &Arc<Self>, id: EndpointId, address: Arc<str>) {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            match timeout(shared.attempt, shared.connector.connect(&address)).await {
-                Ok(Ok(channel)) => {
+            match shared.handshake(&address).await {
+                Ok(channel) => {
                     shared.directory.connect_ended(id, Ok(Arc::clone(&channel)));
                     if shared.prefer_leader && !shared.following.swap(true, Ordering::Relaxed) {
                         tokio::spawn(follow_the_leader(Arc::downgrade(&shared)));
                     }
                     learn_of_cluster(shared, channel).await;
                 }
-                Ok(Err(error)) => shared.directory.connect_ended(id, Err(error)),
-                Err(_) => {
-                    let why = format!("no connection within {:.1} s", shared.attempt.as_secs_f64());
-                    shared.directory.connect_ended(id, Err(CallError::NotSent(why)));
-                }
+                Err(error) => shared.directory.connect_ended(id, Err(error)),
             }
         });
+    }
+
+    /// A connection to `address`. A handshake that takes long goes on while the next one begins
+    /// beside it: the next one finds a node at once that has just come back, and a node that is
+    /// slow because everybody wants to connect would never end one if all were broken off.
+    async fn handshake(&self, address: &str) -> Result<Arc<dyn Channel>, CallError> {
+        let mut begun = JoinSet::new();
+        while begun.len() < HANDSHAKES_MAX {
+            begun.spawn(self.connector.connect(address));
+            match timeout(self.attempt, begun.join_next()).await {
+                Ok(Some(Ok(end))) => return end,
+                Ok(_) => return Err(CallError::NotSent("the connector has panicked".into())),
+                Err(_) => {}
+            }
+        }
+        let waited = self.attempt.as_secs_f64() * HANDSHAKES_MAX as f64;
+        Err(CallError::NotSent(format!("no connection within {waited:.1} s")))
     }
 
     /// Asks a node for the members of its cluster and who leads; whether to ask again, because it

@@ -106,6 +106,16 @@ async fn a_node_that_cannot_be_connected_does_not_cost_an_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handshake_that_takes_long_comes_to_its_end() {
+    let cluster = Cluster::new(1);
+    cluster.set(1, Fault::SlowToConnect(ATTEMPT * 2));
+    let client = client(&cluster, &["1:1"]);
+    let started = Instant::now();
+    client.put("a", "1").await.unwrap();
+    assert_eq!(started.elapsed(), ATTEMPT * 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mute_node_is_left_within_the_attempt_and_for_good() {
     let cluster = Cluster::new(3);
     let client = client(&cluster, &["1:1"]);

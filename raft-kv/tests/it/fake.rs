@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Distrusts,
     /// It neither accepts nor refuses a connection.
     Unreachable,
+    /// Only a connection that is waited for this long comes about.
+    SlowToConnect(Duration),
     /// It takes connections and requests, runs them, and never answers.
     Mute,
     /// The connection breaks after every request was run for the first time.
@@ -129,6 +131,9 @@ impl Connector for FakeConnector {
         let address = address.to_owned();
         Box::pin(async move {
             let node = address.strip_suffix(":1").and_then(|node| node.parse().ok()).unwrap_or(0);
+            if let Fault::SlowToConnect(time) = cluster.fault(node) {
+                sleep(time).await;
+            }
             match cluster.fault(node) {
                 Fault::Gone => Err(CallError::NotSent("connection refused".into())),
                 Fault::Distrusts => Err(CallError::Refused("certificate refused".into())),
