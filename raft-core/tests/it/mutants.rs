@@ -12,6 +12,10 @@ const BUGS: u32 = 50;
 /// So many of them must be planted.
 const PLANTED_MIN: usize = 40;
 
+/// So many rows of the table are of runs by hand, at most. The command writes the others; as it
+/// does, this falls.
+const BY_HAND_MAX: usize = 51;
+
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in the workspace")
 }
@@ -120,11 +124,42 @@ fn every_patch_says_what_it_is_and_what_finds_it() {
                 workspace().join(package).join("tests/it").is_dir() && !tests.is_empty()
             })
         };
+        let ends: Vec<&&str> = header.iter().filter(|line| line.starts_with("ends:")).collect();
+        if ends.len() > 1 || !ends.iter().all(|it| matches!(**it, "ends: no" | "ends: aborted")) {
+            wrong.push(format!("{name}: says not how a run of tests ends"));
+        }
         if finders.is_empty() || !finders.iter().all(known) {
             wrong.push(format!("{name}: says not what finds it"));
         }
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// What is wrong with the row of a patch, and whether the command has not written it.
+fn judge_row(page: &str, name: &str) -> (Option<&'static str>, bool) {
+    let begin = format!("| [{name}]({name}.patch) |");
+    let Some(row) = page.lines().find(|line| line.starts_with(&begin)) else {
+        return (Some("not in the table"), false);
+    };
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let [_, _, _, finders, needed, seconds, _, _] = cells[..] else {
+        return (Some("a row of another length"), false);
+    };
+    // `CRATE `TEST``, and what it took.
+    let found = finders.contains(" `") && !finders.contains("not yet run") && !needed.is_empty();
+    ((!found).then_some("not found"), seconds.is_empty())
+}
+
+#[test]
+fn a_row_that_does_not_say_what_found_the_bug_is_refused() {
+    let row = |rest: &str| format!("| [02-it](02-it.patch) | It is wrong | {rest} |");
+    let judged = |rest: &str| judge_row(&row(rest), "02-it");
+    assert_eq!(judged("raft-core `votes::it` | one run | 3 | it is"), (None, false));
+    assert_eq!(judged("raft-core `votes::it` | one run |  |  "), (None, true));
+    assert_eq!(judged("not yet run: `raft-core: votes` |  |  |  ").0, Some("not found"));
+    assert_eq!(judged("**nothing** |  |  |  ").0, Some("not found"));
+    assert_eq!(judged("raft-core `votes::it` |").0, Some("a row of another length"));
+    assert_eq!(judge_row("", "02-it").0, Some("not in the table"));
 }
 
 /// A bug is planted and in the table with what found it, or the page says why it is not.
@@ -136,13 +171,14 @@ fn every_bug_of_the_list_is_planted_or_argued() {
     }
     let page = fs::read_to_string(workspace().join("mutants/README.md")).unwrap();
     let mut wrong = Vec::new();
+    let mut by_hand = 0;
     for name in patches.keys() {
-        let row = format!("| [{name}]({name}.patch) |");
-        match page.lines().find(|line| line.starts_with(&row)) {
-            Some(row) if row.contains("**nothing**") => wrong.push(format!("{name}: not found")),
-            Some(_) => {}
-            None => wrong.push(format!("{name}: not in the table")),
-        }
+        let (what, unwritten) = judge_row(&page, name);
+        wrong.extend(what.map(|what| format!("{name}: {what}")));
+        by_hand += usize::from(unwritten);
+    }
+    if by_hand > BY_HAND_MAX {
+        wrong.push(format!("{by_hand} rows were not written by the command"));
     }
     let planted: BTreeSet<u32> = patches.keys().filter_map(|name| number(name)).collect();
     for bug in 1..=BUGS {
