@@ -124,8 +124,8 @@ pub struct Model {
     /// Whether `n1` leads term 1 at the start, with its first entry committed everywhere. Else
     /// everything begins in term 0, with empty logs.
     pub led: bool,
-    /// Who has led a term since, one after the other, and was heard by nobody once elected: each
-    /// holds an entry that no other node has, and all but the last have heard of the next term.
+    /// Who has led a term since, one after the other, was heard by nobody once elected, and stepped
+    /// down: each holds an entry that no other node has.
     pub unheard: Vec<NodeId>,
     /// Whether an append carries one entry at most, which needs more messages for the same.
     pub single_entries: bool,

@@ -256,12 +256,14 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// `id` is elected, and whatever it sends from then on is lost.
+    /// `id` is elected, whatever it sends from then on is lost, and it steps down in the end.
     fn elect_unheard(&mut self, world: &mut World, id: NodeId) -> Result<(), Broken> {
         self.set_up_by(world, id.0, Event::Timeout)?;
         loop {
             self.persist_all(world)?;
-            let Some(message) = world.messages.first().copied() else { return Ok(()) };
+            let Some(message) = world.messages.first().copied() else {
+                return self.set_up_by(world, id.0, Event::Deaf);
+            };
             let envelope = self.atlas.messages.of(message);
             if matches!(envelope.message, Message::AppendEntries(_)) {
                 self.set_up_action(world, Action::Lose(message))?;
