@@ -2,8 +2,8 @@
 //!
 //! Some small worlds are explored to their ends, or up to `MODEL_STATES` states each, by default a
 //! million; together they have more. With `RUN_SLOW_TESTS=1` two larger ones are explored up to ten
-//! million states each, not counting apart those that have only spent another part of the bounds. `cargo test --release -p raft-core --test it model -- --nocapture` prints
-//! what was explored.
+//! million states each, where those that differ only in what they have spent of the bounds are one.
+//! `cargo test --release -p raft-core --test it model -- --nocapture` prints what was explored.
 
 use raft_core::raft::{Config, Input};
 use raft_core::testing::{Bounds, Cluster, Model, Report, Sight};
@@ -104,8 +104,8 @@ fn three_voters_with_a_leader_that_hears_nobody() {
 
 /// Figure 8: `n1` and `n2` have led a term each and have appended what nobody else has. `n1` may
 /// come back and replicate its old entry, and `n2` may then replace that everywhere. A leader that
-/// commits an old entry by counting is found after 26 steps, in some 360,000 states; to its end this
-/// world is explored by the slow tests only.
+/// commits an old entry by counting is found after 26 steps, in some 360,000 states; only the slow
+/// tests explore this world to its end.
 #[test]
 fn three_voters_of_figure_8() {
     let bounds = Bounds { terms: 2, messages: 3, campaigns: 2, losses: 1, ..Bounds::none() };
