@@ -292,7 +292,7 @@ mod tests {
     fn only_a_failed_test_of_the_finder_is_a_find() {
         let result = "test result: FAILED. 0 passed; 1 failed";
         let failed = format!("test votes::one ... FAILED\n{result}\n");
-        let found = |code, stdout| test_found(judged(Ends::WithFailure, code, stdout));
+        let found = |code, stdout: &str| test_found(judged(Ends::WithFailure, code, stdout));
         assert_eq!(found(FAILED, &failed).as_deref(), Some("votes::one"));
         // Of another module; a harness that died; a build that broke; time that ran out.
         assert_eq!(found(FAILED, &failed.replace("votes", "codec")), None);
