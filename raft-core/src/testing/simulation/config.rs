@@ -53,7 +53,7 @@ const SOMETIMES: [(Event, u64); 35] = [
     (Event::Change, 4),
     (Event::Wipe, 1),
     (Event::Version, 2),
-    (Event::LateVote, 20),
+    (Event::LateVote, 10),
 ];
 
 /// What a run is like.
@@ -110,7 +110,7 @@ impl SimulationConfig {
         }
         if raft.lease_reads {
             weights.push((Event::LeaseRead, 40));
-            weights.push((Event::LateAnswers, 10));
+            weights.push((Event::LateAnswers, 1 + random.below(10)));
         }
         Self {
             seed,

@@ -25,6 +25,8 @@ pub(super) struct Network {
     /// Links that hold back everything.
     clogged: BTreeSet<(NodeId, NodeId)>,
     flapping: Option<Flapping>,
+    /// When links that were cut for a while carry everything again.
+    mended_at: Option<u64>,
     /// Copies of requests for votes that wait for their receivers to start again, by number; only
     /// where that may happen.
     kept: Option<VecDeque<u64>>,
@@ -149,6 +151,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         if self.random.below(4) > 0 {
             let others = self.ids().filter(|other| *other != from && *other != to);
             others.for_each(|other| self.cluster.cut(other, to));
+            self.network.mended_at = Some(until + 1);
         }
         self.start(to);
         true
@@ -173,6 +176,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         if !answers.is_empty() {
             let others = self.ids().filter(|other| *other != leader);
             others.for_each(|other| self.cluster.cut(leader, other));
+            self.network.mended_at = Some(until + u64::from(least));
         }
         !answers.is_empty()
     }
@@ -189,6 +193,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let Self { network, ticks, .. } = self;
         if !network.delayed.is_empty() {
             network.delayed.retain(|_, until| *until > *ticks);
+        }
+        if network.mended_at.take_if(|at| *at <= *ticks).is_some() {
+            self.cluster.heal();
         }
         let Some(flapping) = &mut network.flapping else { return };
         if !ticks.is_multiple_of(flapping.period_ticks) {
