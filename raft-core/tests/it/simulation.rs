@@ -10,7 +10,7 @@ use raft_core::testing::{
     Argument, Ask, CellClients, Cells, Event, Machines, Outcome, Random, Script, Simulation,
     SimulationConfig, Step, Workload, examine,
 };
-use raft_core::types::{Entry, NodeId, Payload, Run, SnapshotMeta};
+use raft_core::types::{Entry, NodeId, Payload, Run, SnapshotMeta, Version};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -262,7 +262,9 @@ fn everybody_is_asked_once_the_faults_have_ended() {
 #[test]
 fn a_paused_node_does_nothing() {
     const NODE: NodeId = NodeId(1);
-    let config = SimulationConfig { nodes: 1, spares: 0, blank: false, ..SimulationConfig::of(1) };
+    let mut config =
+        SimulationConfig { nodes: 1, spares: 0, blank: false, ..SimulationConfig::of(1) };
+    config.raft.version = Version::CURRENT;
     let mut run = simulation_of(config, Bug::None);
     let mut salt = 0;
     let mut take = |run: &mut Simulation<Registers, Clients>, event| {
@@ -289,7 +291,8 @@ fn a_paused_node_does_nothing() {
     take(&mut run, Event::Pause);
     // Some clients wait.
     (0..10).for_each(|_| take(&mut run, Event::Client));
-    assert!(run.operations() > operations);
+    (0..100).for_each(|_| take(&mut run, Event::Change));
+    assert!(run.operations() > operations && run.happened(Event::Change) > 0);
 }
 
 /// The message of the first panic in some runs with this bug.

@@ -32,7 +32,7 @@ const SOMETIMES: [(Event, u64); 35] = [
     (Event::Ring, 2),
     (Event::Pair, 2),
     (Event::Flapping, 2),
-    (Event::Crash, 12),
+    (Event::Crash, 6),
     (Event::CrashInRecovery, 8),
     (Event::Blackout, 1),
     (Event::Pause, 3),
@@ -110,7 +110,7 @@ impl SimulationConfig {
         }
         if raft.lease_reads {
             weights.push((Event::LeaseRead, 40));
-            weights.push((Event::LateAnswers, 1 + random.below(10)));
+            weights.push((Event::LateAnswers, 1));
         }
         Self {
             seed,

@@ -27,6 +27,8 @@ pub(super) struct Network {
     flapping: Option<Flapping>,
     /// When links that were cut for a while carry everything again.
     mended_at: Option<u64>,
+    /// A node that gets no message from this number on before that.
+    deaf: Option<(NodeId, u64)>,
     /// Copies of requests for votes that wait for their receivers to start again, by number; only
     /// where that may happen.
     kept: Option<VecDeque<u64>>,
@@ -94,12 +96,13 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let envelope = &self.cluster.pool()[position];
         let to = self.condition(envelope.to);
         let link = (envelope.from, envelope.to);
-        let Network { delayed, clogged, kept, .. } = &self.network;
+        let Network { delayed, clogged, deaf, kept, .. } = &self.network;
         let number = self.cluster.number(position);
         to.paused
             || to.slow && !self.ticks.is_multiple_of(SLOW_ONCE_IN)
             || !clogged.is_empty() && clogged.contains(&link)
             || delayed.get(&number).is_some_and(|until| *until > self.ticks)
+            || deaf.is_some_and(|(node, from)| envelope.to == node && number >= from)
             || kept.as_ref().is_some_and(|kept| kept.contains(&number))
     }
 
@@ -176,6 +179,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         if !answers.is_empty() {
             let others = self.ids().filter(|other| *other != leader);
             others.for_each(|other| self.cluster.cut(leader, other));
+            // Nor does it hear of another leader, which would depose it.
+            let last = self.cluster.number(self.cluster.pool().len() - 1);
+            self.network.deaf = Some((leader, last + 1));
             self.network.mended_at = Some(until + u64::from(least));
         }
         !answers.is_empty()
@@ -195,6 +201,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             network.delayed.retain(|_, until| *until > *ticks);
         }
         if network.mended_at.take_if(|at| *at <= *ticks).is_some() {
+            network.deaf = None;
             self.cluster.heal();
         }
         let Some(flapping) = &mut network.flapping else { return };
