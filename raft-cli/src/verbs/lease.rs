@@ -69,8 +69,8 @@ async fn ttl(store: &Store, args: &Ttl, output: &mut Output<'_>) -> Result<(), F
 }
 
 /// Keeps a lease alive until it is gone. That the cluster cannot be reached is borne for as long as
-/// the lease may live. A try takes as long as the pause between two of them, so that a store that is
-/// slow is waited for, and after a node that hangs there is time for another one.
+/// the lease may live. A try takes as long as the pause between two of them, so that a store that
+/// is slow is waited for, and after a node that hangs there is time for another one.
 async fn keep_alive(
     store: &Store,
     args: &KeepAlive,

@@ -183,8 +183,8 @@ impl Held {
         }
     }
 
-    /// Waits until it is lost. If nobody renews the leases of `client` any more, because the runtime
-    /// on which that was done has ended, it is done on the present one from now on.
+    /// Waits until it is lost. If nobody renews the leases of `client` any more, because the
+    /// runtime on which that was done has ended, it is done on the present one from now on.
     async fn lost(&self, client: &Client) {
         let mut news = self.standing.subscribe();
         while !self.is_lost() {

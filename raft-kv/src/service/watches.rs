@@ -162,9 +162,9 @@ fn unfit(status: &Status, require_leader: bool) -> Option<KvError> {
     Some(KvError::Unavailable(why))
 }
 
-/// Waits until the node has been unfit for a quarter of the longest election timeout. Most elections
-/// are over by then; who watches at a node that was cut off goes on elsewhere a little more than an
-/// election timeout after that has happened.
+/// Waits until the node has been unfit for a quarter of the longest election timeout. Most
+/// elections are over by then; who watches at a node that was cut off goes on
+/// elsewhere a little more than an election timeout after that has happened.
 async fn unfitness<N: Replica>(door: &Door<N>, require_leader: bool) -> KvError {
     let mut leader = door.leader.clone();
     loop {

@@ -11,7 +11,7 @@
 //! of an index or a revision would come twice. The ids of sessions and leases that are made from
 //! then on are salted with the history epoch, all of it, so that no request is taken for one that
 //! ran in the other, and no holder of a lock there is taken for one here. That two epochs give the
-//! same salt but for the bits that indexes take is as likely as that two numbers drawn at random do.
+//! same salt but for the bits that indexes take is as likely as that two random numbers do.
 
 use super::state::State;
 use crate::api::SessionId;

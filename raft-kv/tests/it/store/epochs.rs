@@ -147,8 +147,8 @@ fn no_session_has_an_id_that_the_other_history_may_give_out() {
     assert_eq!(fed.open_session(), SessionId(3));
 }
 
-/// Two clusters are made of one backup, and the first thing that happens in both is alike: who holds
-/// a lock or a lease in one holds nothing in the other.
+/// Two clusters are made of one backup, and the first thing that happens in both is alike: who
+/// holds a lock or a lease in one holds nothing in the other.
 #[test]
 fn two_histories_of_one_backup_give_out_other_ids() {
     /// Milliseconds since 1970, as restores have it.
