@@ -41,7 +41,7 @@ use replica::Replica;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
@@ -71,6 +71,9 @@ pub struct ServiceConfig {
     /// How its state is compared with the other members'.
     pub integrity: IntegrityConfig,
 }
+
+/// How many requests go through much of the data at once; more wait for their turn.
+const MUCH_READING_MAX: usize = 2;
 
 /// 2 GiB.
 const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -177,6 +180,8 @@ struct Door<N> {
     /// What is known of this node's data.
     known: Arc<Known>,
     backups: backup::Backups,
+    /// Who may go through much of the data at once.
+    much_reading: Semaphore,
 }
 
 /// When a request came and when it must be answered.
@@ -232,6 +237,7 @@ impl<N: Replica> Door<N> {
             keep_alives: mpsc::channel(1).0,
             known: Arc::default(),
             backups: backup::Backups::default(),
+            much_reading: Semaphore::new(MUCH_READING_MAX),
         }
     }
 
@@ -284,7 +290,7 @@ impl<N: Replica> Door<N> {
             RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
             RequestBody::Leases => self.leases(clock).await,
             RequestBody::Status => self.describe(clock).await,
-            RequestBody::Integrity(inquiry) => self.inquire(inquiry, clock).await,
+            RequestBody::Integrity(inquiry) => self.inquire(caller, inquiry, clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;
             }
