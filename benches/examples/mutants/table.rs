@@ -75,8 +75,11 @@ pub(crate) fn terminal(rows: &[Row]) -> String {
     format!("{table}\n{found} of {} found", rows.len())
 }
 
-/// The text of the file before the table and after it, and the rows by name.
-fn read(text: &str) -> Result<(&str, BTreeMap<&str, &str>, &str), Box<dyn Error>> {
+/// The lines of the table by the name of the patch.
+type Rows<'a> = BTreeMap<&'a str, &'a str>;
+
+/// The text of the file before the table and after it, and the rows between.
+fn read(text: &str) -> Result<(&str, Rows<'_>, &str), Box<dyn Error>> {
     let (before, rest) = text.split_once(BEGIN).ok_or("the file has no table")?;
     let (known, after) = rest.split_once(END).ok_or("the table does not end")?;
     let rows = known.lines().filter_map(|line| {
