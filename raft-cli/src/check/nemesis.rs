@@ -1,6 +1,6 @@
 //! Makes trouble by a plan that follows from a seed: which, when, for how long and to whom. Takes
-//! down what was done and when. Whatever it has broken it mends before it ends; should it be dropped
-//! before, [`mend`] does.
+//! down what was done and when. Whatever it has broken it mends before it ends; should it be
+//! dropped before, [`mend`] does.
 
 use super::cluster::LocalCluster;
 use super::history::Fault;

@@ -276,8 +276,8 @@ fn few_operations_show_what_is_wrong() {
     assert_eq!(violation.decisive.len(), 1, "{violation:?}");
 }
 
-/// A recovery is counted from when the trouble began to be made, and only what was asked when it was
-/// made has met it. Histories that do not tell of that are read as well.
+/// A recovery is counted from when the trouble began to be made, and only what was asked when it
+/// was made has met it. Histories that do not tell of that are read as well.
 #[test]
 fn a_recovery_begins_with_the_trouble() {
     let lines = r#"register 1 x 100..150 ok {"op":"write","value":1}

@@ -115,8 +115,8 @@ fn entries_of_nobody_are_found() {
     cluster.persist(SECOND, None);
 }
 
-/// A leader may learn only after it was deposed that its entries are committed, when a later one has
-/// committed more already. It goes on from there, as it must: it leaves a joint configuration.
+/// A leader may learn only after it was deposed that its entries are committed, when a later one
+/// has committed more already. It goes on from there, as it must: it leaves a joint configuration.
 #[test]
 fn a_deposed_leader_that_commits_late_is_explained() {
     let [fourth, fifth] = [NodeId(4), NodeId(5)];

@@ -131,7 +131,10 @@ fn holders_read_what_they_write_under() {
     let actions = |operations: &[Operation]| -> Vec<Action> {
         operations.iter().map(|operation| operation.action.clone()).collect()
     };
-    let is_of = |action: &Action, of: u64| matches!(action, Action::Read { token, revision: Some(_), .. } if *token == Some(of));
+    let is_of = |action: &Action, of: u64| match action {
+        Action::Read { token, revision: Some(_), .. } => *token == Some(of),
+        _ => false,
+    };
     let actions = actions(&history.operations);
     let mut tenures = 0;
     for (at, action) in actions.iter().enumerate() {
