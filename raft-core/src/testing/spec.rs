@@ -42,10 +42,8 @@ pub struct Spec {
     /// The leader of each term, and its log.
     leaders: BTreeMap<Term, (Life, Log)>,
     committed: Log,
-    /// Up to where the leader of a term was the first to commit; both ascend.
+    /// Up to where the leader of a term committed; both ascend.
     commits: Vec<(Term, Index)>,
-    /// Up to where the leader of a term has committed, be it after a later one.
-    settled: BTreeMap<Term, Index>,
     steps: BTreeMap<&'static str, u64>,
 }
 
@@ -55,8 +53,6 @@ struct Promises {
     term: Term,
     vote: Option<NodeId>,
     log: Log,
-    /// Up to where the log was that of the leader of an earlier term when that term was left.
-    agreed: BTreeMap<Term, Index>,
 }
 
 impl Spec {
@@ -75,11 +71,8 @@ impl Spec {
 
     fn adopt(&mut self, life: Life, term: Term) {
         self.count("adopt");
-        let server = self.servers.get_mut(&life).expect("the server was shown before");
+        let server = self.server(life);
         assert!(term > server.term, "adopt: {} falls from {} to {term}", life.0, server.term);
-        for (of, (_, leader)) in self.leaders.range(server.term..term) {
-            server.agreed.insert(*of, server.log.agreement(leader));
-        }
         (server.term, server.vote) = (term, None);
     }
 
@@ -109,15 +102,15 @@ impl Spec {
         self.votes.insert((term, life), candidate);
     }
 
-    /// `log` is without what the new leader adds in its term.
+    /// `log` has the entries that the new leader begins its term with.
     fn found(&mut self, life: Life, term: Term, log: Log) {
         self.count("found");
-        assert!(log.is_blank(), "found: {} is not blank: {log:?}", life.0);
+        let blank = log.before(term) == LogId::ZERO && log.membership_before(Index(1)).is_empty();
+        assert!(blank, "found: {} is not blank: {log:?}", life.0);
         let known = self.leaders.insert(term, (life, log));
         assert!(known.is_none(), "found: term {term} has the leader {known:?}");
     }
 
-    /// `log` is without what the new leader adds in its term.
     fn elect(&mut self, life: Life, term: Term, log: Log) {
         self.count("elect");
         assert!(
@@ -126,10 +119,10 @@ impl Spec {
             life.0,
             self.leaders[&term].0
         );
-        let last = log.last();
+        let before = log.before(term);
         let asked = self.asked.get(&(term, life.0));
-        assert!(asked == Some(&last), "elect: {} with {last} asked with {asked:?}", life.0);
-        let membership = log.membership();
+        assert!(asked == Some(&before), "elect: {} with {before} asked with {asked:?}", life.0);
+        let membership = log.membership_before(before.index.next());
         let voted = |node| {
             self.lives(membership, node).any(|it| self.votes.get(&(term, it)) == Some(&life.0))
         };
@@ -142,26 +135,20 @@ impl Spec {
         self.leaders.insert(term, (life, log));
     }
 
-    fn extend<'a>(
-        &mut self,
-        term: Term,
-        entries: impl Iterator<Item = (LogId, Option<&'a Membership>)>,
-    ) {
+    fn extend(&mut self, term: Term, run: &Run) {
         self.count("extend");
         // Of the leader itself: another one may have committed more, and it not know.
-        let settled = self.settled.get(&term).copied();
+        let settled = self.commits.iter().rev().find(|(by, _)| *by == term);
+        let settled = settled.map(|(_, index)| *index);
         let (life, log) = self.leaders.get_mut(&term).expect("a leader extends its log");
-        for (id, membership) in entries {
+        for (id, membership) in log::items(run) {
             assert!(id.term == term, "extend: {} adds {id} in {term}", life.0);
             if let Some(membership) = membership {
                 let before = log.membership();
                 let at = log.membership_index();
-                // The first entry of all is the configuration that a cluster is founded with.
-                let first = id.index == Index(1) && (before.is_empty() || membership == before);
-                let ready = first || settled.is_some_and(|settled| at <= settled);
+                let ready = settled.is_some_and(|settled| at <= settled);
                 assert!(ready, "extend: {} adds {membership} after {at} and {settled:?}", life.0);
-                let overlaps = first || membership.overlaps(before);
-                assert!(overlaps, "extend: {before} becomes {membership}");
+                assert!(membership.overlaps(before), "extend: {before} becomes {membership}");
             }
             log.push(id, membership);
         }
@@ -190,8 +177,7 @@ impl Spec {
         }
     }
 
-    /// `membership` is the one that was counted by. The leader of a later term may have committed
-    /// as much before.
+    /// `membership` is the one that was counted by.
     fn commit(&mut self, term: Term, index: Index, membership: &Membership) {
         self.count("commit");
         let (life, log) = &self.leaders[&term];
@@ -203,14 +189,9 @@ impl Spec {
             lives.any(|life| self.servers.get(&life).is_some_and(|it| it.log.holds(id)))
         };
         assert!(membership.is_quorum(holds), "commit: {id} is not in the logs of a quorum");
-        if index > self.committed.last().index {
-            assert!(self.committed.is_prefix_of(log), "commit: {id} replaces something committed");
-            self.committed.grow(log, index);
-            self.commits.push((term, index));
-        }
-        let known = self.committed.id_at(index);
-        assert!(known == Some(id), "commit: {id}, committed is {known:?}");
-        self.settled.insert(term, index);
+        assert!(self.committed.is_prefix_of(log), "commit: {id} replaces something committed");
+        self.committed.grow(log, index);
+        self.commits.push((term, index));
     }
 
     fn learn(&mut self, node: NodeId, index: Index, id: Option<LogId>) {
