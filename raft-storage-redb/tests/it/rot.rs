@@ -39,7 +39,7 @@ enum Rot {
 
 impl Disks {
     fn open(&mut self, node: NodeId, life: u64) -> Result<OnDisk, StorageError> {
-        let disk = self.disks.entry((node, life)).or_insert_with(Disk::new);
+        let disk = self.disks.entry((node, life)).or_default();
         if node != self.victim || self.rot.is_some() || disk.file(LOG_FILE).is_empty() {
             return OnDisk::open(disk);
         }
@@ -85,8 +85,7 @@ fn run(seed: u64) -> Option<Rot> {
         run.workload().judge().map_err(|failure| failure.to_string())
     };
     examine(&config, make, judge).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
-    let rot = disks.borrow().as_ref().expect("the run has made them").rot;
-    rot
+    disks.borrow().as_ref().expect("the run has made them").rot
 }
 
 #[test]

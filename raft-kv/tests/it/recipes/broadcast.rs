@@ -178,9 +178,9 @@ async fn a_subscriber_of_another_history_is_told() {
     }
     let mut live = topic.subscribe(Revision(0));
     let mut reading = topic.subscribe(Revision(0));
-    for number in 0..3 {
+    for (number, revision) in places.iter().copied().enumerate() {
         let message = live.next().await.unwrap();
-        let position = Position { epoch: 3, revision: places[number] };
+        let position = Position { epoch: 3, revision };
         assert_eq!((message.position(), message.value), (position, number.to_string().into()));
     }
     topic.broadcast("3").await.unwrap();
