@@ -99,30 +99,16 @@ pub async fn run(
 /// Runs the workloads for a while. What was taken down, and what broke it off, if anything did.
 async fn live(plan: &Plan, duration: Duration) -> (History, Option<Failure>) {
     let recorder = Arc::new(Recorder::new(None));
-    let lived = live_within(plan, &recorder, duration).await;
-    (recorder.take(), lived.err())
-}
-
-async fn live_within(
-    plan: &Plan,
-    recorder: &Arc<Recorder>,
-    duration: Duration,
-) -> Result<(), Failure> {
-    let clients = plan.connect().await?;
-    let mut interrupted = StopRequests::listen(false)?;
-    let (stop, stopped) = watch::channel(false);
-    let run = plan.run(&clients, recorder, stopped);
-    let until = async {
+    let lived = run_until(plan, &recorder, async |interrupted| {
         tokio::select! {
-            () = show(recorder, duration) => {}
+            () = show(&recorder, duration) => {}
             // Asked to stop early: what there is, is judged.
             _ = interrupted.next() => {}
         }
-        // Whoever listens no more needs no telling.
-        let _ = stop.send(true);
-    };
-    let (ran, ()) = tokio::join!(run, until);
-    ran
+        Ok(())
+    });
+    let lived = lived.await;
+    (recorder.take(), lived.err())
 }
 
 /// Runs the workloads on a cluster of its own, and makes trouble.
@@ -167,28 +153,13 @@ pub async fn trouble(
     duration: Duration,
 ) -> (History, Option<Failure>) {
     let recorder = Arc::new(Recorder::new(seed));
-    let troubled = trouble_within(plan, steps, cluster, &recorder, duration).await;
-    (recorder.take(), troubled.err())
-}
-
-async fn trouble_within(
-    plan: &Plan,
-    steps: &[nemesis::Step],
-    cluster: &mut LocalCluster,
-    recorder: &Arc<Recorder>,
-    duration: Duration,
-) -> Result<(), Failure> {
-    let clients = plan.connect().await?;
-    let mut interrupted = StopRequests::listen(false)?;
-    let (stop, stopped) = watch::channel(false);
-    let run = plan.run(&clients, recorder, stopped);
-    let make = async {
+    let troubled = run_until(plan, &recorder, async |interrupted| {
         let following = async {
             let shown = async {
-                show(recorder, duration).await;
+                show(&recorder, duration).await;
                 Ok(())
             };
-            tokio::try_join!(nemesis::follow(steps, cluster, recorder), shown).map(|_| ())
+            tokio::try_join!(nemesis::follow(steps, cluster, &recorder), shown).map(|_| ())
         };
         let followed = tokio::select! {
             followed = following => followed,
@@ -198,12 +169,30 @@ async fn trouble_within(
         };
         // What is asked from now on is to be answered, however it ended.
         let mended = nemesis::mend(cluster).await;
+        followed.and(mended)
+    });
+    let troubled = troubled.await;
+    (recorder.take(), troubled.err())
+}
+
+/// Runs the workloads until `done`, which hears requests to stop, has ended.
+async fn run_until(
+    plan: &Plan,
+    recorder: &Arc<Recorder>,
+    done: impl AsyncFnOnce(&mut StopRequests) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let clients = plan.connect().await?;
+    let mut interrupted = StopRequests::listen(false)?;
+    let (stop, stopped) = watch::channel(false);
+    let run = plan.run(&clients, recorder, stopped);
+    let until = async {
+        let done = done(&mut interrupted).await;
         // Whoever listens no more needs no telling.
         let _ = stop.send(true);
-        followed.and(mended)
+        done
     };
-    let (ran, followed) = tokio::join!(run, make);
-    followed.and(ran)
+    let (ran, done) = tokio::join!(run, until);
+    done.and(ran)
 }
 
 /// Waits for `duration`, and shows how far it is.
