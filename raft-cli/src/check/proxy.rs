@@ -54,6 +54,8 @@ struct Network {
     weather: Weather,
     /// Ways, from and to, on which nothing gets through.
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// How many datagrams were lost, on ways that were cut and others.
+    lost: u64,
 }
 
 impl Proxy {
@@ -67,6 +69,7 @@ impl Proxy {
             random: Random::new(seed),
             weather: Weather::default(),
             cut: BTreeSet::new(),
+            lost: 0,
         };
         let network = Arc::new(Mutex::new(network));
         // A thread of its own: what clients and processes do must not make datagrams late.
@@ -114,6 +117,11 @@ impl Proxy {
         lock(&self.network).weather = weather;
     }
 
+    /// How many datagrams have been lost on purpose since the start.
+    pub fn lost(&self) -> u64 {
+        lock(&self.network).lost
+    }
+
     /// Mends everything.
     pub fn heal(&self) {
         let mut network = lock(&self.network);
@@ -141,6 +149,7 @@ impl Network {
     fn fate(&mut self, from: NodeId, to: NodeId) -> [Option<Duration>; 2] {
         let Weather { loss, duplicate, reorder, delay } = self.weather;
         if self.cut.contains(&(from, to)) || self.random.below(1000) < loss {
+            self.lost += 1;
             return [None, None];
         }
         let mut copy = || {
