@@ -49,6 +49,8 @@ pub mod api;
 pub mod client;
 pub mod clocks;
 pub mod codec;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod fuzzing;
