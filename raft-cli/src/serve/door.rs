@@ -33,10 +33,8 @@ impl Door {
         let runtime = runtime.map_err(failed)?;
         let (closing, mut closed) = watch::channel(false);
         let mut config = EtcdConfig::new(service);
-        config.member = Published {
-            name: id.to_string(),
-            client_urls: vec![format!("http://{address}")],
-        };
+        config.member =
+            Published { name: id.to_string(), client_urls: vec![format!("http://{address}")] };
         let serve = async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {

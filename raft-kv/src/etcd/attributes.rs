@@ -14,10 +14,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Core {
     /// What each member tells of itself, as far as it was ever heard.
-    pub(super) async fn attributes(
-        &self,
-        membership: &Membership,
-    ) -> BTreeMap<NodeId, Published> {
+    pub(super) async fn attributes(&self, membership: &Membership) -> BTreeMap<NodeId, Published> {
         let own = self.status().identity.node;
         let mut asking = JoinSet::new();
         for id in membership.members().keys().copied().filter(|id| *id != own) {

@@ -3,8 +3,8 @@
 
 use super::core::Core;
 use super::error::{
-    self, BAD_URLS, LEARNER_BEHIND, MEMBER_NOT_FOUND, NOT_LEARNER, PEER_URL_EXISTS, TOO_FEW_STARTED,
-    UNHEALTHY,
+    self, BAD_URLS, LEARNER_BEHIND, MEMBER_NOT_FOUND, NOT_LEARNER, PEER_URL_EXISTS,
+    TOO_FEW_STARTED, UNHEALTHY,
 };
 use super::proto::etcdserverpb as pb;
 use crate::api::{ADDRESS_BYTES_MAX, KvError};

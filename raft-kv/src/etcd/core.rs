@@ -1,10 +1,10 @@
 //! What all services of the door stand on: the way to the own node, what every answer says of it,
 //! and what is said instead of an answer.
 
+use super::EtcdConfig;
 use super::error::{self, STOPPED, TIMED_OUT};
 use super::inside::Inside;
 use super::proto::etcdserverpb::ResponseHeader;
-use super::EtcdConfig;
 use crate::api::{Published, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
@@ -134,11 +134,7 @@ pub(super) fn signed(number: u64) -> i64 {
 }
 
 /// Tells whether the node serves, until it stops or nobody wants to know.
-async fn follow(
-    service: Arc<KvService>,
-    serving: watch::Sender<bool>,
-    unled: watch::Sender<bool>,
-) {
+async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
     const LOOK: Duration = Duration::from_millis(100);
     let node: Node = service.node().clone();
     let mut led_at = Instant::now();

@@ -9,8 +9,7 @@ use tonic::{Code, Status};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known(pub(super) Code, pub(super) &'static str);
 
-pub(super) const EMPTY_KEY: Known =
-    Known(Code::InvalidArgument, "etcdserver: key is not provided");
+pub(super) const EMPTY_KEY: Known = Known(Code::InvalidArgument, "etcdserver: key is not provided");
 pub(super) const KEY_NOT_FOUND: Known = Known(Code::InvalidArgument, "etcdserver: key not found");
 pub(super) const VALUE_PROVIDED: Known =
     Known(Code::InvalidArgument, "etcdserver: value is provided");

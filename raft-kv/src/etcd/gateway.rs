@@ -5,8 +5,8 @@ mod calls;
 mod probes;
 mod reply;
 
-use super::core::Core;
 use super::cluster::ClusterDoor;
+use super::core::Core;
 use super::election::ElectionDoor;
 use super::kv::KvDoor;
 use super::lease::LeaseDoor;

@@ -3,11 +3,11 @@
 
 use super::core::{Core, SELF};
 use super::error::{self, TIMED_OUT};
-use crate::api::{
-    Chunk, ChunkDigest, Finding, Inquiry, NodeStatus, Point, ReplyBody, Request, RequestBody,
-    Revision, CHUNK_KEYS_MAX,
-};
 use crate::api::KvError;
+use crate::api::{
+    CHUNK_KEYS_MAX, Chunk, ChunkDigest, Finding, Inquiry, NodeStatus, Point, ReplyBody, Request,
+    RequestBody, Revision,
+};
 use crate::wire;
 use raft_core::transport::Channel;
 use raft_core::types::Index;

@@ -1,9 +1,7 @@
 //! The way from this door to its own node: within the process, to nobody else.
 
 use bytes::Bytes;
-use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, Duplex, Service,
-};
+use raft_core::transport::{BoxFuture, CallError, Caller, Channel, Connector, Duplex, Service};
 use std::sync::Arc;
 
 /// Bytes of frames that may wait on a stream, in each direction.

@@ -78,8 +78,7 @@ impl Place {
         loop {
             let filter = Filter { max_create_revision: Some(self.created), ..Filter::NONE };
             let order = Some(Order { by: OrderBy::CreateRevision, descending: true });
-            let range =
-                Range { filter, order, limit: 2, keys_only: true, ..Range::of(line(name)) };
+            let range = Range { filter, order, limit: 2, keys_only: true, ..Range::of(line(name)) };
             let found = self.core.client.get(range, Consistency::Linearizable).await;
             let found = found.map_err(|error| self.core.fail(&error))?;
             let mut pairs = found.kvs.into_iter();
@@ -147,10 +146,7 @@ impl Core {
     }
 
     /// Who is first in the line, and the revision of the store.
-    pub(super) async fn first(
-        &self,
-        name: &Bytes,
-    ) -> Result<(Option<KeyValue>, Revision), Status> {
+    pub(super) async fn first(&self, name: &Bytes) -> Result<(Option<KeyValue>, Revision), Status> {
         let order = Some(Order { by: OrderBy::CreateRevision, descending: false });
         let range = Range { order, limit: 1, ..Range::of(line(name)) };
         let found = self.client.get(range, Consistency::Linearizable).await;
@@ -171,9 +167,9 @@ impl Core {
                         return Ok(());
                     }
                 }
-                Err(crate::client::ClientError::Refused(
-                    crate::api::KvError::Compacted { .. },
-                )) => return Ok(()),
+                Err(crate::client::ClientError::Refused(crate::api::KvError::Compacted {
+                    ..
+                })) => return Ok(()),
                 Err(error) => return Err(self.fail(&error)),
             }
         }

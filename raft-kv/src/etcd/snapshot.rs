@@ -36,7 +36,8 @@ pub(super) async fn stream(core: Arc<Core>) -> Result<Outflow<pb::SnapshotRespon
 
 /// Sends all of it.
 async fn send(core: &Core, mut backup: Backup, outlet: &Outlet<pb::SnapshotResponse>) {
-    let mut sending = Sending { core, outlet, left: backup.begun().bytes, hash: Context::new(&SHA256) };
+    let mut sending =
+        Sending { core, outlet, left: backup.begun().bytes, hash: Context::new(&SHA256) };
     let mut sent: u64 = 0;
     loop {
         match backup.next().await {

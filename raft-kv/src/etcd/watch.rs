@@ -110,9 +110,7 @@ impl Conversation {
         let watch = watch_of(&request);
         let named = match is_empty(&watch.keys) {
             true => Err(EMPTY_WATCH),
-            false => {
-                self.names().create(request.watch_id, request.fragment).ok_or(DUPLICATE_WATCH)
-            }
+            false => self.names().create(request.watch_id, request.fragment).ok_or(DUPLICATE_WATCH),
         };
         match named {
             Ok(own) => Some(WatchRequest::Create(own, watch)),
@@ -158,9 +156,8 @@ fn watch_of(request: &pb::WatchCreateRequest) -> Watched {
         0 => None,
         revision => Some(Revision(convert::positive(revision).unwrap_or(1))),
     };
-    let filtered = |filter: pb::watch_create_request::FilterType| {
-        request.filters.contains(&i32::from(filter))
-    };
+    let filtered =
+        |filter: pb::watch_create_request::FilterType| request.filters.contains(&i32::from(filter));
     Watched {
         keys,
         from,

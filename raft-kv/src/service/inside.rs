@@ -1,9 +1,7 @@
 //! What other doors of the same process see of a service: the node and the store themselves.
 
 use super::KvService;
-use crate::api::{
-    Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space,
-};
+use crate::api::{Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
 use crate::store::StoreHandle;
 use crate::wire;
 use raft_core::node::Node;

@@ -8,9 +8,9 @@ use raft_kv::api::{
     Absence, Absent, Action, ActionReply, Alarm, Chunk, ChunkDigest, Command, Consistency,
     Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
     KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, Moment, NoQuorum,
-    NodeStatus, Op, OpReply, PeerHealth, Place, Point, Position, Put, Range, RangeReply, Reply,
-    ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart, SessionId,
-    Space, VERSION,
+    NodeStatus, Op, OpReply, PeerHealth, Place, Point, Position, Published, Put, Range, RangeReply,
+    Reply, ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart,
+    SessionId, Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -61,6 +61,7 @@ pub(crate) fn requests() -> Vec<Request> {
             },
             Index(9),
         )),
+        RequestBody::Published,
     ];
     bodies.into_iter().map(|body| Request { deadline_ms: 5000, body }).collect()
 }
@@ -210,6 +211,8 @@ pub(crate) fn replies() -> Vec<Reply> {
         Ok(ReplyBody::Leases(vec![LeaseId(1), LeaseId(u64::MAX >> 1)])),
     ];
     replies.extend(findings().into_iter().map(|finding| Ok(ReplyBody::Integrity(finding))));
+    let published = Published { name: "n1".into(), client_urls: vec!["http://n1:2379".into()] };
+    replies.extend([None, Some(Box::new(published))].map(|own| Ok(ReplyBody::Published(own))));
     replies
 }
 

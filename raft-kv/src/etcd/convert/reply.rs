@@ -1,8 +1,6 @@
 //! Answers in the interface's form.
 
-use crate::api::{
-    Event, EventKind, KeyValue, LeaseId, OpReply, RangeReply, Revision, TxnReply,
-};
+use crate::api::{Event, EventKind, KeyValue, LeaseId, OpReply, RangeReply, Revision, TxnReply};
 use crate::client::{DeleteReply, PutReply};
 use crate::etcd::core::signed;
 use crate::etcd::proto::etcdserverpb as pb;

@@ -107,10 +107,8 @@ mod tests {
 
     #[test]
     fn an_operation_that_asks_for_nothing_is_refused() {
-        let request = pb::TxnRequest {
-            success: vec![pb::RequestOp { request: None }],
-            ..Default::default()
-        };
+        let request =
+            pb::TxnRequest { success: vec![pb::RequestOp { request: None }], ..Default::default() };
         let refused = txn(request).unwrap_err();
         assert_eq!(refused.message(), "etcdserver: key not found");
     }

@@ -79,10 +79,7 @@ async fn a_learner_is_promoted_once_it_has_caught_up() {
     // It is not there, so it cannot have caught up.
     let refused = cluster.member_promote(pb::MemberPromoteRequest { id: 2 }).await;
     let status = refused.unwrap_err();
-    assert!(
-        matches!(status.code(), Code::FailedPrecondition | Code::Unavailable),
-        "{status:?}"
-    );
+    assert!(matches!(status.code(), Code::FailedPrecondition | Code::Unavailable), "{status:?}");
     doors.cluster.join(NodeId(2));
     loop {
         match cluster.member_promote(pb::MemberPromoteRequest { id: 2 }).await {

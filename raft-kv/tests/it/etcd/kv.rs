@@ -107,13 +107,10 @@ async fn large_ranges_come_whole_and_as_of_one_revision() {
     assert_eq!((found.kvs.len(), found.count, found.more), (6, 9, true));
     // Also within a transaction.
     let op = pb::request_op::Request::RequestRange(between("key/", "key0"));
-    let request = pb::TxnRequest {
-        success: vec![pb::RequestOp { request: Some(op) }],
-        ..Default::default()
-    };
+    let request =
+        pb::TxnRequest { success: vec![pb::RequestOp { request: Some(op) }], ..Default::default() };
     let mut reply = connection.kv().txn(request).await.unwrap().into_inner();
-    let Some(pb::response_op::Response::ResponseRange(found)) =
-        reply.responses.remove(0).response
+    let Some(pb::response_op::Response::ResponseRange(found)) = reply.responses.remove(0).response
     else {
         panic!("another answer");
     };
@@ -134,11 +131,7 @@ async fn puts_and_deletions_return_what_was_there() {
     assert_eq!(&connection.range(get("a")).await.kvs[0].value[..], b"2");
     let keep = pb::PutRequest { key: "none".into(), ..keep };
     assert_refused(kv.put(keep).await, Code::InvalidArgument, "etcdserver: key not found");
-    let request = pb::DeleteRangeRequest {
-        key: "a".into(),
-        range_end: "\0".into(),
-        prev_kv: true,
-    };
+    let request = pb::DeleteRangeRequest { key: "a".into(), range_end: "\0".into(), prev_kv: true };
     let deleted = kv.delete_range(request.clone()).await.unwrap().into_inner();
     assert_eq!((deleted.deleted, &deleted.prev_kvs[0].value[..]), (1, &b"2"[..]));
     assert_eq!(deleted.header.unwrap().revision, 5);

@@ -47,7 +47,8 @@ async fn whoever_waits_no_more_leaves_the_line() {
     let request = |lease| lock::LockRequest { name: "l".into(), lease };
     LockClient::new(connection.clone()).lock(request(first)).await.unwrap();
     let given_up = Connection::open(*doors.addresses.values().next().unwrap()).await;
-    let waiting = tokio::spawn(async move { LockClient::new(given_up).lock(request(second)).await });
+    let waiting =
+        tokio::spawn(async move { LockClient::new(given_up).lock(request(second)).await });
     while connection.range(between("l/", "l0")).await.count < 2 {
         tokio::task::yield_now().await;
     }
@@ -93,10 +94,8 @@ async fn a_leader_proclaims_until_it_resigns() {
     assert_eq!(told().await, (leader.key.clone(), "one".into()));
     let mut rival = client.clone();
     let waiting = tokio::spawn(async move { rival.campaign(campaign(second, "two")).await });
-    let request = |leader, value: &'static str| election::ProclaimRequest {
-        leader,
-        value: value.into(),
-    };
+    let request =
+        |leader, value: &'static str| election::ProclaimRequest { leader, value: value.into() };
     client.proclaim(request(Some(leader.clone()), "uno")).await.unwrap();
     assert_eq!(told().await, (leader.key.clone(), "uno".into()));
     let found = client.leader(name).await.unwrap().into_inner().kv.unwrap();

@@ -110,8 +110,12 @@ async fn a_snapshot_is_a_backup_with_its_checksum() {
     let data = &bytes[..bytes.len() - 32];
     let sum = ring::digest::digest(&ring::digest::SHA256, data);
     assert_eq!(sum.as_ref(), &last.blob[..]);
-    let info = BackupInfo::read(std::io::Cursor::new(data.to_vec())).unwrap();
+    // A file of all of it is a backup, what follows the data notwithstanding.
+    let info = BackupInfo::read(std::io::Cursor::new(bytes.clone())).unwrap();
     assert_eq!((info.keys, info.revision.0), (50, 51));
+    bytes.insert(bytes.len() - 32, 1);
+    let damaged = BackupInfo::read(std::io::Cursor::new(bytes)).unwrap_err();
+    assert!(damaged.to_string().contains("bytes follow its end"), "{damaged}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,11 +17,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use raft_core::types::NodeId;
 use raft_kv::api::Published;
+use raft_kv::etcd::proto::etcdserverpb::{self as pb, PutRequest, RangeRequest};
 use raft_kv::etcd::proto::etcdserverpb::{
     cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
     maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
-use raft_kv::etcd::proto::etcdserverpb::{self as pb, PutRequest, RangeRequest};
 use raft_kv::etcd::{EtcdConfig, EtcdDoor};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -112,8 +112,7 @@ pub(crate) struct Connection(http2::SendRequest<Body>);
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         tokio::spawn(connection);
         Self(sender)
     }
@@ -151,8 +150,7 @@ impl Connection {
 impl tower_service::Service<Request<Body>> for Connection {
     type Response = Response<Incoming>;
     type Error = hyper::Error;
-    type Future =
-        Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, hyper::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
         self.0.poll_ready(context)

@@ -91,7 +91,11 @@ async fn a_transaction_takes_one_revision_and_reads_its_own_writes() {
     };
     let request = pb::TxnRequest {
         compare: vec![compare("w", CompareResult::Equal, TargetUnion::Version(0))],
-        success: vec![put_op("w", "1"), txn_op(inner), op(Request::RequestRange(between("a", "z")))],
+        success: vec![
+            put_op("w", "1"),
+            txn_op(inner),
+            op(Request::RequestRange(between("a", "z"))),
+        ],
         failure: vec![],
     };
     let reply = connection.kv().txn(request.clone()).await.unwrap().into_inner();
@@ -132,12 +136,7 @@ async fn transactions_that_make_no_sense_have_no_effect() {
     refuse(vec![put_op("", "")], invalid, "etcdserver: key is not provided").await;
     let old = pb::RangeRequest { revision: 9, ..get("a") };
     let future = "etcdserver: mvcc: required revision is a future revision";
-    refuse(
-        vec![put_op("a", "1"), op(Request::RequestRange(old))],
-        Code::OutOfRange,
-        future,
-    )
-    .await;
+    refuse(vec![put_op("a", "1"), op(Request::RequestRange(old))], Code::OutOfRange, future).await;
     let deep = (0..20).fold(pb::TxnRequest::default(), |inner, _| pb::TxnRequest {
         success: vec![txn_op(inner)],
         ..Default::default()

@@ -88,8 +88,7 @@ async fn changes_are_told_on_every_node() {
             let last = events.last().map_or(0, |event| event.2);
             assert!(response.header.unwrap().revision >= last);
         }
-        let expected =
-            [(EventType::Put, "k/1".into(), 2), (EventType::Delete, "k/1".into(), 4)];
+        let expected = [(EventType::Put, "k/1".into(), 2), (EventType::Delete, "k/1".into(), 4)];
         assert_eq!(events, expected);
     }
 }
