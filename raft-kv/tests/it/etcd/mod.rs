@@ -2,6 +2,7 @@
 
 mod cluster;
 mod gateway;
+mod hostile;
 mod kv;
 mod lease;
 mod lock;
