@@ -267,7 +267,7 @@ fn the_format_of_version_2() {
 #[test]
 fn every_kind_of_request_and_reply_has_its_place() {
     let tags: Vec<u8> = requests().iter().map(|request| encode_request(request)[3]).collect();
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11, 12]);
     let tags: Vec<_> = replies().iter().map(|reply| encode_reply(reply)[1..3].to_vec()).collect();
     let [done, failed] = [0, 1];
     let expected = [
@@ -290,6 +290,8 @@ fn every_kind_of_request_and_reply_has_its_place() {
         [done, 10],
         [done, 10],
         [done, 10],
+        [done, 11],
+        [done, 11],
     ];
     assert_eq!(tags, expected);
     let [add] = [RequestBody::ChangeMembers(changes()[..1].to_vec())];
