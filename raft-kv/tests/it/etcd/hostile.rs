@@ -74,7 +74,8 @@ async fn bytes_without_sense_harm_nobody() {
         assert_ne!(send(&connection, path, vec![0, 255, 255, 255, 255]).await, 0);
     }
     let address = *doors.addresses.values().next().unwrap();
-    for bytes in [&b"\0\0\0"[..], b"GET", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff", b"\n\n"] {
+    for bytes in [&b"\0\0\0"[..], b"GET", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff", b"\n\n"]
+    {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
     }
