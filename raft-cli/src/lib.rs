@@ -198,6 +198,7 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         Verb::Health(args) => {
             block_on(async { verbs::health::run(&open(&args.connection)?, output).await })
         }
+        Verb::Scrub(args) => ask!(verbs::scrub::run, args, &args.connection),
         Verb::Member(args) => ask!(verbs::member::run, args, args.action.connection()),
         Verb::Transfer(args) => ask!(verbs::transfer::run, args, &args.connection),
         Verb::Export(args) => ask!(verbs::export::run, args, &args.connection),
@@ -244,7 +245,8 @@ fn snapshot(
         SnapshotAction::Save(args) => block_on(async {
             let target = target(&args.connection)?;
             let connector = client::connector(&target)?;
-            let patience = target.deadline.unwrap_or(SNAPSHOT_DEADLINE);
+            let deadline = target.deadline.unwrap_or(SNAPSHOT_DEADLINE);
+            let patience = deadline.max(SNAPSHOT_DEADLINE);
             verbs::snapshot::save(&*connector, &target.endpoints, patience, args, output).await
         }),
         SnapshotAction::Status(args) => verbs::snapshot::status(args, output),
@@ -252,7 +254,7 @@ fn snapshot(
     }
 }
 
-/// How long a node may say nothing while it makes a backup.
+/// How long a node may say nothing while it makes a backup, or longer if requests may take longer.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a verb on this thread: it leaves the other cores to the cluster on the same machine.

@@ -93,7 +93,7 @@ pub struct SessionId(pub u64);
 /// A question to the state machine, answered from what the node has applied.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Query {
-    /// Read; the answer is a [`RangeAnswer`].
+    /// Read, all at once however many keys that goes through; the answer is a [`RangeAnswer`].
     Range(Range),
     /// Describe the state; the answer is a [`Summary`].
     Summary,
@@ -112,6 +112,9 @@ pub enum Query {
     Chunk(Chunk),
     /// Tell what some leases or sessions are like; the answer is a [`RollAnswer`].
     Roll(RollPart),
+    /// Go on with a read that was begun at the store's handle; the answer is empty as long as there
+    /// is more to go through, and then a [`RangeAnswer`].
+    Scan(u64),
 }
 
 /// What [`Query::Chunk`] answers.
@@ -175,6 +178,13 @@ pub struct Position {
     pub epoch: u64,
     /// The revision. That of an own write, in the history of an earlier answer, is a position too.
     pub revision: Revision,
+}
+
+/// `EPOCH:REVISION`.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.revision)
+    }
 }
 
 /// How fresh an answer is.

@@ -350,8 +350,10 @@ async fn read_messages(
         // Looked up once per batch: almost always all messages are of one group.
         let mut inbox = None;
         while let Some(Frame { kind, body }) = reader.pop() {
-            if kind != frame::MESSAGE {
-                return Err(ProtocolError::Kind(kind));
+            match kind {
+                frame::MESSAGE => {}
+                frame::PROBE if body.is_empty() => continue,
+                _ => return Err(ProtocolError::Kind(kind)),
             }
             let decoded = decode_envelope(&body, sender);
             let (group, envelope) = decoded.map_err(|_| ProtocolError::Malformed("message"))?;

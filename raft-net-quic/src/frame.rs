@@ -48,6 +48,9 @@ pub(crate) const ACCEPTED: u8 = 15;
 /// A frame of a service's stream.
 pub(crate) const DATA: u8 = 16;
 
+/// Between messages: asks for nothing but that the other end is there.
+pub(crate) const PROBE: u8 = 17;
+
 /// Body of [`OPEN`]: the stream carries appends.
 pub(crate) const STREAM_BULK: u8 = 1;
 /// Body of [`OPEN`]: the stream carries forwarded requests.

@@ -33,6 +33,9 @@ impl Protocol {
 /// The version from which on streams are known.
 pub(crate) const STREAMS_SINCE: Version = Version(3);
 
+/// The version from which on probes are known.
+pub(crate) const PROBE_SINCE: Version = Version(3);
+
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Purpose {

@@ -152,6 +152,8 @@
 //!                 ACCEPTED, or with FAILURE (id 0).
 //!   15  ACCEPTED  empty: the service has the stream
 //!   16  DATA      a frame of the stream, in either direction
+//!   17  PROBE     empty, among messages: of no meaning. A node sends it to a peer that connects to
+//!                 it anew, and is told by the peer's endpoint if the connection is gone there.
 //! ```
 //!
 //! Connections are closed with an application code and a text: 0 done, 1 replaced by a newer

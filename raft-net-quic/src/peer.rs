@@ -38,7 +38,7 @@ pub(crate) struct Peer {
     /// The connection, while there is one, and the calls that wait on it.
     current: Mutex<Option<Current>>,
     /// The peer has connected to this node, so it lives.
-    pub(crate) heard: Notify,
+    heard: Notify,
 }
 
 /// The connection to a peer, and what goes over it.
@@ -95,6 +95,14 @@ impl Peer {
     pub(crate) fn send(&self, group: GroupId, envelope: Envelope) -> bool {
         let queue = if envelope.message.is_bulk() { &self.bulk } else { &self.control };
         queue.push(group, envelope)
+    }
+
+    /// The peer has connected to this node anew, perhaps because it was restarted: without a word
+    /// from here it would not be noticed that this node's own connection leads nowhere, and the
+    /// next message, a vote perhaps, would be lost.
+    pub(crate) fn connected_anew(&self) {
+        self.heard.notify_waiters();
+        self.control.probe();
     }
 
     pub(crate) fn call(

@@ -6,6 +6,7 @@
 use crate::config::Limits;
 use crate::error::ProtocolError;
 use crate::frame;
+use crate::hello::PROBE_SINCE;
 use bytes::BytesMut;
 use quinn::SendStream;
 use raft_core::raft::{Envelope, Message};
@@ -31,6 +32,8 @@ struct State {
     spoken: Option<Version>,
     messages: VecDeque<(GroupId, Envelope)>,
     bytes: usize,
+    /// Whether to find out if the peer still has the connection.
+    probe: bool,
 }
 
 impl Queue {
@@ -74,13 +77,27 @@ impl Queue {
         true
     }
 
+    /// Sends something, whatever there is to be said: if the peer knows nothing of the connection
+    /// any more, its endpoint answers so.
+    pub(crate) fn probe(&self) {
+        let mut state = self.lock();
+        state.probe = state.spoken.is_some_and(|spoken| spoken >= PROBE_SINCE);
+        drop(state);
+        self.wake.notify_one();
+    }
+
     /// Writes what is queued, for ever: everything that waits goes out in one write.
     pub(crate) async fn write(&self, send: &mut SendStream) -> Result<(), ProtocolError> {
         loop {
-            let mut messages = self.take();
-            if messages.is_empty() {
+            let (mut messages, probe) = self.take();
+            if messages.is_empty() && !probe {
                 self.wake.notified().await;
                 continue;
+            }
+            if probe {
+                let mut buffer = BytesMut::new();
+                frame::put(&mut buffer, frame::PROBE, |_| {});
+                send.write_chunk(buffer.freeze()).await?;
             }
             while !messages.is_empty() {
                 let buffer = self.encode(&mut messages);
@@ -89,10 +106,11 @@ impl Queue {
         }
     }
 
-    fn take(&self) -> VecDeque<(GroupId, Envelope)> {
+    /// What waits, and whether to probe.
+    fn take(&self) -> (VecDeque<(GroupId, Envelope)>, bool) {
         let mut state = self.lock();
         state.bytes = 0;
-        std::mem::take(&mut state.messages)
+        (std::mem::take(&mut state.messages), std::mem::take(&mut state.probe))
     }
 
     fn encode(&self, messages: &mut VecDeque<(GroupId, Envelope)>) -> BytesMut {

@@ -253,7 +253,7 @@ impl Shared {
                     if learned {
                         known.set_address(Some(self.reached(node, remote.to_string())));
                     }
-                    known.heard.notify_waiters();
+                    known.connected_anew();
                 }
                 None if self.endpoint().is_some() => {
                     tables.learned.insert(node);

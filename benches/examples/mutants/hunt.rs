@@ -1,18 +1,31 @@
 //! Running tests on the tree with a bug in it, with growing effort, until something finds it.
+//!
+//! Found is a bug only if a test of the finder fails and the harness says which. That a run takes
+//! too long, or that the process is aborted, finds only a bug whose patch announces just that.
 
-use crate::patch::Finder;
+use crate::patch::{Ends, Finder};
 use crate::tree::Tree;
 use serde::Serialize;
 use std::error::Error;
 use std::fmt::{Display, Formatter};
 use std::ops::Range;
 use std::process::{Command, Output};
+use std::time::Instant;
 
 /// States per world that the model checker explores first.
 const STATES_FIRST: u64 = 20_000;
 
 /// A run of tests that takes longer never ends.
 const RUN_SECONDS_MAX: u32 = 1800;
+
+/// The same where the bug is to make a test wait for ever.
+const ENDLESS_SECONDS_MAX: u32 = 300;
+
+/// So many efforts of each finder are made without any bug: as much as in an ordinary test run.
+const EFFORTS_WITHOUT_BUG: usize = 3;
+
+/// What `timeout` exits with if time ran out.
+const TIMED_OUT: i32 = 124;
 
 /// Characters of a failure's message that are kept.
 const SAID_CHARS_MAX: usize = 160;
@@ -28,6 +41,14 @@ pub(crate) enum Effort {
     Seeds(Range<u64>),
     States(u64),
     Whole,
+}
+
+/// What came of a run.
+pub(crate) enum Ran {
+    Passed,
+    Found(Find),
+    /// It failed, but no test of the finder did, so far as the harness says.
+    Unclear(String),
 }
 
 /// What found a bug.
@@ -97,11 +118,13 @@ impl Hunt {
         &self,
         tree: &Tree,
         finder: &Finder,
-    ) -> Result<Option<Find>, Box<dyn Error>> {
+    ) -> Result<Option<String>, Box<dyn Error>> {
         self.build(tree, finder)?;
-        for effort in self.efforts(finder).iter().take(2) {
-            if let Some(find) = self.run(tree, finder, effort)? {
-                return Ok(Some(find));
+        for effort in self.efforts(finder).iter().take(EFFORTS_WITHOUT_BUG) {
+            match self.run(tree, finder, effort, Ends::WithFailure)? {
+                Ran::Passed => {}
+                Ran::Found(find) => return Ok(Some(find.to_string())),
+                Ran::Unclear(what) => return Ok(Some(what)),
             }
         }
         Ok(None)
@@ -116,14 +139,15 @@ impl Hunt {
         }
     }
 
-    /// Runs the tests; what they found.
+    /// Runs the tests; what they found. A bug `ends` a run as its patch says.
     pub(crate) fn run(
         &self,
         tree: &Tree,
         finder: &Finder,
         effort: &Effort,
-    ) -> Result<Option<Find>, Box<dyn Error>> {
-        let mut command = limited(&cargo_test(tree, finder));
+        ends: Ends,
+    ) -> Result<Ran, Box<dyn Error>> {
+        let mut command = limited(&cargo_test(tree, finder), ends);
         match effort {
             Effort::Seeds(seeds) => {
                 command.env("SIM_SEEDS", format!("{}..{}", seeds.start, seeds.end));
@@ -133,15 +157,22 @@ impl Hunt {
             }
             Effort::Whole => {}
         }
-        let output = command.arg("--").arg(finder.filter()).output()?;
+        command.arg("--").arg(finder.filter());
+        if ends != Ends::WithFailure {
+            // Then a test is named before it runs.
+            command.arg("--test-threads=1");
+        }
+        let began = Instant::now();
+        let output = command.output()?;
         if !output.status.success() {
-            return Ok(Some(find(finder, effort, &output)));
+            let seconds = began.elapsed().as_secs_f64();
+            return Ok(judge(finder, effort, ends, &output, seconds));
         }
         // A finder that runs no test finds nothing, ever.
         let text = String::from_utf8_lossy(&output.stdout);
         match text.contains("test result: ok. 0 passed") {
             true => Err(format!("{finder}: there is no such test").into()),
-            false => Ok(None),
+            false => Ok(Ran::Passed),
         }
     }
 }
@@ -162,9 +193,10 @@ fn cargo_test(tree: &Tree, finder: &Finder) -> Command {
 
 /// The same, ended with all that it has started if it takes too long: a bug may make a test wait
 /// for ever for what does not come.
-fn limited(command: &Command) -> Command {
+fn limited(command: &Command, ends: Ends) -> Command {
     let mut limited = Command::new("timeout");
-    limited.arg(RUN_SECONDS_MAX.to_string()).arg(command.get_program()).args(command.get_args());
+    let seconds = if ends == Ends::Never { ENDLESS_SECONDS_MAX } else { RUN_SECONDS_MAX };
+    limited.arg(seconds.to_string()).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => limited.env(name, value),
@@ -175,29 +207,54 @@ fn limited(command: &Command) -> Command {
     limited
 }
 
-fn find(finder: &Finder, effort: &Effort, output: &Output) -> Find {
+/// What a run that did not succeed says of the bug.
+fn judge(finder: &Finder, effort: &Effort, ends: Ends, output: &Output, seconds: f64) -> Ran {
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let failed = stdout.lines().find_map(|line| {
-        let line = line.strip_prefix("test ")?;
-        line.strip_suffix(" ... FAILED")
-    });
+    let timed_out = output.status.code() == Some(TIMED_OUT);
+    let found = match ends {
+        Ends::WithFailure => failed(finder, &stdout).map(|test| (test, said(&stdout, test))),
+        Ends::Never if timed_out => under_way(&stdout).map(|test| (test, "does not end".into())),
+        Ends::Aborted if !timed_out => {
+            under_way(&stdout).map(|test| (test, "the process is aborted".into()))
+        }
+        Ends::Never | Ends::Aborted => None,
+    };
+    let Some((test, said)) = found else {
+        let what = if timed_out { "does not end".into() } else { output.status.to_string() };
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr.lines().last().unwrap_or_default();
+        return Ran::Unclear(format!("{finder} {effort}: {what}, no failed test: {last}"));
+    };
     let seeds = stdout.lines().rev().find_map(|line| {
         let line = line.strip_prefix("seed ")?;
         line.split(' ').next()?.parse::<u64>().ok()
     });
-    let ended = if output.status.code() == Some(124) { "does not end" } else { "ends at once" };
-    let test = failed.map_or_else(|| format!("{}: {ended}", finder.tests), Into::into);
-    Find {
+    Ran::Found(Find {
         package: finder.package.clone(),
+        test: test.into(),
         seeds: seeds.filter(|_| matches!(effort, Effort::Seeds(_))).map(|seed| seed + 1),
         states: match effort {
             Effort::States(states) => Some(*states),
             _ => None,
         },
-        seconds: 0.0,
-        said: said(&stdout, &test),
-        test,
-    }
+        seconds,
+        said,
+    })
+}
+
+/// The first test of the finder that failed, if the harness came to its end and says so.
+fn failed<'a>(finder: &Finder, stdout: &'a str) -> Option<&'a str> {
+    let ended = stdout.lines().any(|line| line.starts_with("test result: FAILED"));
+    let mut failed = stdout.lines().filter_map(|line| {
+        let line = line.strip_prefix("test ")?;
+        line.strip_suffix(" ... FAILED")
+    });
+    failed.find(|test| ended && test.contains(&finder.filter()))
+}
+
+/// The test that was begun last and has no result.
+fn under_way(stdout: &str) -> Option<&str> {
+    stdout.lines().last()?.strip_prefix("test ")?.strip_suffix(" ... ")
 }
 
 /// The first line of the first panic of the test `test`.
@@ -207,4 +264,50 @@ fn said(stdout: &str, test: &str) -> String {
     lines.next();
     let line = lines.find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.chars().take(SAID_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    const FAILED: i32 = 101;
+
+    fn judged(ends: Ends, code: i32, stdout: &str) -> Ran {
+        let finder = Finder { package: "raft-core".into(), tests: "votes".into() };
+        let status = ExitStatus::from_raw(code << 8);
+        let output = Output { status, stdout: stdout.into(), stderr: Vec::new() };
+        judge(&finder, &Effort::Whole, ends, &output, 1.0)
+    }
+
+    fn test_found(ran: Ran) -> Option<String> {
+        match ran {
+            Ran::Found(find) => Some(find.test),
+            Ran::Passed | Ran::Unclear(_) => None,
+        }
+    }
+
+    #[test]
+    fn only_a_failed_test_of_the_finder_is_a_find() {
+        let result = "test result: FAILED. 0 passed; 1 failed";
+        let failed = format!("test votes::one ... FAILED\n{result}\n");
+        let found = |code, stdout: &str| test_found(judged(Ends::WithFailure, code, stdout));
+        assert_eq!(found(FAILED, &failed).as_deref(), Some("votes::one"));
+        // Of another module; a harness that died; a build that broke; time that ran out.
+        assert_eq!(found(FAILED, &failed.replace("votes", "codec")), None);
+        assert_eq!(found(FAILED, "test votes::one ... FAILED\n"), None);
+        assert_eq!(found(FAILED, ""), None);
+        assert_eq!(found(TIMED_OUT, "test votes::one ... "), None);
+    }
+
+    #[test]
+    fn time_that_runs_out_and_a_process_that_dies_count_where_they_are_announced() {
+        let begun = "test votes::zero ... ok\ntest votes::one ... ";
+        let found = |ends, code| test_found(judged(ends, code, begun));
+        assert_eq!(found(Ends::Never, TIMED_OUT).as_deref(), Some("votes::one"));
+        assert_eq!(found(Ends::Never, FAILED), None);
+        assert_eq!(found(Ends::Aborted, FAILED).as_deref(), Some("votes::one"));
+        assert_eq!(found(Ends::Aborted, TIMED_OUT), None);
+    }
 }

@@ -9,6 +9,9 @@
 //! cargo run -p benches --example mutants             all of them
 //! cargo run -p benches --example mutants -- 5 31     those with these numbers
 //! ```
+//!
+//! It may be interrupted at any time: with `--write` every result is in the table as soon as it is
+//! known, and `--missing` goes on with those that are not.
 
 mod hunt;
 mod patch;
@@ -16,14 +19,14 @@ mod table;
 mod tree;
 
 use clap::Parser;
-use hunt::{Find, Hunt};
+use hunt::{Find, Hunt, Ran};
 use indicatif::{ProgressBar, ProgressStyle};
 use patch::{Finder, Mutant};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use table::Row;
 use tree::Tree;
 
@@ -50,9 +53,12 @@ struct Arguments {
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
-    /// Write the results into the table of mutants/README.md.
+    /// Write each result into the table of mutants/README.md as soon as it is known.
     #[arg(long)]
     write: bool,
+    /// Leave out those whose results that table has already, written by this command.
+    #[arg(long)]
+    missing: bool,
 }
 
 fn main() -> ExitCode {
@@ -69,32 +75,41 @@ fn main() -> ExitCode {
 /// Whether every bug was found, and nothing without any.
 fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in it");
-    let mutants = patch::read_all(&workspace.join("mutants"), &arguments.mutants)?;
+    let mut mutants = patch::read_all(&workspace.join("mutants"), &arguments.mutants)?;
     if mutants.is_empty() {
         return Err("no patch has such a number or name".into());
+    }
+    let page = workspace.join("mutants/README.md");
+    if arguments.missing {
+        let written = table::written(&page)?;
+        mutants.retain(|mutant| !written.contains(&mutant.name));
     }
     let default = || std::env::temp_dir().join("raft-mutants");
     let folder = arguments.folder.clone().unwrap_or_else(default);
     let tree = Tree::copy(workspace, &folder)?;
     let hunt = Hunt { seeds_max: arguments.seeds_max, states_max: arguments.states_max };
     let bar = progress_bar(mutants.len());
-    if !arguments.skip_baseline {
-        let finders: BTreeSet<&Finder> = mutants.iter().flat_map(|it| &it.finders).collect();
-        for finder in finders {
-            bar.set_message(format!("without a bug: {finder}"));
-            if let Some(find) = hunt.without_bug(&tree, finder)? {
-                bar.finish_and_clear();
-                eprintln!("without any bug {finder} fails: {}: {}", find.test, find.said);
-                return Ok(false);
-            }
-        }
+    if !arguments.skip_baseline && !passes_without_bug(&hunt, &tree, &mutants, &bar)? {
+        return Ok(false);
     }
     let mut rows = Vec::new();
     for mutant in &mutants {
-        let found = hunt_one(&hunt, &tree, mutant, arguments.every_finder, &bar)?;
-        bar.suspend(|| tell(mutant, &found));
-        rows.push(Row::new(mutant, found));
         bar.inc(1);
+        let found = match hunt_one(&hunt, &tree, mutant, arguments.every_finder, &bar) {
+            Ok(found) => found,
+            Err(error) => {
+                // A patch that could not be tried keeps its row, and the next one is tried.
+                bar.suspend(|| eprintln!("{}: {error}", mutant.name));
+                rows.push(Row::new(mutant, Vec::new()));
+                continue;
+            }
+        };
+        bar.suspend(|| tell(mutant, &found));
+        let row = Row::new(mutant, found);
+        if arguments.write {
+            table::write(&page, &row)?;
+        }
+        rows.push(row);
     }
     bar.finish_and_clear();
     if arguments.json {
@@ -102,10 +117,26 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     } else {
         println!("{}", table::terminal(&rows));
     }
-    if arguments.write {
-        table::write(&workspace.join("mutants/README.md"), &rows)?;
-    }
     Ok(rows.iter().all(Row::is_found))
+}
+
+/// Whether whatever is to find one of `mutants` passes as long as none is planted.
+fn passes_without_bug(
+    hunt: &Hunt,
+    tree: &Tree,
+    mutants: &[Mutant],
+    bar: &ProgressBar,
+) -> Result<bool, Box<dyn Error>> {
+    let finders: BTreeSet<&Finder> = mutants.iter().flat_map(|it| &it.finders).collect();
+    for finder in finders {
+        bar.set_message(format!("without a bug: {finder}"));
+        if let Some(what) = hunt.without_bug(tree, finder)? {
+            bar.finish_and_clear();
+            eprintln!("without any bug {finder} fails: {what}");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A line for each that found it, also where no bar is shown.
@@ -133,12 +164,12 @@ fn hunt_one(
         hunt.build(tree, finder).map_err(|error| format!("{}: {error}", mutant.name))?;
         for effort in hunt.efforts(finder) {
             bar.set_message(format!("{}: {finder} {effort}", mutant.name));
-            let began = Instant::now();
-            if let Some(mut find) = hunt.run(tree, finder, &effort)? {
-                find.seconds = began.elapsed().as_secs_f64();
-                found.push(find);
-                break;
+            match hunt.run(tree, finder, &effort, mutant.ends)? {
+                Ran::Passed => continue,
+                Ran::Found(find) => found.push(find),
+                Ran::Unclear(what) => bar.suspend(|| eprintln!("{}: {what}", mutant.name)),
             }
+            break;
         }
         if !found.is_empty() && !every_finder {
             break;

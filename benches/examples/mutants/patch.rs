@@ -17,7 +17,31 @@ pub(crate) struct Mutant {
     pub(crate) bug: String,
     /// What is to find it, the cheapest first.
     pub(crate) finders: Vec<Finder>,
+    /// How it shows.
+    pub(crate) ends: Ends,
     pub(crate) path: PathBuf,
+}
+
+/// How a run of tests ends that finds a bug.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// A test fails.
+    WithFailure,
+    /// `ends: no`. A test waits for ever for what does not come.
+    Never,
+    /// `ends: aborted`. The process of the tests dies.
+    Aborted,
+}
+
+impl Ends {
+    fn parse(text: Option<&str>) -> Option<Self> {
+        match text {
+            None => Some(Self::WithFailure),
+            Some("no") => Some(Self::Never),
+            Some("aborted") => Some(Self::Aborted),
+            Some(_) => None,
+        }
+    }
 }
 
 /// Some tests of a crate.
@@ -95,5 +119,6 @@ fn read(path: &Path) -> Option<Mutant> {
     if finders.is_empty() {
         return None;
     }
-    Some(Mutant { number, name, bug, finders, path: path.into() })
+    let ends = Ends::parse(field("ends").next())?;
+    Some(Mutant { number, name, bug, finders, ends, path: path.into() })
 }

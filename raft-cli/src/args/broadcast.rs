@@ -1,7 +1,7 @@
 //! Arguments of `raft broadcast` and `raft subscribe`.
 
 use super::connection::Connection;
-use super::text::Escaped;
+use super::text::{self, Escaped, Place};
 use clap::Args;
 use std::ffi::OsString;
 
@@ -16,13 +16,16 @@ are dropped; a subscriber that has not had them then is told so.";
 
 const SUBSCRIBE_EXAMPLES: &str = "\
 Examples:
-  raft subscribe deploys               all messages there are, then those to come
-  raft subscribe deploys --from 1043   from revision 1043 on: go on after the last one seen
-  raft subscribe deploys --new         only those to come
+  raft subscribe deploys                 all messages there are, then those to come
+  raft subscribe deploys --from 0:1043   from revision 1043 on: go on after the last one seen
+  raft subscribe deploys --new           only those to come
   raft -o json subscribe deploys | jq -r .value
 
-Each message has a revision, which grows: to go on later, give the last one's plus 1. The
-subscription lives on when its node dies.";
+Each message has a place, EPOCH:REVISION: to go on later, give the last one's with 1 added to the
+revision. A cluster that was made anew, of a backup or of what survived, is in another epoch:
+others were told other messages then, and so this is said and ends with exit code 3. A revision
+without an epoch is taken as one of whatever history there is. The subscription lives on when its
+node dies.";
 
 /// Send a message to all subscribers of a topic.
 #[derive(Args, Clone, Debug)]
@@ -53,9 +56,10 @@ pub struct Subscribe {
     /// The topic.
     #[arg(value_name = "TOPIC")]
     pub topic: OsString,
-    /// Begin with the first message at this revision or later.
-    #[arg(long, value_name = "REVISION", default_value_t = 0)]
-    pub from: u64,
+    /// Begin with the first message at this place or later.
+    #[arg(long, value_name = "[EPOCH:]REVISION", default_value = "0", value_parser = text::place)]
+    #[arg(hide_default_value = true)]
+    pub from: Place,
     /// Begin with the next message.
     #[arg(long, conflicts_with = "from")]
     pub new: bool,

@@ -32,7 +32,8 @@ The plan follows from the seed; what the processes make of it does not.
 It never says that a cluster is right: only that in this history nothing was wrong.
 
 Exit codes: 0 no violation; 1 a violation; 2 the history file is wrong; 4 nothing was answered;
-5 no verdict, the search for an explanation was given up; 6 a file, or a node did not start.";
+5 no verdict, the search for an explanation was given up; 6 a file, a node that did not start, or
+--nemesis was stopped early. A run that is broken off is judged as far as it went.";
 
 /// Check that what clients see is what a cluster promises.
 #[derive(Args, Clone, Debug)]

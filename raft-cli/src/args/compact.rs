@@ -8,7 +8,9 @@ Examples:
   raft compact 1042            forget what was before revision 1042
   raft compact --keep 1000     forget all but the last 1000 revisions
 
-Reads and watches from that revision on stay possible; what every key holds now is never forgotten.
+With --keep there may be nothing to forget, which is no error; a revision that is forgotten already
+is refused, with exit code 3. Reads and watches from that revision on stay possible; what
+every key holds now is never forgotten.
 Memory and disk come back bit by bit, without a stop. Nodes compact by themselves, too: see
 --auto-compaction of `raft serve`.";
 

@@ -16,7 +16,7 @@ Examples:
   raft lease list
 
 A lease ends when nobody has kept it alive for its time, never before; a change of leader neither
-prolongs nor shortens it. Exits 3 if there is no such lease, 1 from `ttl` and `keep-alive`.";
+prolongs nor shortens it. Exits 1 if there is no such lease.";
 
 /// Grant, keep alive and end leases.
 #[derive(Args, Clone, Debug)]

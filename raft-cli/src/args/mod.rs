@@ -28,6 +28,7 @@ pub mod partition;
 pub mod put;
 pub mod queue;
 pub mod recover;
+pub mod scrub;
 pub mod serve;
 pub mod snapshot;
 pub mod status;
@@ -128,6 +129,8 @@ pub enum Verb {
     Status(status::Status),
     /// Tell whether all members and the cluster are well.
     Health(health::Health),
+    /// Have all members compare all their data now.
+    Scrub(scrub::Scrub),
     /// Show or change the members.
     Member(member::Member),
     /// Hand leadership to another node.

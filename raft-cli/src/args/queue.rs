@@ -2,19 +2,24 @@
 
 use super::connection::Connection;
 use super::text::Escaped;
+use super::values;
 use clap::{Args, Subcommand};
 use raft_kv::recipes::Queue as Recipe;
 use std::ffi::OsString;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
   raft queue push jobs 'resize 42'
   raft queue push jobs 'page me' --rank 0      before all of higher rank
   raft queue pop jobs                          waits for an item, and prints it
+  raft queue pop jobs --wait 5s                exits 1 if there is none for so long
   raft queue pop jobs --no-wait                exits 1 if there is none
   raft queue list jobs
 
-An item is popped once, by one: lowest rank first, and in the order of pushing.";
+An item is popped once, by one: lowest rank first, and in the order of pushing. What was popped and
+could not be printed is gone: to end the waiting use --wait or SIGTERM, which are heeded while there
+is nothing to pop, not SIGKILL.";
 
 /// Push, pop and list items of a queue.
 #[derive(Args, Clone, Debug)]
@@ -74,8 +79,11 @@ pub struct Pop {
     #[arg(value_name = "NAME")]
     pub name: OsString,
     /// Do not wait for an item: exit code 1 if there is none.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     pub no_wait: bool,
+    /// Wait at most so long: exit code 1 then.
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub wait: Option<Duration>,
     /// Print the item alone, as it is.
     #[arg(long)]
     pub raw: bool,

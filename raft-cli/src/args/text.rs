@@ -92,3 +92,23 @@ pub fn position(text: &str) -> Result<Position, String> {
     });
     parts.ok_or_else(|| "a token is EPOCH:REVISION, as --print-token prints it".into())
 }
+
+/// A place among the messages of a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In whatever history there is.
+    At(Revision),
+    /// In one history.
+    In(Position),
+}
+
+/// A place, `EPOCH:REVISION` or `REVISION`.
+pub fn place(text: &str) -> Result<Place, String> {
+    let place = match text.contains(':') {
+        true => position(text).ok().map(Place::In),
+        false => text.parse().ok().map(|revision| Place::At(Revision(revision))),
+    };
+    place.ok_or_else(|| {
+        "a place is EPOCH:REVISION, as `raft subscribe` prints it, or REVISION".into()
+    })
+}

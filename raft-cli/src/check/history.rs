@@ -53,11 +53,17 @@ impl Workload {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Action {
-    /// The value (register), the whole list (append), or all members (set).
+    /// The value (register, lock), the whole list (append), or all members (set).
     Read {
         /// What was read.
         #[serde(default)]
         result: Value,
+        /// Of the lock that was held meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<u64>,
+        /// The revision of the write that is seen, 0 if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
     },
     /// Set a value: of a register, of a watched key, or under the token of a lock.
     Write {
@@ -100,7 +106,8 @@ pub enum Action {
         /// The revision of the write.
         revision: u64,
     },
-    /// A watcher was told everything after one revision, up to and with another.
+    /// A watcher was told everything after one revision, up to and with another. If it failed, it
+    /// should have been.
     Watched {
         /// After this one.
         after: u64,
@@ -149,15 +156,18 @@ pub struct Operation {
     pub outcome: Ending,
 }
 
-/// Trouble that was made meanwhile; only drawn.
+/// Trouble that was made meanwhile. What is wrong with a history does not depend on it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fault {
     /// Its kind, such as `kill`.
     pub fault: String,
     /// What was done, in words.
     pub what: String,
-    /// When it began, in microseconds.
+    /// When it began to be made, in microseconds.
     pub start: u64,
+    /// When it was made: what is asked from then on meets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<u64>,
     /// When it ended.
     pub end: u64,
 }
@@ -189,10 +199,7 @@ impl Operation {
             return Some("it ended before it started".into());
         }
         let (fits, complete) = match action {
-            Action::Read { .. } => {
-                use Workload::{Append, Register, Set};
-                (matches!(workload, Register | Append | Set), true)
-            }
+            Action::Read { .. } => (*workload != Workload::Watch, true),
             Action::Write { token, revision, .. } => match workload {
                 Workload::Register => (true, true),
                 Workload::Watch => (true, revision.is_some()),
@@ -216,8 +223,12 @@ impl Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ok = self.outcome == Ending::Ok;
         match &self.action {
-            Action::Read { result } if self.outcome == Ending::Ok => write!(f, "read {result}")?,
+            Action::Read { result, token: Some(token), .. } if ok => {
+                write!(f, "read {result} under token {token}")?;
+            }
+            Action::Read { result, .. } if ok => write!(f, "read {result}")?,
             Action::Read { .. } => f.write_str("read")?,
             Action::Write { value, token: Some(token), .. } => {
                 write!(f, "write {value} under token {token}")?;
@@ -238,7 +249,11 @@ impl fmt::Display for Operation {
             }
             Action::Event { value, revision } => write!(f, "told {value} at revision {revision}")?,
             Action::Watched { after, revision } => {
-                write!(f, "told all of revisions {} to {revision}", after.saturating_add(1))?;
+                let from = after.saturating_add(1);
+                if self.outcome == Ending::Failed {
+                    return write!(f, "not told all of revisions {from} to {revision}");
+                }
+                write!(f, "told all of revisions {from} to {revision}")?;
             }
             Action::Acquire { token: Some(token) } => write!(f, "acquired with token {token}")?,
             Action::Acquire { token: None } => f.write_str("acquire")?,

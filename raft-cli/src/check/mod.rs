@@ -39,6 +39,8 @@ use workload::Plan;
 
 /// How long one operation may take if nothing else is said: beyond an election.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(3);
+/// How long a cluster may take to be reached, and to answer what is asked after a run.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the progress is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
@@ -53,8 +55,8 @@ pub async fn run(
     target: impl FnOnce() -> Result<Target, Failure>,
     output: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    let history = match &args.history {
-        Some(path) => read(path)?,
+    let (history, broken_off) = match &args.history {
+        Some(path) => (read(path)?, None),
         None if args.nemesis.is_empty() => {
             let target = target()?;
             let plan = Plan {
@@ -62,14 +64,20 @@ pub async fn run(
                 clients: args.clients,
                 pause: args.pause,
                 deadline: target.deadline.unwrap_or(DEADLINE_DEFAULT),
+                patience: PATIENCE,
                 prefix: format!("check-{:016x}/", random()?),
                 seed: random()?,
                 connector: connector(&target)?,
                 endpoints: target.endpoints,
             };
-            live(&plan, args.duration).await?
+            live(&plan, args.duration).await
         }
         None => troubled(args).await?,
+    };
+    // With nothing to judge, what broke it off is all there is to say.
+    let broken_off = match broken_off {
+        Some(failure) if history.operations.is_empty() => return Err(failure),
+        broken_off => broken_off,
     };
     if let Some(path) = &args.record {
         write(path, |file| history.write(file))?;
@@ -81,32 +89,30 @@ pub async fn run(
         write(path, |mut file| file.write_all(page::page(&report).as_bytes()))?;
     }
     output.print(&json(&report), || text(&report))?;
-    verdict(&report)
+    match broken_off {
+        // A violation says more than why it was not looked for any longer.
+        Some(failure) if !report.is_violated() => Err(failure),
+        _ => verdict(&report),
+    }
 }
 
-/// Runs the workloads for a while.
-async fn live(plan: &Plan, duration: Duration) -> Result<History, Failure> {
-    let clients = plan.connect().await?;
+/// Runs the workloads for a while. What was taken down, and what broke it off, if anything did.
+async fn live(plan: &Plan, duration: Duration) -> (History, Option<Failure>) {
     let recorder = Arc::new(Recorder::new(None));
-    let mut interrupted = StopRequests::listen(false)?;
-    let (stop, stopped) = watch::channel(false);
-    let run = plan.run(&clients, &recorder, stopped);
-    let until = async {
+    let lived = run_until(plan, &recorder, async |interrupted| {
         tokio::select! {
             () = show(&recorder, duration) => {}
             // Asked to stop early: what there is, is judged.
             _ = interrupted.next() => {}
         }
-        // Whoever listens no more needs no telling.
-        let _ = stop.send(true);
-    };
-    let (ran, ()) = tokio::join!(run, until);
-    ran?;
-    Ok(recorder.take())
+        Ok(())
+    });
+    let lived = lived.await;
+    (recorder.take(), lived.err())
 }
 
 /// Runs the workloads on a cluster of its own, and makes trouble.
-async fn troubled(args: &Check) -> Result<History, Failure> {
+async fn troubled(args: &Check) -> Result<(History, Option<Failure>), Failure> {
     let seed = args.seed.map_or_else(random, Ok)?;
     let dir = tempfile::Builder::new().prefix("raft-check-").tempdir();
     let dir = dir.map_err(|error| Failure::local("cannot make a temporary folder", &error))?;
@@ -119,43 +125,41 @@ async fn troubled(args: &Check) -> Result<History, Failure> {
         clients: args.clients,
         pause: args.pause,
         deadline: args.connection.deadline.unwrap_or(DEADLINE_DEFAULT),
+        patience: PATIENCE,
         prefix: "check/".to_owned(),
         seed,
         connector: connector(&cluster.target()?)?,
         endpoints: cluster.target()?.endpoints,
     };
-    let history = trouble(&plan, &steps, &mut cluster, Some(seed), args.duration).await;
+    let (history, broken_off) =
+        trouble(&plan, &steps, &mut cluster, Some(seed), args.duration).await;
     let failed = cluster.processes.stop_all().await;
-    let history = history?;
-    if let Some((id, status)) = failed.first() {
+    let failed = failed.first().map(|(id, status)| {
         let words = cluster.processes.last_words(*id);
-        let text = format!("{id} {}: {words}", describe(*status));
-        return Err(Failure::new(Kind::Local, text));
-    }
-    Ok(history)
+        Failure::new(Kind::Local, format!("{id} {}: {words}", describe(*status)))
+    });
+    Ok((history, broken_off.or(failed)))
 }
 
-/// Runs the workloads on `cluster` while following `steps`, for `duration` at least.
-///
-/// # Errors
-/// If a node does not start again, or the cluster cannot be reached.
+/// Runs the workloads on `cluster` while following `steps`, for `duration` at least. Gives what was
+/// taken down, and what broke it off, if anything did: a node that does not start again, a cluster
+/// that cannot be reached or has no leader for long, a request to stop. Whatever that was, what was
+/// taken down is to be judged.
 pub async fn trouble(
     plan: &Plan,
     steps: &[nemesis::Step],
     cluster: &mut LocalCluster,
     seed: Option<u64>,
     duration: Duration,
-) -> Result<History, Failure> {
-    let clients = plan.connect().await?;
+) -> (History, Option<Failure>) {
     let recorder = Arc::new(Recorder::new(seed));
-    let mut interrupted = StopRequests::listen(false)?;
-    let (stop, stopped) = watch::channel(false);
-    let run = plan.run(&clients, &recorder, stopped);
-    let make = async {
+    let troubled = run_until(plan, &recorder, async |interrupted| {
         let following = async {
-            let followed = nemesis::follow(steps, cluster, &recorder);
-            let (followed, ()) = tokio::join!(followed, show(&recorder, duration));
-            followed
+            let shown = async {
+                show(&recorder, duration).await;
+                Ok(())
+            };
+            tokio::try_join!(nemesis::follow(steps, cluster, &recorder), shown).map(|_| ())
         };
         let followed = tokio::select! {
             followed = following => followed,
@@ -163,14 +167,32 @@ pub async fn trouble(
                 Err(Failure::new(Kind::Local, "stopped before the plan was followed"))
             }
         };
+        // What is asked from now on is to be answered, however it ended.
+        let mended = nemesis::mend(cluster).await;
+        followed.and(mended)
+    });
+    let troubled = troubled.await;
+    (recorder.take(), troubled.err())
+}
+
+/// Runs the workloads until `done`, which hears requests to stop, has ended.
+async fn run_until(
+    plan: &Plan,
+    recorder: &Arc<Recorder>,
+    done: impl AsyncFnOnce(&mut StopRequests) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let clients = plan.connect().await?;
+    let mut interrupted = StopRequests::listen(false)?;
+    let (stop, stopped) = watch::channel(false);
+    let run = plan.run(&clients, recorder, stopped);
+    let until = async {
+        let done = done(&mut interrupted).await;
         // Whoever listens no more needs no telling.
         let _ = stop.send(true);
-        followed
+        done
     };
-    let (ran, followed) = tokio::join!(run, make);
-    followed?;
-    ran?;
-    Ok(recorder.take())
+    let (ran, done) = tokio::join!(run, until);
+    done.and(ran)
 }
 
 /// Waits for `duration`, and shows how far it is.

@@ -1,5 +1,6 @@
 //! Makes trouble by a plan that follows from a seed: which, when, for how long and to whom. Takes
-//! down what was done and when. Whatever it has broken it mends before it ends.
+//! down what was done and when. Whatever it has broken it mends before it ends; should it be
+//! dropped before, [`mend`] does.
 
 use super::cluster::LocalCluster;
 use super::history::Fault;
@@ -143,11 +144,7 @@ pub async fn follow(
 ///
 /// # Errors
 /// If a node does not start again, or none leads to begin with.
-pub async fn make(
-    step: &Step,
-    cluster: &mut LocalCluster,
-    recorder: &Recorder,
-) -> Result<(), Failure> {
+async fn make(step: &Step, cluster: &mut LocalCluster, recorder: &Recorder) -> Result<(), Failure> {
     let leader = cluster.observer.leader(LEADER_MAX).await?.id;
     let others: Vec<NodeId> = cluster.nodes().into_iter().filter(|id| *id != leader).collect();
     let victim = match step.victim {
@@ -155,18 +152,32 @@ pub async fn make(
         Victim::Follower(which) => others.get(which).copied().unwrap_or(leader),
     };
     let role = if victim == leader { "the leader" } else { "a follower" };
-    let what = begin(step, cluster, victim, role).await;
-    // From here on: what was asked a moment earlier may have been answered by the victim.
     let start = recorder.now();
+    let what = begin(step, cluster, victim, role).await;
+    let made = Some(recorder.now());
     sleep(step.lasts).await;
-    match step.kind {
-        Kind::Kill => cluster.start_node(victim).await?,
-        Kind::Pause => cluster.processes.signal(victim, Signal::SIGCONT),
-        _ => cluster.proxy.heal(),
-    }
+    let mended = mend(cluster).await;
     let (fault, end) = (step.kind.name().to_owned(), recorder.now());
-    recorder.fault(Fault { fault, what, start, end });
-    Ok(())
+    recorder.fault(Fault { fault, what, start, made, end });
+    mended
+}
+
+/// Ends whatever trouble there is: mends the network, has nodes that are stopped go on, and starts
+/// those that do not run.
+///
+/// # Errors
+/// If a node does not start again; the others are mended nevertheless.
+pub async fn mend(cluster: &mut LocalCluster) -> Result<(), Failure> {
+    cluster.proxy.heal();
+    let mut mended = Ok(());
+    for id in cluster.nodes() {
+        if cluster.processes.is_running(id) {
+            cluster.processes.signal(id, Signal::SIGCONT);
+        } else {
+            mended = mended.and(cluster.start_node(id).await);
+        }
+    }
+    mended
 }
 
 async fn begin(step: &Step, cluster: &mut LocalCluster, victim: NodeId, role: &str) -> String {

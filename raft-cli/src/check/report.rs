@@ -10,8 +10,10 @@ pub struct Report {
     pub history: History,
     /// Each workload that there is in it.
     pub judged: Vec<Judged>,
-    /// The longest time, in microseconds, in which nothing was answered; when it began.
+    /// The longest time in which nothing was answered.
     pub longest_silence: Silence,
+    /// The same without the times of trouble: how much of a silence came before and after.
+    pub longest_unprovoked: Silence,
     /// How soon writes were done again.
     pub recoveries: Vec<Recovery>,
 }
@@ -25,7 +27,7 @@ pub struct Silence {
     pub length: u64,
 }
 
-/// How soon the first write was done that was asked after something broke.
+/// How soon the first write was done that was asked after something broke, from when that began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Recovery {
     /// Which of the history's faults.
@@ -39,8 +41,9 @@ impl Report {
     pub fn of(history: History, progress: impl FnMut(u64)) -> Self {
         let judged = judge::judge(&history, progress);
         let longest_silence = longest_silence(&history, None);
+        let longest_unprovoked = longest_unprovoked(&history);
         let recoveries = recoveries(&history);
-        Self { history, judged, longest_silence, recoveries }
+        Self { history, judged, longest_silence, longest_unprovoked, recoveries }
     }
 
     /// Whether something is wrong.
@@ -61,6 +64,32 @@ impl Report {
 
 /// The longest time in which nothing was answered, of one workload or of all.
 pub fn longest_silence(history: &History, of: Option<Workload>) -> Silence {
+    silences(history, of).into_iter().max_by_key(|silence| silence.length).unwrap_or_default()
+}
+
+/// The longest time in which nothing was answered, of which trouble counts for nothing.
+fn longest_unprovoked(history: &History) -> Silence {
+    let mut longest = Silence::default();
+    for silence in silences(history, None) {
+        if silence.length <= longest.length {
+            continue;
+        }
+        let (mut at, end, mut length) = (silence.start, silence.start + silence.length, 0);
+        // By when they began; they may overlap.
+        for fault in &history.faults {
+            length += fault.start.clamp(at, end) - at;
+            at = fault.end.clamp(at, end);
+        }
+        length += end - at;
+        if length > longest.length {
+            longest = Silence { length, ..silence };
+        }
+    }
+    longest
+}
+
+/// The times between two answers that follow each other, before the first and after the last.
+fn silences(history: &History, of: Option<Workload>) -> Vec<Silence> {
     let asked = history.operations.iter().filter(|it| of.is_none_or(|of| it.workload == of));
     // What a watcher sums up at its end is no answer of the cluster.
     let asked = asked.filter(|it| !matches!(it.action, Action::Watched { .. }));
@@ -70,14 +99,14 @@ pub fn longest_silence(history: &History, of: Option<Workload>) -> Silence {
     let mut answered: Vec<u64> = ok.map(|it| it.end).collect();
     answered.extend([begin, end]);
     answered.sort_unstable();
-    let silences = answered.windows(2).filter_map(|pair| match pair {
+    let pairs = answered.windows(2).filter_map(|pair| match pair {
         [start, next] => Some(Silence { start: *start, length: next - start }),
         _ => None,
     });
-    silences.max_by_key(|silence| silence.length).unwrap_or_default()
+    pairs.collect()
 }
 
-/// For each fault: how soon a write was done that was asked after it began.
+/// For each fault: how soon a write was done that was asked after it was made.
 pub fn recoveries(history: &History) -> Vec<Recovery> {
     let is_write = |action: &Action| {
         matches!(action, Action::Write { .. } | Action::Append { .. } | Action::Add { .. })
@@ -88,8 +117,10 @@ pub fn recoveries(history: &History) -> Vec<Recovery> {
         .map(|it| (it.start, it.end))
         .collect();
     let recovery = |(at, fault): (usize, &Fault)| {
+        // What was asked a moment earlier may have been answered by the victim.
+        let made = fault.made.unwrap_or_default().max(fault.start);
         // By when they were asked: the first that matters is found by halving.
-        let from = writes.partition_point(|(start, _)| *start < fault.start);
+        let from = writes.partition_point(|(start, _)| *start < made);
         let mut first: Option<u64> = None;
         for (start, end) in &writes[from..] {
             if first.is_some_and(|first| *start > first) {

@@ -45,7 +45,7 @@ pub fn json(report: &Report) -> Value {
     };
     let faults = report.history.faults.iter().zip(&report.recoveries);
     let faults = faults.map(|(fault, recovery)| {
-        let Fault { fault, what, start, end } = fault;
+        let Fault { fault, what, start, end, .. } = fault;
         let back_ms = recovery.after.map(|after| after / 1000);
         json!({ "fault": fault, "what": what, "start_ms": start / 1000, "end_ms": end / 1000,
                 "first_write_after_ms": back_ms })
@@ -54,6 +54,7 @@ pub fn json(report: &Report) -> Value {
         "verdict": verdict(report),
         "seed": report.history.seed,
         "longest_unavailability_ms": report.longest_silence.length / 1000,
+        "longest_unprovoked_ms": report.longest_unprovoked.length / 1000,
         "workloads": report.judged.iter().map(workload).collect::<Vec<_>>(),
         "faults": faults.collect::<Vec<_>>(),
     })
@@ -100,6 +101,10 @@ pub fn text(report: &Report) -> String {
         milliseconds(report.longest_silence.length),
         seconds(report.longest_silence.start)
     ));
+    if !report.history.faults.is_empty() {
+        let silence = milliseconds(report.longest_unprovoked.length);
+        text.push_str(&format!("the longest while there was no trouble: {silence}\n"));
+    }
     faults(report, &mut text);
     for judged in &report.judged {
         for key in &judged.undecided {

@@ -11,6 +11,7 @@ pub mod health;
 pub mod lease;
 pub mod members;
 pub mod pairs;
+pub mod scrub;
 pub mod status;
 mod table;
 pub mod time;

@@ -69,6 +69,7 @@ impl Row {
         }
         remarks.extend(health.timing.iter().map(Remark::warning));
         remarks.extend(health.integrity.alarm.iter().map(Remark::serious));
+        remarks.extend(incomplete(&health.integrity).map(Remark::warning));
         remarks.extend(health.no_quorum.iter().map(Remark::serious));
         remarks
     }
@@ -81,6 +82,16 @@ impl Row {
         }
         self.remarks().iter().map(|remark| format!("{name}: {}", remark.text)).collect()
     }
+}
+
+/// That not all data was compared when it was looked at last.
+fn incomplete(integrity: &Integrity) -> Option<String> {
+    let times = match integrity.scrubs_incomplete {
+        0 => return None,
+        1 => "the last look at all data".to_owned(),
+        times => format!("each of the last {times} looks at all data"),
+    };
+    Some(format!("{times} left out what fewer than a quorum answered for: see `raft scrub`"))
 }
 
 /// A disk that owes something for less than this is one that works.
@@ -101,6 +112,15 @@ pub struct RowJson {
     progress: Option<ProgressJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthJson>,
+    /// What people should know about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remarks: Option<Vec<RemarkJson>>,
+}
+
+#[derive(Serialize)]
+struct RemarkJson {
+    text: String,
+    serious: bool,
 }
 
 #[derive(Serialize)]
@@ -120,6 +140,7 @@ struct IntegrityJson {
     compared_index: u64,
     divergent: Vec<u64>,
     scrubs: u64,
+    scrubs_incomplete: u64,
     scrubbing_keys: Option<u64>,
 }
 
@@ -177,7 +198,10 @@ impl RowJson {
         });
         let id = row.id.map(|id| id.0);
         let reachable = row.status.is_ok();
-        Self { address: row.address.clone(), id, reachable, error, node, progress, health }
+        let remark = |Remark { text, serious }| RemarkJson { text, serious };
+        let remarks = reachable.then(|| row.remarks().into_iter().map(remark).collect());
+        let address = row.address.clone();
+        Self { address, id, reachable, error, node, progress, health, remarks }
     }
 }
 
@@ -188,6 +212,7 @@ impl IntegrityJson {
             compared_index: integrity.compared.0,
             divergent: integrity.divergent.iter().map(|id| id.0).collect(),
             scrubs: integrity.scrubs,
+            scrubs_incomplete: integrity.scrubs_incomplete,
             scrubbing_keys: integrity.scrubbing,
         }
     }

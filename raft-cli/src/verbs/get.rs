@@ -8,7 +8,9 @@ use crate::output::pairs::{self, Dated, RangeJson};
 use crate::output::{Format, Output, printable};
 use crate::transaction::keys;
 use bytes::Bytes;
-use raft_kv::api::{Consistency, Filter, KeyValue, Order, OrderBy, Range, RangeReply, Revision};
+use raft_kv::api::{
+    Consistency, Filter, KeyValue, Keys, Order, OrderBy, Range, RangeReply, Revision,
+};
 use serde_json::json;
 use std::cmp::Ordering;
 
@@ -20,7 +22,8 @@ pub async fn run(store: &Store, args: &Get, output: &mut Output<'_>) -> Result<(
     let key = args.escaped.bytes(&args.key)?;
     let end = args.escaped.optional(args.end.as_ref())?;
     let single = end.is_none() && !args.prefix;
-    let (reply, dated) = read(store, range(args, key.clone(), end), consistency(args)?).await?;
+    let range = range(args, key.clone(), end, output.format);
+    let (reply, dated) = read(store, range, consistency(args)?).await?;
     print(&reply, dated, args, output)?;
     let no = |why: &str| Err(Failure::new(Kind::No, format!("{why}: {}", printable(&key))));
     match single {
@@ -30,7 +33,7 @@ pub async fn run(store: &Store, args: &Get, output: &mut Output<'_>) -> Result<(
     }
 }
 
-fn range(args: &Get, key: Bytes, end: Option<Bytes>) -> Range {
+fn range(args: &Get, key: Bytes, end: Option<Bytes>, format: Format) -> Range {
     let by = match args.sort_by {
         SortBy::Key => OrderBy::Key,
         SortBy::Version => OrderBy::Version,
@@ -40,20 +43,33 @@ fn range(args: &Get, key: Bytes, end: Option<Bytes>) -> Range {
     };
     let order = Order { by, descending: args.order == Direction::Desc };
     let natural = Order { by: OrderBy::Key, descending: false };
+    let filter = Filter {
+        min_mod_revision: args.min_mod_rev.map(Revision),
+        max_mod_revision: args.max_mod_rev.map(Revision),
+        min_create_revision: args.min_create_rev.map(Revision),
+        max_create_revision: args.max_create_rev.map(Revision),
+    };
+    let keys = keys(key, args.prefix, end);
     Range {
         limit: args.limit,
         revision: args.rev.map(Revision),
         keys_only: args.keys_only,
         count_only: args.count_only,
-        count_all: true,
+        count_all: matches!(keys, Keys::One(_)) || is_count_needed(args, filter, format),
         order: (order != natural).then_some(order),
-        filter: Filter {
-            min_mod_revision: args.min_mod_rev.map(Revision),
-            max_mod_revision: args.max_mod_rev.map(Revision),
-            min_create_revision: args.min_create_rev.map(Revision),
-            max_create_revision: args.max_create_rev.map(Revision),
-        },
-        ..Range::of(keys(key, args.prefix, end))
+        filter,
+        ..Range::of(keys)
+    }
+}
+
+/// Whether it is printed how many keys there are, and the pairs found do not tell. To count them
+/// all the cluster has to go through them.
+fn is_count_needed(args: &Get, filter: Filter, format: Format) -> bool {
+    match format {
+        _ if args.raw => false,
+        Format::Json => args.limit > 0 || filter != Filter::NONE,
+        Format::Table => args.limit > 0,
+        Format::Simple => false,
     }
 }
 
@@ -105,12 +121,15 @@ async fn pages(
     range: Range,
     consistency: Consistency,
 ) -> Result<(RangeReply, Option<Dated>), Failure> {
+    let is_counted = range.count_all || range.count_only;
     let mut pages = Pages::new(range, consistency);
     let mut all = RangeReply::default();
     while let Some(page) = pages.next(store).await? {
-        if all.count == 0 {
+        if all.revision == Revision(0) {
             all.revision = page.revision;
             all.count = page.count;
+        } else if !is_counted {
+            all.count += page.count;
         }
         all.kvs.extend(page.kvs);
         all.more = page.more;

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 /// A lease is kept alive this often in its time.
 const RENEWALS: u32 = 3;
+/// How long one try to keep it alive may take at most, as with leases that a client keeps by
+/// itself.
+const TRY_MAX: Duration = Duration::from_secs(10);
 
 /// Does what is to be done with leases.
 ///
@@ -66,7 +69,8 @@ async fn ttl(store: &Store, args: &Ttl, output: &mut Output<'_>) -> Result<(), F
 }
 
 /// Keeps a lease alive until it is gone. That the cluster cannot be reached is borne for as long as
-/// the lease may live.
+/// the lease may live. A try takes as long as the pause between two of them, so that a store that
+/// is slow is waited for, and after a node that hangs there is time for another one.
 async fn keep_alive(
     store: &Store,
     args: &KeepAlive,
@@ -74,13 +78,15 @@ async fn keep_alive(
 ) -> Result<(), Failure> {
     let id = args.id;
     let mut lives_until = None;
+    let mut client = store.client().clone();
     loop {
         let asked = Instant::now();
-        let pause = match store.client().keep_alive(&[id]).await {
+        let pause = match client.keep_alive(&[id]).await {
             Ok(lives) => {
                 let ttl = lives.first().copied().filter(|ttl| !ttl.is_zero());
                 let ttl = ttl.ok_or_else(|| gone(id))?;
                 lives_until = Some(asked + ttl);
+                client = client.with_deadline((ttl / RENEWALS).min(TRY_MAX));
                 let json = json!({ "id": id.to_string(), "ttl_ms": time::millis(ttl) });
                 output.print(&json, || {
                     format!("lease {id} kept alive: lives for {}", time::text(ttl))

@@ -24,6 +24,7 @@ pub mod partition;
 pub(crate) mod progress;
 pub mod put;
 pub mod queue;
+pub mod scrub;
 pub mod snapshot;
 pub mod status;
 pub mod transfer;

@@ -79,6 +79,7 @@ async fn work(store: &Store, args: &Work, output: &mut Output<'_>) -> Result<(),
         ends: BTreeMap::new(),
         leaving: BTreeSet::new(),
         next: BTreeMap::new(),
+        stopped: false,
     };
     let ended = shift.run(&mut stop, output).await;
     // If it failed, this ends the commands that still run.
@@ -103,6 +104,8 @@ struct Shift<'a> {
     leaving: BTreeSet<u32>,
     /// Partitions that have come back before their last command has ended.
     next: BTreeMap<u32, Fence>,
+    /// It was asked to stop while it could not let go of one.
+    stopped: bool,
 }
 
 impl Shift<'_> {
@@ -112,20 +115,21 @@ impl Shift<'_> {
         stop: &mut StopRequests,
         output: &mut Output<'_>,
     ) -> Result<(), Failure> {
-        loop {
+        while !self.stopped {
             tokio::select! {
                 biased;
-                Some(done) = self.commands.join_next() => self.ended(done, output).await?,
+                Some(done) = self.commands.join_next() => self.ended(done, stop, output).await?,
                 news = self.worker.next() => match news {
-                    Ok(news) => self.hear(news, output).await?,
+                    Ok(news) => self.hear(news, stop, output).await?,
                     Err(error) => {
                         self.bear(error)?;
                         sleep(RETRY).await;
                     }
                 },
-                _ = stop.next() => return self.finish().await,
+                _ = stop.next() => self.stopped = true,
             }
         }
+        self.finish().await
     }
 
     /// Whether to try again after an error: as long as the share is not lost.
@@ -140,7 +144,12 @@ impl Shift<'_> {
         }
     }
 
-    async fn hear(&mut self, news: Assignment, output: &mut Output<'_>) -> Result<(), Failure> {
+    async fn hear(
+        &mut self,
+        news: Assignment,
+        stop: &mut StopRequests,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
         match news {
             Assignment::Gained { partition, fence } => {
                 if self.args.hold.command.is_empty() {
@@ -153,15 +162,16 @@ impl Shift<'_> {
                 self.start(partition, &fence, output)
             }
             Assignment::ToRelease { partition } => {
+                self.next.remove(&partition);
                 self.leaving.insert(partition);
-                self.end(partition, output).await
+                self.end(partition, stop, output).await
             }
             Assignment::Lost { partition } => {
                 self.next.remove(&partition);
                 if self.args.hold.command.is_empty() {
                     tell(partition, "lost", output)?;
                 }
-                self.end(partition, output).await
+                self.end(partition, stop, output).await
             }
         }
     }
@@ -190,14 +200,19 @@ impl Shift<'_> {
     }
 
     /// Ends the command of a partition, if one runs; what is to be done then is done then.
-    async fn end(&mut self, partition: u32, output: &mut Output<'_>) -> Result<(), Failure> {
+    async fn end(
+        &mut self,
+        partition: u32,
+        stop: &mut StopRequests,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
         match self.ends.get_mut(&partition) {
             Some(end) => {
                 // What waits for the old one finds it ended.
                 *end = oneshot::channel().0;
                 Ok(())
             }
-            None => self.let_go(partition, output).await,
+            None => self.let_go(partition, stop, output).await,
         }
     }
 
@@ -205,6 +220,7 @@ impl Shift<'_> {
     async fn ended(
         &mut self,
         done: Result<Done, JoinError>,
+        stop: &mut StopRequests,
         output: &mut Output<'_>,
     ) -> Result<(), Failure> {
         let (partition, ended) = completed(done)?;
@@ -212,19 +228,33 @@ impl Shift<'_> {
         if let Ended::Code(code @ 1..) = ended? {
             return Ended::Code(code).outcome(self.what);
         }
-        self.let_go(partition, output).await?;
+        self.let_go(partition, stop, output).await?;
         match self.next.remove(&partition) {
-            Some(fence) => self.start(partition, &fence, output),
-            None => Ok(()),
+            Some(fence) if !self.stopped => self.start(partition, &fence, output),
+            _ => Ok(()),
         }
     }
 
-    /// Releases a partition whose command has ended, if it is to be released.
-    async fn let_go(&mut self, partition: u32, output: &mut Output<'_>) -> Result<(), Failure> {
+    /// Releases a partition whose command has ended, if it is to be released. If the cluster does
+    /// not take that, and a request to stop comes, it goes with all others.
+    async fn let_go(
+        &mut self,
+        partition: u32,
+        stop: &mut StopRequests,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
         if !self.leaving.remove(&partition) {
             return Ok(());
         }
-        while let Err(error) = self.worker.release(partition).await {
+        loop {
+            let released = tokio::select! {
+                released = self.worker.release(partition) => released,
+                _ = stop.next() => {
+                    self.stopped = true;
+                    return Ok(());
+                }
+            };
+            let Err(error) = released else { break };
             self.bear(error)?;
             sleep(RETRY).await;
         }

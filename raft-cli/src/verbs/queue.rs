@@ -1,5 +1,6 @@
 //! `raft queue`: work that is done once, in order.
 
+use super::hold::gave_up;
 use super::pages::Pages;
 use super::read_value;
 use crate::args::queue::{Action, List, Pop, Push, Queue as Args};
@@ -8,10 +9,12 @@ use crate::client::{Store, failure};
 use crate::failure::{Failure, Kind};
 use crate::output::pairs::{self, PairJson};
 use crate::output::{BytesField, Output, printable};
+use crate::serve::stop::StopRequests;
 use raft_kv::api::{Consistency, Keys, Range};
 use raft_kv::recipes::{Item, Queue};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
+use tokio::time::{Instant, sleep_until};
 
 /// Pushes, pops or lists.
 ///
@@ -39,19 +42,39 @@ async fn push(store: &Store, args: &Push, output: &mut Output<'_>) -> Result<(),
 
 async fn pop(store: &Store, args: &Pop, output: &mut Output<'_>) -> Result<(), Failure> {
     let queue = queue(store, &args.name, args.escaped)?;
-    let item = match args.no_wait {
-        true => queue.try_take().await.map_err(failure)?,
-        false => Some(queue.take().await.map_err(failure)?),
-    };
-    let Some(item) = item else {
-        let name = printable(args.name.as_encoded_bytes());
-        return Err(Failure::new(Kind::No, format!("the queue {name} is empty")));
+    let what = format!("the queue {}", printable(args.name.as_encoded_bytes()));
+    let Some(item) = take(&queue, args, &what).await? else {
+        return Err(Failure::new(Kind::No, format!("{what} is empty")));
     };
     if args.raw {
         return output.raw(&item.value);
     }
     let simple = || [&item.value[..], b"\n"].concat();
     output.show(&item_json(&item), simple, || printable(&item.value))
+}
+
+/// Takes an item; `None` if there is none in time. It ends only where nothing is lost by it: not
+/// between an item's being taken and its being printed.
+async fn take(queue: &Queue, args: &Pop, what: &str) -> Result<Option<Item>, Failure> {
+    if args.no_wait {
+        return queue.try_take().await.map_err(failure);
+    }
+    let mut stop = StopRequests::listen(false)?.or_hangup()?;
+    let late = args.wait.map(|wait| Instant::now() + wait);
+    let patience = async || match late {
+        Some(late) => sleep_until(late).await,
+        None => std::future::pending().await,
+    };
+    loop {
+        if let Some(item) = queue.try_take().await.map_err(failure)? {
+            return Ok(Some(item));
+        }
+        tokio::select! {
+            any = queue.until_any() => any.map_err(failure)?,
+            () = patience() => return Ok(None),
+            request = stop.next() => return Err(gave_up(request, what)),
+        }
+    }
 }
 
 fn item_json(item: &Item) -> Value {

@@ -1,8 +1,10 @@
 //! `raft check` on recorded histories: what is wrong is found, shown and drawn, what is right is
 //! not. On clusters it is tested in `nemesis.rs` and by the sessions of docs/cli.md.
 
+mod workload;
+
 use crate::cluster::support::binary;
-use raft_cli::check::history::{Action, Ending, History, Operation, Workload};
+use raft_cli::check::history::{Action, Ending, Fault, History, Operation, Workload};
 use raft_cli::check::page::page;
 use raft_cli::check::report::Report;
 use serde_json::Value;
@@ -38,7 +40,7 @@ fn judged(lines: &str) -> Report {
 
 /// Histories in short lines, each with one line that makes it wrong, marked with `!`, which is left
 /// out to make it right; and what is said of it.
-const WRONG: [(&str, &str, &str); 15] = [
+const WRONG: [(&str, &str, &str); 22] = [
     (
         "a lost acknowledged write",
         r#"register 1 x 1..2 ok {"op":"write","value":1}
@@ -125,6 +127,13 @@ const WRONG: [(&str, &str, &str); 15] = [
         "revision 5 was told after revision 6",
     ),
     (
+        "a watch that is told nothing any more",
+        r#"watch 1 w 1..2 ok {"op":"write","value":1,"revision":5}
+           watch 2 w 3..3 ok {"op":"event","value":1,"revision":5}
+          !watch 2 - 1..9 failed {"op":"watched","after":4,"revision":6}"#,
+        "client 2 never caught up with revision 6",
+    ),
+    (
         "a holder that writes too late",
         r#"lock 1 k 1..2 ok {"op":"acquire","token":10}
            lock 2 k 3..4 ok {"op":"acquire","token":11}
@@ -137,6 +146,50 @@ const WRONG: [(&str, &str, &str); 15] = [
            lock 2 k 1..9 ok {"op":"write","value":2,"token":11,"revision":21}
           !lock 1 k 1..9 ok {"op":"write","value":3,"token":10,"revision":22}"#,
         "two holders at once",
+    ),
+    (
+        "a write of which nobody knew, after the next holder has read",
+        r#"lock 1 k 1..2 ok {"op":"acquire","token":10}
+           lock 1 k 3..4 unknown {"op":"write","value":1,"token":10}
+           lock 2 k 5..6 ok {"op":"acquire","token":11}
+           lock 2 k 7..8 ok {"op":"read","result":null,"token":11,"revision":0}
+          !lock 2 k 9..10 ok {"op":"read","result":1,"token":11,"revision":21}"#,
+        "under token 10 took effect after the holder of 11 had read",
+    ),
+    (
+        "a write of which nobody knew, after the next holder has written",
+        r#"lock 1 k 1..9 unknown {"op":"write","value":1,"token":10}
+           lock 2 k 1..9 ok {"op":"write","value":2,"token":11,"revision":20}
+          !lock 3 k 10..11 ok {"op":"read","result":1,"revision":21}"#,
+        "under token 10 took effect after the holder of 11 had written",
+    ),
+    (
+        "a write of which nobody knew, asked too late",
+        r#"lock 1 k 1..2 ok {"op":"acquire","token":10}
+           lock 2 k 3..4 ok {"op":"acquire","token":11}
+           lock 1 k 5..6 unknown {"op":"write","value":1,"token":10}
+          !lock 3 k 7..8 ok {"op":"read","result":1}"#,
+        "a write under token 10 was taken after another client held token 11",
+    ),
+    (
+        "a write that was answered: not done, and read",
+        r#"lock 1 k 1..2 failed {"op":"write","value":1,"token":10}
+          !lock 2 k 3..4 ok {"op":"read","result":1,"revision":21}"#,
+        "1 was read, though its write was answered: not done",
+    ),
+    (
+        "a holder's write that is lost",
+        r#"lock 1 k 1..2 ok {"op":"write","value":1,"token":10,"revision":20}
+           lock 1 k 3..4 ok {"op":"write","value":2,"token":10,"revision":21}
+          !lock 1 k 5..6 ok {"op":"read","result":1,"token":10,"revision":20}"#,
+        "acknowledged before this read is not seen",
+    ),
+    (
+        "a later holder's write that is lost",
+        r#"lock 1 k 1..2 ok {"op":"write","value":1,"token":10}
+           lock 2 k 3..4 ok {"op":"write","value":2,"token":11}
+          !lock 3 k 5..6 ok {"op":"read","result":1}"#,
+        "acknowledged before this read is not seen",
     ),
     (
         "tokens that shrink",
@@ -172,6 +225,25 @@ fn what_is_wrong_is_found_and_drawn() {
     }
 }
 
+/// A holder that has lost the lock may look at what others do, and be overtaken by them.
+#[test]
+fn a_holder_that_lost_its_lock_may_look() {
+    let report = judged(
+        r#"lock 1 k 1..2 ok {"op":"acquire","token":10}
+           lock 2 k 3..4 ok {"op":"acquire","token":11}
+           lock 2 k 5..6 ok {"op":"write","value":1,"token":11,"revision":20}
+           lock 2 k 7..8 ok {"op":"write","value":2,"token":11,"revision":21}
+           lock 1 k 5..9 unknown {"op":"write","value":3,"token":10}
+           lock 1 k 10..11 ok {"op":"read","result":2,"token":10,"revision":21}
+           lock 2 k 12..13 ok {"op":"write","value":4,"token":11,"revision":22}"#,
+    );
+    assert!(!report.is_violated(), "{:?}", report.judged);
+}
+
+fn read(result: Value) -> Action {
+    Action::Read { result, token: None, revision: None }
+}
+
 /// A long history in which one write is lost: the few operations that show it are found.
 #[test]
 fn few_operations_show_what_is_wrong() {
@@ -192,9 +264,9 @@ fn few_operations_show_what_is_wrong() {
         // The reader is as late as may be, and once a little later.
         let late = if number == 110 { 2 } else { 1 };
         let result = Value::from(number - late);
-        operations.push(operation(2, Action::Read { result }, start + 1, end - 1));
+        operations.push(operation(2, read(result), start + 1, end - 1));
     }
-    operations[1].action = Action::Read { result: Value::Null };
+    operations[1].action = read(Value::Null);
     let mut history = History { operations, ..History::default() };
     history.sort();
     let report = Report::of(history, |_| {});
@@ -204,11 +276,28 @@ fn few_operations_show_what_is_wrong() {
     assert_eq!(violation.decisive.len(), 1, "{violation:?}");
 }
 
+/// A recovery is counted from when the trouble began to be made, and only what was asked when it
+/// was made has met it. Histories that do not tell of that are read as well.
+#[test]
+fn a_recovery_begins_with_the_trouble() {
+    let lines = r#"register 1 x 100..150 ok {"op":"write","value":1}
+                   register 2 x 210..950 ok {"op":"write","value":2}"#;
+    for (made, after) in [("", 50), (r#""made":200,"#, 850)] {
+        let fault = format!(r#"{{"fault":"kill","what":"","start":100,{made}"end":700}}"#);
+        let report = Report::of(history(&format!("{fault}\n{}", long(lines))), |_| {});
+        assert_eq!(report.recoveries[0].after, Some(after));
+        assert_eq!((report.longest_silence.start, report.longest_silence.length), (150, 800));
+        assert_eq!(report.longest_unprovoked.length, 250, "from 700 to 950");
+    }
+}
+
 #[test]
 fn a_history_is_read_as_it_was_written() {
-    let (_, lines, _) = WRONG[9];
+    let (_, lines, _) = WRONG[17];
     let mut history = history(&long(lines));
     history.seed = Some(7);
+    let (fault, what) = ("kill".to_owned(), "it was killed".to_owned());
+    history.faults.push(Fault { fault, what, start: 1, made: Some(2), end: 3 });
     let mut bytes = Vec::new();
     history.write(&mut bytes).unwrap();
     assert_eq!(History::read(&bytes[..], "test"), Ok(history));

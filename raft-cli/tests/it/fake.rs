@@ -12,9 +12,9 @@ use raft_core::types::{
     Term,
 };
 use raft_kv::api::{
-    Action, ActionReply, Advance, Command, CommandReply, Consistency, Freshness, Health, Integrity,
-    KvError, LeaseAnswer, LeaseId, MemberStatus, Members, NodeStatus, Op, Put, Query, Range,
-    RangeAnswer, Reply, ReplyBody, RequestBody, Space,
+    Action, ActionReply, Advance, Command, CommandReply, Consistency, Finding, Freshness, Health,
+    Inquiry, Integrity, KvError, LeaseAnswer, LeaseId, MemberStatus, Members, NodeStatus, Op, Put,
+    Query, Range, RangeAnswer, Reply, ReplyBody, RequestBody, Space,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) write_before_reads: bool,
     /// How long every answer takes.
     pub(crate) delay: Duration,
+    /// Fewer than a quorum answer when all data is compared.
+    pub(crate) scrubs_alone: bool,
 }
 
 #[derive(Clone)]
@@ -59,6 +61,8 @@ struct Inner {
     most: u64,
     now: u64,
     reads: u64,
+    /// Reads that were to count all keys.
+    counting: u64,
     /// What every node says of itself.
     health: Health,
 }
@@ -97,6 +101,7 @@ impl Cluster {
             most: 0,
             now: 0,
             reads: 0,
+            counting: 0,
             health,
         };
         Self(Arc::new(Mutex::new(inner)))
@@ -175,6 +180,10 @@ impl Cluster {
                 Ok(ReplyBody::Lease(answer.map(Box::new)))
             }
             RequestBody::Leases => Ok(ReplyBody::Leases(self.query(&Query::Leases))),
+            RequestBody::Integrity(Inquiry::Scrub) => {
+                self.scrub();
+                Ok(ReplyBody::Integrity(Finding::Begun))
+            }
             RequestBody::Integrity(_) => Err(KvError::Malformed("not asked by a verb".into())),
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
@@ -194,6 +203,7 @@ impl Cluster {
         {
             return Err(KvError::OtherHistory { asked: position.epoch, current: EPOCH });
         }
+        inner.counting += u64::from(range.count_all);
         let answer = inner.store.query(&codec::encode(&Query::Range(range)));
         let answer: RangeAnswer = codec::decode(&answer).expect("the store encodes well");
         let linearizable = consistency == Consistency::Linearizable;
@@ -224,6 +234,23 @@ impl Cluster {
             let time_ms = inner.store.summary().time_ms + past;
             let seen = Index(inner.index);
             inner.advance(time_ms, seen, Vec::new());
+        }
+    }
+
+    /// How many reads were to count all keys since this was asked last.
+    pub(crate) fn counting(&self) -> u64 {
+        std::mem::take(&mut self.inner().counting)
+    }
+
+    /// A look at all data, which takes no time.
+    fn scrub(&self) {
+        let mut inner = self.inner();
+        let alone = inner.faults.scrubs_alone;
+        let integrity = &mut inner.health.integrity;
+        if alone {
+            integrity.scrubs_incomplete += 1;
+        } else {
+            integrity.scrubs += 1;
         }
     }
 

@@ -45,10 +45,24 @@ fn a_warning_alone_makes_nobody_ill() {
 #[test]
 fn status_tells_what_is_known_of_the_data() {
     let cluster = Cluster::new(Faults::default());
-    cluster.with_health(|health| health.integrity.scrubs = 3);
+    cluster.with_health(|health| {
+        (health.integrity.scrubs, health.integrity.scrubs_incomplete) = (3, 2);
+    });
     let parsed: serde_json::Value =
         serde_json::from_str(&json(&cluster, &["status"])).expect("JSON");
     let integrity = &parsed["members"][0]["health"]["integrity"];
-    assert_eq!(integrity["scrubs"], 3);
+    assert_eq!((&integrity["scrubs"], &integrity["scrubs_incomplete"]), (&3.into(), &2.into()));
     assert!(integrity["alarm"].is_null());
+    let remark = &parsed["members"][0]["remarks"][0];
+    assert_eq!(remark["serious"], false);
+    // It makes nobody ill, but is said.
+    let says = "each of the last 2 looks at all data left out what fewer than a quorum answered \
+                for: see `raft scrub`";
+    assert_eq!(remark["text"], says);
+    let (text, _) = run(&cluster, Format::Json, &["health"]);
+    let health: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (&health["members"][0]["healthy"], &health["members"][0]["remarks"][0]),
+        (&true.into(), &says.into())
+    );
 }

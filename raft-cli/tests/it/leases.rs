@@ -67,6 +67,16 @@ fn a_lease_that_nobody_keeps_alive_ends() {
     assert_eq!(run(&cluster, Format::Table, &["get", "here"]).1.expect_err("gone").kind, Kind::No);
 }
 
+/// Every answer takes longer than a node is given by other requests.
+#[test]
+fn a_slow_cluster_keeps_leases_alive() {
+    let cluster = Cluster::new(Faults::default());
+    table(&cluster, &["lease", "grant", "10s", "--id", "1"]);
+    cluster.set_faults(Faults { delay: Duration::from_millis(1200), ..Faults::default() });
+    let kept = json(&cluster, &["lease", "keep-alive", "1", "--once"]);
+    assert_eq!(kept, "{\"id\":\"0000000000000001\",\"ttl_ms\":10000}\n");
+}
+
 #[test]
 fn leases_that_cannot_be_are_refused_with_advice() {
     let cluster = Cluster::new(Faults::default());
@@ -104,6 +114,13 @@ fn compaction_says_what_is_left() {
     assert_eq!(json(&cluster, &["compact", "--keep", "1"]), "{\"compacted\":5,\"revision\":6}\n");
     let (simple, _) = run(&cluster, Format::Simple, &["compact", "--keep", "0"]);
     assert_eq!(simple, "compacted revision 6\n");
+    // A job that comes every night may find that it was done.
+    for keep in ["0", "1000000"] {
+        let forgotten = "nothing to forget: what was before revision 6 is forgotten\n";
+        assert_eq!(table(&cluster, &["compact", "--keep", keep]), forgotten);
+    }
+    let done = "{\"compacted\":6,\"revision\":null}\n";
+    assert_eq!(json(&cluster, &["compact", "--keep", "7"]), done);
     for words in [["compact", "6"], ["compact", "7"]] {
         let failure = run(&cluster, Format::Table, &words).1.expect_err("refused");
         assert_eq!(failure.kind, Kind::Refused, "{failure}");
@@ -132,6 +149,19 @@ fn items_of_a_queue_are_popped_once_in_order() {
 }
 
 #[test]
+fn a_queue_is_waited_for_as_long_as_one_likes() {
+    let cluster = Cluster::new(Faults::default());
+    for words in
+        [&["queue", "pop", "jobs", "--wait", "10ms"][..], &["queue", "pop", "jobs", "--no-wait"]]
+    {
+        let failure = run(&cluster, Format::Table, words).1.expect_err("there is nothing");
+        assert_eq!((failure.kind, &*failure.message), (Kind::No, "the queue jobs is empty"));
+    }
+    table(&cluster, &["queue", "push", "jobs", "a"]);
+    assert_eq!(table(&cluster, &["queue", "pop", "jobs", "--wait", "1h"]), "a\n");
+}
+
+#[test]
 fn barriers_are_raised_and_lifted_once() {
     let cluster = Cluster::new(Faults::default());
     let lifted = "the barrier move is lifted\n";
@@ -153,14 +183,32 @@ fn messages_come_in_one_order() {
         assert_eq!(sent, format!("message {revision} sent\n"));
     }
     let all = ["subscribe", "news", "--limit", "3"];
-    assert_eq!(table(&cluster, &all), "2  one\n3  two\\n\n4  three\n");
+    assert_eq!(table(&cluster, &all), "3:2  one\n3:3  two\\n\n3:4  three\n");
     assert_eq!(
         json(&cluster, &["subscribe", "news", "--from", "3", "--limit", "1"]),
-        "{\"revision\":3,\"value\":\"two\\n\"}\n"
+        "{\"epoch\":3,\"revision\":3,\"value\":\"two\\n\"}\n"
     );
     let (text, _) =
-        run(&cluster, Format::Simple, &["subscribe", "news", "--from", "4", "--limit", "1"]);
+        run(&cluster, Format::Simple, &["subscribe", "news", "--from", "3:4", "--limit", "1"]);
     assert_eq!(text, "three\n");
+}
+
+/// The cluster was made anew since: what others were told is not what this one was told.
+#[test]
+fn a_place_of_another_history_is_told() {
+    let cluster = Cluster::new(Faults::default());
+    table(&cluster, &["broadcast", "news", "one"]);
+    let late = run(&cluster, Format::Table, &["subscribe", "news", "--from", "2:2"]).1;
+    let late = late.expect_err("of another history");
+    assert_eq!(late.kind, Kind::Refused);
+    let says = "the topic news is of history 3 by now, not 2: others are told other messages";
+    assert_eq!(late.message, says);
+    for wrong in ["2:", ":2", "x", "1:2:3", "-1"] {
+        let words = ["subscribe", "news", "--from", wrong];
+        use clap::Parser;
+        let line = ["raft"].iter().chain(&words);
+        assert!(raft_cli::args::Cli::try_parse_from(line).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -176,7 +224,7 @@ fn old_messages_are_dropped_and_subscribers_told() {
     let late = late.expect_err("some are missing");
     assert_eq!(late.message, "the messages up to revision 3 were dropped: read on from there");
     let all = ["subscribe", "news", "--from", "4", "--limit", "1"];
-    assert_eq!(table(&cluster, &all), "4  three\n");
+    assert_eq!(table(&cluster, &all), "3:4  three\n");
     let future = table(&cluster, &["broadcast", "news", "--drop-until", "1000"]);
     assert_eq!(future, "messages up to 5 are dropped\n", "as far as the store has come");
 }

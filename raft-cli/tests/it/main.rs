@@ -23,6 +23,7 @@ mod printing;
 mod records;
 mod recover;
 mod resume;
+mod scrub;
 mod serve;
 mod snapshot;
 mod verbs;

@@ -25,6 +25,7 @@ pub(crate) fn run(
         Verb::Txn(args) => verbs::txn::run(&store, args, output).await,
         Verb::Status(_) => verbs::status::run(&store, output).await,
         Verb::Health(_) => verbs::health::run(&store, output).await,
+        Verb::Scrub(args) => verbs::scrub::run(&store, args, output).await,
         Verb::Member(args) => verbs::member::run(&store, args, output).await,
         Verb::Transfer(args) => verbs::transfer::run(&store, args, output).await,
         Verb::Compact(args) => verbs::compact::run(&store, args, output).await,
@@ -78,6 +79,32 @@ fn put_and_get() {
     assert_eq!(table(&cluster, &["get", "--prefix", "", "--count-only"]), "2\n");
     assert_eq!(table(&cluster, &["get", "a", "c", "--keys-only"]).lines().count(), 2);
     assert_eq!(table(&cluster, &["get", "--prefix", "none"]), "");
+}
+
+/// To count keys that are not returned the cluster has to go through all of them.
+#[test]
+fn keys_are_counted_only_where_that_is_printed() {
+    let cluster = Cluster::new(Faults::default());
+    for number in 0..4 {
+        table(&cluster, &["put", &format!("k{number}"), &"v".repeat(400_000)]);
+    }
+    let get = ["get", "-p", "k", "--keys-only"];
+    let limited = [&get[..], &["--limit", "3"]].concat();
+    table(&cluster, &get);
+    for words in [&get[..], &limited] {
+        run(&cluster, Format::Simple, words).1.expect("done");
+    }
+    run(&cluster, Format::Json, &[&["get", "-p", "k", "--raw", "--limit", "1"][..]].concat())
+        .1
+        .expect("done");
+    let whole = json(&cluster, &["get", "-p", "k"]);
+    assert!(whole.contains("\"count\":4,\"more\":false"), "all pages are counted");
+    assert_eq!(cluster.counting(), 0);
+    assert!(table(&cluster, &limited).ends_with("3 of 4 keys\n"));
+    assert!(json(&cluster, &limited).contains("\"count\":4,\"more\":true"));
+    let filtered = json(&cluster, &[&get[..], &["--min-mod-rev", "4"]].concat());
+    assert!(filtered.contains("\"count\":4,"), "those left out count, too: {filtered}");
+    assert_eq!(cluster.counting(), 3);
 }
 
 #[test]

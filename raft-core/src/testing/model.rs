@@ -124,6 +124,9 @@ pub struct Model {
     /// Whether `n1` leads term 1 at the start, with its first entry committed everywhere. Else
     /// everything begins in term 0, with empty logs.
     pub led: bool,
+    /// Who has led a term since, one after the other, was heard by nobody once elected, and stepped
+    /// down: each holds an entry that no other node has.
+    pub unheard: Vec<NodeId>,
     /// Whether an append carries one entry at most, which needs more messages for the same.
     pub single_entries: bool,
     /// What may be asked for; each is one change of several parts.
@@ -132,6 +135,12 @@ pub struct Model {
     pub bounds: Bounds,
     /// Exploration ends once so many worlds were told apart.
     pub states_max: usize,
+    /// Whether only what they hold tells worlds apart for [`Model::states_max`], not which part of
+    /// the bounds they have spent. [`Report::contents`] is then counted, in a second table.
+    pub by_content: bool,
+    /// Whether messages that can mean nothing any more stay under way, beyond the bound on
+    /// messages. That takes more worlds and must find nothing else.
+    pub keeps_spent: bool,
     /// What the exploration must have come across, or it fails.
     pub must_see: Vec<Sight>,
 }
@@ -144,10 +153,13 @@ impl Default for Model {
             learners: 0,
             spares: 0,
             led: true,
+            unheard: Vec::new(),
             single_entries: false,
             changes: Vec::new(),
             bounds: Bounds::none(),
             states_max: usize::MAX,
+            by_content: false,
+            keeps_spent: false,
             must_see: Vec::new(),
         }
     }
@@ -161,10 +173,13 @@ impl Model {
     /// come across never was.
     ///
     /// # Panics
-    /// If there are no voters, more than eight nodes, or a bound of 64 or more.
+    /// If there are no voters, more than eight nodes, or a bound of 64 or more; or if somebody who
+    /// is no voter is to have led.
     pub fn explore(&self) -> Result<Report, Box<Violation>> {
         assert!(self.voters > 0, "somebody has to vote");
         assert!(self.nodes() <= world::NODES_MAX as u64, "too many nodes");
+        let votes = |node: &NodeId| (1..=self.voters).contains(&node.0);
+        assert!(self.unheard.iter().all(votes), "only voters lead");
         let (search, world) = Search::new(self);
         search.run(world)
     }
@@ -174,7 +189,8 @@ impl Model {
     }
 
     fn last_term(&self) -> crate::types::Term {
-        crate::types::Term(self.bounds.terms + u64::from(self.led))
+        let begun = u64::from(self.led) + self.unheard.len() as u64;
+        crate::types::Term(self.bounds.terms + begun)
     }
 
     /// The same world without bounds, to set it up.
@@ -234,6 +250,9 @@ pub struct Report {
     /// clocks, generators and numbers of writes are one; those that have spent another part of the
     /// bounds are not.
     pub states: usize,
+    /// The same, but that worlds which differ only in what they have spent are one, too. Counted
+    /// if [`Model::by_content`] is set.
+    pub contents: Option<usize>,
     /// Steps from the first world to the farthest.
     pub depth: usize,
     /// Whether everything within the bounds was seen.
@@ -250,12 +269,19 @@ pub struct Report {
     pub node_steps: usize,
     steps: [u64; world::ACTIONS],
     seen: u32,
+    /// The sum of the hashes of all nodes of the worlds told apart.
+    node_hashes: u64,
 }
 
 impl Report {
     /// Whether it has come across `sight`.
     pub const fn has_seen(&self, sight: Sight) -> bool {
         self.seen >> sight as u32 & 1 == 1
+    }
+
+    /// Whether `other` has come across the same states of nodes, in whatever worlds.
+    pub const fn has_same_nodes(&self, other: &Self) -> bool {
+        self.node_hashes == other.node_hashes
     }
 
     /// All steps gone, into worlds old and new.
@@ -266,10 +292,16 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Model { voters, learners, spares, led, changes, bounds, .. } = &self.model;
+        let Model { voters, learners, spares, led, unheard, changes, bounds, .. } = &self.model;
         let all = if self.complete { "all" } else { "not all" };
         writeln!(f, "{} states to depth {}, {all} within the bounds", self.states, self.depth)?;
+        if let Some(contents) = self.contents {
+            writeln!(f, "{contents} of them differ in more than what they have spent")?;
+        }
         writeln!(f, "{voters} voters, {learners} learners, {spares} spares, led: {led}")?;
+        if !unheard.is_empty() {
+            writeln!(f, "unheard leaders: {unheard:?}")?;
+        }
         writeln!(f, "{bounds:?}")?;
         if !changes.is_empty() {
             writeln!(f, "changes: {changes:?}")?;

@@ -114,10 +114,10 @@ impl<M: StateMachine> Replica<M> {
         self.machine.as_mut().expect("it is only gone within a call")
     }
 
-    /// Opens the machine again, from what is durable.
+    /// Opens the machine again, from what is durable. What was applied before stays news: others
+    /// may have seen it.
     fn reopen(&mut self) {
         self.frozen = None;
-        self.news.clear();
         self.machine = None;
         let mut machine = (self.source.open)(self.node, self.wipes);
         if let Some((meta, data)) = &self.kept {

@@ -12,6 +12,13 @@ const BUGS: u32 = 50;
 /// So many of them must be planted.
 const PLANTED_MIN: usize = 40;
 
+/// So many rows of the table were not written by the command, at most. As it writes them, this
+/// falls.
+const BY_HAND_MAX: usize = 57;
+
+/// So many of these say that nobody has run them yet.
+const NOT_RUN_MAX: usize = 6;
+
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in the workspace")
 }
@@ -120,11 +127,58 @@ fn every_patch_says_what_it_is_and_what_finds_it() {
                 workspace().join(package).join("tests/it").is_dir() && !tests.is_empty()
             })
         };
+        let ends: Vec<&&str> = header.iter().filter(|line| line.starts_with("ends:")).collect();
+        if ends.len() > 1 || !ends.iter().all(|it| matches!(**it, "ends: no" | "ends: aborted")) {
+            wrong.push(format!("{name}: says not how a run of tests ends"));
+        }
         if finders.is_empty() || !finders.iter().all(known) {
             wrong.push(format!("{name}: says not what finds it"));
         }
     }
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// What the row of a patch says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Row {
+    /// The command has seen it found.
+    Written,
+    ByHand,
+    NotRun,
+    Wrong(&'static str),
+}
+
+fn judge_row(page: &str, name: &str) -> Row {
+    let begin = format!("| [{name}]({name}.patch) |");
+    let Some(row) = page.lines().find(|line| line.starts_with(&begin)) else {
+        return Row::Wrong("not in the table");
+    };
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let [_, _, _, finders, needed, seconds, _, _] = cells[..] else {
+        return Row::Wrong("a row of another length");
+    };
+    if finders.starts_with("not yet run") {
+        return Row::NotRun;
+    }
+    // The crate, the test in backticks, and what it took.
+    match (finders.contains(" `") && !needed.is_empty(), seconds.is_empty()) {
+        (true, false) => Row::Written,
+        (true, true) => Row::ByHand,
+        (false, _) => Row::Wrong("not found"),
+    }
+}
+
+#[test]
+fn a_row_that_does_not_say_what_found_the_bug_is_refused() {
+    let row = |rest: &str| format!("| [02-it](02-it.patch) | It is wrong | {rest} |");
+    let judged = |rest: &str| judge_row(&row(rest), "02-it");
+    assert_eq!(judged("raft-core `votes::it` | one run | 3 | it is"), Row::Written);
+    assert_eq!(judged("raft-core `votes::it` | one run |  |  "), Row::ByHand);
+    assert_eq!(judged("not yet run: `raft-core: votes` |  |  |  "), Row::NotRun);
+    assert_eq!(judged("**nothing** |  |  |  "), Row::Wrong("not found"));
+    assert_eq!(judged("raft-core `votes::it` |  |  |  "), Row::Wrong("not found"));
+    assert_eq!(judged("raft-core `votes::it` |"), Row::Wrong("a row of another length"));
+    assert_eq!(judge_row("", "02-it"), Row::Wrong("not in the table"));
 }
 
 /// A bug is planted and in the table with what found it, or the page says why it is not.
@@ -136,13 +190,16 @@ fn every_bug_of_the_list_is_planted_or_argued() {
     }
     let page = fs::read_to_string(workspace().join("mutants/README.md")).unwrap();
     let mut wrong = Vec::new();
-    for name in patches.keys() {
-        let row = format!("| [{name}]({name}.patch) |");
-        match page.lines().find(|line| line.starts_with(&row)) {
-            Some(row) if row.contains("**nothing**") => wrong.push(format!("{name}: not found")),
-            Some(_) => {}
-            None => wrong.push(format!("{name}: not in the table")),
+    let rows: Vec<Row> = patches.keys().map(|name| judge_row(&page, name)).collect();
+    for (name, row) in patches.keys().zip(&rows) {
+        if let Row::Wrong(what) = row {
+            wrong.push(format!("{name}: {what}"));
         }
+    }
+    let count = |kind: Row| rows.iter().filter(|row| **row == kind).count();
+    let not_run = count(Row::NotRun);
+    if not_run > NOT_RUN_MAX || count(Row::ByHand) + not_run > BY_HAND_MAX {
+        wrong.push(format!("{} rows by hand, {not_run} not run", count(Row::ByHand)));
     }
     let planted: BTreeSet<u32> = patches.keys().filter_map(|name| number(name)).collect();
     for bug in 1..=BUGS {

@@ -130,6 +130,14 @@ pub enum KvError {
         /// The limit.
         limit: u64,
     },
+    /// No effect: it would go through too many keys, in one step that everybody waits for.
+    #[error("the request goes through {count} keys or more, over the limit of {limit}: split it")]
+    TooManyKeys {
+        /// How many.
+        count: u64,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl KvError {

@@ -183,7 +183,8 @@ pub struct Integrity {
     pub divergent: Vec<NodeId>,
     /// How often all data was looked at since the start, each part of it compared by a quorum.
     pub scrubs: u64,
-    /// How often it was, but for parts that fewer than a quorum could be asked for.
+    /// How often it was since the last one of those, but for parts that fewer than a quorum could
+    /// be asked for.
     pub scrubs_incomplete: u64,
     /// How far the look at all data has come that is under way: keys seen.
     pub scrubbing: Option<u64>,

@@ -14,8 +14,8 @@ pub enum StreamRequest {
     /// Watches: every frame to the node holds [`WatchRequest`]s, every frame back
     /// [`WatchReply`]s; see [`encode_sequence`](crate::codec::encode_sequence).
     Watch {
-        /// End the stream if the node has known no leader for three election timeouts, and do not
-        /// begin it without one: what happens is not told there.
+        /// End the stream soon after the node has lost its leader, unless there is another one by
+        /// then, and do not begin it without one: what happens is not told there.
         require_leader: bool,
     },
     /// A backup: the frames back are described at [`BackupBegun`](super::BackupBegun).

@@ -4,10 +4,12 @@
 use super::directory::Fault;
 use super::error::{Cause, ClientError, Trouble, gave_up};
 use super::{Client, Shared, millis, unexpected};
-use crate::api::{Health, Members, NodeStatus, ReplyBody, Request, RequestBody};
+use crate::api::{
+    Finding, Health, Inquiry, Integrity, Members, NodeStatus, ReplyBody, Request, RequestBody,
+};
 use crate::codec::WireError;
 use crate::wire;
-use raft_core::transport::Channel;
+use raft_core::transport::{BoxFuture, Channel};
 use raft_core::types::{Change, NodeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +32,25 @@ pub struct EndpointStatus {
     pub health: Option<Health>,
 }
 
+/// One endpoint's answer to [`Client::scrub`].
+#[derive(Clone, Debug)]
+pub struct EndpointScrub {
+    /// Its address.
+    pub endpoint: String,
+    /// That the node there has begun, or why it has not.
+    pub begun: Result<ScrubBegun, ClientError>,
+}
+
+/// A node that looks at all its data.
+#[derive(Clone, Debug)]
+pub struct ScrubBegun {
+    /// The node.
+    pub node: NodeStatus,
+    /// What it knew of its data before. When [`Integrity::scrubs`] or
+    /// [`Integrity::scrubs_incomplete`] is another one, it has come to the end.
+    pub before: Integrity,
+}
+
 impl Client {
     /// Asks the node at `endpoint`, and no other, to describe itself and its cluster.
     ///
@@ -50,6 +71,40 @@ impl Client {
     /// Asks every node known to describe itself: those given, and the members they tell of. Nodes
     /// known by several addresses are reported once.
     pub async fn statuses(&self) -> Vec<EndpointStatus> {
+        let ask = |client: Self, endpoint: String| -> BoxFuture<_> {
+            Box::pin(async move { client.of_endpoint(&endpoint, Shared::ask_both).await })
+        };
+        let answers = self.of_all(ask, |(status, _)| status.id).await;
+        let described = |(endpoint, answer)| {
+            let (status, health) = match answer {
+                Ok((status, health)) => (Ok(status), health),
+                Err(error) => (Err(error), None),
+            };
+            EndpointStatus { endpoint, status, health }
+        };
+        answers.into_iter().map(described).collect()
+    }
+
+    /// Has every node known look at all its data now, and compare it with the others': at once, and
+    /// not only when it is time. Returns when they have begun. How far they are, and what comes of
+    /// it, [`statuses`](Self::statuses) tell in [`Health::integrity`]. A look that is under way is
+    /// joined, and goes on faster.
+    pub async fn scrub(&self) -> Vec<EndpointScrub> {
+        let ask = |client: Self, endpoint: String| -> BoxFuture<_> {
+            Box::pin(async move { client.of_endpoint(&endpoint, Shared::ask_to_scrub).await })
+        };
+        let answers = self.of_all(ask, |begun| begun.node.id).await;
+        let begun = |(endpoint, begun)| EndpointScrub { endpoint, begun };
+        answers.into_iter().map(begun).collect()
+    }
+
+    /// What every node known answers, in the order in which they were learned of; `id` is that of
+    /// the node which gave an answer.
+    async fn of_all<T: Send + 'static>(
+        &self,
+        ask: impl Fn(Self, String) -> BoxFuture<Result<T, ClientError>>,
+        id: impl Fn(&T) -> NodeId,
+    ) -> Vec<(String, Result<T, ClientError>)> {
         let mut asked: Vec<String> = Vec::new();
         let mut answers = Vec::new();
         loop {
@@ -65,24 +120,14 @@ impl Client {
             asked.extend(new.iter().cloned());
             let mut asking = JoinSet::new();
             for endpoint in new {
-                let client = self.clone();
-                asking.spawn(async move {
-                    let answer = client.of_endpoint(&endpoint, Shared::ask_both).await;
-                    let (status, health) = match answer {
-                        Ok((status, health)) => (Ok(status), health),
-                        Err(error) => (Err(error), None),
-                    };
-                    EndpointStatus { endpoint, status, health }
-                });
+                let answer = ask(self.clone(), endpoint.clone());
+                asking.spawn(async move { (endpoint, answer.await) });
             }
             answers.extend(asking.join_all().await);
         }
-        let place = |answer: &EndpointStatus| asked.iter().position(|at| *at == answer.endpoint);
-        answers.sort_by_key(place);
+        answers.sort_by_key(|(endpoint, _)| asked.iter().position(|at| at == endpoint));
         let mut seen = BTreeSet::new();
-        answers.retain(|answer| {
-            answer.status.as_ref().is_ok_and(|node| seen.insert(node.id)) || answer.status.is_err()
-        });
+        answers.retain(|(_, answer)| answer.as_ref().map_or(true, |node| seen.insert(id(node))));
         answers
     }
 
@@ -216,6 +261,15 @@ impl Shared {
     ) -> Result<(NodeStatus, Option<Health>), Cause> {
         let (status, health) = tokio::join!(self.ask_status(asked), self.ask_health(asked));
         Ok((status?, health.ok()))
+    }
+
+    async fn ask_to_scrub(self: &Arc<Self>, asked: &Asked) -> Result<ScrubBegun, Cause> {
+        let node = self.ask_status(asked).await?;
+        let before = self.ask_health(asked).await?.integrity;
+        match self.ask(asked, RequestBody::Integrity(Inquiry::Scrub)).await? {
+            ReplyBody::Integrity(Finding::Begun) => Ok(ScrubBegun { node, before }),
+            _ => Err(Cause::Answer(WireError::Malformed)),
+        }
     }
 
     /// Takes over the members a node tells of, and who leads them.

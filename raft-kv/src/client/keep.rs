@@ -1,7 +1,8 @@
 //! Leases that are kept alive for as long as somebody holds them.
 //!
 //! One task per client renews all of its leases, each when a third of its time has passed, and all
-//! that are due soon in one request. It ends with the last lease.
+//! that are due soon in one request. It waits for none of these requests: a lease is not renewed
+//! late because another one's renewal takes its time. It ends with the last lease.
 //!
 //! What is believed about a lease errs to one side only: it is held until its time has passed
 //! since the last successful request to renew it was *sent*. The store counts from a later moment,
@@ -16,7 +17,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Renewals come this often in the time of a lease.
 const RENEWALS: u32 = 3;
@@ -95,8 +97,8 @@ impl Lease {
     /// process that was paused learns of it when it goes on, which may be after others hold what it
     /// held. Writes that must not happen then carry a [`Fence`](crate::api::Fence).
     pub fn lost(&self) -> impl Future<Output = ()> + Send + Unpin + use<> {
-        let held = Arc::clone(&self.held);
-        Box::pin(async move { held.lost().await })
+        let (held, client) = (Arc::clone(&self.held), self.client.clone());
+        Box::pin(async move { held.lost(&client).await })
     }
 
     /// Ends it, with the keys that hang on it. It is not kept alive any more whatever this returns.
@@ -181,12 +183,16 @@ impl Held {
         }
     }
 
-    async fn lost(&self) {
+    /// Waits until it is lost. If nobody renews the leases of `client` any more, because the
+    /// runtime on which that was done has ended, it is done on the present one from now on.
+    async fn lost(&self, client: &Client) {
         let mut news = self.standing.subscribe();
         while !self.is_lost() {
+            client.shared.keeper.keep_going(client);
             let standing = *news.borrow_and_update();
             if let Standing::Until(until) = standing {
-                // Either it was renewed, or its time has come: that is looked at next.
+                // It was renewed, nobody does that any more, or its time has come: that is looked
+                // at next.
                 let _ = timeout_at(until, news.changed()).await;
             }
         }
@@ -200,6 +206,11 @@ impl Held {
 
     fn lose(&self) {
         self.change(|_| Standing::Lost);
+    }
+
+    /// Has those who wait look again.
+    fn wake(&self) {
+        self.standing.send_modify(|_| {});
     }
 
     /// Changes the standing of a lease that is not lost by now.
@@ -237,18 +248,28 @@ struct Due {
     held: Arc<Held>,
     /// When to renew it next.
     at: Instant,
+    /// Whether a request to renew it is under way.
+    asked: bool,
 }
 
 impl Keeper {
     fn keep(&self, client: &Client, held: Arc<Held>) {
         let at = later(Instant::now(), interval(held.ttl));
         let mut kept = self.kept();
-        kept.leases.insert(held.id, Due { held, at });
-        if !std::mem::replace(&mut kept.running, true) {
-            tokio::spawn(renew_all(client.clone()));
-        }
+        kept.leases.insert(held.id, Due { held, at, asked: false });
         drop(kept);
         self.news.notify_one();
+        self.keep_going(client);
+    }
+
+    /// Starts the task unless it runs: it may also have ended with the runtime it was started on.
+    fn keep_going(&self, client: &Client) {
+        let mut kept = self.kept();
+        if kept.leases.is_empty() || std::mem::replace(&mut kept.running, true) {
+            return;
+        }
+        drop(kept);
+        tokio::spawn(renew_all(Running { client: client.clone(), over: false }));
     }
 
     fn drop_lease(&self, id: LeaseId) {
@@ -263,26 +284,58 @@ impl Keeper {
 }
 
 impl Kept {
-    /// When the next one is due; `None`, and the task that asks has to end, if there is none.
-    fn next(&mut self) -> Option<Instant> {
+    /// Whether there is nothing to keep any more; then the task ends.
+    fn is_over(&mut self) -> bool {
         self.leases.retain(|_, due| !due.held.is_lost());
-        let next = self.leases.values().map(|due| due.at).min();
-        self.running = next.is_some();
-        next
+        self.running = !self.leases.is_empty();
+        !self.running
     }
 
-    /// Those that are due, and those that will be soon: in step, they cost one request.
-    fn due(&self) -> Vec<Arc<Held>> {
+    /// When the next one is due of those for which no request is under way.
+    fn next(&self) -> Option<Instant> {
+        self.leases.values().filter(|due| !due.asked).map(|due| due.at).min()
+    }
+
+    /// Those that are due, and those that will be soon: in step, they cost one request, which is
+    /// under way from now on.
+    fn take_due(&mut self) -> Vec<Arc<Held>> {
         let now = Instant::now();
-        let soon = |due: &&Due| due.at <= later(now, interval(due.held.ttl) / 2);
-        let mut due: Vec<&Due> = self.leases.values().filter(soon).collect();
+        let soon = |due: &&mut Due| !due.asked && due.at <= later(now, interval(due.held.ttl) / 2);
+        let mut due: Vec<&mut Due> = self.leases.values_mut().filter(soon).collect();
         due.sort_by_key(|due| due.at);
-        due.iter().take(KEEP_ALIVE_MAX).map(|due| Arc::clone(&due.held)).collect()
+        due.truncate(KEEP_ALIVE_MAX);
+        due.iter_mut().for_each(|due| due.asked = true);
+        due.iter().map(|due| Arc::clone(&due.held)).collect()
     }
 
-    fn put_off(&mut self, id: LeaseId, until: Instant) {
-        if let Some(due) = self.leases.get_mut(&id) {
-            due.at = until;
+    /// The request to renew a lease is over; it is renewed next at `at`.
+    fn answered(&mut self, held: &Arc<Held>, at: Instant) {
+        if let Some(due) = self.leases.get_mut(&held.id)
+            && Arc::ptr_eq(&due.held, held)
+        {
+            (due.at, due.asked) = (at, false);
+        }
+    }
+}
+
+/// That the task runs, or will. If it ends although there are leases, because its runtime did,
+/// whoever waits for the loss of one, or takes another one, starts it anew.
+struct Running {
+    client: Client,
+    /// It was noted already that it does not run any more.
+    over: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut kept = self.client.shared.keeper.kept();
+        kept.running = false;
+        for due in kept.leases.values_mut() {
+            due.asked = false;
+            due.held.wake();
         }
     }
 }
@@ -292,30 +345,47 @@ fn interval(ttl: Duration) -> Duration {
 }
 
 /// Renews leases when they are due, as long as there are any.
-async fn renew_all(client: Client) {
+async fn renew_all(mut running: Running) {
+    let client = running.client.clone();
     let keeper = &client.shared.keeper;
+    // One for each lease at most, and usually one.
+    let mut renewals = JoinSet::new();
     loop {
-        let Some(next) = keeper.kept().next() else { return };
-        if timeout_at(next, keeper.news.notified()).await.is_err() {
-            renew_due(&client).await;
+        running.over = keeper.kept().is_over();
+        if running.over {
+            return;
+        }
+        let next = keeper.kept().next();
+        tokio::select! {
+            () = until(next) => {
+                let due = keeper.kept().take_due();
+                renewals.spawn(renew(client.clone(), due));
+            }
+            () = keeper.news.notified() => {}
+            Some(_) = renewals.join_next() => {}
         }
     }
 }
 
-/// Renews those that are due.
-async fn renew_due(client: &Client) {
-    let keeper = &client.shared.keeper;
-    let due = keeper.kept().due();
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Renews leases, for which no other request is under way.
+async fn renew(client: Client, due: Vec<Arc<Held>>) {
     let ids: Vec<LeaseId> = due.iter().map(|held| held.id).collect();
     let Some(patience) = due.iter().map(|held| interval(held.ttl)).min() else { return };
     let patience = patience.min(ROUND_MAX);
     let sent = Instant::now();
     let renewal = client.keep_alive_within(&ids, patience).await;
-    let mut kept = keeper.kept();
+    let mut kept = client.shared.keeper.kept();
     let Ok(lives) = renewal else {
         // What took its time is tried again at once, what is refused at once after a while.
         let again = Instant::now().max(sent + patience / 4);
-        ids.iter().for_each(|id| kept.put_off(*id, again));
+        due.iter().for_each(|held| kept.answered(held, again));
         return;
     };
     for (held, left) in due.iter().zip(lives) {
@@ -323,7 +393,7 @@ async fn renew_due(client: &Client) {
             held.lose();
         } else {
             held.renewed(sent, left);
-            kept.put_off(held.id, later(sent, interval(held.ttl)));
         }
+        kept.answered(held, later(sent, interval(held.ttl)));
     }
 }

@@ -63,36 +63,30 @@ impl Client {
     /// Keeps leases alive, once: of each, in order, how long it lives from when this was sent on;
     /// zero of one that is gone.
     ///
+    /// A node may take as long as the deadline: one that is slow renews all the same, and to ask
+    /// another one meanwhile would lose its answer. With a [deadline](Client::with_deadline) of a
+    /// part of the leases' time there is some left to ask another one afterwards.
+    ///
     /// # Errors
     /// See [`ClientError`]. Some of more than [`KEEP_ALIVE_MAX`] leases may have been kept alive
     /// whatever the error is.
     pub async fn keep_alive(&self, leases: &[LeaseId]) -> Result<Vec<Duration>, ClientError> {
         let mut lives = Vec::with_capacity(leases.len());
         for some in leases.chunks(KEEP_ALIVE_MAX) {
-            let attempt = self.shared.attempt;
-            lives.extend(self.keep_some_alive(some, attempt, self.deadline).await?);
+            lives.extend(self.keep_alive_within(some, self.deadline).await?);
         }
         Ok(lives)
     }
 
-    /// The same of [`KEEP_ALIVE_MAX`] leases at most, and one node may take all of `patience`.
+    /// The same of [`KEEP_ALIVE_MAX`] leases at most, within `patience`.
     pub(super) async fn keep_alive_within(
         &self,
         leases: &[LeaseId],
         patience: Duration,
     ) -> Result<Vec<Duration>, ClientError> {
-        self.keep_some_alive(leases, patience, patience).await
-    }
-
-    async fn keep_some_alive(
-        &self,
-        leases: &[LeaseId],
-        attempt: Duration,
-        patience: Duration,
-    ) -> Result<Vec<Duration>, ClientError> {
         let body = RequestBody::KeepAlive(leases.to_vec());
         // However often it is sent, nothing happens but that they live on.
-        match self.exchange(body, true, attempt, Instant::now() + patience).await? {
+        match self.exchange(body, true, patience, Instant::now() + patience).await? {
             ReplyBody::KeptAlive(left_ms) if left_ms.len() == leases.len() => {
                 Ok(left_ms.into_iter().map(Duration::from_millis).collect())
             }

@@ -26,7 +26,7 @@ mod watch;
 mod write;
 
 pub use backup::{Backup, BackupError};
-pub use cluster::EndpointStatus;
+pub use cluster::{EndpointScrub, EndpointStatus, ScrubBegun};
 pub use error::{Cause, ClientError};
 pub use keep::Lease;
 pub use lease::{Granted, Revoked};

@@ -111,6 +111,11 @@ impl Pages {
         self
     }
 
+    /// What the first page saw, and all of them show; `None` before it.
+    pub const fn position(&self) -> Option<Position> {
+        self.at
+    }
+
     /// The next page, `None` after the last. The first one comes even if it is empty, because it
     /// tells the revision. [`RangeReply::more`] of the last one is true if `range.limit` has left
     /// pairs out.

@@ -47,7 +47,21 @@ impl Client {
     /// # Panics
     /// Outside a tokio runtime with a clock: the first watch starts a task there.
     pub fn watch(&self, watch: Watch) -> Watcher {
-        let (queue, shared) = (Arc::new(Queue::new(watch)), Arc::clone(&self.shared));
+        self.watch_queued(Queue::new(watch, None))
+    }
+
+    /// The same of one history only, that of a [`Position`](crate::api::Position): where the
+    /// revision after a read belongs to another one by now, that ends the watch, as its first and
+    /// last word, with [`KvError::OtherHistory`](crate::api::KvError::OtherHistory).
+    ///
+    /// # Panics
+    /// As [`watch`](Self::watch).
+    pub fn watch_history(&self, epoch: u64, watch: Watch) -> Watcher {
+        self.watch_queued(Queue::new(watch, Some(epoch)))
+    }
+
+    fn watch_queued(&self, queue: Queue) -> Watcher {
+        let (queue, shared) = (Arc::new(queue), Arc::clone(&self.shared));
         let number = shared.watches.add(Arc::clone(&queue), &shared);
         Watcher { number, queue, shared }
     }

@@ -8,8 +8,8 @@ use super::mirror::told;
 use super::{RecipeError, below};
 use crate::Client;
 use crate::api::{
-    Compare, Consistency, EventKind, KeyValue, Keys, KvError, Op, Operator, Order, OrderBy, Put,
-    Range, RangeReply, Revision, SEQUENCE_DIGITS, Target, Txn, Watch,
+    Compare, Consistency, EventKind, KeyValue, Keys, KvError, Op, Operator, Order, OrderBy,
+    Position, Put, Range, RangeReply, Revision, SEQUENCE_DIGITS, Target, Txn, Watch,
 };
 use crate::client::{ClientError, Watcher};
 use bytes::Bytes;
@@ -28,8 +28,8 @@ use std::collections::VecDeque;
 ///     let mut messages = topic.subscribe(Revision(0));
 ///     loop {
 ///         let message = messages.next().await?;
-///         // Whoever remembers this goes on from there after a restart.
-///         println!("{}: {:?}", message.revision, message.value);
+///         // Whoever remembers this goes on from there after a restart, with `subscribe_after`.
+///         println!("{}: {:?}", message.position(), message.value);
 ///     }
 /// }
 /// ```
@@ -44,13 +44,20 @@ pub struct Topic {
 pub struct Message {
     /// Its place in the order; no two of a topic have the same.
     pub revision: Revision,
+    /// The history in which it was told; see [`Position::epoch`].
+    pub epoch: u64,
     /// What was said.
     pub value: Bytes,
 }
 
-impl From<KeyValue> for Message {
-    fn from(pair: KeyValue) -> Self {
-        Self { revision: pair.create_revision, value: pair.value }
+impl Message {
+    /// Where a subscription stands that has had it: what to remember.
+    pub const fn position(&self) -> Position {
+        Position { epoch: self.epoch, revision: self.revision }
+    }
+
+    fn of(pair: KeyValue, epoch: u64) -> Self {
+        Self { revision: pair.create_revision, epoch, value: pair.value }
     }
 }
 
@@ -69,10 +76,21 @@ impl Topic {
         Ok(self.client.put_with(put).await?.revision)
     }
 
-    /// All messages after `after`, in order, without end; from the first if that is 0.
+    /// All messages after `after`, in order, without end; from the first if that is 0. Whoever
+    /// remembers where it was is better off with [`subscribe_after`](Self::subscribe_after).
     pub fn subscribe(&self, after: Revision) -> Subscription {
+        self.subscription(after, None)
+    }
+
+    /// All messages after that of `position`, in order, without end. If the history there is by now
+    /// is another one, that is told first, with [`KvError::OtherHistory`].
+    pub fn subscribe_after(&self, position: Position) -> Subscription {
+        self.subscription(position.revision, Some(position.epoch))
+    }
+
+    fn subscription(&self, after: Revision, epoch: Option<u64>) -> Subscription {
         let (topic, watcher, coming) = (self.clone(), None, VecDeque::new());
-        Subscription { topic, after, watcher, coming }
+        Subscription { topic, after, epoch, watcher, coming }
     }
 
     /// The place of the last message there is; `None` without one. Linearizable.
@@ -149,6 +167,8 @@ pub struct Subscription {
     topic: Topic,
     /// The last message that was told.
     after: Revision,
+    /// The history that it belongs to, once that is known.
+    epoch: Option<u64>,
     /// Tells the messages to come, once those that are there have been read.
     watcher: Option<Watcher>,
     coming: VecDeque<Message>,
@@ -159,7 +179,10 @@ impl Subscription {
     ///
     /// # Errors
     /// [`RecipeError::Dropped`] if messages before the next one were dropped unseen; the ones there
-    /// are come after that. [`RecipeError::Client`]; it can be called again.
+    /// are come after that. [`RecipeError::Client`]; it can be called again. With
+    /// [`KvError::OtherHistory`] in it, the cluster was made anew, and what others are told is not
+    /// what this one was told: whoever calls again goes on with the messages of the history there
+    /// is.
     pub async fn next(&mut self) -> Result<Message, RecipeError> {
         loop {
             if let Some(message) = self.coming.pop_front() {
@@ -172,13 +195,17 @@ impl Subscription {
             };
             match told(watcher).await {
                 Ok(events) => {
+                    let epoch = self.epoch.unwrap_or_default();
                     self.coming.extend(events.into_iter().filter_map(|event| match event.kind {
-                        EventKind::Put(pair) => Some(Message::from(pair)),
+                        EventKind::Put(pair) => Some(Message::of(pair, epoch)),
                         EventKind::Delete { .. } => None,
                     }))
                 }
                 Err(error) => {
                     self.watcher = None;
+                    if let ClientError::Refused(KvError::OtherHistory { current, .. }) = error {
+                        self.epoch = Some(current);
+                    }
                     if !is_compacted(&error) {
                         return Err(error.into());
                     }
@@ -190,7 +217,13 @@ impl Subscription {
     /// Reads some of the messages that are there, or finds that those to come are next.
     async fn catch_up(&mut self) -> Result<(), RecipeError> {
         let (client, keys) = (&self.topic.client, self.topic.after(self.after));
-        let page = client.get(Range::of(keys.clone()), Consistency::Linearizable).await?;
+        let read = client.read(Range::of(keys.clone()), Consistency::Linearizable).await?;
+        let (page, current) = (read.range, read.position.epoch);
+        let asked = self.epoch.replace(current).unwrap_or(current);
+        if asked != current {
+            let error = ClientError::Refused(KvError::OtherHistory { asked, current });
+            return Err(error.into());
+        }
         let dropped = match self.topic.dropped(page.revision).await {
             // Too late to know: once more.
             Err(error) if is_compacted(&error) => return Ok(()),
@@ -203,9 +236,9 @@ impl Subscription {
         if !page.more {
             let from = Some(Revision(page.revision.0 + 1));
             let watch = Watch { from, no_deletes: true, ..Watch::of(keys) };
-            self.watcher = Some(client.watch(watch));
+            self.watcher = Some(client.watch_history(current, watch));
         }
-        self.coming.extend(page.kvs.into_iter().map(Message::from));
+        self.coming.extend(page.kvs.into_iter().map(|pair| Message::of(pair, current)));
         Ok(())
     }
 }

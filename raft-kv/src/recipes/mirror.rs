@@ -4,7 +4,9 @@
 //! turn, the later ones a little late: it never shows what was not, or goes back.
 
 use crate::Client;
-use crate::api::{Consistency, Event, EventKind, KeyValue, Keys, KvError, Range, Revision, Watch};
+use crate::api::{
+    Consistency, Event, EventKind, KeyValue, Keys, KvError, Position, Range, Revision, Watch,
+};
 use crate::client::{ClientError, Watcher};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +35,8 @@ pub struct Mirror {
     watcher: Watcher,
     /// What has come and is not shown yet, in order.
     coming: VecDeque<Event>,
+    /// The watch has ended: everything is to be read anew.
+    ended: bool,
 }
 
 impl Mirror {
@@ -41,10 +45,10 @@ impl Mirror {
     /// # Errors
     /// See [`ClientError`]; never [`ClientError::Unknown`].
     pub async fn open(client: &Client, keys: Keys) -> Result<Self, ClientError> {
-        let (pairs, revision) = load(client, &keys).await?;
-        let watcher = client.watch(after(&keys, revision));
-        let (client, coming) = (client.clone(), VecDeque::new());
-        Ok(Self { client, keys, pairs, revision, watcher, coming })
+        let (pairs, position) = load(client, &keys).await?;
+        let (revision, watcher) = (position.revision, after(client, &keys, position));
+        let (client, coming, ended) = (client.clone(), VecDeque::new(), false);
+        Ok(Self { client, keys, pairs, revision, watcher, coming, ended })
     }
 
     /// The pairs as of [`revision`](Self::revision), by key.
@@ -63,21 +67,28 @@ impl Mirror {
     /// the changes are the differences then. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// See [`ClientError`]; never [`ClientError::Unknown`]. It can be called again.
+    /// See [`ClientError`]; never [`ClientError::Unknown`]. It can be called again. After
+    /// [`KvError::OtherHistory`] that shows the history there is: what was shown may not be part of
+    /// it, and the changes are the differences, in whichever direction.
     pub async fn changed(&mut self) -> Result<Vec<Event>, ClientError> {
         while self.coming.is_empty() {
-            match told(&mut self.watcher).await {
-                Ok(events) => self.coming.extend(events),
-                Err(ClientError::Refused(KvError::Compacted { .. })) => {
-                    let events = self.reload().await?;
-                    if !events.is_empty() {
-                        return Ok(events);
+            if !self.ended {
+                match told(&mut self.watcher).await {
+                    Ok(events) => {
+                        self.coming.extend(events);
+                        continue;
+                    }
+                    Err(ClientError::Refused(KvError::Compacted { .. })) => {}
+                    Err(error) => {
+                        // Whatever it is, no more is told by this watch.
+                        self.ended = true;
+                        return Err(error);
                     }
                 }
-                Err(error) => {
-                    self.watcher = self.client.watch(after(&self.keys, self.revision));
-                    return Err(error);
-                }
+            }
+            let events = self.reload().await?;
+            if !events.is_empty() {
+                return Ok(events);
             }
         }
         let revision = self.coming.front().map_or(self.revision, Event::revision);
@@ -95,35 +106,37 @@ impl Mirror {
 
     /// Reads everything anew; what is different.
     async fn reload(&mut self) -> Result<Vec<Event>, ClientError> {
-        let (new, revision) = load(&self.client, &self.keys).await?;
+        let (new, position) = load(&self.client, &self.keys).await?;
+        let revision = position.revision;
         let gone = self.pairs.keys().filter(|key| !new.contains_key(*key));
         let deleted =
             gone.map(|key| EventKind::Delete { key: key.clone(), mod_revision: revision });
         let changed = new.values().filter(|pair| self.pairs.get(&pair.key) != Some(pair));
         let put = changed.map(|pair| EventKind::Put(pair.clone()));
         let events = deleted.chain(put).map(|kind| Event { kind, prev_kv: None }).collect();
-        self.watcher = self.client.watch(after(&self.keys, revision));
-        (self.pairs, self.revision) = (new, revision);
+        self.watcher = after(&self.client, &self.keys, position);
+        (self.pairs, self.revision, self.ended) = (new, revision, false);
         Ok(events)
     }
 }
 
-/// Everything there is, as of one revision.
+/// Everything there is, as of one position.
 async fn load(
     client: &Client,
     keys: &Keys,
-) -> Result<(BTreeMap<Bytes, KeyValue>, Revision), ClientError> {
-    let (mut pairs, mut revision) = (BTreeMap::new(), Revision(0));
+) -> Result<(BTreeMap<Bytes, KeyValue>, Position), ClientError> {
+    let mut pairs = BTreeMap::new();
     let mut pages = client.pages(Range::of(keys.clone()), Consistency::Linearizable);
     while let Some(page) = pages.next().await? {
-        revision = page.revision;
         pairs.extend(page.kvs.into_iter().map(|pair| (pair.key.clone(), pair)));
     }
-    Ok((pairs, revision))
+    Ok((pairs, pages.position().expect("there is a first page")))
 }
 
-fn after(keys: &Keys, revision: Revision) -> Watch {
-    Watch { from: Some(Revision(revision.0 + 1)), ..Watch::of(keys.clone()) }
+/// Tells what comes after `position`, in the same history.
+fn after(client: &Client, keys: &Keys, Position { epoch, revision }: Position) -> Watcher {
+    let from = Some(Revision(revision.0 + 1));
+    client.watch_history(epoch, Watch { from, ..Watch::of(keys.clone()) })
 }
 
 /// Waits until the watch tells of an event that is `wanted`. False if it can tell no more because

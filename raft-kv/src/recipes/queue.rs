@@ -121,6 +121,26 @@ impl Queue {
         self.take_one_of(found, &mut |_| Vec::new()).await
     }
 
+    /// Waits until there is an item. Whether it is still there when it is to be taken is another
+    /// question. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; never [`ClientError::Unknown`].
+    pub async fn until_any(&self) -> Result<(), ClientError> {
+        loop {
+            let range = Range { limit: 1, keys_only: true, ..Range::of(self.items()) };
+            let found = self.client.get(range, Consistency::Linearizable).await?;
+            if !found.kvs.is_empty() {
+                return Ok(());
+            }
+            let from = Some(Revision(found.revision.0 + 1));
+            let watch = Watch { from, no_deletes: true, ..Watch::of(self.items()) };
+            if until_told(&self.client, watch, |_| true).await? {
+                return Ok(());
+            }
+        }
+    }
+
     /// How many items wait to be taken.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use crate::store::StoreCheck;
 pub(super) use exchange::Exchange;
 use raft_core::node::{ReadMode, Status};
 use raft_core::raft::RoleName;
+use raft_core::transport::Caller;
 use raft_core::types::{Index, Membership, NodeId, Version};
 use scrub::Scrub;
 use std::collections::BTreeMap;
@@ -93,7 +94,13 @@ impl Known {
 
 impl<N: Replica> Door<N> {
     /// Answers another member, or whoever looks after this one.
-    pub(super) async fn inquire(&self, inquiry: Inquiry, clock: Clock) -> Reply {
+    pub(super) async fn inquire(&self, caller: Caller, inquiry: Inquiry, clock: Clock) -> Reply {
+        let is_much = matches!(inquiry, Inquiry::Chunk(..) | Inquiry::Roll(..));
+        // Members take their time by themselves.
+        let _permit = match caller {
+            Caller::Client if is_much => Some(self.much(clock).await?),
+            _ => None,
+        };
         let finding = match inquiry {
             Inquiry::Hashes(at) => {
                 let found = self.query(&Query::Hashes(at), ReadMode::Local, clock).await?;

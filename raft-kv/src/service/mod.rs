@@ -45,7 +45,7 @@ use replica::Replica;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
@@ -75,6 +75,9 @@ pub struct ServiceConfig {
     /// How its state is compared with the other members'.
     pub integrity: IntegrityConfig,
 }
+
+/// How many requests go through much of the data at once; more wait for their turn.
+const MUCH_READING_MAX: usize = 2;
 
 /// 2 GiB.
 const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -183,6 +186,8 @@ struct Door<N> {
     backups: backup::Backups,
     /// What it tells of itself, once there is something.
     published: OnceLock<Published>,
+    /// Who may go through much of the data at once.
+    much_reading: Semaphore,
 }
 
 /// When a request came and when it must be answered.
@@ -239,6 +244,7 @@ impl<N: Replica> Door<N> {
             known: Arc::default(),
             backups: backup::Backups::default(),
             published: OnceLock::new(),
+            much_reading: Semaphore::new(MUCH_READING_MAX),
         }
     }
 
@@ -291,10 +297,10 @@ impl<N: Replica> Door<N> {
             RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
             RequestBody::Leases => self.leases(clock).await,
             RequestBody::Status => self.describe(clock).await,
-            RequestBody::Integrity(inquiry) => self.inquire(inquiry, clock).await,
             RequestBody::Published => {
                 Ok(ReplyBody::Published(self.published.get().cloned().map(Box::new)))
             }
+            RequestBody::Integrity(inquiry) => self.inquire(caller, inquiry, clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;
             }

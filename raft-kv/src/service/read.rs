@@ -1,12 +1,15 @@
 //! Reads: answered by this node from what it has applied, once that is as fresh as it has to be.
+//! Those that go through many keys do so a part at a time, and few of them at once: what is applied
+//! waits for no more than that.
 
 use super::cause::Why;
 use super::replica::Replica;
 use super::{Clock, Door, frame, not_understood};
-use crate::api::{Consistency, Freshness, KvError, Position, Query, Range, Summary};
+use crate::api::{Consistency, Freshness, Keys, KvError, Position, Query, Range, Summary};
 use crate::codec;
 use bytes::Bytes;
 use raft_core::node::{Queried, QueryError, ReadMode};
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout_at;
 
 impl<N: Replica> Door<N> {
@@ -27,12 +30,39 @@ impl<N: Replica> Door<N> {
                 ReadMode::Local
             }
         };
-        let found = self.query(&Query::Range(range), mode, clock).await?;
+        let found = match range.keys {
+            Keys::One(_) => self.query(&Query::Range(range), mode, clock).await?,
+            Keys::Range { .. } => self.scan(range, mode, clock).await?,
+        };
         let dated = dated.then(|| {
             let epoch = self.node.status().membership.epoch();
             Freshness { epoch, staleness: found.staleness }
         });
         frame::range_reply(dated.as_ref(), &found.reply).map_err(|error| not_understood(&error))
+    }
+
+    /// Reads a range, a part at a time. Nearly all reads end with the first part; of those that do
+    /// not, only a few go on at once, so that whoever reads much holds up those who write little.
+    async fn scan(&self, range: Range, mode: ReadMode, clock: Clock) -> Result<Queried, KvError> {
+        let scan = self.store.begin_scan(range);
+        let first = self.query_bytes(scan.query(), mode, clock).await?;
+        if !first.reply.is_empty() {
+            return Ok(first);
+        }
+        let _permit = self.much(clock).await?;
+        loop {
+            // What it reads was applied when the first part was read, as fresh as it had to be.
+            let part = self.query_bytes(scan.query(), ReadMode::Local, clock).await?;
+            if !part.reply.is_empty() {
+                return Ok(Queried { reply: part.reply, ..first });
+            }
+        }
+    }
+
+    /// Leave to go through much of the data.
+    pub(super) async fn much(&self, clock: Clock) -> Result<SemaphorePermit<'_>, KvError> {
+        let permit = timeout_at(clock.answer_by, self.much_reading.acquire()).await;
+        permit.ok().and_then(Result::ok).ok_or(KvError::Overloaded)
     }
 
     /// Waits until this node has applied what `position` has.
@@ -74,7 +104,16 @@ impl<N: Replica> Door<N> {
         mode: ReadMode,
         clock: Clock,
     ) -> Result<Queried, KvError> {
-        match timeout_at(clock.answer_by, self.node.query(codec::encode(query), mode)).await {
+        self.query_bytes(codec::encode(query), mode, clock).await
+    }
+
+    async fn query_bytes(
+        &self,
+        query: Bytes,
+        mode: ReadMode,
+        clock: Clock,
+    ) -> Result<Queried, KvError> {
+        match timeout_at(clock.answer_by, self.node.query(query, mode)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),
             Ok(Err(error)) => Err(KvError::Unavailable(error.to_string())),

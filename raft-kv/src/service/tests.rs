@@ -5,6 +5,7 @@ mod clock;
 mod members;
 mod reads;
 mod stamps;
+mod watches;
 
 use super::Door;
 use super::cause::Why;
@@ -57,6 +58,36 @@ struct FakeNode {
     modes: Arc<Mutex<Vec<ReadMode>>>,
     /// How often a checkpoint was asked for.
     checkpoints: Arc<AtomicUsize>,
+    /// Parts of reads that are not the last.
+    parts: Arc<Parts>,
+}
+
+/// What becomes of reads in parts.
+#[derive(Default)]
+struct Parts {
+    left: AtomicUsize,
+    /// How many are being read, but for first ones, and how many were at most.
+    reading: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Parts {
+    /// Takes its time to read a part; whether it was the last.
+    async fn read(&self, first: bool) -> bool {
+        let take = |left: usize| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return true;
+        }
+        if !first {
+            let reading = self.reading.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(reading, Ordering::Relaxed);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if !first {
+            self.reading.fetch_sub(1, Ordering::Relaxed);
+        }
+        false
+    }
 }
 
 impl Replica for FakeNode {
@@ -77,8 +108,9 @@ impl Replica for FakeNode {
         let (applied, staleness) = (Index(revision + 5), Some(Duration::from_millis(20)));
         let reply = match codec::decode(&query).unwrap() {
             Query::Range(range) if range.limit == 1 => codec::encode(&future_revision()),
-            Query::Range(_) if mode == ReadMode::Local => codec::encode(&found()),
-            Query::Range(_) => std::future::pending().await,
+            Query::Scan(_) if !self.parts.read(mode != ReadMode::Local).await => Bytes::new(),
+            Query::Range(_) | Query::Scan(_) if mode == ReadMode::Local => codec::encode(&found()),
+            Query::Range(_) | Query::Scan(_) => std::future::pending().await,
             Query::Summary => codec::encode(&Summary {
                 revision: Revision(revision),
                 keys: 3,
@@ -163,6 +195,7 @@ impl Fixture {
             revision: watch::Sender::new(7),
             modes: Arc::default(),
             checkpoints: Arc::default(),
+            parts: Arc::default(),
         };
         let peers = Arc::<FakePeers>::default();
         let deadline_max = Duration::from_secs(60);
@@ -498,7 +531,7 @@ async fn reads_are_answered_from_the_state_machine() {
     let mut range = Range::of(Keys::all());
     let reply = at.request(RequestBody::Read { range: range.clone(), consistency }).await;
     assert_eq!(reply, found().map(ReplyBody::Range));
-    range.limit = 1;
+    range = Range { limit: 1, ..Range::of(Keys::One("key".into())) };
     let reply = at.request(RequestBody::Read { range, consistency }).await;
     assert_eq!(reply, future_revision().map(ReplyBody::Range));
 }

@@ -162,13 +162,15 @@ fn unfit(status: &Status, require_leader: bool) -> Option<KvError> {
     Some(KvError::Unavailable(why))
 }
 
-/// Waits until the node has been unfit for three election timeouts.
+/// Waits until the node has been unfit for a quarter of the longest election timeout. Most
+/// elections are over by then; who watches at a node that was cut off goes on
+/// elsewhere a little more than an election timeout after that has happened.
 async fn unfitness<N: Replica>(door: &Door<N>, require_leader: bool) -> KvError {
     let mut leader = door.leader.clone();
     loop {
         let status = door.node.status();
-        // Twice the longest election timeout.
-        let patience = status.limits.silence.mul_f64(1.5).max(Duration::from_millis(1));
+        // Silence is twice the longest election timeout.
+        let patience = (status.limits.silence / 8).max(Duration::from_millis(1));
         let give_up = Instant::now() + patience;
         if unfit(&status, require_leader).is_some() {
             tokio::select! {

@@ -26,7 +26,7 @@ impl State {
     /// Makes a lease.
     pub(super) fn grant(&mut self, index: u64, id: Option<LeaseId>, ttl_ms: u64) -> CommandReply {
         validate_grant(id, ttl_ms)?;
-        let salt = self.mvcc.revision();
+        let salt = self.mvcc.revision() ^ self.history_salt();
         let (id, ttl_ms) = self.leases.grant(id, ttl_ms, index, salt)?;
         self.mix_numbers([id.0, ttl_ms]);
         Ok(ActionReply::Granted { id, ttl_ms })

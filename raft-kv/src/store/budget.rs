@@ -27,7 +27,7 @@ impl Budget {
     /// For what `ops` will look at, and all that was spent before.
     ///
     /// # Errors
-    /// [`KvError::TooLarge`].
+    /// [`KvError::TooManyKeys`].
     pub(super) fn spend_on(&mut self, mvcc: &Mvcc, ops: &[&Op]) -> Result<(), KvError> {
         let ranges = || ops.iter().filter_map(|op| span(op));
         // One goes through all keys at most: that is always granted, and not worth going twice.
@@ -43,8 +43,7 @@ impl Budget {
         if self.spent <= self.limit {
             return Ok(());
         }
-        let what = "number of keys to look at".into();
-        Err(KvError::TooLarge { what, size: self.spent, limit: self.limit })
+        Err(KvError::TooManyKeys { count: self.spent, limit: self.limit })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::check::StoreCheck;
 use super::history::History;
+use super::scan::Scans;
 use crate::api::{Revision, Summary};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,8 @@ struct Shared {
     leases: AtomicU64,
     time_ms: AtomicU64,
     purge_pending: AtomicU64,
+    scans: Scans,
+    keys_at_once: AtomicU64,
 }
 
 /// How a store stands. Each number is of the last run of entries applied; of two of them one may be
@@ -61,6 +64,22 @@ impl StoreHandle {
             time_ms: load(&shared.time_ms),
             purge_pending: load(&shared.purge_pending),
         }
+    }
+
+    /// The most keys that one query has gone through: the longest that what is applied has had to
+    /// wait for a read, whatever the machine.
+    pub fn keys_at_once(&self) -> u64 {
+        self.shared.keys_at_once.load(Ordering::Relaxed)
+    }
+
+    /// A query has gone through so many keys.
+    pub(super) fn note_keys(&self, keys: u64) {
+        self.shared.keys_at_once.fetch_max(keys, Ordering::Relaxed);
+    }
+
+    /// The reads in parts.
+    pub(super) fn scans(&self) -> &Scans {
+        &self.shared.scans
     }
 
     /// What looks after the store.

@@ -99,7 +99,7 @@ impl Leases {
     }
 
     /// Makes the lease that entry `index` asks for; its id, made up if there is none, and for how
-    /// long it is granted. `salt` makes other ids of the same indexes in another history.
+    /// long it is granted. `salt` makes other ids of the same indexes: it is that of the history.
     pub(super) fn grant(
         &mut self,
         id: Option<LeaseId>,

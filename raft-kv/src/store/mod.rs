@@ -107,6 +107,7 @@ mod range;
 mod record;
 mod rows;
 mod run;
+mod scan;
 mod session;
 mod snapshot;
 mod state;
@@ -120,6 +121,7 @@ pub use handle::{Gauges, StoreHandle};
 #[cfg(feature = "service")]
 pub(crate) use history::{Change, History, Observer};
 pub use lease::LEASES_MAX;
+pub use scan::{FIRST_PART_KEYS_MAX, PART_KEYS_MAX, Scan};
 pub use session::{
     REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,
 };
@@ -299,7 +301,17 @@ impl StateMachine for KvStore {
 
     fn query(&self, query: &[u8]) -> Bytes {
         match codec::decode(query) {
-            Ok(Query::Range(range)) => codec::encode(&run::read(&self.state.mvcc, &range)),
+            Ok(Query::Range(range)) => {
+                let mut keys = 0;
+                let answer = run::read(&self.state.mvcc, &range, &mut keys);
+                self.handle.note_keys(keys);
+                codec::encode(&answer)
+            }
+            Ok(Query::Scan(id)) => {
+                let (answer, keys) = self.handle.scans().go_on(id, &self.state.mvcc);
+                self.handle.note_keys(keys);
+                answer
+            }
             Ok(Query::Summary) => codec::encode(&self.summary()),
             Ok(Query::Lease { id, keys }) => {
                 let State { leases, time, .. } = &self.state;

@@ -14,6 +14,7 @@ use super::history::Change;
 use super::key::Key;
 use super::record::{Header, Position, Record};
 use crate::api::{Keys, KvError, LeaseId, Revision};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::ops::{Bound, ControlFlow};
@@ -339,26 +340,66 @@ impl Mvcc {
         keys: &Keys,
         revision: Option<Revision>,
         backward: bool,
-        mut each: impl FnMut(&'a Record) -> ControlFlow<()>,
+        each: impl FnMut(&'a Record) -> ControlFlow<()>,
     ) {
+        self.visit_some(keys, revision, backward, u64::MAX, &mut 0, each);
+    }
+
+    /// The same, and goes through `most` keys at most, those included that did not exist; they are
+    /// counted in `seen`.
+    pub(super) fn visit_some<'a>(
+        &'a self,
+        keys: &Keys,
+        revision: Option<Revision>,
+        backward: bool,
+        most: u64,
+        seen: &mut u64,
+        mut each: impl FnMut(&'a Record) -> ControlFlow<()>,
+    ) -> Visited {
         let revision = revision.map(|revision| revision.0);
         if let Keys::One(key) = keys {
+            *seen += 1;
             if let Some(record) = self.keys.get(&key[..]).and_then(|found| found.at(revision)) {
                 // There is no other to go on with.
                 let _ = each(record);
             }
-            return;
+            return Visited::All;
         }
-        let Some(bounds) = bounds(keys) else { return };
+        let Some(bounds) = bounds(keys) else { return Visited::All };
         let mut range = self.keys.range::<[u8], _>(bounds);
-        while let Some((_, versions)) = if backward { range.next_back() } else { range.next() } {
+        while let Some((key, versions)) = if backward { range.next_back() } else { range.next() } {
+            *seen += 1;
             if let Some(record) = versions.at(revision)
                 && each(record).is_break()
             {
-                return;
+                return Visited::All;
+            }
+            if *seen >= most {
+                return Visited::Rest(rest(keys, key.as_bytes(), backward));
             }
         }
+        Visited::All
     }
+}
+
+/// How far a visit has come.
+pub(super) enum Visited {
+    /// To the end, or to where it was broken off.
+    All,
+    /// It has seen as many keys as it may; these are left.
+    Rest(Keys),
+}
+
+/// What of `keys` comes after `last`.
+fn rest(keys: &Keys, last: &[u8], backward: bool) -> Keys {
+    let (start, end) = match keys {
+        Keys::One(key) => (key.clone(), Some(key.clone())),
+        Keys::Range { start, end } => (start.clone(), end.clone()),
+    };
+    if backward {
+        return Keys::Range { start, end: Some(Bytes::copy_from_slice(last)) };
+    }
+    Keys::Range { start: [last, &[0]].concat().into(), end }
 }
 
 impl Versions {

@@ -53,34 +53,14 @@ pub(super) fn visits_max(range: &Range) -> u64 {
 
 impl Mvcc {
     /// Reads at a revision that was checked. In key order, visits one key more than it returns,
-    /// unless all are to be counted.
-    pub(super) fn range(&self, range: &Range, room: &mut Room) -> RangeReply {
-        let mut page = Page { range, room, kvs: Vec::new(), more: false };
-        let by_key = |order: &Order| order.by == OrderBy::Key;
-        let backward = range.order.is_some_and(|order| by_key(&order) && order.descending);
-        let mut sorted =
-            range.order.filter(|order| !by_key(order)).map(|order| Sorted::new(order, range.limit));
-        let mut visited = 0;
-        self.visit(&range.keys, range.revision, backward, |record| {
-            visited += 1;
-            if !range.count_only && admits(&range.filter, record) {
-                match &mut sorted {
-                    Some(sorted) => sorted.push(record),
-                    None => page.push(record),
-                }
-            }
-            if page.more && !range.count_all {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
+    /// unless all are to be counted. Counts in `seen` what it goes through.
+    pub(super) fn range(&self, range: &Range, room: &mut Room, seen: &mut u64) -> RangeReply {
+        let mut reading = Reading::new(range);
+        let (keys, backward) = (&range.keys, reading.is_backward());
+        self.visit_some(keys, range.revision, backward, u64::MAX, seen, |record| {
+            reading.take(record, room)
         });
-        for record in sorted.into_iter().flat_map(Sorted::finish) {
-            page.push(record);
-        }
-        let Page { kvs, more, .. } = page;
-        let all = range.count_only || range.count_all;
-        let count = if all { visited } else { kvs.len() as u64 };
-        RangeReply { revision: Revision(self.revision()), kvs, more, count }
+        reading.finish(room, Revision(self.revision()))
     }
 
     /// Bytes that the existing pairs among `keys` count in a reply.
@@ -94,21 +74,71 @@ impl Mvcc {
     }
 }
 
-/// The pairs of a reply as they are found.
-struct Page<'a> {
-    range: &'a Range,
-    room: &'a mut Room,
+/// What a read has found so far.
+pub(super) struct Reading {
+    limit: u64,
+    keys_only: bool,
+    count_only: bool,
+    /// Whether all keys are counted.
+    counts: bool,
+    backward: bool,
+    filter: Filter,
+    visited: u64,
+    sorted: Option<Sorted>,
     kvs: Vec<KeyValue>,
     /// Whether one did not fit: then none that comes later is taken.
     more: bool,
 }
 
-impl Page<'_> {
-    fn push(&mut self, record: &Record) {
-        let Range { limit, keys_only, .. } = *self.range;
-        let within = limit == 0 || (self.kvs.len() as u64) < limit;
-        if !self.more && within && self.room.take(record.pair_size(keys_only)) {
-            self.kvs.push(record.pair(keys_only));
+impl Reading {
+    /// Nothing yet.
+    pub(super) fn new(range: &Range) -> Self {
+        let Range { limit, keys_only, count_only, filter, order, .. } = *range;
+        let by_key = |order: &Order| order.by == OrderBy::Key;
+        Self {
+            limit,
+            keys_only,
+            count_only,
+            counts: count_only || range.count_all,
+            backward: order.is_some_and(|order| by_key(&order) && order.descending),
+            filter,
+            visited: 0,
+            sorted: order.filter(|order| !by_key(order)).map(|order| Sorted::new(order, limit)),
+            kvs: Vec::new(),
+            more: false,
+        }
+    }
+
+    /// Whether keys are to be visited from the last to the first.
+    pub(super) const fn is_backward(&self) -> bool {
+        self.backward
+    }
+
+    /// Takes in the next record; breaks off when it needs no more.
+    pub(super) fn take(&mut self, record: &Record, room: &mut Room) -> ControlFlow<()> {
+        self.visited += 1;
+        if !self.count_only && admits(&self.filter, record) {
+            match &mut self.sorted {
+                Some(sorted) => sorted.push(record),
+                None => self.push(record, room),
+            }
+        }
+        if self.more && !self.counts { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// What was found, when the store was at `revision`.
+    pub(super) fn finish(mut self, room: &mut Room, revision: Revision) -> RangeReply {
+        for record in self.sorted.take().into_iter().flat_map(Sorted::finish) {
+            self.push(&record, room);
+        }
+        let count = if self.counts { self.visited } else { self.kvs.len() as u64 };
+        RangeReply { revision, kvs: self.kvs, more: self.more, count }
+    }
+
+    fn push(&mut self, record: &Record, room: &mut Room) {
+        let within = self.limit == 0 || (self.kvs.len() as u64) < self.limit;
+        if !self.more && within && room.take(record.pair_size(self.keys_only)) {
+            self.kvs.push(record.pair(self.keys_only));
         } else {
             self.more = true;
         }
@@ -116,23 +146,23 @@ impl Page<'_> {
 }
 
 /// The first of many records in some order.
-struct Sorted<'a> {
+struct Sorted {
     order: Order,
     /// How many are wanted: one more than a reply can hold, so that it is known whether there are
     /// more.
     most: usize,
     /// The first of those seen, and at most as many others.
-    records: Vec<&'a Record>,
+    records: Vec<Record>,
 }
 
-impl<'a> Sorted<'a> {
+impl Sorted {
     fn new(order: Order, limit: u64) -> Self {
         let limit = if limit == 0 { PAIRS_MAX } else { limit.min(PAIRS_MAX as u64) as usize };
         Self { order, most: limit + 1, records: Vec::new() }
     }
 
-    fn push(&mut self, record: &'a Record) {
-        self.records.push(record);
+    fn push(&mut self, record: &Record) {
+        self.records.push(record.clone());
         if self.records.len() == 2 * self.most {
             let order = self.order;
             self.records.select_nth_unstable_by(self.most, |a, b| compare(order, a, b));
@@ -140,7 +170,7 @@ impl<'a> Sorted<'a> {
         }
     }
 
-    fn finish(mut self) -> impl Iterator<Item = &'a Record> {
+    fn finish(mut self) -> impl Iterator<Item = Record> {
         self.records.sort_unstable_by(|a, b| compare(self.order, a, b));
         self.records.into_iter().take(self.most)
     }

@@ -45,11 +45,11 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
     }
 }
 
-/// Answers a read of the applied state.
-pub(super) fn read(mvcc: &Mvcc, range: &Range) -> RangeAnswer {
+/// Answers a read of the applied state, all at once; counts in `seen` the keys it goes through.
+pub(super) fn read(mvcc: &Mvcc, range: &Range, seen: &mut u64) -> RangeAnswer {
     validate_keys(&range.keys)?;
     mvcc.check_readable(range.revision)?;
-    Ok(mvcc.range(range, &mut Room::new()))
+    Ok(mvcc.range(range, &mut Room::new(), seen))
 }
 
 /// Whether running `action` again does no harm, whatever the state.
@@ -243,7 +243,7 @@ impl<'a> Running<'a> {
         match op {
             Op::Put(put) => self.put(put),
             Op::Delete { keys, prev_kv } => self.delete(keys, *prev_kv),
-            Op::Range(range) => OpReply::Range(self.mvcc.range(range, &mut self.room)),
+            Op::Range(range) => OpReply::Range(self.mvcc.range(range, &mut self.room, &mut 0)),
             Op::Txn(txn) => {
                 let succeeded = self.decisions.next().expect("each transaction was decided on");
                 let replies = self.ops(branch(txn, succeeded));

@@ -7,6 +7,7 @@ use raft_kv::api::{KvError, LeaseId};
 use raft_kv::client::{ClientError, ClientOptions, Lease};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep};
 
 const TTL: Duration = Duration::from_secs(9);
@@ -148,6 +149,66 @@ async fn a_silent_node_does_not_cost_a_lease() {
     cluster.set(1, Fault::Mute);
     sleep(Duration::from_secs(20)).await;
     assert!(!lease.is_lost());
+}
+
+/// The renewal of a long lease may hang on a node for ten seconds. A short one, taken meanwhile, is
+/// renewed all the same.
+#[tokio::test(start_paused = true)]
+async fn a_short_lease_does_not_wait_for_the_renewal_of_a_long_one() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster);
+    let long = client.lease(Duration::from_secs(60)).await.unwrap();
+    sleep(Duration::from_millis(19_900)).await;
+    cluster.set(1, Fault::Mute);
+    sleep(Duration::from_millis(200)).await;
+    let asked = kept_alive(&cluster);
+    assert_eq!(asked, [[long.id()]], "its renewal is under way");
+    let short = client.lease(Duration::from_secs(2)).await.unwrap();
+    sleep(Duration::from_secs(8)).await;
+    assert!(!short.is_lost());
+    let others = kept_alive(&cluster);
+    assert!(others.iter().all(|ids| *ids == [short.id()]), "one request for a lease at a time");
+    sleep(Duration::from_secs(60)).await;
+    assert!(!long.is_lost() && !short.is_lost());
+}
+
+/// A client outlives the runtime on which its leases were renewed first.
+#[test]
+fn leases_are_renewed_when_the_runtime_that_did_it_ends() {
+    let runtime =
+        |paused| Builder::new_current_thread().enable_all().start_paused(paused).build().unwrap();
+    let (first, second) = (runtime(false), runtime(true));
+    let cluster = Cluster::new(3);
+    let client = client(&cluster);
+    let one = first.block_on(client.lease(TTL)).unwrap();
+    let (other, lost) = second.block_on(async {
+        let other = client.lease(TTL).await.unwrap();
+        let lost = tokio::spawn(other.lost());
+        tokio::task::yield_now().await;
+        (other, lost)
+    });
+    drop(first);
+    second.block_on(async {
+        sleep(TTL * 3).await;
+        assert!(!lost.is_finished() && !other.is_lost());
+        assert!(!one.is_lost());
+        assert!(!kept_alive(&cluster).is_empty());
+        drop((one, other));
+        lost.await.unwrap();
+    });
+}
+
+/// It takes longer than a node is given by other requests: what it answers counts.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_alive_by_a_store_that_is_slow() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster);
+    let lease = client.grant_lease(None, TTL).await.unwrap();
+    set_all(&cluster, &Fault::Slow(Duration::from_millis(1200)));
+    for _ in 0..3 {
+        assert_eq!(client.keep_alive(&[lease.id]).await, Ok(vec![TTL]));
+    }
+    assert_eq!(kept_alive(&cluster).len(), 3, "asked once each time");
 }
 
 /// Every request takes longer than one node is given otherwise.

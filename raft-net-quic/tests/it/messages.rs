@@ -134,8 +134,25 @@ async fn a_peer_that_restarts_on_its_port_is_reached_again() {
     assert_eq!(nodes[1].message().await.message, heartbeat(1));
 }
 
+/// Who says something once the peer is back.
+enum FirstWord {
+    /// The node that was connected to it.
+    Here,
+    /// The peer itself.
+    There,
+}
+
+#[test]
+fn a_peer_that_dies_without_a_word_is_noticed_with_the_next_message() {
+    dies_without_a_word(&FirstWord::Here);
+}
+
 #[test]
 fn a_peer_that_dies_without_a_word_is_noticed_as_soon_as_it_is_back() {
+    dies_without_a_word(&FirstWord::There);
+}
+
+fn dies_without_a_word(first_word: &FirstWord) {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().build().unwrap()
@@ -174,8 +191,15 @@ fn a_peer_that_dies_without_a_word_is_noticed_as_soon_as_it_is_back() {
     first.block_on(async {
         assert_eq!(node.link(NodeId(2), |_| true).await, Link::Connected);
         let peer = start(port);
-        // Sent into the void; the answer is that the connection is gone.
-        node.send(NodeId(2), heartbeat(2));
+        // What is said into the void is answered: the connection is gone. Nobody has anything to
+        // say if the peer does not, as it connects.
+        match first_word {
+            FirstWord::Here => node.send(NodeId(2), heartbeat(2)),
+            FirstWord::There => {
+                let address = node.transport.local_addr().to_string();
+                peer.transport.set_peers(GROUP, vec![(NodeId(1), address)]);
+            }
+        }
         node.fails(NodeId(2), "it restarted").await;
         node.connected(NodeId(2)).await;
         node.send(NodeId(2), heartbeat(3));

@@ -10,6 +10,7 @@ mod fuzz;
 mod inspect;
 mod packed;
 mod purge;
+mod rot;
 mod round_trip;
 mod support;
 mod versions;

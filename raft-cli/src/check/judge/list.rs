@@ -15,7 +15,7 @@ pub(super) fn judge(key: &str, operations: &Numbered<'_>) -> Result<(), Trouble>
         }
     }
     let reads = operations.iter().filter_map(|(at, it)| match &it.action {
-        Action::Read { result } if it.outcome == Ending::Ok => Some((*at, *it, result)),
+        Action::Read { result, .. } if it.outcome == Ending::Ok => Some((*at, *it, result)),
         _ => None,
     });
     for (at, read, result) in reads {
@@ -25,7 +25,7 @@ pub(super) fn judge(key: &str, operations: &Numbered<'_>) -> Result<(), Trouble>
         Action::Append { value } => {
             Some((ListOp::Append(Word(value.clone())), Some(ListReply::Appended)))
         }
-        Action::Read { result } if operation.outcome == Ending::Ok => {
+        Action::Read { result, .. } if operation.outcome == Ending::Ok => {
             let words = elements(result).iter().cloned().map(Word).collect();
             Some((ListOp::Read, Some(ListReply::Values(words))))
         }

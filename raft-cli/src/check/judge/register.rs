@@ -8,7 +8,7 @@ use serde_json::Value;
 
 pub(super) fn judge(key: &str, operations: &Numbered<'_>) -> Result<(), Trouble> {
     explain(&Register(Word(Value::Null)), key, operations, |operation| match &operation.action {
-        Action::Read { result } if operation.outcome == Ending::Ok => {
+        Action::Read { result, .. } if operation.outcome == Ending::Ok => {
             Some((RegisterOp::Read, Some(RegisterReply::Value(Word(result.clone())))))
         }
         Action::Write { value, .. } => {

@@ -17,7 +17,7 @@ pub(super) fn judge(key: &str, operations: &Numbered<'_>) -> Result<(), Trouble>
             Action::Add { value, .. } => {
                 members.insert(value.to_string(), value);
             }
-            Action::Read { result } => {
+            Action::Read { result, .. } => {
                 members.extend(elements(result).iter().map(|value| (value.to_string(), value)));
             }
             _ => {}
@@ -35,7 +35,7 @@ fn judge_member(key: &str, member: &Value, operations: &Numbered<'_>) -> Result<
             let create = RegisterOp::CompareAndSet { expected: false, new: true };
             Some((create, result.map(RegisterReply::Swapped)))
         }
-        Action::Read { result } if operation.outcome == Ending::Ok => {
+        Action::Read { result, .. } if operation.outcome == Ending::Ok => {
             let there = elements(result).contains(member);
             Some((RegisterOp::Read, Some(RegisterReply::Value(there))))
         }

@@ -3,7 +3,7 @@
 use super::{Numbered, Trouble, violation};
 use crate::check::history::{Action, Ending, Operation};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Writes by key and value.
 type Writes<'a> = HashMap<(&'a str, &'a Value), (usize, &'a Operation)>;
@@ -16,9 +16,13 @@ type Place<'a> = (u64, &'a str);
 struct Watcher<'a> {
     /// In the order in which it was told.
     events: Vec<(usize, &'a Operation)>,
-    /// What it says it was told completely: after one revision, up to another.
-    spans: Vec<(usize, &'a Operation, u64, u64)>,
+    /// What it was told completely, or says that it should have been: after one revision, up to
+    /// another.
+    spans: Vec<Span<'a>>,
 }
+
+/// The operation that tells of a span, after which revision it begins, and with which it ends.
+type Span<'a> = (usize, &'a Operation, u64, u64);
 
 pub(super) fn judge(operations: &Numbered<'_>) -> Result<(), Trouble> {
     let mut writes = Writes::new();
@@ -43,9 +47,35 @@ pub(super) fn judge(operations: &Numbered<'_>) -> Result<(), Trouble> {
         in_order(watcher, &writes)?;
     }
     for (client, watcher) in &watchers {
+        not_forgotten(*client, watcher, &writes)?;
         complete(*client, watcher, &writes)?;
     }
     Ok(())
+}
+
+impl<'a> Watcher<'a> {
+    /// Of the writes between two revisions that were answered and not told: the first.
+    fn untold(
+        &self,
+        writes: &Writes<'a>,
+        after: u64,
+        until: u64,
+    ) -> Option<(usize, &'a Operation)> {
+        let told: HashSet<(&str, &Value)> = self
+            .events
+            .iter()
+            .filter_map(|(_, it)| match &it.action {
+                Action::Event { value, .. } => Some((it.key.as_str(), value)),
+                _ => None,
+            })
+            .collect();
+        let untold = writes.iter().filter(|(name, (_, write))| {
+            let Action::Write { revision: Some(revision), .. } = write.action else { return false };
+            let inside = after < revision && revision <= until;
+            write.outcome == Ending::Ok && inside && !told.contains(*name)
+        });
+        untold.map(|(_, write)| *write).min_by_key(|(at, write)| (write.end, *at))
+    }
 }
 
 fn in_order(watcher: &Watcher<'_>, writes: &Writes<'_>) -> Result<(), Trouble> {
@@ -87,25 +117,24 @@ fn in_order(watcher: &Watcher<'_>, writes: &Writes<'_>) -> Result<(), Trouble> {
 }
 
 fn complete(client: u64, watcher: &Watcher<'_>, writes: &Writes<'_>) -> Result<(), Trouble> {
-    let told: HashMap<(&str, &Value), ()> = watcher
-        .events
-        .iter()
-        .filter_map(|(_, it)| match &it.action {
-            Action::Event { value, .. } => Some(((it.key.as_str(), value), ())),
-            _ => None,
-        })
-        .collect();
     for (at, watched, after, until) in &watcher.spans {
-        let untold = writes.iter().filter(|(name, (_, write))| {
-            let Action::Write { revision: Some(revision), .. } = write.action else { return false };
-            let inside = *after < revision && revision <= *until;
-            write.outcome == Ending::Ok && inside && !told.contains_key(*name)
-        });
-        let first = untold.min_by_key(|(_, (at, write))| (write.end, *at));
-        if let Some(((key, value), write)) = first {
-            let what = format!("client {client} was never told of {value}, which was acknowledged");
-            return Err(violation(key, what, (*at, watched), &[*write]));
-        }
+        let Some((place, write)) = watcher.untold(writes, *after, *until) else { continue };
+        let Action::Write { value, .. } = &write.action else { continue };
+        let what = format!("client {client} was never told of {value}, which was acknowledged");
+        return Err(violation(&write.key, what, (*at, watched), &[(place, write)]));
     }
     Ok(())
+}
+
+/// A watch that is told nothing any more is wrong even if there was nothing to tell.
+fn not_forgotten(client: u64, watcher: &Watcher<'_>, writes: &Writes<'_>) -> Result<(), Trouble> {
+    let failed = |(_, watched, ..): &&Span<'_>| watched.outcome == Ending::Failed;
+    let Some((at, watched, after, until)) = watcher.spans.iter().find(failed) else {
+        return Ok(());
+    };
+    let what =
+        format!("client {client} never caught up with revision {until}: it was told no more");
+    let others = [watcher.events.last().copied(), watcher.untold(writes, *after, *until)];
+    let others: Vec<_> = others.into_iter().flatten().collect();
+    Err(violation("", what, (*at, watched), &others))
 }

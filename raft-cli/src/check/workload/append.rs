@@ -1,7 +1,7 @@
 //! Lists that grow: an element is added by compare-and-set of the whole list. A request that is run
 //! twice, or that is run and reported as not run, shows as an element that is there twice.
 
-use super::{Session, ending, number};
+use super::{Session, ending, value};
 use crate::check::history::{Action, Ending};
 use crate::failure::Failure;
 use raft_kv::api::Revision;
@@ -32,7 +32,7 @@ pub(super) async fn read(session: &Session, key: &str) {
         Ok((text, _)) => (elements(&text), Ending::Ok),
         Err(_) => (Value::Null, Ending::Failed),
     };
-    session.record(key, Action::Read { result }, start, outcome);
+    session.record(key, Action::Read { result, token: None, revision: None }, start, outcome);
 }
 
 async fn append(session: &Session, key: &str, element: u64) -> Ending {
@@ -63,5 +63,5 @@ async fn list(session: &Session, key: &str) -> Result<(String, Revision), Client
 
 fn elements(text: &str) -> Value {
     let parts = text.split(',').filter(|part| !part.is_empty());
-    parts.map(|part| number(part.as_bytes()).map_or_else(|| part.into(), Value::from)).collect()
+    parts.map(|part| value(part.as_bytes())).collect()
 }

@@ -1,9 +1,12 @@
-//! Holders of a lock, one at a time, that write under its token.
+//! Holders of a lock, one at a time, that write under its token. They read what they write first
+//! and at the end: a write of an earlier holder that nobody answered may come late, and is seen by
+//! nobody else.
 
-use super::{Session, ending};
+use super::{Session, ending, value};
 use crate::check::history::{Action, Ending};
 use crate::failure::Failure;
 use raft_kv::recipes::Lock;
+use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -16,7 +19,6 @@ const KEY: &str = "0";
 
 pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
     let name = session.full(KEY);
-    let data = format!("{name}-data");
     while session.goes_on().await {
         let start = session.recorder.now();
         let acquiring = Lock::acquire(&session.client, name.clone(), TTL);
@@ -34,13 +36,14 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
         let token = Some(fence.token.0);
         session.record(KEY, Action::Acquire { token }, start, Ending::Ok);
         let holder = session.client.fenced(fence);
+        read(session, token).await;
         for _ in 0..WRITES {
             if !session.goes_on().await {
                 break;
             }
             let value = session.recorder.unique();
             let start = session.recorder.now();
-            let put = holder.put(data.clone(), value.to_string()).await;
+            let put = holder.put(data(session), value.to_string()).await;
             let outcome = put.as_ref().map_or_else(ending, |_| Ending::Ok);
             let revision = put.ok().map(|put| put.revision.0);
             session.record(
@@ -50,12 +53,29 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
                 outcome,
             );
         }
+        read(session, token).await;
         let start = session.recorder.now();
         let released = lock.release().await;
         let outcome = if released.is_ok() { Ending::Ok } else { Ending::Unknown };
         session.record(KEY, Action::Release, start, outcome);
     }
     Ok(())
+}
+
+/// The key that holders write.
+fn data(session: &Session) -> String {
+    format!("{}-data", session.full(KEY))
+}
+
+/// Reads what holders write, as the holder of `token` if there is one.
+pub(super) async fn read(session: &Session, token: Option<u64>) {
+    let start = session.recorder.now();
+    let (result, revision, outcome) = match session.client.get_one(data(session)).await {
+        Ok(Some(pair)) => (value(&pair.value), Some(pair.mod_revision.0), Ending::Ok),
+        Ok(None) => (Value::Null, Some(0), Ending::Ok),
+        Err(_) => (Value::Null, None, Ending::Failed),
+    };
+    session.record(KEY, Action::Read { result, token, revision }, start, outcome);
 }
 
 async fn until(mut stop: tokio::sync::watch::Receiver<bool>) {

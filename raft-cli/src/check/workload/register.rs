@@ -1,6 +1,6 @@
 //! One value per key: read, write, compare-and-set. Values are numbers that no two writes share.
 
-use super::{Session, ending, number};
+use super::{Session, ending, value};
 use crate::check::history::{Action, Ending};
 use crate::failure::Failure;
 use raft_kv::api::{Compare, Keys, Op, Operator, Put, Target, Txn};
@@ -32,17 +32,14 @@ async fn look(session: &Session, key: &str) -> Option<Value> {
     let start = session.recorder.now();
     let got = session.client.get_one(session.full(key)).await;
     let (result, outcome) = match &got {
-        // Something else than was written is a value, too: one that nobody wrote.
         Ok(pair) => {
-            let value = pair.as_ref().map(|pair| match number(&pair.value) {
-                Some(number) => number.into(),
-                None => Value::from(String::from_utf8_lossy(&pair.value)),
-            });
+            let value = pair.as_ref().map(|pair| value(&pair.value));
             (value.unwrap_or_default(), Ending::Ok)
         }
         Err(_) => (Value::Null, Ending::Failed),
     };
-    session.record(key, Action::Read { result: result.clone() }, start, outcome);
+    let action = Action::Read { result: result.clone(), token: None, revision: None };
+    session.record(key, action, start, outcome);
     (outcome == Ending::Ok).then_some(result)
 }
 

@@ -1,6 +1,6 @@
 //! Sets of keys under a common front: members are created if absent, and read all together.
 
-use super::{Session, ending, number};
+use super::{Session, ending, value};
 use crate::check::history::{Action, Ending};
 use crate::failure::Failure;
 use raft_kv::api::{Consistency, Keys, Range};
@@ -34,7 +34,7 @@ pub(super) async fn read(session: &Session, key: &str) {
         Ok(members) => (members, Ending::Ok),
         Err(_) => (Value::Null, Ending::Failed),
     };
-    session.record(key, Action::Read { result }, start, outcome);
+    session.record(key, Action::Read { result, token: None, revision: None }, start, outcome);
 }
 
 async fn members(session: &Session, key: &str) -> Result<Value, ClientError> {
@@ -42,10 +42,7 @@ async fn members(session: &Session, key: &str) -> Result<Value, ClientError> {
     let mut pages = session.client.pages(range, Consistency::Linearizable);
     let mut members = Vec::new();
     while let Some(page) = pages.next().await? {
-        members.extend(page.kvs.iter().map(|pair| match number(&pair.value) {
-            Some(number) => Value::from(number),
-            None => Value::from(String::from_utf8_lossy(&pair.value)),
-        }));
+        members.extend(page.kvs.iter().map(|pair| value(&pair.value)));
     }
     Ok(members.into())
 }

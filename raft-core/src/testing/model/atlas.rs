@@ -211,6 +211,16 @@ impl Atlas {
         }
     }
 
+    /// That `message` does nothing to `node` now.
+    pub(super) fn check_idle(&mut self, node: u32, message: u32) -> Result<(), Broken> {
+        let step = self.take(node, Event::Deliver(message))?;
+        let step = self.step(step);
+        if step.node == node && step.sends.is_empty() && !step.telling {
+            return Ok(());
+        }
+        Err(format!("{} still means something", self.messages.of(message)))
+    }
+
     /// The numbers of distinct nodes, messages and steps.
     pub(super) const fn sizes(&self) -> (usize, usize, usize) {
         (self.nodes.len(), self.messages.len(), self.steps.len())

@@ -32,11 +32,15 @@ pub enum Sight {
     Read,
     /// A leader asked another node to take over.
     Transfer,
+    /// A message was lost.
+    Loss,
+    /// A leader heard nobody for an election timeout, and stepped down.
+    Deafness,
 }
 
 impl Sight {
     /// Every one there is.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Election,
         Self::Truncation,
         Self::Recovery,
@@ -49,6 +53,8 @@ impl Sight {
         Self::SnapshotInstall,
         Self::Read,
         Self::Transfer,
+        Self::Loss,
+        Self::Deafness,
     ];
 }
 

@@ -5,7 +5,7 @@
 //! nothing of other nodes.
 
 use super::event::Event;
-use super::facts::Sight;
+use super::facts::{Nodes, Sight, Voters};
 use crate::raft::{
     AppendOutcome, Apply, Config, Envelope, Input, Loaded, LogOp, Message, Output, Raft, check,
     check_change,
@@ -152,6 +152,8 @@ impl Node {
         if event == Event::Deaf {
             // Nobody hears it either.
             sends.clear();
+            node.check_deaf();
+            seen.extend((!node.raft.is_leader()).then_some(Sight::Deafness));
         }
         node.raft.rebase();
         node.disk.entries = joined(&node.disk.entries);
@@ -249,6 +251,14 @@ impl Node {
                 self.applied.membership = (**membership).clone();
             }
         }
+    }
+
+    /// Check-quorum, which I10 rests on: who hears nobody leads on only if it needs nobody.
+    fn check_deaf(&self) {
+        let id = self.raft.id();
+        let needs = !Voters::of(self.raft.membership()).is_quorum(Nodes::of(&[id]));
+        let leads = self.raft.is_leader();
+        assert!(!(needs && leads), "I10: {id} hears nobody for an election timeout and leads on");
     }
 
     /// The durability rule: a message leaves only once the disk holds what it promises.

@@ -11,8 +11,9 @@ use super::record::Broken;
 use super::symmetry::Symmetry;
 use super::world::{ACTIONS, Action, Next, Spent, World};
 use super::{Model, Report, Violation};
-use crate::raft::Loaded;
+use crate::raft::{Loaded, Message};
 use crate::types::NodeId;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A set of fingerprints, in one table.
 struct Seen {
@@ -90,6 +91,10 @@ pub(super) struct Search<'a> {
     pub(super) atlas: Atlas,
     symmetry: Symmetry,
     seen: Seen,
+    /// The same without what was spent, if that is counted.
+    contents: Option<Seen>,
+    /// By number, the nodes of these worlds.
+    met: Vec<bool>,
     /// By world, in the order they were found: where it came from, and how.
     parents: Vec<u32>,
     actions: Vec<u64>,
@@ -116,6 +121,8 @@ impl<'a> Search<'a> {
             atlas,
             symmetry,
             seen: Seen::new(),
+            contents: model.by_content.then(Seen::new),
+            met: Vec::new(),
             parents: Vec::new(),
             actions: Vec::new(),
             setup: Vec::new(),
@@ -136,7 +143,7 @@ impl<'a> Search<'a> {
         }
         level.push(&world);
         let (mut begin, mut options) = (0, Vec::new());
-        while !level.ends.is_empty() && self.parents.len() < self.model.states_max {
+        while !level.ends.is_empty() && !self.is_full() {
             let mut below = Level::default();
             for position in 0..level.ends.len() {
                 let parent = begin + position;
@@ -152,7 +159,7 @@ impl<'a> Search<'a> {
                         }
                     }
                 }
-                if self.parents.len() >= self.model.states_max {
+                if self.is_full() {
                     break;
                 }
             }
@@ -162,6 +169,12 @@ impl<'a> Search<'a> {
             level = below;
         }
         self.finish()
+    }
+
+    /// Whether as many worlds were told apart as are wanted.
+    fn is_full(&self) -> bool {
+        let contents = self.contents.as_ref().map(|contents| contents.count);
+        contents.unwrap_or(self.parents.len()) >= self.model.states_max
     }
 
     /// Takes `action` in `world`; whether that leads to a new one.
@@ -197,6 +210,16 @@ impl<'a> Search<'a> {
         {
             return Ok(false);
         }
+        if let Some(contents) = &mut self.contents {
+            contents.insert(fingerprint);
+        }
+        for node in nodes {
+            let place = *node as usize;
+            if self.met.len() <= place {
+                self.met.resize((place + 1).next_power_of_two(), false);
+            }
+            self.met[place] = true;
+        }
         let (parent, action) = from.map_or((u32::MAX, 0), |(parent, action)| {
             (u32::try_from(parent).expect("fewer than 2^32 worlds"), action.code())
         });
@@ -207,9 +230,18 @@ impl<'a> Search<'a> {
 
     /// Brings the first world about.
     fn set_up(&mut self, world: &mut World) -> Result<(), Broken> {
-        if !self.model.led {
-            return Ok(());
+        if self.model.led {
+            self.elect_first(world)?;
         }
+        for id in &self.model.unheard {
+            self.elect_unheard(world, *id)?;
+        }
+        world.spent = Spent::default();
+        Ok(())
+    }
+
+    /// `n1` leads, and everyone knows what it has committed.
+    fn elect_first(&mut self, world: &mut World) -> Result<(), Broken> {
         self.set_up_by(world, 1, Event::Timeout)?;
         self.settle(world)?;
         self.beat(world)?;
@@ -221,8 +253,25 @@ impl<'a> Search<'a> {
             // It is bound to its life, and everyone learns that this is committed.
             (0..3).try_for_each(|_| self.beat(world))?;
         }
-        world.spent = Spent::default();
         Ok(())
+    }
+
+    /// `id` is elected, whatever it sends from then on is lost, and it steps down in the end.
+    fn elect_unheard(&mut self, world: &mut World, id: NodeId) -> Result<(), Broken> {
+        self.set_up_by(world, id.0, Event::Timeout)?;
+        loop {
+            self.persist_all(world)?;
+            let Some(message) = world.messages.first().copied() else {
+                return self.set_up_by(world, id.0, Event::Deaf);
+            };
+            let envelope = self.atlas.messages.of(message);
+            if matches!(envelope.message, Message::AppendEntries(_)) {
+                self.set_up_action(world, Action::Lose(message))?;
+            } else {
+                let to = envelope.to;
+                self.set_up_by(world, to.0, Event::Deliver(message))?;
+            }
+        }
     }
 
     fn beat(&mut self, world: &mut World) -> Result<(), Broken> {
@@ -232,27 +281,32 @@ impl<'a> Search<'a> {
 
     fn settle(&mut self, world: &mut World) -> Result<(), Broken> {
         loop {
-            let mut idle = true;
-            for id in 1..=self.model.nodes() {
-                let writes = self.atlas.facts(world.node(NodeId(id))).writes;
-                if writes > 0 {
-                    idle = false;
-                    self.set_up_by(world, id, Event::Persist(writes))?;
-                }
-            }
-            if let Some(message) = world.messages.first().copied() {
-                idle = false;
-                let to = self.atlas.receiver(message);
-                self.set_up_by(world, to.0, Event::Deliver(message))?;
-            }
-            if idle {
-                return Ok(());
-            }
+            self.persist_all(world)?;
+            let Some(message) = world.messages.first().copied() else { return Ok(()) };
+            let to = self.atlas.receiver(message);
+            self.set_up_by(world, to.0, Event::Deliver(message))?;
         }
     }
 
+    /// Every disk is done with what it was asked for.
+    fn persist_all(&mut self, world: &mut World) -> Result<(), Broken> {
+        for id in 1..=self.model.nodes() {
+            loop {
+                let writes = self.atlas.facts(world.node(NodeId(id))).writes;
+                if writes == 0 {
+                    break;
+                }
+                self.set_up_by(world, id, Event::Persist(writes))?;
+            }
+        }
+        Ok(())
+    }
+
     fn set_up_by(&mut self, world: &mut World, id: u64, event: Event) -> Result<(), Broken> {
-        let action = Action::Node { at: id as usize - 1, event, stays: false };
+        self.set_up_action(world, Action::Node { at: id as usize - 1, event, stays: false })
+    }
+
+    fn set_up_action(&mut self, world: &mut World, action: Action) -> Result<(), Broken> {
         self.setup.push(action);
         let free = self.model.unbounded();
         if let Next::World { changed: Some(changed), .. } =
@@ -265,6 +319,8 @@ impl<'a> Search<'a> {
 
     fn finish(mut self) -> Result<Report, Box<Violation>> {
         self.report.states = self.parents.len();
+        self.report.contents = self.contents.as_ref().map(|contents| contents.count);
+        self.report.node_hashes = self.node_hashes();
         (self.report.nodes, self.report.messages, self.report.node_steps) = self.atlas.sizes();
         let missing: Vec<Sight> =
             self.model.must_see.iter().copied().filter(|it| !self.report.has_seen(*it)).collect();
@@ -273,6 +329,17 @@ impl<'a> Search<'a> {
         }
         let broken = format!("never came across {missing:?}");
         Err(self.violation(None, None, broken))
+    }
+
+    /// The sum of the hashes of all nodes of the worlds told apart: of a set, whatever its order.
+    fn node_hashes(&self) -> u64 {
+        let met = self.met.iter().enumerate().filter(|(_, met)| **met);
+        let hashes = met.map(|(number, _)| {
+            let mut hasher = DefaultHasher::new();
+            self.atlas.node(number as u32).hash(&mut hasher);
+            hasher.finish()
+        });
+        hashes.fold(0, u64::wrapping_add)
     }
 
     /// The violation that `action` after the world `parent` is.
@@ -310,6 +377,7 @@ impl Report {
         Self {
             model: model.clone(),
             states: 0,
+            contents: None,
             depth: 0,
             complete: false,
             symmetry,
@@ -319,6 +387,7 @@ impl Report {
             node_steps: 0,
             steps: [0; ACTIONS],
             seen: 0,
+            node_hashes: 0,
         }
     }
 }

@@ -183,7 +183,7 @@ impl World {
         let (at, event, stays) = match action {
             Action::Lose(message) => {
                 self.messages.retain(|under_way| *under_way != message);
-                return Ok(Next::World { changed: None, seen: 0 });
+                return Ok(Next::World { changed: None, seen: 1 << Sight::Loss as u32 });
             }
             Action::Node { at, event, stays } => (at, event, stays),
         };
@@ -198,20 +198,15 @@ impl World {
         if let (Event::Deliver(message), false) = (event, stays) {
             self.messages.retain(|under_way| *under_way != message);
         }
-        // The node may have gone beyond what was on its way to it.
-        let to = |message: u32| atlas.receiver(message).0 as usize - 1;
-        self.messages.retain(|it| to(*it) != at || !atlas.is_spent(node, *it));
         for sent in &step.sends {
-            if atlas.is_spent(self.nodes[to(*sent)], *sent) {
-                continue;
-            }
             if let Err(place) = self.messages.binary_search(sent) {
                 self.messages.insert(place, *sent);
             }
         }
         let mut seen = step.seen;
-        if atlas.facts(node).term > model.last_term() || self.messages.len() > model.bounds.messages
-        {
+        self.nodes[at] = node;
+        let under_way = self.drop_spent(atlas, model.keeps_spent)?;
+        if atlas.facts(node).term > model.last_term() || under_way > model.bounds.messages {
             return Ok(Next::Beyond);
         }
         let record = atlas.told(self.record, before, number)?;
@@ -219,8 +214,27 @@ impl World {
             seen |= 1 << Sight::OldTermCommit as u32;
         }
         self.record = record;
-        self.nodes[at] = node;
         Ok(Next::World { changed: Some(at), seen })
+    }
+
+    /// Takes away what can mean nothing any more to the node it is on its way to, unless that is
+    /// `kept`; and sees whether that node would indeed do nothing. How many others are under way.
+    fn drop_spent(&mut self, atlas: &mut Atlas, kept: bool) -> Result<usize, Broken> {
+        let (mut place, mut others) = (0, 0);
+        while let Some(message) = self.messages.get(place).copied() {
+            let node = self.node(atlas.receiver(message));
+            let spent = atlas.is_spent(node, message);
+            if spent {
+                atlas.check_idle(node, message)?;
+            }
+            others += usize::from(!spent);
+            if spent && !kept {
+                self.messages.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+        Ok(others)
     }
 
     /// What must hold of it, given that it did before the node at `changed` changed.

@@ -83,7 +83,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         true
     }
 
+    /// Time passes. What was applied by now is known to the workload then.
     fn later(&mut self) {
+        self.tell();
         self.ticks += 1;
         self.workload.tick(self.ticks);
     }

@@ -58,7 +58,8 @@ pub(super) enum Taken {
 }
 
 impl Queue {
-    pub(super) fn new(watch: Watch) -> Self {
+    /// With an `epoch`, of that history only.
+    pub(super) fn new(watch: Watch, epoch: Option<u64>) -> Self {
         let next = watch.from.map(|from| from.0.max(1));
         let state = State {
             watch,
@@ -69,7 +70,7 @@ impl Queue {
             again: 0,
             pieces: Vec::new(),
             begun: None,
-            epoch: None,
+            epoch,
             taken: Revision(next.map_or(0, |next| next - 1)),
             full: false,
             ended: None,

@@ -224,8 +224,12 @@ impl<N: Replica> Comparison<N> {
         self.publish(|known| {
             known.alarm = alarm;
             known.scrubbing = None;
-            known.scrubs += u64::from(is_complete);
-            known.scrubs_incomplete += u64::from(!is_complete);
+            if is_complete {
+                known.scrubs += 1;
+                known.scrubs_incomplete = 0;
+            } else {
+                known.scrubs_incomplete += 1;
+            }
         });
         self.damaged().await
     }

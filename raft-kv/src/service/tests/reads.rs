@@ -62,3 +62,35 @@ async fn a_position_of_another_history_is_refused() {
     let text = reply.unwrap_err().to_string();
     assert_eq!(text, "the position is of history 1, this is history 0: read anew");
 }
+
+/// Whoever reads much, many times at once, waits; the first part is as fresh as it has to be.
+#[tokio::test(start_paused = true)]
+async fn few_large_reads_go_on_at_once() {
+    let at = Fixture::new(Some(1));
+    at.node.parts.left.store(20, Ordering::Relaxed);
+    let read = || at.request(read(Consistency::Linearizable));
+    let replies = tokio::join!(read(), read(), read(), read());
+    for reply in [replies.0, replies.1, replies.2, replies.3] {
+        assert_eq!(reply, dated());
+    }
+    assert_eq!(at.node.parts.most.load(Ordering::Relaxed), 2);
+    let modes = at.node.modes.lock().expect("unpoisoned");
+    assert_eq!(modes[..4], [ReadMode::Lease; 4]);
+    assert!(modes[4..].iter().all(|mode| *mode == ReadMode::Local));
+}
+
+/// One that does not get its turn in time may be tried again.
+#[tokio::test(start_paused = true)]
+async fn a_large_read_that_waits_too_long_is_told() {
+    let at = Fixture::new(Some(1));
+    at.node.parts.left.store(usize::MAX, Ordering::Relaxed);
+    let read = || at.request(read(Consistency::Serializable));
+    let replies: [Reply; 3] = tokio::join!(read(), read(), read()).into();
+    let overloaded = |reply: &&Reply| **reply == Err(KvError::Overloaded);
+    assert_eq!(replies.iter().filter(overloaded).count(), 1, "{replies:?}");
+    let slow = unavailable("the state machine did not answer within 0.9 s");
+    assert_eq!(replies.iter().filter(|reply| **reply == slow).count(), 2, "{replies:?}");
+    // It has gone for good: what comes next has its turn.
+    at.node.parts.left.store(1, Ordering::Relaxed);
+    assert_eq!(read().await, dated());
+}

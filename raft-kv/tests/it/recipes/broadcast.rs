@@ -1,9 +1,11 @@
 //! Topics: every subscriber sees one sequence.
 
 use super::client;
+use super::histories::Histories;
 use crate::cluster::Cluster;
 use raft_kv::Client;
-use raft_kv::api::Revision;
+use raft_kv::api::{KvError, Position, Revision};
+use raft_kv::client::ClientError;
 use raft_kv::recipes::{Message, RecipeError, Topic};
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
@@ -160,4 +162,44 @@ async fn a_long_topic_is_read_in_pieces() {
     }
     let heard = hear(topic, Revision(0), 30).await;
     assert!(heard.iter().map(|message| message.revision).eq(places));
+}
+
+/// A worker has acted on a message that the backup does not have, of which the cluster was made
+/// anew: others are told another sequence, and so this one is told that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_of_another_history_is_told() {
+    let cluster = Cluster::start(1);
+    let histories = Histories::of(&cluster);
+    histories.begin(3);
+    let topic = topic(&histories.client());
+    let mut places = Vec::new();
+    for number in 0..3 {
+        places.push(topic.broadcast(number.to_string()).await.unwrap());
+    }
+    let mut live = topic.subscribe(Revision(0));
+    let mut reading = topic.subscribe(Revision(0));
+    for (number, revision) in places.iter().copied().enumerate() {
+        let message = live.next().await.unwrap();
+        let position = Position { epoch: 3, revision };
+        assert_eq!((message.position(), message.value), (position, number.to_string().into()));
+    }
+    topic.broadcast("3").await.unwrap();
+    assert_eq!(live.next().await.unwrap().epoch, 3);
+    assert_eq!(reading.next().await.unwrap().revision, places[0]);
+
+    histories.begin(8);
+    let told = KvError::OtherHistory { asked: 3, current: 8 };
+    let told = RecipeError::Client(ClientError::Refused(told));
+    // Whoever remembers a position, and whoever is subscribed.
+    let position = Position { epoch: 3, revision: places[1] };
+    let mut remembered = topic.subscribe_after(position);
+    assert_eq!(remembered.next().await, Err(told.clone()));
+    assert_eq!(live.next().await, Err(told));
+    // Both were told, and go on with what is there.
+    assert_eq!(remembered.next().await.unwrap().revision, places[2]);
+    topic.broadcast("4").await.unwrap();
+    let next = live.next().await.unwrap();
+    assert_eq!((next.epoch, next.value), (8, "4".into()));
+    let mut bare = topic.subscribe(places[1]);
+    assert_eq!(bare.next().await.unwrap().position().epoch, 8);
 }

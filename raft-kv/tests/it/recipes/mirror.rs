@@ -1,8 +1,11 @@
 //! Mirrors.
 
 use super::client;
+use super::histories::Histories;
 use crate::cluster::Cluster;
-use raft_kv::api::{Consistency, Keys, Op, Put, Range, Revision, Txn};
+use raft_core::types::NodeId;
+use raft_kv::api::{Consistency, Keys, KvError, Op, Put, Range, Revision, Txn};
+use raft_kv::client::ClientError;
 use raft_kv::recipes::Mirror;
 
 /// Every state in turn, while the node that tells of them dies.
@@ -54,7 +57,7 @@ async fn a_mirror_shows_the_state_at_every_revision() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirror_that_was_overtaken_by_a_compaction_reads_anew() {
     let cluster = Cluster::start(1);
-    let client = cluster.client(raft_core::types::NodeId(1));
+    let client = cluster.client(NodeId(1));
     client.put("m/kept", "1").await.unwrap();
     client.put("m/gone", "1").await.unwrap();
     let mut mirror = Mirror::open(&client, Keys::prefix("m/")).await.unwrap();
@@ -70,4 +73,29 @@ async fn a_mirror_that_was_overtaken_by_a_compaction_reads_anew() {
         mirror.pairs().values().map(|pair| (&pair.key[..], &pair.value[..])).collect();
     assert_eq!(pairs, [(&b"m/kept"[..], &b"2"[..]), (&b"m/new"[..], &b"1"[..])]);
     assert!(mirror.revision() > Revision(0));
+}
+
+/// It tells so, and shows the one there is: of the other one nothing is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_of_another_history_reads_anew() {
+    let cluster = Cluster::start(1);
+    let writer = cluster.client(NodeId(1));
+    writer.put("m/kept", "1").await.unwrap();
+    writer.put("m/lost", "1").await.unwrap();
+    let histories = Histories::of(&cluster);
+    let mut mirror = Mirror::open(&histories.client(), Keys::prefix("m/")).await.unwrap();
+    writer.put("m/kept", "2").await.unwrap();
+    mirror.changed().await.unwrap();
+    // The cluster is made anew from a backup in which that one never was, nor is told as deleted.
+    histories.begin(7);
+    let error = ClientError::Refused(KvError::OtherHistory { asked: 0, current: 7 });
+    assert_eq!(mirror.changed().await, Err(error));
+    writer.delete(Keys::One("m/lost".into())).await.unwrap();
+    let now = writer.put("m/kept", "3").await.unwrap().revision;
+    let changes = mirror.changed().await.unwrap();
+    assert_eq!((changes.len(), mirror.revision()), (2, now));
+    let shown: Vec<_> = mirror.pairs().values().map(|pair| pair.value.clone()).collect();
+    assert_eq!(shown, ["3"]);
+    writer.put("m/new", "1").await.unwrap();
+    assert_eq!(mirror.changed().await.unwrap().len(), 1);
 }

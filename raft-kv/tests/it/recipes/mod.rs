@@ -5,6 +5,7 @@ mod broadcast;
 mod causal;
 mod election;
 mod group;
+mod histories;
 mod lock;
 mod mirror;
 mod partition;

@@ -89,6 +89,8 @@ pub(super) struct Kv {
     /// The token of the last fenced write that was taken.
     fenced: Revision,
     stamps: Stamps,
+    /// When, by their ticks, nodes last proposed a stamp.
+    proposed: BTreeMap<NodeId, u64>,
     /// Leases that holders want to keep, and when they asked, by the fastest clock.
     renewals: BTreeMap<LeaseId, u64>,
     /// The same of what was proposed, by what the stamp says.
@@ -118,6 +120,7 @@ impl Kv {
             told: 0,
             fenced: Revision(0),
             stamps: Stamps::new(),
+            proposed: BTreeMap::new(),
             renewals: BTreeMap::new(),
             asked: BTreeMap::new(),
             alive: BTreeMap::new(),
@@ -391,9 +394,16 @@ impl Workload<KvStore> for Kv {
             *stamp = (summary.stamped, ticks);
         }
         let passed_ms = (ticks - stamp.1) * TICK_MS;
-        if passed_ms < STAMP_MS || summary.leases == 0 {
+        // One that is under way is waited for: where entries go one by one, one more at each tick
+        // would be more than ever arrive.
+        let proposed = self
+            .proposed
+            .get(&node)
+            .is_some_and(|proposed| (*proposed..*proposed + STAMP_MS / TICK_MS).contains(&ticks));
+        if passed_ms < STAMP_MS || proposed || summary.leases == 0 {
             return None;
         }
+        self.proposed.insert(node, ticks);
         let (time_ms, since) = (summary.time_ms + passed_ms, summary.stamped);
         let renewals = std::mem::take(&mut self.renewals);
         let renewed = renewals.keys().copied().collect();

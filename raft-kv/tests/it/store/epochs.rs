@@ -127,7 +127,8 @@ fn no_session_has_an_id_that_the_other_history_may_give_out() {
     member(&mut new, refounded());
     let (theirs, ours) = (old.open_session(), new.open_session());
     let index = new.log.len() as u64;
-    assert_eq!((theirs.0, ours.0), (index, (1 << 48) | index));
+    assert_eq!(theirs.0, index);
+    assert_ne!(ours, theirs);
     let request = |session| Some(RequestId { session, seq: 1, unanswered_from: 1 });
     let put = || Action::Op(put_bytes("c", Bytes::new()));
     assert_eq!(new.command(request(theirs), put()), Err(KvError::SessionUnknown(theirs)));
@@ -144,6 +145,53 @@ fn no_session_has_an_id_that_the_other_history_may_give_out() {
     member(&mut fed, founded().upgraded(Version(2)));
     member(&mut fed, refounded().upgraded(Version(2)));
     assert_eq!(fed.open_session(), SessionId(3));
+}
+
+/// Two clusters are made of one backup, and the first thing that happens in both is alike: who
+/// holds a lock or a lease in one holds nothing in the other.
+#[test]
+fn two_histories_of_one_backup_give_out_other_ids() {
+    /// Milliseconds since 1970, as restores have it.
+    const EPOCH: u64 = 1_790_000_000_000;
+    let (backup, ..) = lived(Fed::in_memory());
+    let members = || [(NodeId(1), Member::new("b:1"))].into();
+    // Also of epochs that are alike in what may be taken of them alone.
+    for other in [EPOCH + 1, EPOCH + (1 << 16), EPOCH + (1 << 32), EPOCH << 8] {
+        let [mut one, mut two] = [EPOCH, other].map(|epoch| {
+            let log = backup.log.clone();
+            let mut fed = Fed { store: replayed(&log), log };
+            member(&mut fed, founded().refounded(members(), epoch));
+            fed
+        });
+        assert_eq!(one.store.summary().revision, two.store.summary().revision);
+        for _ in 0..100 {
+            let index_bits = |id: SessionId, other: SessionId| (id.0 ^ other.0) >> 40 == 0;
+            let sessions = (one.open_session(), two.open_session());
+            assert!(!index_bits(sessions.0, sessions.1), "{sessions:?}");
+        }
+        let [held, wanted] = [&mut one, &mut two].map(|fed| {
+            let granted = fed.run(Action::Grant { id: None, ttl_ms: 60_000 }).unwrap();
+            let ActionReply::Granted { id, .. } = granted else { panic!("{granted:?}") };
+            let key = Bytes::from(format!("locks/a/{id}"));
+            let put = Put::new(key.clone(), "").with_lease(id);
+            fed.op(Op::Put(put)).unwrap();
+            (id, Fence { key, token: fed.store.summary().revision })
+        });
+        assert_ne!(held.0, wanted.0);
+        assert_eq!(held.1.token, wanted.1.token, "the tokens tell nothing");
+        let fenced = |fence: Fence| {
+            let action = Action::Op(put_bytes("c", Bytes::new()));
+            codec::encode(&Command { request: None, fence: Some(fence), action })
+        };
+        let (there, here) = (fenced(held.1), fenced(wanted.1.clone()));
+        let mut write =
+            |command| codec::decode::<CommandReply>(&two.entry(Payload::Command(command))).unwrap();
+        let refused = KvError::Fenced { token: wanted.1.token };
+        assert_eq!(write(there), Err(refused));
+        write(here).unwrap();
+        let missing = Action::Revoke(held.0);
+        assert_eq!(two.run(missing), Err(KvError::LeaseNotFound(held.0)));
+    }
 }
 
 /// The hash begins anew where versions do, so that no difference between them is taken for one

@@ -19,6 +19,7 @@ use raft_kv::store::KvStore;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+use xxhash_rust::xxh3::xxh3_64;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
@@ -44,9 +45,11 @@ fn membership_of(version: Version) -> Membership {
     bound.changed(&changes).unwrap().upgraded(version)
 }
 
-/// The session that the second entry opens: since version 3 its id has the history epoch, 1.
-const fn session_of(version: Version) -> SessionId {
-    SessionId(if version.0 < 3 { 2 } else { (1 << 48) | 2 })
+/// The session that the second entry opens: since version 3 its id is salted with the history
+/// epoch, 1.
+fn session_of(version: Version) -> SessionId {
+    let salt = if version.0 < 3 { 0 } else { xxh3_64(&1_u64.to_le_bytes()) };
+    SessionId(salt ^ 2)
 }
 
 /// A log as a cluster of some version has it.
@@ -278,7 +281,7 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
     let newer = Version::CURRENT.0 + 1;
     // What follows its version only that version knows.
     let body = [&newer.to_le_bytes()[..], &[0xff; 40]].concat();
-    let row = [&xxhash_rust::xxh3::xxh3_64(&body).to_le_bytes()[..], &body].concat();
+    let row = [&xxh3_64(&body).to_le_bytes()[..], &body].concat();
     let database = Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert("checkpoint", &row[..]).unwrap();

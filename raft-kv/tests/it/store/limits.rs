@@ -201,7 +201,7 @@ fn a_request_that_looks_at_all_keys_again_and_again_is_refused() {
         txn(deletes),
     ] {
         let error = fed.run(action).unwrap_err();
-        assert!(matches!(error, KvError::TooLarge { limit: 1_058_576, .. }), "{error}");
+        assert!(matches!(error, KvError::TooManyKeys { limit: 1_058_576, .. }), "{error}");
     }
     assert_eq!(fed.store.summary().revision, before.revision);
 }

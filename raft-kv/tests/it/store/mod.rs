@@ -13,6 +13,7 @@ mod naive;
 mod packed;
 mod power_loss;
 mod ranges;
+mod scan;
 mod semantics;
 mod sessions;
 mod snapshots;
