@@ -17,7 +17,7 @@ pub use backup::BackupBegun;
 pub(crate) use cluster::changes;
 pub use cluster::{
     ADDRESS_BYTES_MAX, Absence, Absent, CHANGES_MAX, Health, MemberRole, Members, NoQuorum,
-    PeerHealth, Space, validate_changes,
+    PeerHealth, Published, Space, validate_changes,
 };
 
 pub use command::{Action, ActionReply, Advance, Command, CommandReply, Fence, RequestId};
@@ -252,6 +252,8 @@ pub enum RequestBody {
     /// Tell about this node's state, for others to compare theirs with; answered by a node whose
     /// state is not to be trusted, too.
     Integrity(Inquiry),
+    /// Tell what this node says of itself to clients of other interfaces than this one.
+    Published,
 }
 
 impl RequestBody {
@@ -265,7 +267,8 @@ impl RequestBody {
             | Self::Health
             | Self::Lease { .. }
             | Self::Leases
-            | Self::Integrity(_) => true,
+            | Self::Integrity(_)
+            | Self::Published => true,
             Self::Write(_)
             | Self::TransferLeadership { .. }
             | Self::ChangeMembers(_)
@@ -302,6 +305,8 @@ pub enum ReplyBody {
     Leases(Vec<LeaseId>),
     /// To `Integrity`.
     Integrity(Finding),
+    /// To `Published`; `None` if it serves no other interface.
+    Published(Option<Box<Published>>),
 }
 
 /// A node as it sees itself and its cluster.

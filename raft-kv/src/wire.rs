@@ -9,7 +9,7 @@ mod tests;
 
 use crate::api::{
     Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId, LeaseStatus, Members,
-    NodeStatus, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
+    NodeStatus, Published, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{Bytes, BytesMut};
@@ -39,6 +39,7 @@ pub fn encode_request(request: &Request) -> Bytes {
             RequestBody::Lease { id, keys } => WireRequestBody::Lease { id: *id, keys: *keys },
             RequestBody::Leases => WireRequestBody::Leases,
             RequestBody::Integrity(inquiry) => WireRequestBody::Integrity(inquiry.clone()),
+            RequestBody::Published => WireRequestBody::Published,
         },
     })
 }
@@ -64,6 +65,7 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
         WireRequestBody::Lease { id, keys } => RequestBody::Lease { id, keys },
         WireRequestBody::Leases => RequestBody::Leases,
         WireRequestBody::Integrity(inquiry) => RequestBody::Integrity(inquiry),
+        WireRequestBody::Published => RequestBody::Published,
     };
     Ok(Request { deadline_ms, body })
 }
@@ -114,6 +116,7 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
         WireReplyBody::Lease(lease) => ReplyBody::Lease(lease),
         WireReplyBody::Leases(leases) => ReplyBody::Leases(leases),
         WireReplyBody::Integrity(finding) => ReplyBody::Integrity(finding),
+        WireReplyBody::Published(published) => ReplyBody::Published(published),
     }))
 }
 
@@ -139,6 +142,7 @@ enum WireRequestBody<'a> {
     Lease { id: LeaseId, keys: bool },
     Leases,
     Integrity(Inquiry),
+    Published,
 }
 
 /// [`ReplyBody`] with the command's reply borrowed.
@@ -155,4 +159,5 @@ enum WireReplyBody<'a> {
     Lease(Option<Box<LeaseStatus>>),
     Leases(Vec<LeaseId>),
     Integrity(Finding),
+    Published(Option<Box<Published>>),
 }

@@ -63,6 +63,10 @@ pub struct Serve {
     /// Where to listen (UDP), for peers and clients; the advertised address if left out.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub listen: Option<String>,
+    /// Where to listen (TCP) for clients of the etcd v3 API, over gRPC and in JSON; nowhere if left
+    /// out. There is neither encryption nor authentication: whoever reaches it may read and write.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
+    pub etcd_listen: Option<String>,
     /// The address others reach this node at; the one in --cluster if left out.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub advertise: Option<String>,

@@ -8,6 +8,7 @@
 mod credentials;
 mod damage;
 pub mod data;
+mod door;
 pub mod plan;
 pub(crate) mod stop;
 mod waiting;
@@ -18,6 +19,7 @@ use crate::logging;
 use crate::output::Output;
 use crate::random::random;
 use data::{Data, damage_of};
+use door::Door;
 use plan::{Plan, TICK};
 use raft_core::log_store::StorageError;
 use raft_core::node::{Node, NodeConfig, StartError, StopCause};
@@ -106,6 +108,8 @@ struct Running {
     node: Node,
     transport: Arc<QuicTransport>,
     service: Arc<KvService>,
+    /// That for clients of the etcd v3 API.
+    door: Option<Door>,
 }
 
 /// The line a node prints when it serves, as JSON.
@@ -140,8 +144,12 @@ impl Running {
         config.compaction = plan.compaction;
         let service = KvService::new(config);
         transport.serve(GROUP, service.clone());
-        let address = transport.local_addr();
-        Ok(Self { id: plan.raft.id, address, node, transport, service })
+        let (id, address) = (plan.raft.id, transport.local_addr());
+        let door = match &plan.etcd_listen {
+            Some(listen) => Some(Door::open(resolve(listen).await?, id, service.clone())?),
+            None => None,
+        };
+        Ok(Self { id, address, node, transport, service, door })
     }
 
     fn announce(&self, output: &mut Output<'_>) {
@@ -169,6 +177,7 @@ impl Running {
             divergence = self.service.divergence() => {
                 found = Some(divergence);
                 self.hand_over(plan).await;
+                self.close_door().await;
                 self.node.shutdown().await
             }
             request = stop.next() => {
@@ -178,6 +187,7 @@ impl Running {
                     // Asked twice: whoever asks is in a hurry.
                     _ = stop.next() => {}
                 }
+                self.close_door().await;
                 self.node.shutdown().await
             }
         };
@@ -192,6 +202,12 @@ impl Running {
                 error!("stopped by itself: {cause}");
                 Err(Failure::new(Kind::Local, format!("{} stopped: {cause}", self.id)))
             }
+        }
+    }
+
+    async fn close_door(&self) {
+        if let Some(door) = &self.door {
+            door.close().await;
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Plan {
     pub cluster: ClusterId,
     /// Where to listen.
     pub listen: String,
+    /// Where to listen for clients of the etcd v3 API, if at all.
+    pub etcd_listen: Option<String>,
     /// Where others reach this node.
     pub advertised: String,
     /// Where this node reaches others that it does not reach where they say.
@@ -125,6 +127,7 @@ impl Plan {
             raft,
             cluster,
             listen,
+            etcd_listen: args.etcd_listen.clone(),
             advertised,
             peer_addresses: peer_addresses(id, args)?,
             single: args.single,

@@ -24,6 +24,16 @@ pub struct Members {
     pub membership: Membership,
 }
 
+/// What a node says of itself to clients of other interfaces than this crate's own.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Published {
+    /// A name for people.
+    pub name: String,
+    /// Where those clients reach it.
+    #[serde(deserialize_with = "crate::codec::bounded")]
+    pub client_urls: Vec<String>,
+}
+
 /// What a member is to the configuration in force.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MemberRole {

@@ -11,6 +11,8 @@ mod compact;
 mod describe;
 pub(crate) mod frame;
 mod growth;
+#[cfg(feature = "etcd")]
+mod inside;
 mod integrity;
 mod lease;
 mod members;
@@ -22,7 +24,9 @@ mod tests;
 mod watches;
 mod write;
 
-use crate::api::{Divergence, KvError, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody};
+use crate::api::{
+    Divergence, KvError, Published, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody,
+};
 use crate::codec::WireError;
 use crate::store::StoreHandle;
 pub use crate::watch::{LocalStream, LocalWatches, WatchOptions};
@@ -39,7 +43,7 @@ use raft_core::transport::{BoxFuture, CallError, Caller, Duplex, Peers, Service}
 use raft_core::types::{GroupId, NodeId};
 use replica::Replica;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -180,6 +184,8 @@ struct Door<N> {
     /// What is known of this node's data.
     known: Arc<Known>,
     backups: backup::Backups,
+    /// What it tells of itself, once there is something.
+    published: OnceLock<Published>,
     /// Who may go through much of the data at once.
     much_reading: Semaphore,
 }
@@ -237,6 +243,7 @@ impl<N: Replica> Door<N> {
             keep_alives: mpsc::channel(1).0,
             known: Arc::default(),
             backups: backup::Backups::default(),
+            published: OnceLock::new(),
             much_reading: Semaphore::new(MUCH_READING_MAX),
         }
     }
@@ -290,6 +297,9 @@ impl<N: Replica> Door<N> {
             RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
             RequestBody::Leases => self.leases(clock).await,
             RequestBody::Status => self.describe(clock).await,
+            RequestBody::Published => {
+                Ok(ReplyBody::Published(self.published.get().cloned().map(Box::new)))
+            }
             RequestBody::Integrity(inquiry) => self.inquire(caller, inquiry, clock).await,
             RequestBody::TransferLeadership { to } => {
                 return self.transfer(caller, &frame, to, clock).await;

@@ -241,8 +241,10 @@ impl SnapshotReader {
         if u64::from_le_bytes(self.take()?) != expected {
             return Err(damage("it does not match its checksum"));
         }
-        let mut more = [0];
-        if self.input.read(&mut more).map_err(broken)? > 0 {
+        let mut more = Vec::new();
+        let most = FILLING_MAX as u64 + 1;
+        (&mut self.input).take(most).read_to_end(&mut more).map_err(broken)?;
+        if !is_filling(&more) {
             return Err(damage("bytes follow its end"));
         }
         Ok(Kind::End)
@@ -275,4 +277,18 @@ fn broken(error: io::Error) -> StorageError {
 
 fn length(bytes: usize) -> [u8; 4] {
     u32::try_from(bytes).expect("a frame is bounded").to_le_bytes()
+}
+
+/// Bytes of a page and of a SHA-256 in the files that etcd's tools save snapshots in.
+const PAGE: usize = 512;
+const SHA: usize = 32;
+const FILLING_MAX: usize = PAGE - 1 + SHA;
+
+/// Whether that is what may follow the end: nothing, or what the etcd v3 door puts there, zeros up
+/// to a whole page and the checksum of its clients. What counts was checked before.
+fn is_filling(more: &[u8]) -> bool {
+    match more.len().checked_sub(SHA) {
+        None => more.is_empty(),
+        Some(zeros) => zeros < PAGE && more[..zeros].iter().all(|byte| *byte == 0),
+    }
 }

@@ -256,7 +256,7 @@ impl FakeNode {
                 Ok(ReplyBody::Members(Box::new(state.members())))
             }
             // As a node of an earlier version.
-            RequestBody::Health | RequestBody::Integrity(_) => {
+            RequestBody::Health | RequestBody::Integrity(_) | RequestBody::Published => {
                 Err(KvError::Malformed("malformed bytes".into()))
             }
             RequestBody::Status => Ok(ReplyBody::Status(Box::new(state.status(self.node)))),

@@ -5,6 +5,8 @@ mod client;
 mod clocks;
 mod cluster;
 mod conformance;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod examples;
 mod fake;
 mod fuzz;

@@ -8,9 +8,9 @@ use raft_kv::api::{
     Absence, Absent, Action, ActionReply, Alarm, Chunk, ChunkDigest, Command, Consistency,
     Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
     KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, Moment, NoQuorum,
-    NodeStatus, Op, OpReply, PeerHealth, Place, Point, Position, Put, Range, RangeReply, Reply,
-    ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart, SessionId,
-    Space, VERSION,
+    NodeStatus, Op, OpReply, PeerHealth, Place, Point, Position, Published, Put, Range, RangeReply,
+    Reply, ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart,
+    SessionId, Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -61,6 +61,7 @@ pub(crate) fn requests() -> Vec<Request> {
             },
             Index(9),
         )),
+        RequestBody::Published,
     ];
     bodies.into_iter().map(|body| Request { deadline_ms: 5000, body }).collect()
 }
@@ -210,6 +211,8 @@ pub(crate) fn replies() -> Vec<Reply> {
         Ok(ReplyBody::Leases(vec![LeaseId(1), LeaseId(u64::MAX >> 1)])),
     ];
     replies.extend(findings().into_iter().map(|finding| Ok(ReplyBody::Integrity(finding))));
+    let published = Published { name: "n1".into(), client_urls: vec!["http://n1:2379".into()] };
+    replies.extend([None, Some(Box::new(published))].map(|own| Ok(ReplyBody::Published(own))));
     replies
 }
 
@@ -264,7 +267,7 @@ fn the_format_of_version_2() {
 #[test]
 fn every_kind_of_request_and_reply_has_its_place() {
     let tags: Vec<u8> = requests().iter().map(|request| encode_request(request)[3]).collect();
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11, 12]);
     let tags: Vec<_> = replies().iter().map(|reply| encode_reply(reply)[1..3].to_vec()).collect();
     let [done, failed] = [0, 1];
     let expected = [
@@ -287,6 +290,8 @@ fn every_kind_of_request_and_reply_has_its_place() {
         [done, 10],
         [done, 10],
         [done, 10],
+        [done, 11],
+        [done, 11],
     ];
     assert_eq!(tags, expected);
     let [add] = [RequestBody::ChangeMembers(changes()[..1].to_vec())];

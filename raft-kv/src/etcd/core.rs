@@ -1,0 +1,158 @@
+//! What all services of the door stand on: the way to the own node, what every answer says of it,
+//! and what is said instead of an answer.
+
+use super::EtcdConfig;
+use super::error::{self, STOPPED, TIMED_OUT};
+use super::inside::Inside;
+use super::proto::etcdserverpb::ResponseHeader;
+use crate::api::{Published, Revision, StreamRequest};
+use crate::client::{Client, ClientError, ClientOptions};
+use crate::codec;
+use crate::service::KvService;
+use raft_core::node::{Node, Status as NodeStatus};
+use raft_core::transport::{Channel, Duplex};
+use raft_core::types::NodeId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tonic::Status;
+
+/// The name of the own node where a client asks for one; which, does not matter.
+pub(super) const SELF: &str = "self";
+
+/// See the module.
+pub(super) struct Core {
+    /// Whose writes are each done once, however often leadership changes.
+    pub(super) client: Client,
+    pub(super) service: Arc<KvService>,
+    pub(super) inside: Inside,
+    pub(super) request_timeout: Duration,
+    /// Whether the node knows of a leader, and of nothing wrong with its data.
+    pub(super) serving: watch::Receiver<bool>,
+    /// Whether it has known of no leader for three election timeouts.
+    unled: watch::Receiver<bool>,
+    /// What members have told of themselves.
+    pub(super) attributes: Mutex<BTreeMap<NodeId, Published>>,
+}
+
+impl Core {
+    pub(super) fn new(config: EtcdConfig) -> Arc<Self> {
+        let EtcdConfig { service, member, request_timeout } = config;
+        let inside = Inside(service.clone());
+        let mut options = ClientOptions::new([SELF]);
+        options.deadline = request_timeout;
+        // There is no other node to ask: the own one has all the time there is.
+        options.attempt = request_timeout;
+        let client = Client::new(Arc::new(inside.clone()), options);
+        service.publish(member);
+        let (serving, is_serving) = watch::channel(false);
+        let (unled, is_unled) = watch::channel(false);
+        tokio::spawn(follow(Arc::clone(&service), serving, unled));
+        Arc::new(Self {
+            client,
+            service,
+            inside,
+            request_timeout,
+            serving: is_serving,
+            unled: is_unled,
+            attributes: Mutex::default(),
+        })
+    }
+
+    /// What the node knows of itself and the others.
+    pub(super) fn status(&self) -> Arc<NodeStatus> {
+        self.service.node().status()
+    }
+
+    pub(super) fn is_led(&self) -> bool {
+        self.status().leader.is_some()
+    }
+
+    /// Whether the node knows of a leader, and of nothing wrong with its data.
+    pub(super) fn is_serving(&self) -> bool {
+        self.is_led() && self.service.refusal().is_none()
+    }
+
+    /// Waits until the node has known of no leader for three election timeouts.
+    pub(super) async fn until_unled(&self) {
+        if self.unled.clone().wait_for(|unled| *unled).await.is_err() {
+            // The node has stopped, and says so to whoever asks.
+            std::future::pending().await
+        }
+    }
+
+    /// What every answer begins with; the store was at `revision`.
+    pub(super) fn header(&self, revision: Revision) -> ResponseHeader {
+        let status = self.status();
+        ResponseHeader {
+            cluster_id: status.identity.cluster.0,
+            member_id: status.identity.node.0,
+            revision: signed(revision.0),
+            raft_term: status.term.0,
+        }
+    }
+
+    /// The same of an answer that has no revision of its own: that of now.
+    pub(super) fn header_now(&self) -> ResponseHeader {
+        self.header(self.revision())
+    }
+
+    /// What the node has applied.
+    pub(super) fn revision(&self) -> Revision {
+        self.service.store().gauges().revision
+    }
+
+    /// What is said instead of an answer.
+    pub(super) fn fail(&self, error: &ClientError) -> Status {
+        if self.service.refusal().is_some() {
+            return error::CORRUPT.into();
+        }
+        error::of_client(error, self.is_led())
+    }
+
+    /// Opens a stream to the own node.
+    pub(super) async fn open_stream(&self, request: &StreamRequest) -> Result<Duplex, Status> {
+        let opened = self.inside.open_stream(codec::encode(request)).await;
+        opened.map_err(|_| STOPPED.into())
+    }
+
+    /// What `work` comes to, if it does within the time a request has.
+    pub(super) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let done = tokio::time::timeout(self.request_timeout, work).await;
+        done.unwrap_or_else(|_| Err(TIMED_OUT.into()))
+    }
+}
+
+/// Numbers of ours in the interface's form; none is ever so large that it makes a difference.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Tells whether the node serves, until it stops or nobody wants to know.
+async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
+    const LOOK: Duration = Duration::from_millis(100);
+    let node: Node = service.node().clone();
+    let mut led_at = Instant::now();
+    loop {
+        let status = node.status();
+        let led = status.leader.is_some();
+        if led {
+            led_at = Instant::now();
+        }
+        let serves = led && service.refusal().is_none();
+        serving.send_if_modified(|known| std::mem::replace(known, serves) != serves);
+        // Twice the longest election timeout, and as much again.
+        let lost = led_at.elapsed() > status.limits.silence.mul_f64(1.5);
+        unled.send_if_modified(|known| std::mem::replace(known, lost) != lost);
+        tokio::select! {
+            () = serving.closed() => return,
+            _ = node.stopped() => return,
+            () = sleep(LOOK) => {}
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Requests and answers that come one after the other. Between whoever makes answers and the
+//! connection is a bounded queue: whoever makes them waits while the client does not take them, and
+//! is told when it has gone.
+
+use super::error;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+/// Answers that wait to be sent; each may be large.
+const AHEAD: usize = 2;
+
+/// The end that answers are put into.
+pub(super) struct Outlet<T>(mpsc::Sender<Result<T, Status>>);
+
+/// The end that the connection takes them from.
+pub(super) struct Outflow<T>(mpsc::Receiver<Result<T, Status>>);
+
+/// Both ends.
+pub(super) fn channel<T>() -> (Outlet<T>, Outflow<T>) {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    (Outlet(sender), Outflow(receiver))
+}
+
+impl<T> Outlet<T> {
+    /// Waits until there is room for an answer. False if nobody listens any more.
+    pub(super) async fn send(&self, answer: T) -> bool {
+        self.0.send(Ok(answer)).await.is_ok()
+    }
+
+    /// The last thing said.
+    pub(super) async fn fail(&self, error: Status) {
+        // Should nobody listen any more, nobody needs to know.
+        let _ = self.0.send(Err(error)).await;
+    }
+
+    /// Waits until nobody listens any more.
+    pub(super) async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl<T> Stream for Outflow<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+/// Requests as they come.
+pub(super) enum Inflow<T> {
+    /// Over gRPC.
+    Streaming(Box<Streaming<T>>),
+    /// All of them at once.
+    Given(VecDeque<T>),
+}
+
+impl<T> Inflow<T> {
+    /// The next request; `None` if no more will come. If the future is dropped nothing is lost.
+    ///
+    /// # Errors
+    /// What the client is told: it has sent something that makes no sense, or is gone.
+    pub(super) async fn next(&mut self) -> Result<Option<T>, Status> {
+        match self {
+            Self::Streaming(requests) => requests.message().await.map_err(error::of_decoding),
+            Self::Given(requests) => Ok(requests.pop_front()),
+        }
+    }
+}
+
+impl<T> From<Streaming<T>> for Inflow<T> {
+    fn from(requests: Streaming<T>) -> Self {
+        Self::Streaming(Box::new(requests))
+    }
+}
+
+impl<T> From<Vec<T>> for Inflow<T> {
+    fn from(requests: Vec<T>) -> Self {
+        Self::Given(requests.into())
+    }
+}

@@ -1,0 +1,100 @@
+//! Service KV: reads and writes. Everything that writes is done once, through the log; nothing is
+//! cached.
+
+use super::convert;
+use super::core::Core;
+use super::error::COMPACTED;
+use super::proto::etcdserverpb as pb;
+use crate::api::{Op, OpReply, Revision};
+use crate::client::DeleteReply;
+use pb::kv_server::Kv;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+use tonic::{Request, Response, Status};
+
+/// Between looks whether the memory of what was compacted is free.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// See the module.
+pub(super) struct KvDoor(pub(super) Arc<Core>);
+
+#[tonic::async_trait]
+impl Kv for KvDoor {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let (range, consistency) = convert::range(request.into_inner())?;
+        let reply = self.0.read_all(range, consistency).await?;
+        Ok(Response::new(convert::range_reply(self.0.header(reply.revision), reply)))
+    }
+
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
+        let put = convert::put(request.into_inner())?;
+        let done = self.0.client.put_with(put).await;
+        let reply = done.map_err(|error| self.0.fail(&error))?;
+        Ok(Response::new(convert::put_reply(self.0.header(reply.revision), reply)))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let op = convert::delete(request.into_inner())?;
+        let reply = self.0.delete(op).await?;
+        Ok(Response::new(convert::delete_reply(self.0.header(reply.revision), reply)))
+    }
+
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        let txn = convert::txn(request.into_inner())?;
+        // What it holds is shared, not copied; but few answers are cut, and so need it.
+        let asked = txn.clone();
+        let done = self.0.client.txn(txn).await;
+        let mut reply = done.map_err(|error| self.0.fail(&error))?;
+        self.0.complete(&asked, &mut reply).await?;
+        Ok(Response::new(convert::txn_reply(self.0.header(reply.revision), reply)))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let pb::CompactionRequest { revision, physical } = request.into_inner();
+        let revision = u64::try_from(revision).map_err(|_| Status::from(COMPACTED))?;
+        let done = self.0.client.compact(Revision(revision)).await;
+        let now = done.map_err(|error| self.0.fail(&error))?;
+        if physical {
+            self.0.in_time(self.0.purged()).await?;
+        }
+        Ok(Response::new(pb::CompactionResponse { header: Some(self.0.header(now)) }))
+    }
+}
+
+impl Core {
+    /// Deletes what `op` says.
+    pub(super) async fn delete(&self, op: Op) -> Result<DeleteReply, Status> {
+        match self.client.op(op).await {
+            Ok((revision, OpReply::Delete { deleted, prev_kvs })) => {
+                Ok(DeleteReply { revision, deleted, prev_kvs })
+            }
+            // Another answer than to what was asked says nothing.
+            Ok(_) => Err(super::error::TIMED_OUT.into()),
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    /// Waits until this node has freed the memory of what was compacted.
+    async fn purged(&self) -> Result<(), Status> {
+        while self.service.store().gauges().purge_pending > 0 {
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! The door for clients of the etcd v3 API: services KV, Watch, Lease, Cluster, Maintenance, Lock
+//! and Election over gRPC, the same as JSON over HTTP, and gRPC's health service, on one TCP port.
+//!
+//! What comes in is turned into the store's own requests, which enter this node's service as those
+//! of any client do: writes are forwarded to the leader and done once, reads are linearizable on
+//! every node unless `serializable`, watches are told by the node's one hub. The door keeps no data
+//! and decides nothing about it; it must not wait for anybody but its own node and its clients.
+//!
+//! What differs from etcd:
+//!
+//! - A key has 32 KiB at most and a value 1 MiB; beyond that, as beyond the 1.5 MiB of a request,
+//!   `request is too large` is the answer. What is deleted or replaced is returned up to 2 MiB,
+//!   and a read up to 128 MiB.
+//! - A leader change neither extends nor shortens a lease, and learners answer every request.
+//! - Members that are added become voters by themselves when they have caught up, unless they are
+//!   added as learners. Alarms follow the state of the store, and need not be disarmed;
+//!   `Defragment` has nothing to do. `Snapshot` streams a backup of this store's own format.
+//! - Authentication is not there yet: service Auth is answered `Unimplemented`.
+
+mod attributes;
+mod cluster;
+mod convert;
+mod core;
+mod election;
+mod error;
+mod flow;
+mod gateway;
+mod hash;
+mod health;
+mod inside;
+mod kv;
+mod lease;
+mod line;
+mod lock;
+mod maintenance;
+#[doc(hidden)]
+pub mod proto;
+mod range;
+mod route;
+mod server;
+mod snapshot;
+mod watch;
+
+use crate::api::Published;
+use crate::service::KvService;
+use core::Core;
+use route::Router;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// The version of etcd whose interface this is: clients go by it.
+const VERSION: &str = "3.4.23";
+/// The same of the whole cluster.
+const CLUSTER_VERSION: &str = "3.4.0";
+
+/// What a door is made of.
+#[non_exhaustive]
+pub struct EtcdConfig {
+    /// The service of the own node.
+    pub service: Arc<KvService>,
+    /// What the node tells of itself: a name, and where clients reach this door.
+    pub member: Published,
+    /// How long a request may take. Default 7 s, etcd's.
+    pub request_timeout: Duration,
+}
+
+impl EtcdConfig {
+    /// The defaults, of a node that tells nothing of itself.
+    pub fn new(service: Arc<KvService>) -> Self {
+        Self { service, member: Published::default(), request_timeout: Duration::from_secs(7) }
+    }
+}
+
+/// A door of one node; see the module.
+pub struct EtcdDoor {
+    router: Router,
+}
+
+impl EtcdDoor {
+    /// A door to a running node.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with a clock: it starts a task there, which ends with the node or
+    /// the door.
+    pub fn new(config: EtcdConfig) -> Self {
+        Self { router: Router::new(&Core::new(config)) }
+    }
+
+    /// Takes connections at `listener` until `shutdown`; what is under way then has a second to
+    /// end.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        server::serve(self.router.clone(), listener, shutdown).await;
+    }
+}

@@ -1,0 +1,118 @@
+//! The door's port: connections, HTTP/1 and HTTP/2 on each, and what bounds them. It knows no
+//! service.
+
+use super::route::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tonic::body::Body;
+use tracing::{debug, warn};
+
+/// Most connections at a time; a further one waits until another one ends.
+const CONNECTIONS_MAX: usize = 32 * 1024;
+/// Most requests and streams of one connection at a time.
+const STREAMS_MAX: u32 = 128 * 1024;
+/// Bytes that a client may send ahead, on a stream and on a connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of headers of one request.
+const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// A client that says nothing for so long is asked whether it is there, and how long it has to
+/// answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// How long a request may take to name itself.
+const HEADER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long requests may go on once the door is to be closed.
+const GRACE: Duration = Duration::from_secs(1);
+/// After a connection could not be taken, as with too many open files.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves connections until `shutdown`, and what is under way then for a moment longer.
+pub(super) async fn serve(
+    router: Router,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (closing, closed) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let place = Arc::clone(&places).acquire_owned();
+        let accepted = async {
+            let place = place.await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (place, accepted) = accepted => match accepted {
+                Ok((stream, peer)) => {
+                    let (router, closed) = (router.clone(), closed.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        if let Err(error) = connection(stream, router, closed).await {
+                            debug!(%peer, error, "a connection of the etcd door ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "the etcd door cannot take a connection");
+                    sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    closing.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    // Watches do not end by themselves.
+    let _ = timeout(GRACE, all).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    mut closed: watch::Receiver<bool>,
+) -> Result<(), String> {
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(router.answer(request.map(Body::new)).await) }
+    });
+    let builder = builder();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = &mut connection => return ended.map_err(|error| error.to_string()),
+        _ = closed.wait_for(|closed| *closed) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await.map_err(|error| error.to_string())
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER);
+    builder
+}

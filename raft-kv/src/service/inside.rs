@@ -1,0 +1,61 @@
+//! What other doors of the same process see of a service: the node and the store themselves.
+
+use super::KvService;
+use crate::api::{Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
+use crate::store::StoreHandle;
+use crate::wire;
+use raft_core::node::Node;
+use raft_core::types::NodeId;
+use std::time::Duration;
+use tokio::time::timeout;
+
+impl KvService {
+    /// The node.
+    pub(crate) fn node(&self) -> &Node {
+        &self.door.node
+    }
+
+    /// The store that the node owns.
+    pub(crate) fn store(&self) -> &StoreHandle {
+        &self.door.store
+    }
+
+    /// How full the store is.
+    pub(crate) fn space(&self) -> Space {
+        self.door.space()
+    }
+
+    /// What is known of the node's data.
+    pub(crate) fn integrity(&self) -> Integrity {
+        self.door.known.integrity()
+    }
+
+    /// Why the node serves nobody, if its data is not to be trusted.
+    pub(crate) fn refusal(&self) -> Option<KvError> {
+        self.door.known.refusal()
+    }
+
+    /// Has the node tell this of itself from now on. Only the first time counts.
+    pub(crate) fn publish(&self, published: Published) {
+        // What was said once may have been passed on.
+        let _ = self.door.published.set(published);
+    }
+
+    /// What the node tells of itself.
+    pub(crate) fn published(&self) -> Option<&Published> {
+        self.door.published.get()
+    }
+
+    /// What another member tells of itself, if it says anything within `patience`.
+    pub(crate) async fn published_by(&self, id: NodeId, patience: Duration) -> Option<Published> {
+        let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        let body = RequestBody::Published;
+        let request = wire::encode_request(&Request { deadline_ms, body });
+        let asked = self.door.peers.call(self.door.group, id, request);
+        let reply = timeout(patience, asked).await.ok()?.ok()?;
+        match wire::decode_reply(&reply) {
+            Ok(Ok(ReplyBody::Published(published))) => published.map(|published| *published),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is not gRPC.
+
+use super::{Doors, http_at};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+/// Asks in JSON.
+async fn ask(doors: &Doors, path: &str, body: Value) -> (u16, Value) {
+    let (status, body) = doors.http("POST", path, &body.to_string()).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_written_and_read_in_json() {
+    let doors = Doors::start(1).await;
+    // "foo" and "bar" in base64.
+    let (status, put) = ask(&doors, "/v3/kv/put", json!({"key": "Zm9v", "value": "YmFy"})).await;
+    assert_eq!((status, &put["header"]["revision"]), (200, &json!("2")));
+    assert_eq!(put["header"]["cluster_id"], json!("7"));
+    let (_, found) = ask(&doors, "/v3/kv/range", json!({"key": "Zm9v"})).await;
+    let pair = json!({
+        "key": "Zm9v", "create_revision": "2", "mod_revision": "2", "version": "1", "value": "YmFy"
+    });
+    assert_eq!(found["kvs"], json!([pair]));
+    assert_eq!(found["count"], json!("1"));
+    assert!(found.get("more").is_none(), "what is zero is left out");
+    // Both spellings, numbers as numbers or strings, and the older path.
+    let asked = json!({"key": "Zm9v", "rangeEnd": "Zm9w", "limit": 5, "sort_order": "DESCEND"});
+    let (_, found) = ask(&doors, "/v3beta/kv/range", asked).await;
+    assert_eq!(found["count"], json!("1"));
+    let asked = json!({
+        "compare": [{"key": "Zm9v", "target": "CREATE", "createRevision": "2"}],
+        "success": [{"requestDeleteRange": {"key": "Zm9v"}}, {"request_range": {"key": "Zm9v"}}]
+    });
+    let (status, done) = ask(&doors, "/v3/kv/txn", asked).await;
+    assert_eq!((status, &done["succeeded"]), (200, &json!(true)));
+    assert_eq!(done["responses"][0]["response_delete_range"]["deleted"], json!("1"));
+    let (_, granted) = ask(&doors, "/v3/lease/grant", json!({"TTL": "60", "ID": 5})).await;
+    assert_eq!((&granted["ID"], &granted["TTL"]), (&json!("5"), &json!("60")));
+    let (_, left) = ask(&doors, "/v3/kv/lease/timetolive", json!({"ID": 5})).await;
+    assert_eq!(left["grantedTTL"], json!("60"));
+    let (status, _) = ask(&doors, "/v3/cluster/member/list", json!({})).await;
+    assert_eq!(status, 200);
+    let (status, version) = doors.http("POST", "/v3/maintenance/status", "").await;
+    assert!(status == 200 && version.contains("\"version\":\"3.4.23\""), "{version}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_have_a_code_and_a_status() {
+    let doors = Doors::start(1).await;
+    for (path, body, status, code, text) in [
+        ("/v3/kv/range", json!({}), 400, 3, "etcdserver: key is not provided"),
+        ("/v3/lease/revoke", json!({"ID": 9}), 404, 5, "etcdserver: requested lease not found"),
+        (
+            "/v3/kv/range",
+            json!({"key": "Zg==", "revision": 9}),
+            400,
+            11,
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
+        ("/v3/none/range", json!({}), 404, 5, "Not Found"),
+        ("/v3/auth/enable", json!({}), 404, 5, "Not Found"),
+    ] {
+        let (found, answer) = ask(&doors, path, body).await;
+        assert_eq!(found, status, "{path}");
+        assert_eq!(answer, json!({"error": text, "message": text, "code": code}));
+    }
+    for body in ["{", "[]", "{\"key\": 5}", "{\"nothing\": 1}", "{\"key\":\"%\"}"] {
+        let (status, answer) = doors.http("POST", "/v3/kv/range", body).await;
+        assert!(status == 400 && answer.contains("\"code\":3"), "{body}: {status} {answer}");
+    }
+    assert_eq!(doors.http("GET", "/v3/kv/range", "").await.0, 405);
+    let large = format!("{{\"key\": \"{}\"}}", "A".repeat(5 * 1024 * 1024));
+    let (status, answer) = doors.http("POST", "/v3/kv/range", &large).await;
+    assert!(status == 400 && answer.contains("request is too large"), "{status} {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_lines_of_json() {
+    let doors = Doors::start(1).await;
+    let address = *doors.addresses.values().next().unwrap();
+    let body = json!({"create_request": {"key": "Zm9v"}}).to_string();
+    let mut watching = http_at(address, "POST", "/v3/watch", &body).await.into_body();
+    let mut line = async || {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.extend(watching.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        serde_json::from_slice::<Value>(&line).unwrap()
+    };
+    assert_eq!(line().await["result"]["created"], json!(true));
+    ask(&doors, "/v3/kv/put", json!({"key": "Zm9v", "value": "YmFy"})).await;
+    let told = line().await;
+    let event = &told["result"]["events"][0];
+    assert_eq!(event["kv"]["value"], json!("YmFy"));
+    assert!(event.get("type").is_none(), "a put is the zero of its kind");
+    ask(&doors, "/v3/kv/deleterange", json!({"key": "Zm9v"})).await;
+    assert_eq!(line().await["result"]["events"][0]["type"], json!("DELETE"));
+    let (_, granted) = ask(&doors, "/v3/lease/grant", json!({"TTL": 60})).await;
+    let id = granted["ID"].clone();
+    let (status, kept) = ask(&doors, "/v3/lease/keepalive", json!({"ID": id})).await;
+    assert_eq!((status, &kept["result"]["TTL"]), (200, &json!("60")));
+    let refused = http_at(address, "POST", "/v3/maintenance/snapshot", "{}").await;
+    assert_eq!(refused.status(), 503, "the store is in no file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_tell_health_and_version() {
+    let doors = Doors::start(1).await;
+    let get = async |path: &str| doors.http("GET", path, "").await;
+    assert_eq!(get("/health").await, (200, "{\"health\":\"true\"}".into()));
+    assert_eq!(get("/livez").await.0, 200);
+    assert_eq!(get("/readyz").await.0, 200);
+    let (status, version) = get("/version").await;
+    let version: Value = serde_json::from_str(&version).unwrap();
+    let expected = json!({"etcdserver": "3.4.23", "etcdcluster": "3.4.0"});
+    assert_eq!((status, version), (200, expected));
+    assert_eq!(get("/elsewhere").await.0, 404);
+    assert_eq!(doors.http("PUT", "/health", "").await.0, 405);
+
+    let doors = Doors::start(3).await;
+    let node = *doors.addresses.keys().next().unwrap();
+    doors.cluster.isolate(node);
+    while doors.http("GET", "/health", "").await.0 == 200 {}
+    let unhealthy = doors.http("GET", "/health", "").await;
+    assert_eq!(unhealthy, (503, "{\"health\":\"false\"}".into()));
+    assert_eq!(doors.http("GET", "/readyz", "").await.0, 503);
+    assert_eq!(doors.http("GET", "/livez", "").await.0, 200, "it lives all the same");
+}

@@ -1,0 +1,138 @@
+//! Service Maintenance, and gRPC's health service.
+
+use super::{Doors, assert_refused, get};
+use crate::cluster::Cluster;
+use raft_core::types::NodeId;
+use raft_kv::etcd::proto::etcdserverpb as pb;
+use raft_kv::etcd::proto::health::health_check_response::ServingStatus;
+use raft_kv::etcd::proto::health::{HealthCheckRequest, health_client::HealthClient};
+use raft_kv::store::BackupInfo;
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_tells_how_it_is() {
+    let doors = Doors::start(3).await;
+    let leader = doors.cluster.leader().await;
+    let connection = doors.connect(leader).await;
+    connection.put("k", "v").await;
+    let status = connection.maintenance().status(pb::StatusRequest {}).await.unwrap();
+    let status = status.into_inner();
+    assert_eq!(status.leader, leader.0);
+    assert_eq!(status.version, "3.4.23");
+    assert_eq!(status.header.unwrap().revision, 2);
+    assert!(status.raft_term > 0 && status.raft_applied_index > 0);
+    assert!(status.raft_index >= status.raft_applied_index);
+    assert!(status.db_size > 0 && status.db_size_in_use > 0);
+    assert!(!status.is_learner);
+    assert_eq!(status.errors, [""; 0]);
+    connection.maintenance().defragment(pb::DefragmentRequest {}).await.unwrap();
+    let request = pb::AlarmRequest { action: 1, member_id: 0, alarm: 1 };
+    let refused = connection.maintenance().alarm(request).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hashes_are_equal_where_the_keys_are() {
+    let doors = Doors::start(3).await;
+    let connection = doors.any().await;
+    for number in 0..20 {
+        connection.put(&format!("k{}", number % 7), &number.to_string()).await;
+    }
+    let mut hashes = Vec::new();
+    for id in doors.addresses.keys() {
+        let connection = doors.connect(*id).await;
+        // So that the node has applied everything.
+        connection.range(get("k")).await;
+        let mut maintenance = connection.maintenance();
+        let mut of = async |revision| {
+            let request = pb::HashKvRequest { revision };
+            let hash = maintenance.hash_kv(request).await.unwrap().into_inner();
+            (hash.hash, hash.compact_revision)
+        };
+        let (now, before) = (of(0).await, of(20).await);
+        assert_ne!(now, before);
+        assert_eq!(of(21).await, now);
+        let all = maintenance.hash(pb::HashRequest {}).await.unwrap().into_inner().hash;
+        hashes.push((now, before, all));
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    let request = pb::HashKvRequest { revision: 22 };
+    let ahead = connection.maintenance().hash_kv(request).await;
+    let future = "etcdserver: mvcc: required revision is a future revision";
+    assert_refused(ahead, Code::OutOfRange, future);
+    let compaction = pb::CompactionRequest { revision: 10, physical: true };
+    connection.kv().compact(compaction).await.unwrap();
+    let request = pb::HashKvRequest { revision: 9 };
+    let behind = connection.maintenance().hash_kv(request).await;
+    let compacted = "etcdserver: mvcc: required revision has been compacted";
+    assert_refused(behind, Code::OutOfRange, compacted);
+    let request = pb::HashKvRequest { revision: 0 };
+    let hash = connection.maintenance().hash_kv(request).await.unwrap().into_inner();
+    assert_eq!(hash.compact_revision, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_moves_to_whom_it_is_given() {
+    let doors = Doors::start(3).await;
+    let leader = doors.cluster.leader().await;
+    let follower = doors.cluster.other(leader);
+    let to = |id: NodeId| pb::MoveLeaderRequest { target_id: id.0 };
+    let refused = doors.connect(follower).await.maintenance().move_leader(to(follower)).await;
+    assert_refused(refused, Code::FailedPrecondition, "etcdserver: not leader");
+    let mut maintenance = doors.connect(leader).await.maintenance();
+    let refused = maintenance.move_leader(to(NodeId(9))).await;
+    assert_refused(refused, Code::FailedPrecondition, "etcdserver: bad leader transferee");
+    maintenance.move_leader(to(follower)).await.unwrap();
+    let mut status = doors.connect(follower).await.maintenance();
+    let status = status.status(pb::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.leader, follower.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_a_backup_with_its_checksum() {
+    let doors = Doors::of(Cluster::on_disk(1, |_| {})).await;
+    let connection = doors.any().await;
+    for number in 0..50 {
+        connection.put(&format!("k{number}"), &"v".repeat(5000)).await;
+    }
+    let mut maintenance = connection.maintenance();
+    let mut stream = maintenance.snapshot(pb::SnapshotRequest {}).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    let mut last = None;
+    while let Some(piece) = stream.message().await.unwrap() {
+        assert!(piece.blob.len() <= 32 * 1024);
+        bytes.extend_from_slice(&piece.blob);
+        last = Some(piece);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.remaining_bytes, last.blob.len()), (0, 32));
+    assert_eq!(bytes.len() % 512, 32, "what etcd's tools take for a checksum at the end");
+    let data = &bytes[..bytes.len() - 32];
+    let sum = ring::digest::digest(&ring::digest::SHA256, data);
+    assert_eq!(sum.as_ref(), &last.blob[..]);
+    // A file of all of it is a backup, what follows the data notwithstanding.
+    let info = BackupInfo::read(std::io::Cursor::new(bytes.clone())).unwrap();
+    assert_eq!((info.keys, info.revision.0), (50, 51));
+    bytes.insert(bytes.len() - 32, 1);
+    let damaged = BackupInfo::read(std::io::Cursor::new(bytes)).unwrap_err();
+    assert!(damaged.to_string().contains("bytes follow its end"), "{damaged}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_follows_the_leader() {
+    let doors = Doors::start(3).await;
+    let leader = doors.cluster.leader().await;
+    let follower = doors.cluster.other(leader);
+    let connection = doors.connect(follower).await;
+    let mut health = HealthClient::new(connection);
+    let all = HealthCheckRequest::default();
+    let mut watching = health.watch(all.clone()).await.unwrap().into_inner();
+    while watching.message().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+    let checked = health.check(all).await.unwrap().into_inner();
+    assert_eq!(checked.status(), ServingStatus::Serving);
+    doors.cluster.isolate(follower);
+    let changed = watching.message().await.unwrap().unwrap();
+    assert_eq!(changed.status(), ServingStatus::NotServing);
+    let unknown = health.check(HealthCheckRequest { service: "other".into() }).await;
+    assert_refused(unknown, Code::NotFound, "unknown service");
+}
