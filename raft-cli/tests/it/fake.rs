@@ -184,7 +184,9 @@ impl Cluster {
                 self.scrub();
                 Ok(ReplyBody::Integrity(Finding::Begun))
             }
-            RequestBody::Integrity(_) => Err(KvError::Malformed("not asked by a verb".into())),
+            RequestBody::Integrity(_) | RequestBody::Published => {
+                Err(KvError::Malformed("not asked by a verb".into()))
+            }
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
             RequestBody::Health => Ok(ReplyBody::Health(Box::new(self.health()))),

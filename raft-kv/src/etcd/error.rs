@@ -81,7 +81,7 @@ impl From<Known> for Status {
 pub(super) fn of_kv(error: &KvError, led: bool) -> Status {
     let known = match error {
         KvError::KeyEmpty => EMPTY_KEY,
-        KvError::TooLarge { .. } => TOO_LARGE,
+        KvError::TooLarge { .. } | KvError::TooManyKeys { .. } => TOO_LARGE,
         KvError::TooManyOps { .. } | KvError::TooDeep(_) => TOO_MANY_OPS,
         KvError::DuplicateKey(_) => DUPLICATE_KEY,
         KvError::FutureRevision { .. } => FUTURE_REVISION,
