@@ -257,6 +257,16 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
+    /// Whether answering it may take long: as long as it takes to go through all keys there are.
+    pub(crate) fn takes_long(&self) -> bool {
+        match self {
+            Self::Read { range, .. } | Self::DatedRead { range, .. } => {
+                matches!(range.keys, Keys::Range { .. }) && range.visits_all()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it has no effect, however often it is asked.
     pub const fn is_read(&self) -> bool {
         match self {

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 /// A lease is kept alive this often in its time.
 const RENEWALS: u32 = 3;
-/// How long one try to keep it alive may take at most, as with leases that a client keeps by
-/// itself.
-const TRY_MAX: Duration = Duration::from_secs(10);
+/// How long all tries to keep it alive once may take together: one node gets a third of it, ten
+/// seconds as with leases that a client keeps by itself.
+const TRIES_MAX: Duration = Duration::from_secs(30);
 
 /// Does what is to be done with leases.
 ///
@@ -69,8 +69,8 @@ async fn ttl(store: &Store, args: &Ttl, output: &mut Output<'_>) -> Result<(), F
 }
 
 /// Keeps a lease alive until it is gone. That the cluster cannot be reached is borne for as long as
-/// the lease may live. A try takes as long as the pause between two of them, so that a store that
-/// is slow is waited for, and after a node that hangs there is time for another one.
+/// the lease may live. A node may take as long as the pause between two renewals, so that a store
+/// that is slow is waited for, and after a node that hangs there is time for another one.
 async fn keep_alive(
     store: &Store,
     args: &KeepAlive,
@@ -86,7 +86,7 @@ async fn keep_alive(
                 let ttl = lives.first().copied().filter(|ttl| !ttl.is_zero());
                 let ttl = ttl.ok_or_else(|| gone(id))?;
                 lives_until = Some(asked + ttl);
-                client = client.with_deadline((ttl / RENEWALS).min(TRY_MAX));
+                client = client.with_deadline(ttl.min(TRIES_MAX));
                 let json = json!({ "id": id.to_string(), "ttl_ms": time::millis(ttl) });
                 output.print(&json, || {
                     format!("lease {id} kept alive: lives for {}", time::text(ttl))

@@ -102,6 +102,14 @@ impl Range {
             filter: Filter::NONE,
         }
     }
+
+    /// Whether it may have to go through all of its keys, however few are returned: it counts,
+    /// sorts, or leaves some out.
+    pub fn visits_all(&self) -> bool {
+        let counts = self.count_only || self.count_all;
+        let sorts = self.order.is_some_and(|order| order.by != OrderBy::Key);
+        counts || sorts || self.filter != Filter::NONE
+    }
 }
 
 /// The order of a read's pairs. Pairs that are equal in it are in key order.

@@ -23,7 +23,11 @@ impl Client {
     ) -> Result<ReplyBody, ClientError> {
         let read = body.is_read();
         let deadline = Instant::now() + self.deadline;
-        let attempt = self.shared.attempt;
+        // What takes long takes as long on another node, which would have to begin anew.
+        let attempt = match body.takes_long() {
+            true => self.shared.attempt.max(self.deadline / 2),
+            false => self.shared.attempt,
+        };
         match self.exchange(body, repeatable, attempt, deadline).await {
             // A read has no effect that could be in doubt.
             Err(ClientError::Unknown { reason, source }) if read => {

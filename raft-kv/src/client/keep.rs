@@ -380,7 +380,7 @@ async fn renew(client: Client, due: Vec<Arc<Held>>) {
     let Some(patience) = due.iter().map(|held| interval(held.ttl)).min() else { return };
     let patience = patience.min(ROUND_MAX);
     let sent = Instant::now();
-    let renewal = client.keep_alive_within(&ids, patience).await;
+    let renewal = client.keep_alive_within(&ids, patience, patience).await;
     let mut kept = client.shared.keeper.kept();
     let Ok(lives) = renewal else {
         // What took its time is tried again at once, what is refused at once after a while.

@@ -63,9 +63,9 @@ impl Client {
     /// Keeps leases alive, once: of each, in order, how long it lives from when this was sent on;
     /// zero of one that is gone.
     ///
-    /// A node may take as long as the deadline: one that is slow renews all the same, and to ask
-    /// another one meanwhile would lose its answer. With a [deadline](Client::with_deadline) of a
-    /// part of the leases' time there is some left to ask another one afterwards.
+    /// A node may take a third of the deadline, where that is more than an
+    /// [attempt](super::ClientOptions::attempt): one that is slow renews all the same, and to ask
+    /// another one at once would lose its answer; one that hangs leaves the others time.
     ///
     /// # Errors
     /// See [`ClientError`]. Some of more than [`KEEP_ALIVE_MAX`] leases may have been kept alive
@@ -73,20 +73,23 @@ impl Client {
     pub async fn keep_alive(&self, leases: &[LeaseId]) -> Result<Vec<Duration>, ClientError> {
         let mut lives = Vec::with_capacity(leases.len());
         for some in leases.chunks(KEEP_ALIVE_MAX) {
-            lives.extend(self.keep_alive_within(some, self.deadline).await?);
+            let patience = self.shared.attempt.max(self.deadline / 3);
+            lives.extend(self.keep_alive_within(some, patience, self.deadline).await?);
         }
         Ok(lives)
     }
 
-    /// The same of [`KEEP_ALIVE_MAX`] leases at most, within `patience`.
+    /// The same of [`KEEP_ALIVE_MAX`] leases at most, within `deadline`; one node may take as long
+    /// as `patience`.
     pub(super) async fn keep_alive_within(
         &self,
         leases: &[LeaseId],
         patience: Duration,
+        deadline: Duration,
     ) -> Result<Vec<Duration>, ClientError> {
         let body = RequestBody::KeepAlive(leases.to_vec());
         // However often it is sent, nothing happens but that they live on.
-        match self.exchange(body, true, patience, Instant::now() + patience).await? {
+        match self.exchange(body, true, patience, Instant::now() + deadline).await? {
             ReplyBody::KeptAlive(left_ms) if left_ms.len() == leases.len() => {
                 Ok(left_ms.into_iter().map(Duration::from_millis).collect())
             }

@@ -182,7 +182,8 @@ impl Subscription {
     /// are come after that. [`RecipeError::Client`]; it can be called again. With
     /// [`KvError::OtherHistory`] in it, the cluster was made anew, and what others are told is not
     /// what this one was told: whoever calls again goes on with the messages of the history there
-    /// is.
+    /// is that have a greater number. Whoever must not miss any of them begins anew instead: that
+    /// history's numbers may have come as far before, with other messages.
     pub async fn next(&mut self) -> Result<Message, RecipeError> {
         loop {
             if let Some(message) = self.coming.pop_front() {

@@ -78,11 +78,12 @@ impl Mirror {
                         self.coming.extend(events);
                         continue;
                     }
-                    Err(ClientError::Refused(KvError::Compacted { .. })) => {}
+                    // Whatever it is, no more is told by this watch.
                     Err(error) => {
-                        // Whatever it is, no more is told by this watch.
                         self.ended = true;
-                        return Err(error);
+                        if !matches!(error, ClientError::Refused(KvError::Compacted { .. })) {
+                            return Err(error);
+                        }
                     }
                 }
             }

@@ -13,6 +13,7 @@ mod parts;
 mod scrub;
 
 use super::replica::Replica;
+use super::turns::Line;
 use super::{Clock, Door, not_understood};
 use crate::api::{
     Alarm, ChunkAnswer, Divergence, Finding, Hashes, Inquiry, Integrity, KvError, Place, Query,
@@ -95,12 +96,18 @@ impl Known {
 impl<N: Replica> Door<N> {
     /// Answers another member, or whoever looks after this one.
     pub(super) async fn inquire(&self, caller: Caller, inquiry: Inquiry, clock: Clock) -> Reply {
-        let is_much = matches!(inquiry, Inquiry::Chunk(..) | Inquiry::Roll(..));
-        // Members take their time by themselves.
-        let _permit = match caller {
-            Caller::Client if is_much => Some(self.much(clock).await?),
-            _ => None,
-        };
+        let mut mode = ReadMode::Local;
+        let mut turn = None;
+        if let Inquiry::Chunk(_, applied) | Inquiry::Roll(_, applied) = &inquiry {
+            mode = ReadMode::AtLeast(*applied);
+            // Members take their time by themselves. A client may ask for what is yet to come: that
+            // is waited for first, as whoever has a turn keeps others waiting.
+            if caller == Caller::Client {
+                self.query(&Query::Summary, mode, clock).await?;
+                turn = Some(self.turns.take(Line::Everything, clock).await?);
+                mode = ReadMode::Local;
+            }
+        }
         let finding = match inquiry {
             Inquiry::Hashes(at) => {
                 let found = self.query(&Query::Hashes(at), ReadMode::Local, clock).await?;
@@ -108,15 +115,13 @@ impl<N: Replica> Door<N> {
                 let sound = hashes.sound && self.known.is_sound();
                 Finding::Hashes(Hashes { sound, ..hashes })
             }
-            Inquiry::Chunk(chunk, applied) => {
-                let mode = ReadMode::AtLeast(applied);
+            Inquiry::Chunk(chunk, _) => {
                 let found = self.query(&Query::Chunk(chunk), mode, clock).await?;
                 let answer: ChunkAnswer =
                     codec::decode(&found.reply).map_err(|error| not_understood(&error))?;
                 Finding::Chunk(answer?)
             }
-            Inquiry::Roll(part, applied) => {
-                let mode = ReadMode::AtLeast(applied);
+            Inquiry::Roll(part, _) => {
                 let found = self.query(&Query::Roll(part), mode, clock).await?;
                 let answer: RollAnswer =
                     codec::decode(&found.reply).map_err(|error| not_understood(&error))?;
@@ -127,6 +132,7 @@ impl<N: Replica> Door<N> {
                 Finding::Begun
             }
         };
+        drop(turn);
         Ok(ReplyBody::Integrity(finding))
     }
 }

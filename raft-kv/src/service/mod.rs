@@ -21,6 +21,7 @@ mod replica;
 mod stamp;
 #[cfg(all(test, feature = "client"))]
 mod tests;
+mod turns;
 mod watches;
 mod write;
 
@@ -45,10 +46,11 @@ use replica::Replica;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
+use turns::Turns;
 use watches::Watches;
 
 /// What a [`KvService`] serves, and how.
@@ -75,9 +77,6 @@ pub struct ServiceConfig {
     /// How its state is compared with the other members'.
     pub integrity: IntegrityConfig,
 }
-
-/// How many requests go through much of the data at once; more wait for their turn.
-const MUCH_READING_MAX: usize = 2;
 
 /// 2 GiB.
 const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -186,8 +185,8 @@ struct Door<N> {
     backups: backup::Backups,
     /// What it tells of itself, once there is something.
     published: OnceLock<Published>,
-    /// Who may go through much of the data at once.
-    much_reading: Semaphore,
+    /// Who goes through much of the data, and when.
+    turns: Turns,
 }
 
 /// When a request came and when it must be answered.
@@ -244,7 +243,7 @@ impl<N: Replica> Door<N> {
             known: Arc::default(),
             backups: backup::Backups::default(),
             published: OnceLock::new(),
-            much_reading: Semaphore::new(MUCH_READING_MAX),
+            turns: Turns::new(),
         }
     }
 

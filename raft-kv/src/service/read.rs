@@ -4,13 +4,13 @@
 
 use super::cause::Why;
 use super::replica::Replica;
+use super::turns::Line;
 use super::{Clock, Door, frame, not_understood};
 use crate::api::{Consistency, Freshness, Keys, KvError, Position, Query, Range, Summary};
 use crate::codec;
 use bytes::Bytes;
 use raft_core::node::{Queried, QueryError, ReadMode};
-use tokio::sync::SemaphorePermit;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 impl<N: Replica> Door<N> {
     /// Reads on this node; the encoded reply, which says how fresh it is if it is to be `dated`.
@@ -41,28 +41,55 @@ impl<N: Replica> Door<N> {
         frame::range_reply(dated.as_ref(), &found.reply).map_err(|error| not_understood(&error))
     }
 
-    /// Reads a range, a part at a time. Nearly all reads end with the first part; of those that do
-    /// not, only a few go on at once, so that whoever reads much holds up those who write little.
+    /// Reads a range, a part at a time. Nearly all reads end with the first part; the others begin
+    /// anew once it is their turn, as what was found would have to be kept until then.
     async fn scan(&self, range: Range, mode: ReadMode, clock: Clock) -> Result<Queried, KvError> {
-        let scan = self.store.begin_scan(range);
-        let first = self.query_bytes(scan.query(), mode, clock).await?;
+        let first = {
+            let scan = self.store.begin_scan(range.clone());
+            self.query_bytes(scan.query(), mode, clock).await?
+        };
         if !first.reply.is_empty() {
             return Ok(first);
         }
-        let _permit = self.much(clock).await?;
-        loop {
-            // What it reads was applied when the first part was read, as fresh as it had to be.
-            let part = self.query_bytes(scan.query(), ReadMode::Local, clock).await?;
-            if !part.reply.is_empty() {
-                return Ok(Queried { reply: part.reply, ..first });
-            }
-        }
+        let page = if range.visits_all() {
+            None
+        } else {
+            self.scan_in(Line::Pages, &range, clock).await?
+        };
+        let found = match page {
+            Some(found) => Some(found),
+            None => self.scan_in(Line::Everything, &range, clock).await?,
+        };
+        // No store has so many keys that this line is too short for them.
+        let found = found.ok_or(KvError::Overloaded)?;
+        // What is applied now was when the first part was read, which was as fresh as it had to be.
+        let staleness = if mode == ReadMode::Local { found.staleness } else { first.staleness };
+        Ok(Queried { staleness, ..found })
     }
 
-    /// Leave to go through much of the data.
-    pub(super) async fn much(&self, clock: Clock) -> Result<SemaphorePermit<'_>, KvError> {
-        let permit = timeout_at(clock.answer_by, self.much_reading.acquire()).await;
-        permit.ok().and_then(Result::ok).ok_or(KvError::Overloaded)
+    /// Reads a range when it is its turn; `None` if it takes more than this line is for.
+    async fn scan_in(
+        &self,
+        line: Line,
+        range: &Range,
+        clock: Clock,
+    ) -> Result<Option<Queried>, KvError> {
+        let _turn = self.turns.take(line, clock).await?;
+        let begun = Instant::now();
+        let scan = self.store.begin_scan(range.clone());
+        let mut staleness = None;
+        for part in 0..line.parts_max() {
+            let found = self.query_bytes(scan.query(), ReadMode::Local, clock).await?;
+            if part == 0 {
+                staleness = found.staleness;
+            }
+            if !found.reply.is_empty() {
+                // All of it is as of when the first part was read.
+                let staleness = staleness.map(|then| then + begun.elapsed());
+                return Ok(Some(Queried { staleness, ..found }));
+            }
+        }
+        Ok(None)
     }
 
     /// Waits until this node has applied what `position` has.

@@ -31,7 +31,7 @@ use raft_core::types::{
     Term,
 };
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -66,16 +66,23 @@ struct FakeNode {
 #[derive(Default)]
 struct Parts {
     left: AtomicUsize,
+    /// Reads up to this one never end.
+    endless: AtomicU64,
     /// How many are being read, but for first ones, and how many were at most.
     reading: AtomicUsize,
     most: AtomicUsize,
+    /// The reads whose parts were asked for.
+    scans: Mutex<Vec<u64>>,
 }
 
 impl Parts {
     /// Takes its time to read a part; whether it was the last.
-    async fn read(&self, first: bool) -> bool {
+    async fn read(&self, scan: u64, first: bool) -> bool {
+        self.scans.lock().unwrap().push(scan);
+        let endless = scan <= self.endless.load(Ordering::Relaxed);
         let take = |left: usize| left.checked_sub(1);
-        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+        let left = || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        if !endless && left().is_err() {
             return true;
         }
         if !first {
@@ -108,7 +115,7 @@ impl Replica for FakeNode {
         let (applied, staleness) = (Index(revision + 5), Some(Duration::from_millis(20)));
         let reply = match codec::decode(&query).unwrap() {
             Query::Range(range) if range.limit == 1 => codec::encode(&future_revision()),
-            Query::Scan(_) if !self.parts.read(mode != ReadMode::Local).await => Bytes::new(),
+            Query::Scan(id) if !self.parts.read(id, mode != ReadMode::Local).await => Bytes::new(),
             Query::Range(_) | Query::Scan(_) if mode == ReadMode::Local => codec::encode(&found()),
             Query::Range(_) | Query::Scan(_) => std::future::pending().await,
             Query::Summary => codec::encode(&Summary {

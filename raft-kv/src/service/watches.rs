@@ -162,15 +162,15 @@ fn unfit(status: &Status, require_leader: bool) -> Option<KvError> {
     Some(KvError::Unavailable(why))
 }
 
-/// Waits until the node has been unfit for a quarter of the longest election timeout. Most
-/// elections are over by then; who watches at a node that was cut off goes on
-/// elsewhere a little more than an election timeout after that has happened.
+/// Waits until the node has been unfit for half of the longest election timeout. Elections are
+/// over by then, but for those that have to be held twice; who watches at a node that was cut off
+/// goes on elsewhere one and a half election timeouts after that has happened.
 async fn unfitness<N: Replica>(door: &Door<N>, require_leader: bool) -> KvError {
     let mut leader = door.leader.clone();
     loop {
         let status = door.node.status();
         // Silence is twice the longest election timeout.
-        let patience = (status.limits.silence / 8).max(Duration::from_millis(1));
+        let patience = (status.limits.silence / 4).max(Duration::from_millis(1));
         let give_up = Instant::now() + patience;
         if unfit(&status, require_leader).is_some() {
             tokio::select! {

@@ -130,6 +130,22 @@ async fn a_mute_node_is_left_within_the_attempt_and_for_good() {
     assert_eq!(cluster.with(|state| state.executed.len()), 3, "the write ran twice");
 }
 
+/// Another node would have to begin anew, and would not end either.
+#[tokio::test(start_paused = true)]
+async fn a_read_of_everything_is_waited_for() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster, &["1:1"]);
+    client.put("a", "1").await.unwrap();
+    settle().await;
+    (1..=3).for_each(|node| cluster.set(node, Fault::Laden(DEADLINE / 2 - ATTEMPT / 10)));
+    cluster.with(|state| state.asked.clear());
+    let count = Range { count_only: true, ..Range::of(Keys::all()) };
+    assert_eq!(client.get(count, Consistency::Linearizable).await.unwrap().count, 1);
+    assert_eq!(cluster.with(|state| state.asked.len()), 1);
+    let page = client.get(Range::of(Keys::all()), Consistency::Linearizable).await;
+    assert!(matches!(page, Err(ClientError::NotDone { .. })), "{page:?}");
+}
+
 /// It has much to do, and answers what costs it nothing: no new connection is made to it.
 #[tokio::test(start_paused = true)]
 async fn a_busy_node_keeps_its_connections() {

@@ -211,6 +211,19 @@ async fn a_lease_is_kept_alive_by_a_store_that_is_slow() {
     assert_eq!(kept_alive(&cluster).len(), 3, "asked once each time");
 }
 
+/// A node that hangs leaves the others time: a lease may live for little longer than the deadline.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_alive_beside_a_node_that_hangs() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster);
+    let lease = client.grant_lease(None, Duration::from_secs(4)).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    cluster.set(1, Fault::Mute);
+    let begun = Instant::now();
+    assert_eq!(client.keep_alive(&[lease.id]).await, Ok(vec![lease.ttl]));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
 /// Every request takes longer than one node is given otherwise.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_slow_costs_no_lease() {

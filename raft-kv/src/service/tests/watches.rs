@@ -34,7 +34,7 @@ async fn a_node_without_a_leader_ends_its_watches_soon() {
     at.lead(None);
     let ended = WatchReply::Ended(KvError::Unavailable("no leader".into()));
     assert_eq!(next(&mut stream).await, ended);
-    assert!(lost.elapsed() <= ELECTION_MAX / 2, "{:?}", lost.elapsed());
+    assert!(lost.elapsed() <= ELECTION_MAX * 3 / 5, "{:?}", lost.elapsed());
 }
 
 /// Elections that go well move nobody.
@@ -44,7 +44,7 @@ async fn a_node_that_has_a_leader_again_keeps_its_watches() {
     let mut stream = stream(&at).await;
     for leader in [3, 1, 2] {
         at.lead(None);
-        tokio::time::sleep(ELECTION_MAX / 6).await;
+        tokio::time::sleep(ELECTION_MAX * 2 / 5).await;
         at.lead(Some(leader));
         let told = tokio::time::timeout(ELECTION_MAX, next(&mut stream)).await;
         assert!(told.is_err(), "{told:?}");
