@@ -257,6 +257,15 @@ impl Cluster {
         Client::new(connector, ClientOptions::new([endpoint.to_string()]))
     }
 
+    /// A client that begins at `first`, and knows the others should that be dead before it has told
+    /// of them.
+    pub(crate) fn client_from(&self, first: NodeId) -> Client {
+        let connector = Arc::clone(&self.doors) as Arc<dyn Connector>;
+        let others = self.nodes.keys().filter(|node| **node != first);
+        let endpoints = std::iter::once(&first).chain(others).map(ToString::to_string);
+        Client::new(connector, ClientOptions::new(endpoints))
+    }
+
     pub(crate) async fn leader(&self) -> NodeId {
         loop {
             for node in self.nodes.values() {

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of one of the nodes, in turn, that has patience with a busy machine.
 fn client(cluster: &Cluster, number: u64) -> Client {
-    cluster.client(NodeId(number % 3 + 1)).with_deadline(PATIENCE)
+    cluster.client_from(NodeId(number % 3 + 1)).with_deadline(PATIENCE)
 }
 
 /// Something that can be paused, as a process or a virtual machine can: nothing in it runs, not
