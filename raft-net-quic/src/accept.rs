@@ -4,6 +4,7 @@
 //! remote end that breaks the protocol loses its connection, is counted and logged, and nothing
 //! else happens.
 
+use crate::crowd::{Crowd, Place, Verdict};
 use crate::error::{ProtocolError, close, describe};
 use crate::frame::{self, Frame, FrameReader};
 use crate::hello::{Hello, NOBODY, Protocol, Purpose};
@@ -24,22 +25,23 @@ use tokio::time::timeout;
 /// Accepts until the endpoint is closed.
 pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
     let limits = shared.limits();
-    let handshakes_max = limits.handshakes_max.max(1);
-    let handshakes = Arc::new(Semaphore::new(handshakes_max));
+    let crowd = Crowd::new(limits);
     let clients = Arc::new(Semaphore::new(limits.clients_max));
     while let Some(incoming) = endpoint.accept().await {
-        let crowded = handshakes.available_permits() <= handshakes_max / 2;
-        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
-            // Fails only for validated addresses.
-            let _ = incoming.retry();
-            continue;
+        let remote = incoming.remote_address();
+        match crowd.admit(&incoming) {
+            Verdict::Enter(place) => {
+                tokio::spawn(serve(Arc::clone(&shared), incoming, place, Arc::clone(&clients)));
+            }
+            Verdict::Prove => {
+                // Fails only for validated addresses.
+                let _ = incoming.retry();
+            }
+            Verdict::Refuse => {
+                shared.refused(remote, "too many handshakes under way");
+                incoming.refuse();
+            }
         }
-        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-            shared.refused(incoming.remote_address(), "too many handshakes under way");
-            incoming.refuse();
-            continue;
-        };
-        tokio::spawn(serve(Arc::clone(&shared), incoming, permit, Arc::clone(&clients)));
     }
 }
 
@@ -52,28 +54,44 @@ impl From<ProtocolError> for Refusal {
     }
 }
 
-async fn serve(
-    shared: Arc<Shared>,
-    incoming: Incoming,
-    handshake: OwnedSemaphorePermit,
-    clients: Arc<Semaphore>,
-) {
+/// Whoever has come in: the connection, who it is, and the stream of its hello.
+type Greeted = (Connection, RemoteEnd, FrameReader, SendStream);
+
+/// Lets somebody in; `None` if it was refused.
+async fn let_in(shared: &Shared, incoming: Incoming) -> Option<Greeted> {
     let remote = incoming.remote_address();
-    let Ok(connecting) = incoming.accept() else { return };
-    let connection = match timeout(shared.limits().hello_timeout, connecting).await {
+    let connecting = incoming.accept().ok()?;
+    let patience = shared.limits().hello_timeout;
+    let connection = match timeout(patience, connecting).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return shared.refused(remote, &describe(&error)),
-        Err(_) => return shared.refused(remote, "no handshake in time"),
+        Ok(Err(error)) => {
+            shared.refused(remote, &describe(&error));
+            return None;
+        }
+        Err(_) => {
+            shared.refused(remote, "no handshake in time");
+            return None;
+        }
     };
-    let greeted = match timeout(shared.limits().hello_timeout, greet(&shared, &connection)).await {
-        Ok(greeted) => greeted,
-        Err(_) => Err(Refusal(close::TIMEOUT, "no hello in time".into())),
+    let greeted = timeout(patience, greet(shared, &connection)).await;
+    match greeted.unwrap_or_else(|_| Err(Refusal(close::TIMEOUT, "no hello in time".into()))) {
+        Ok((remote_end, reader, send)) => Some((connection, remote_end, reader, send)),
+        Err(refusal) => {
+            refuse(shared, &connection, &refusal);
+            None
+        }
+    }
+}
+
+async fn serve(shared: Arc<Shared>, incoming: Incoming, place: Place, clients: Arc<Semaphore>) {
+    let remote = incoming.remote_address();
+    let Some(turn) = place.turn(shared.is_peer(remote)).await else {
+        shared.counters.handshakes_put_off();
+        return incoming.ignore();
     };
-    let (remote_end, mut reader, mut send) = match greeted {
-        Ok(greeted) => greeted,
-        Err(refusal) => return refuse(&shared, &connection, &refusal),
-    };
-    drop(handshake);
+    let greeted = turn.hold(let_in(&shared, incoming)).await;
+    drop(place);
+    let Some((connection, remote_end, mut reader, mut send)) = greeted else { return };
     let hello = remote_end.hello;
     let result = match hello.purpose {
         Purpose::Messages | Purpose::Snapshots => {

@@ -54,7 +54,8 @@ pub struct ConnectorConfig {
     /// The group whose service answers. Default 0.
     pub group: GroupId,
     /// How long [`connect`](raft_core::transport::Connector::connect) tries each address the host
-    /// name stands for. Default 3 s.
+    /// name stands for; the next one is begun after a quarter of a second. Default 10 s: a node to
+    /// which many connect at once takes its time.
     pub connect_timeout: Duration,
     /// Bounds; those that concern calls and replies apply.
     pub limits: Limits,
@@ -64,7 +65,7 @@ impl Default for ConnectorConfig {
     fn default() -> Self {
         Self {
             group: GroupId(0),
-            connect_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(10),
             limits: Limits::default(),
         }
     }
@@ -114,6 +115,10 @@ pub struct Limits {
     /// TLS handshakes under way. Default 512; from half of it on, addresses must prove that they
     /// exist before anything is computed for them.
     pub handshakes_max: usize,
+    /// TLS handshakes computed at once, but for those of peers. Default 16: more would only take
+    /// longer, all of them. The others wait for two seconds, and are not answered then; QUIC asks
+    /// again by itself.
+    pub handshakes_at_once: usize,
     /// Time for a handshake and for the first frame of a stream. Default 5 s.
     pub hello_timeout: Duration,
     /// Time for the rest of a message or request that has begun. Default 30 s: the largest
@@ -166,6 +171,7 @@ impl Default for Limits {
             strangers_max: 64,
             lives_max: 4,
             handshakes_max: 512,
+            handshakes_at_once: 16,
             hello_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(2),

@@ -2,7 +2,7 @@
 
 use crate::config::{ClientCredentials, ConnectorConfig};
 use crate::endpoint::bind_socket;
-use crate::error::{BindError, ProtocolError, close, describe};
+use crate::error::{BindError, NoConnection, ProtocolError, close, describe};
 use crate::frame::FrameReader;
 use crate::hello::{Hello, NOBODY, Protocol, Purpose};
 use crate::peer::{connect, no_answer, resolve};
@@ -17,7 +17,12 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+/// How long one address of a name has before the next one is tried beside it (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects clients to nodes. A handle, cheap to clone.
 ///
@@ -79,33 +84,45 @@ impl Shared {
         Ok(made)
     }
 
-    async fn connect(&self, address: &str) -> Result<Arc<dyn Channel>, CallError> {
-        let hello = Hello::new(Purpose::Client, NOBODY, NodeId(0), Version::OLDEST);
-        let limit = self.config.connect_timeout;
-        let mut reason = String::new();
+    /// Connects to the first of a name's addresses that answers. One after the other is tried, and
+    /// none waits for those before it to be given up.
+    async fn connect(self: Arc<Self>, address: &str) -> Result<Arc<dyn Channel>, CallError> {
+        let mut left = resolve(address).await.map_err(CallError::NotSent)?.into_iter();
+        let mut tried = JoinSet::new();
         // Of all addresses of the name: another one may lead to the right node.
-        let mut for_good = true;
-        for address in resolve(address).await.map_err(CallError::NotSent)? {
-            let endpoint = match self.endpoint_for(address) {
-                Ok(endpoint) => endpoint,
-                Err(error) => {
-                    (reason, for_good) = (format!("no socket: {error}"), false);
-                    continue;
-                }
+        let (mut reason, mut for_good) = (String::new(), true);
+        loop {
+            if let Some(address) = left.next() {
+                let shared = Arc::clone(&self);
+                tried.spawn(async move { shared.connect_to(address).await });
+            }
+            let last = left.len() == 0;
+            let ended = match last {
+                true => Ok(tried.join_next().await),
+                false => timeout(STAGGER, tried.join_next()).await,
             };
-            let connected = connect(&endpoint, self.client.clone(), address, ANY_NODE, hello);
-            match timeout(limit, connected).await {
-                Err(_) => (reason, for_good) = (no_answer(limit), false),
-                Ok(Err(error)) => {
-                    reason = error.reason;
-                    for_good &= error.for_good;
+            match ended {
+                Ok(Some(Ok(Ok(channel)))) => return Ok(channel),
+                Ok(Some(Ok(Err(error)))) => {
+                    (reason, for_good) = (error.reason, for_good && error.for_good);
                 }
-                Ok(Ok((connection, send, reader, _))) => {
-                    return Ok(self.channel(connection, send, reader));
-                }
+                Ok(Some(Err(error))) => (reason, for_good) = (error.to_string(), false),
+                // None is left to wait for; or it is the next one's turn.
+                Ok(None) if last => break,
+                Ok(None) | Err(_) => {}
             }
         }
         Err(if for_good { CallError::Refused(reason) } else { CallError::NotSent(reason) })
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> Result<Arc<dyn Channel>, NoConnection> {
+        let hello = Hello::new(Purpose::Client, NOBODY, NodeId(0), Version::OLDEST);
+        let limit = self.config.connect_timeout;
+        let endpoint = self.endpoint_for(address).map_err(|error| format!("no socket: {error}"))?;
+        let connected = connect(&endpoint, self.client.clone(), address, ANY_NODE, hello);
+        let (connection, send, reader, _) =
+            timeout(limit, connected).await.map_err(|_| no_answer(limit))??;
+        Ok(self.channel(connection, send, reader))
     }
 
     fn channel(

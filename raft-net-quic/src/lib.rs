@@ -224,6 +224,7 @@
 //! | frame of such a stream | 16 MiB | not sent; from outside: connection dropped |
 //! | client connections | 4096 | refused |
 //! | handshakes under way | 512 | refused; addresses must prove themselves from 256 on |
+//! | handshakes computed at once, those of peers aside | 16 | wait 2 s, then no answer: QUIC repeats |
 //! | hello, first frame of a stream | 5 s | connection dropped |
 //! | the rest of a message, request or frame | 30 s | connection dropped |
 //! | silence | 5 s, keep-alives each second | connection gone |
@@ -242,6 +243,7 @@
 mod accept;
 mod config;
 mod connector;
+mod crowd;
 mod endpoint;
 mod error;
 mod frame;

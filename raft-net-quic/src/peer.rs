@@ -87,6 +87,12 @@ impl Peer {
         });
     }
 
+    /// Whether its address is this one. Of one that is a name nothing is known.
+    pub(crate) fn is_at(&self, address: SocketAddr) -> bool {
+        let known = self.address.borrow();
+        known.as_deref().is_some_and(|known| known.parse() == Ok(address))
+    }
+
     pub(crate) fn address(&self) -> Option<String> {
         self.address.borrow().clone()
     }

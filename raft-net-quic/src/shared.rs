@@ -46,6 +46,8 @@ struct Tables {
     peers: HashMap<NodeId, Arc<Peer>>,
     /// Those of `peers` that nobody named: they connected, and are known as long as they do.
     learned: HashSet<NodeId>,
+    /// Where peers last connected from, as some of their addresses are names.
+    seen: HashMap<NodeId, SocketAddr>,
     /// Connections of nodes to this one. Only those with a certificate of the cluster get here.
     accepted: Vec<Accepted>,
     /// The latest term in which this node has sent anything: its own is no earlier one.
@@ -247,6 +249,9 @@ impl Shared {
         let connection = connection.clone();
         tables.accepted.push(Accepted { node, incarnation, purpose, connection });
         if purpose == Purpose::Messages {
+            let Tables { seen, peers, .. } = &mut *tables;
+            seen.retain(|node, _| peers.contains_key(node));
+            seen.insert(node, remote);
             let learned = tables.learned.contains(&node);
             match tables.peers.get(&node) {
                 Some(known) => {
@@ -268,6 +273,14 @@ impl Shared {
             connection.close(VarInt::from_u32(close::REPLACED), b"the same node connected anew");
         }
         Ok(())
+    }
+
+    /// Whether a peer is at `remote`, or was the last time it connected: nodes dial from the port
+    /// they listen on.
+    pub(crate) fn is_peer(&self, remote: SocketAddr) -> bool {
+        let tables = self.tables();
+        let said = |peer: &Arc<Peer>| peer.is_at(remote);
+        tables.peers.values().any(said) || tables.seen.values().any(|seen| *seen == remote)
     }
 
     /// Forgets an accepted connection that is gone.
@@ -375,6 +388,8 @@ counters! {
     streams,
     /// Connections refused, for whatever reason.
     refusals,
+    /// Handshakes that were not begun, as it was not their turn in time.
+    handshakes_put_off,
     /// Connections dropped because of what arrived on them.
     violations,
     /// Snapshots handed over whole to a peer.

@@ -19,6 +19,9 @@ const ENDPOINTS_MAX: usize = 64;
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
 
+/// A connection that is being made for longer than that is not counted on.
+const CONNECTED_SOON: Duration = Duration::from_secs(1);
+
 /// Names an endpoint for as long as the client lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EndpointId(u64);
@@ -86,7 +89,7 @@ struct Endpoint {
 
 enum Link {
     Idle,
-    Connecting,
+    Connecting { since: Instant },
     Up(Arc<dyn Channel>),
     Down { retry_at: Instant, why: CallError },
 }
@@ -194,7 +197,12 @@ impl Directory {
         let mut inner = self.inner();
         let preferred = inner.endpoints.get(inner.preferred)?.id == than.id;
         let other = |endpoint: &Endpoint| {
-            endpoint.id != than.id && matches!(endpoint.link, Link::Up(_) | Link::Connecting)
+            let soon_up = match endpoint.link {
+                Link::Up(_) => true,
+                Link::Connecting { since } => since.elapsed() < CONNECTED_SOON,
+                Link::Idle | Link::Down { .. } => false,
+            };
+            endpoint.id != than.id && soon_up
         };
         let there = inner.endpoints.iter().any(other);
         if !preferred || there { None } else { inner.start_connect(true) }
@@ -230,7 +238,7 @@ impl Directory {
         if !endpoint.may_connect(Instant::now()) {
             return None;
         }
-        endpoint.link = Link::Connecting;
+        endpoint.link = Link::Connecting { since: Instant::now() };
         Some((endpoint.id, Arc::clone(&endpoint.address)))
     }
 
@@ -288,7 +296,8 @@ impl Inner {
             self.preferred = position;
             return Pick::Use(node);
         }
-        let connecting = self.endpoints.iter().any(|node| matches!(node.link, Link::Connecting));
+        let connecting =
+            self.endpoints.iter().any(|node| matches!(node.link, Link::Connecting { .. }));
         if (!connecting || widen)
             && let Some((id, address)) = self.start_connect(false)
         {
@@ -329,7 +338,7 @@ impl Inner {
         let mut candidates = first.into_iter().chain(self.others());
         let position = candidates.find(|position| self.endpoints[*position].may_connect(now))?;
         let endpoint = &mut self.endpoints[position];
-        endpoint.link = Link::Connecting;
+        endpoint.link = Link::Connecting { since: Instant::now() };
         Some((endpoint.id, Arc::clone(&endpoint.address)))
     }
 }
@@ -354,7 +363,7 @@ impl Endpoint {
         match self.link {
             Link::Idle => true,
             Link::Down { retry_at, .. } => retry_at <= now,
-            Link::Connecting | Link::Up(_) => false,
+            Link::Connecting { .. } | Link::Up(_) => false,
         }
     }
 

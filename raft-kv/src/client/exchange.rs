@@ -237,19 +237,21 @@ impl Shared {
     }
 
     /// A connection to `address`. A handshake that takes long goes on while the next one begins
-    /// beside it: the next one finds a node at once that has just come back, and a node that is
-    /// slow because everybody wants to connect would never end one if all were broken off.
+    /// beside it, each after twice the time: the next one finds a node at once that has just come
+    /// back, and a node that is slow because everybody wants to connect would never end one if all
+    /// were broken off.
     async fn handshake(&self, address: &str) -> Result<Arc<dyn Channel>, CallError> {
+        let begun_at = Instant::now();
         let mut begun = JoinSet::new();
-        while begun.len() < HANDSHAKES_MAX {
+        let mut patience = self.attempt;
+        for _ in 0..HANDSHAKES_MAX {
             begun.spawn(self.connector.connect(address));
-            match timeout(self.attempt, begun.join_next()).await {
-                Ok(Some(Ok(end))) => return end,
-                Ok(_) => return Err(CallError::NotSent("the connector has panicked".into())),
-                Err(_) => {}
+            if let Ok(end) = timeout(patience, first_up(&mut begun)).await {
+                return end;
             }
+            patience *= 2;
         }
-        let waited = self.attempt.as_secs_f64() * HANDSHAKES_MAX as f64;
+        let waited = begun_at.elapsed().as_secs_f64();
         Err(CallError::NotSent(format!("no connection within {waited:.1} s")))
     }
 
@@ -307,6 +309,21 @@ async fn follow_the_leader(client: Weak<Shared>) {
             shared.learn(&*node.channel).await;
         }
     }
+}
+
+/// The first of these connections that comes about, or why the last of them does not.
+async fn first_up(
+    begun: &mut JoinSet<Result<Arc<dyn Channel>, CallError>>,
+) -> Result<Arc<dyn Channel>, CallError> {
+    let mut failed = CallError::NotSent("no connection was begun".into());
+    while let Some(end) = begun.join_next().await {
+        match end {
+            Ok(Ok(channel)) => return Ok(channel),
+            Ok(Err(error)) => failed = error,
+            Err(error) => failed = CallError::NotSent(error.to_string()),
+        }
+    }
+    Err(failed)
 }
 
 /// Whether an error is about the moment, not about the request.

@@ -115,6 +115,19 @@ async fn a_handshake_that_takes_long_comes_to_its_end() {
     assert_eq!(started.elapsed(), ATTEMPT * 2);
 }
 
+/// It has all the time that those begun beside it take: a node to which thousands connect at once
+/// needs it, and so many more handshakes as are broken off.
+#[tokio::test(start_paused = true)]
+async fn no_handshake_is_broken_off_soon() {
+    let cluster = Cluster::new(1);
+    cluster.set(1, Fault::SlowToConnect(ATTEMPT * 14));
+    let client = client(&cluster, &["1:1"]).with_deadline(ATTEMPT * 20);
+    let started = Instant::now();
+    client.put("a", "1").await.unwrap();
+    assert_eq!(started.elapsed(), ATTEMPT * 14);
+    assert!(cluster.with(|state| state.asked_to_connect) <= 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mute_node_is_left_within_the_attempt_and_for_good() {
     let cluster = Cluster::new(3);

@@ -72,6 +72,8 @@ pub(crate) struct State {
     /// Which nodes were sent a write or read, in order.
     pub(crate) asked: Vec<u64>,
     lost: BTreeSet<(u64, u64)>,
+    /// How often a connection was asked for.
+    pub(crate) asked_to_connect: u64,
     /// Connections ever made.
     pub(crate) connections: u64,
     /// Widest window seen.
@@ -130,6 +132,7 @@ impl Connector for FakeConnector {
         let cluster = Arc::clone(&self.0);
         let address = address.to_owned();
         Box::pin(async move {
+            cluster.with(|state| state.asked_to_connect += 1);
             let node = address.strip_suffix(":1").and_then(|node| node.parse().ok()).unwrap_or(0);
             if let Fault::SlowToConnect(time) = cluster.fault(node) {
                 sleep(time).await;

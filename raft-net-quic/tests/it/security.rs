@@ -1,14 +1,17 @@
 //! Who is refused, and in which words.
 
 use crate::kit::{Authority, CLUSTER, GROUP, TestNode, connect, echo, heartbeat, introduce};
+use crate::relay::Relay;
 use bytes::Bytes;
 use raft_core::transport::{CallError, Connector, Transport};
 use raft_core::types::{ClusterId, NodeId};
 use raft_net_quic::{
-    ANY_NODE, BindError, ClientCredentials, ConnectorConfig, Credentials, QuicConnector,
-    QuicTransport, server_name,
+    ANY_NODE, BindError, ClientCredentials, ConnectorConfig, Credentials, QuicConfig,
+    QuicConnector, QuicTransport, server_name,
 };
 use std::path::Path;
+use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Why a connector is refused, in a way that no further try would change.
 async fn refused_for_good(connector: &QuicConnector, node: &TestNode) -> String {
@@ -37,7 +40,7 @@ async fn clusters_that_swap_addresses_refuse_each_other() {
     let authority = Authority::new();
     let node = |id, cluster| {
         TestNode::start_with(authority.node(id), id, cluster, 0, |config| {
-            config.limits.backoff_max = std::time::Duration::from_millis(100);
+            config.limits.backoff_max = Duration::from_millis(100);
         })
     };
     let ours = [node(1, CLUSTER), node(2, CLUSTER)];
@@ -167,10 +170,51 @@ async fn too_many_clients_are_refused() {
     assert!(first.call(Bytes::new()).await.is_ok());
 }
 
+/// Whoever is too many waits for a turn, or comes again without a try of its own.
+#[tokio::test]
+async fn many_clients_at_once_get_in_one_after_the_other() {
+    let authority = Authority::new();
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, at_once);
+    node.transport.serve(GROUP, echo());
+    let mut clients = JoinSet::new();
+    for _ in 0..30 {
+        let (connector, address) = (authority.connector(), node.address.clone());
+        clients.spawn(async move { connector.connect(&address).await });
+    }
+    for channel in clients.join_all().await {
+        assert!(channel.expect("let in").call(Bytes::new()).await.is_ok());
+    }
+    assert_eq!(node.transport.counters().refusals, 0);
+}
+
+/// A handshake that does not go on keeps others out for a while only, and peers not at all.
+#[tokio::test]
+async fn a_client_that_falls_silent_does_not_keep_the_others_out() {
+    let authority = Authority::new();
+    let start = |id| TestNode::start_with(authority.node(id), id, CLUSTER, 0, at_once);
+    let nodes = [start(1), start(2)];
+    let node = &nodes[0];
+    node.transport.serve(GROUP, echo());
+    let relay = Relay::start(&node.address, Duration::ZERO).await;
+    relay.cut_after(1);
+    let (silent, address) = (authority.connector(), relay.address.clone());
+    let silent = tokio::spawn(async move { silent.connect(&address).await.is_ok() });
+    relay.is_cut().await;
+    introduce(&nodes).await;
+    assert!(!silent.is_finished());
+    assert!(connect(&authority, node).await.call(Bytes::new()).await.is_ok());
+    assert!(!silent.await.unwrap());
+}
+
+/// One handshake at a time.
+fn at_once(config: &mut QuicConfig) {
+    config.limits.handshakes_at_once = 1;
+}
+
 #[tokio::test]
 async fn nobody_there_and_no_such_host_are_told() {
     let config = ConnectorConfig {
-        connect_timeout: std::time::Duration::from_millis(50),
+        connect_timeout: Duration::from_millis(50),
         ..ConnectorConfig::default()
     };
     let connector = QuicConnector::new(Authority::new().client(), config).unwrap();
