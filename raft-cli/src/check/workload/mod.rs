@@ -33,8 +33,8 @@ const OPERATIONS_PER_ROUND: u64 = 240;
 /// Keys in use at once.
 const KEYS_AT_ONCE: u64 = 2;
 /// Connections to each node, of a client of the store each. All of them want to connect at once
-/// when a node is killed: a machine that is too slow for their handshakes never ends any, because
-/// each is begun anew after a while.
+/// when a node is killed, and that is not what is to be found out: on a machine that has a tenth of
+/// a core left for each process, eighty handshakes take minutes.
 const CLIENTS_PER_NODE: usize = 2;
 
 /// What is to be run.
