@@ -334,7 +334,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         };
         let formed = !memberships.is_empty()
             && memberships.iter().flat_map(|membership| membership.voters()).all(knows);
+        // Nor may the last of them be, however many others have joined since.
+        let initial = self.config.raft().initial;
+        let founded = initial.is_empty() || initial.keys().any(|node| *node != id && knows(node));
         formed
+            && founded
             && memberships.iter().all(roomy)
             && self.nobody_is_lost()
             && !self.cluster.server(id).is_damaged()
