@@ -6,9 +6,10 @@
 //! nobody else can lead meanwhile. Term, vote and entry are one write, and nothing of them is told
 //! before that is durable: a founder that crashes has founded, or is blank still.
 //!
-//! A blank node that has heard of a term founds nothing, for there is a cluster. Else the founder of
-//! a cluster of one that has grown, once its directory is lost, would found another while the others
-//! take it back; it does if nobody reaches it before its first tick, as no node alone can know.
+//! A blank node that has heard of a term founds nothing, for there is a cluster. Else the founder
+//! of a cluster of one that has grown, once its directory is lost, would found another while the
+//! others take it back. It does so if nobody reaches it before its first tick: no node alone can
+//! know.
 
 use super::message::Message;
 use super::state::State;
