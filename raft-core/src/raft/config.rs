@@ -13,7 +13,11 @@ pub struct Config {
     pub id: NodeId,
     /// The members to form a cluster of, this node among them, should the log be blank: the same
     /// on all of them. Empty, the default, for a node that waits to be added to a cluster. Ignored
-    /// once the log has a membership.
+    /// once the log has a membership, and by a blank node that has heard of a term.
+    ///
+    /// It is for the first start. A node that lost its directory later and names others is told by
+    /// them of the cluster there is. One that names itself alone founds another cluster, unless it
+    /// is reached before its first tick: once others have joined, start it without initial members.
     pub initial: BTreeMap<NodeId, Member>,
     /// The newest version this node speaks. Default, and at most, [`Version::CURRENT`]; an older
     /// one makes it behave like a node of that version.

@@ -5,10 +5,15 @@
 //! the membership, with the life of every member. Nobody campaigns before it holds that entry, so
 //! nobody else can lead meanwhile. Term, vote and entry are one write, and nothing of them is told
 //! before that is durable: a founder that crashes has founded, or is blank still.
+//!
+//! A blank node that has heard of a term founds nothing, for there is a cluster. Else the founder
+//! of a cluster of one that has grown, once its directory is lost, would found another while the
+//! others take it back. It does so if nobody reaches it before its first tick: no node alone can
+//! know.
 
 use super::message::Message;
 use super::state::State;
-use crate::types::{Incarnation, LogId, Membership, NodeId, Sender};
+use crate::types::{Incarnation, LogId, Membership, NodeId, Sender, Term};
 use std::collections::BTreeMap;
 
 /// The hellos of the initial members, newest each.
@@ -65,7 +70,8 @@ impl State {
     /// The membership to found the cluster with, if this is the founder and all others are there.
     pub(super) fn to_found(&self) -> Option<Membership> {
         let founder = self.config.initial.keys().next() == Some(&self.id());
-        let blank = self.log.last() == LogId::ZERO && self.restoring.is_none();
+        let unaware = self.term() == Term(0) && self.restoring.is_none();
+        let blank = self.log.last() == LogId::ZERO && unaware;
         if self.is_formed() || !founder || !blank {
             return None;
         }

@@ -124,6 +124,11 @@ impl<M: Machine> Server<M> {
         logged.chain(in_memory).chain([boundary]).collect()
     }
 
+    /// How often it has started.
+    pub(super) const fn starts(&self) -> u64 {
+        self.starts
+    }
+
     /// How many reads wait for their index.
     pub fn reads(&self) -> usize {
         self.reads.len()

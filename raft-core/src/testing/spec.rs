@@ -42,8 +42,10 @@ pub struct Spec {
     /// The leader of each term, and its log.
     leaders: BTreeMap<Term, (Life, Log)>,
     committed: Log,
-    /// Up to where the leader of a term committed; both ascend.
+    /// Up to where the leader of a term was the first to commit; both ascend.
     commits: Vec<(Term, Index)>,
+    /// Up to where the leader of a term has committed, be it after a later one.
+    settled: BTreeMap<Term, Index>,
     steps: BTreeMap<&'static str, u64>,
 }
 
@@ -53,6 +55,8 @@ struct Promises {
     term: Term,
     vote: Option<NodeId>,
     log: Log,
+    /// Up to where the log was that of the leader of an earlier term when that term was left.
+    agreed: BTreeMap<Term, Index>,
 }
 
 impl Spec {
@@ -71,8 +75,11 @@ impl Spec {
 
     fn adopt(&mut self, life: Life, term: Term) {
         self.count("adopt");
-        let server = self.server(life);
+        let server = self.servers.get_mut(&life).expect("the server was shown before");
         assert!(term > server.term, "adopt: {} falls from {} to {term}", life.0, server.term);
+        for (of, (_, leader)) in self.leaders.range(server.term..term) {
+            server.agreed.insert(*of, server.log.agreement(leader));
+        }
         (server.term, server.vote) = (term, None);
     }
 
@@ -102,15 +109,15 @@ impl Spec {
         self.votes.insert((term, life), candidate);
     }
 
-    /// `log` has the entries that the new leader begins its term with.
+    /// `log` is without what the new leader adds in its term.
     fn found(&mut self, life: Life, term: Term, log: Log) {
         self.count("found");
-        let blank = log.before(term) == LogId::ZERO && log.membership_before(Index(1)).is_empty();
-        assert!(blank, "found: {} is not blank: {log:?}", life.0);
+        assert!(log.is_blank(), "found: {} is not blank: {log:?}", life.0);
         let known = self.leaders.insert(term, (life, log));
         assert!(known.is_none(), "found: term {term} has the leader {known:?}");
     }
 
+    /// `log` is without what the new leader adds in its term.
     fn elect(&mut self, life: Life, term: Term, log: Log) {
         self.count("elect");
         assert!(
@@ -119,10 +126,10 @@ impl Spec {
             life.0,
             self.leaders[&term].0
         );
-        let before = log.before(term);
+        let last = log.last();
         let asked = self.asked.get(&(term, life.0));
-        assert!(asked == Some(&before), "elect: {} with {before} asked with {asked:?}", life.0);
-        let membership = log.membership_before(before.index.next());
+        assert!(asked == Some(&last), "elect: {} with {last} asked with {asked:?}", life.0);
+        let membership = log.membership();
         let voted = |node| {
             self.lives(membership, node).any(|it| self.votes.get(&(term, it)) == Some(&life.0))
         };
@@ -135,20 +142,26 @@ impl Spec {
         self.leaders.insert(term, (life, log));
     }
 
-    fn extend(&mut self, term: Term, run: &Run) {
+    fn extend<'a>(
+        &mut self,
+        term: Term,
+        entries: impl Iterator<Item = (LogId, Option<&'a Membership>)>,
+    ) {
         self.count("extend");
         // Of the leader itself: another one may have committed more, and it not know.
-        let settled = self.commits.iter().rev().find(|(by, _)| *by == term);
-        let settled = settled.map(|(_, index)| *index);
+        let settled = self.settled.get(&term).copied();
         let (life, log) = self.leaders.get_mut(&term).expect("a leader extends its log");
-        for (id, membership) in log::items(run) {
+        for (id, membership) in entries {
             assert!(id.term == term, "extend: {} adds {id} in {term}", life.0);
             if let Some(membership) = membership {
                 let before = log.membership();
                 let at = log.membership_index();
-                let ready = settled.is_some_and(|settled| at <= settled);
+                // The first entry of all is the configuration that a cluster is founded with.
+                let first = id.index == Index(1) && (before.is_empty() || membership == before);
+                let ready = first || settled.is_some_and(|settled| at <= settled);
                 assert!(ready, "extend: {} adds {membership} after {at} and {settled:?}", life.0);
-                assert!(membership.overlaps(before), "extend: {before} becomes {membership}");
+                let overlaps = first || membership.overlaps(before);
+                assert!(overlaps, "extend: {before} becomes {membership}");
             }
             log.push(id, membership);
         }
@@ -177,7 +190,8 @@ impl Spec {
         }
     }
 
-    /// `membership` is the one that was counted by.
+    /// `membership` is the one that was counted by. The leader of a later term may have committed
+    /// as much before.
     fn commit(&mut self, term: Term, index: Index, membership: &Membership) {
         self.count("commit");
         let (life, log) = &self.leaders[&term];
@@ -189,9 +203,14 @@ impl Spec {
             lives.any(|life| self.servers.get(&life).is_some_and(|it| it.log.holds(id)))
         };
         assert!(membership.is_quorum(holds), "commit: {id} is not in the logs of a quorum");
-        assert!(self.committed.is_prefix_of(log), "commit: {id} replaces something committed");
-        self.committed.grow(log, index);
-        self.commits.push((term, index));
+        if index > self.committed.last().index {
+            assert!(self.committed.is_prefix_of(log), "commit: {id} replaces something committed");
+            self.committed.grow(log, index);
+            self.commits.push((term, index));
+        }
+        let known = self.committed.id_at(index);
+        assert!(known == Some(id), "commit: {id}, committed is {known:?}");
+        self.settled.insert(term, index);
     }
 
     fn learn(&mut self, node: NodeId, index: Index, id: Option<LogId>) {

@@ -98,6 +98,7 @@ scripts! {
     formation_needs_everyone
     formation_restart
     formation_single_node
+    formation_sole_founder_is_wiped
     heartbeat_overtakes
     lease
     lease_restarted_voter

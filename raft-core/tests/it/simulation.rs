@@ -8,9 +8,9 @@ use raft_core::testing::linear::{
 };
 use raft_core::testing::{
     Argument, Ask, CellClients, Cells, Event, Machines, Outcome, Random, Script, Simulation,
-    SimulationConfig, Workload, examine,
+    SimulationConfig, Step, Workload, examine,
 };
-use raft_core::types::{Entry, NodeId, Payload, Run, SnapshotMeta};
+use raft_core::types::{Entry, NodeId, Payload, Run, SnapshotMeta, Version};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -241,6 +241,60 @@ fn clients_of_a_state_machine_see_one_copy() {
     assert!(done > 2_000 && unknown > 500, "{done} done, {unknown} unknown");
 }
 
+/// However quiet it was before: in the end the leader does a command, and every member answers.
+#[test]
+fn everybody_is_asked_once_the_faults_have_ended() {
+    let quiet = SimulationConfig { events: 0, operations: 0, ..SimulationConfig::of(1) };
+    let config = SimulationConfig { nodes: 3, spares: 0, answer_lost_once_in: 1, ..quiet };
+    let mut simulation = simulation_of(config, Bug::None);
+    simulation.run();
+    let history = simulation.workload().history.operations();
+    judge(history);
+    let done = |reads: bool| {
+        let of_kind = history.iter().filter(|it| (it.op.1 == RegisterOp::Read) == reads);
+        of_kind.filter(|it| matches!(it.outcome, Outcome::Done(_))).count()
+    };
+    assert!(done(false) >= 1 && done(true) >= 3, "{history:?}");
+    assert!(history.iter().all(|it| it.outcome != Outcome::Unknown), "{history:?}");
+}
+
+/// Who stands still takes nothing in, whoever asks.
+#[test]
+fn a_paused_node_does_nothing() {
+    const NODE: NodeId = NodeId(1);
+    let mut config =
+        SimulationConfig { nodes: 1, spares: 0, blank: false, ..SimulationConfig::of(1) };
+    config.raft.version = Version::CURRENT;
+    let mut run = simulation_of(config, Bug::None);
+    let mut salt = 0;
+    let mut take = |run: &mut Simulation<Registers, Clients>, event| {
+        salt += 1;
+        run.take(Step { event, node: NODE, salt });
+    };
+    for _ in 0..50 {
+        take(&mut run, Event::TickAll);
+        take(&mut run, Event::Persist);
+    }
+    assert_eq!(run.cluster().leader(), Some(NODE));
+    take(&mut run, Event::Client);
+    take(&mut run, Event::Pause);
+    let core =
+        |run: &Simulation<Registers, Clients>| run.cluster().server(NODE).raft().unwrap().clone();
+    let (before, operations) = (core(&run), run.operations());
+    assert_eq!((operations, run.happened(Event::Pause)), (1, 1));
+    let asks = [Event::Client, Event::Transfer, Event::Campaign, Event::Change, Event::Snapshot];
+    let goes_on = [Event::Deliver, Event::Tick, Event::Persist, Event::Freeze, Event::Flush];
+    for event in asks.into_iter().chain(goes_on).cycle().take(200) {
+        take(&mut run, event);
+    }
+    assert_eq!((core(&run), run.operations()), (before, operations));
+    take(&mut run, Event::Pause);
+    // Some clients wait.
+    (0..10).for_each(|_| take(&mut run, Event::Client));
+    (0..100).for_each(|_| take(&mut run, Event::Change));
+    assert!(run.operations() > operations && run.happened(Event::Change) > 0);
+}
+
 /// The message of the first panic in some runs with this bug.
 fn found(bug: Bug) -> String {
     for seed in 0..40 {
@@ -287,7 +341,7 @@ fn a_failure_is_shrunk_to_what_it_takes() {
 fn a_run_is_a_script() {
     for seed in 0..12 {
         // What scripts have no words for.
-        let unsaid = [Event::BitRot, Event::Misdirected, Event::Version];
+        let unsaid = [Event::BitRot, Event::Version];
         let config = SimulationConfig { events: 2000, traced: true, ..SimulationConfig::of(seed) };
         let clients = CellClients::new(config.clients);
         let mut run = Simulation::new(Cells::machines(), clients, config.without(&unsaid));

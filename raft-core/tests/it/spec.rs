@@ -3,15 +3,15 @@
 //!
 //! Scripts and random runs are the other half: all of them are explained.
 
-use raft_core::raft::{AppendEntries, Config, Envelope, Message};
+use raft_core::raft::{AppendEntries, AppendOutcome, Config, Envelope, Message};
 use raft_core::testing::Cluster;
-use raft_core::types::{Entry, Index, LogId, NodeId, Payload, Run, Sender, Term};
+use raft_core::types::{Change, Entry, Index, LogId, NodeId, Payload, Run, Sender, Term};
 
 const FIRST: NodeId = NodeId(1);
 const SECOND: NodeId = NodeId(2);
 const THIRD: NodeId = NodeId(3);
 
-fn cluster() -> Cluster {
+fn cluster(nodes: u64) -> Cluster {
     let config = Config {
         id: FIRST,
         election_ticks_min: 10,
@@ -19,14 +19,37 @@ fn cluster() -> Cluster {
         heartbeat_ticks: 3,
         ..Config::default()
     };
-    Cluster::new(3, &config, 1, false)
+    Cluster::new(nodes, &config, 1, false)
 }
 
 fn settle(cluster: &mut Cluster) {
+    settle_but(cluster, |_| false);
+}
+
+/// Lets everything happen but for the arrival of messages that are `held`, which stay under way.
+fn settle_but(cluster: &mut Cluster, held: impl Fn(&Envelope) -> bool) {
+    let ids: Vec<NodeId> = cluster.servers().keys().copied().collect();
     for _ in 0..20 {
-        (1..=3).for_each(|id| cluster.persist(NodeId(id), None));
-        (0..cluster.pool().len()).for_each(|_| cluster.deliver(0));
+        ids.iter().for_each(|id| cluster.persist(*id, None));
+        let mut at = 0;
+        for _ in 0..cluster.pool().len() {
+            match held(&cluster.pool()[at]) {
+                true => at += 1,
+                false => cluster.deliver(at),
+            }
+        }
     }
+}
+
+/// `id` campaigns once the others believe no leader alive any more.
+fn campaigns(cluster: &mut Cluster, id: NodeId, held: impl Fn(&Envelope) -> bool) {
+    for other in cluster.servers().keys().copied().collect::<Vec<_>>() {
+        let silent = cluster.leader() != Some(other);
+        (0..10).filter(|_| silent).for_each(|_| cluster.tick(other));
+    }
+    cluster.campaign(id);
+    settle_but(cluster, held);
+    assert_eq!(cluster.leader(), Some(id));
 }
 
 /// A message of the first life of `from`, which it never sent.
@@ -43,7 +66,7 @@ fn arrives(cluster: &mut Cluster, envelope: Envelope) {
 
 #[test]
 fn a_cluster_takes_the_steps_of_the_paper() {
-    let mut cluster = cluster();
+    let mut cluster = cluster(3);
     cluster.campaign(FIRST);
     settle(&mut cluster);
     cluster.propose(FIRST, &["x".into()]);
@@ -52,14 +75,14 @@ fn a_cluster_takes_the_steps_of_the_paper() {
     let count = |step: &str| steps.get(step).copied().unwrap_or(0);
     // Three servers enter the term; two of them grant, and all of them take two entries.
     assert_eq!([count("adopt"), count("ask"), count("vote"), count("elect")], [3, 1, 2, 1]);
-    assert_eq!([count("extend"), count("accept"), count("commit")], [1, 6, 2]);
+    assert_eq!([count("extend"), count("accept"), count("commit")], [2, 6, 2]);
     assert_eq!(count("install"), 0);
 }
 
 #[test]
 #[should_panic(expected = "elect: n1 in 1 without a quorum")]
 fn a_leader_without_votes_is_found() {
-    let mut cluster = cluster();
+    let mut cluster = cluster(3);
     cluster.campaign(FIRST);
     let granted = |pre_vote| Message::RequestVoteResponse { granted: true, pre_vote };
     arrives(&mut cluster, forged(SECOND, FIRST, 0, granted(true)));
@@ -70,7 +93,7 @@ fn a_leader_without_votes_is_found() {
 #[test]
 #[should_panic(expected = "vote: n2 has 0@0 and votes for n3, which asked with None")]
 fn a_vote_for_who_did_not_ask_is_found() {
-    let mut cluster = cluster();
+    let mut cluster = cluster(3);
     let last_log = LogId::new(9, 1);
     let message = Message::RequestVote { last_log, pre_vote: false, transfer: false };
     arrives(&mut cluster, forged(THIRD, SECOND, 1, message));
@@ -80,7 +103,7 @@ fn a_vote_for_who_did_not_ask_is_found() {
 #[test]
 #[should_panic(expected = "n2 appends [1@1], which no leader has")]
 fn entries_of_nobody_are_found() {
-    let mut cluster = cluster();
+    let mut cluster = cluster(3);
     let entry = Entry { id: LogId::new(1, 1), payload: Payload::Noop };
     let message = Message::AppendEntries(AppendEntries {
         prev_log: LogId::ZERO,
@@ -90,4 +113,34 @@ fn entries_of_nobody_are_found() {
     });
     arrives(&mut cluster, forged(THIRD, SECOND, 1, message));
     cluster.persist(SECOND, None);
+}
+
+/// A leader may learn only after it was deposed that its entries are committed, when a later one
+/// has committed more already. It goes on from there, as it must: it leaves a joint configuration.
+#[test]
+fn a_deposed_leader_that_commits_late_is_explained() {
+    let [fourth, fifth] = [NodeId(4), NodeId(5)];
+    let mut cluster = cluster(5);
+    campaigns(&mut cluster, SECOND, |_| false);
+    // Everybody has the joint configuration, and the second node does not learn it.
+    let joint = cluster.change(SECOND, &[Change::Remove { node: fifth }]).unwrap().unwrap();
+    settle_but(&mut cluster, |it| it.to == SECOND);
+    (0..cluster.pool().len()).for_each(|_| cluster.drop_message(0));
+    // The first one leads next, and does not learn that its first entry is on all disks.
+    let acknowledges = |it: &Envelope| match it.message {
+        Message::AppendEntriesResponse { outcome: AppendOutcome::Matched(index), .. } => {
+            index > joint.index
+        }
+        _ => false,
+    };
+    campaigns(&mut cluster, FIRST, |it| it.to == FIRST && acknowledges(it));
+    campaigns(&mut cluster, fourth, |it| it.to == FIRST);
+    let own = joint.index.next();
+    assert!(cluster.checker().committed() > own);
+    let raft = |cluster: &Cluster| cluster.server(FIRST).raft().unwrap().clone();
+    assert!(raft(&cluster).is_leader() && raft(&cluster).commit_index() < joint.index);
+    let late = |it: &Envelope| it.to == FIRST && it.term == Term(2);
+    settle_but(&mut cluster, |it| !late(it));
+    assert!(raft(&cluster).is_leader() && raft(&cluster).commit_index() >= own);
+    assert!(!raft(&cluster).membership().is_joint());
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Events that leave no majority well if another node rots at the same time.
-const OTHER_LOSSES: [Event; 4] = [Event::Wipe, Event::BitRot, Event::Misdirected, Event::Change];
+const OTHER_LOSSES: [Event; 3] = [Event::Wipe, Event::BitRot, Event::Change];
 
 /// The disks of a cluster, of which that of `victim` rots.
 struct Disks {

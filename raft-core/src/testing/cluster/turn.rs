@@ -54,7 +54,9 @@ impl<M: Machine> Cluster<M> {
         }
         for envelope in output.messages {
             self.note(format_args!("{envelope}"));
-            self.checker.on_send(&envelope, &self.servers[&id].disk);
+            let disk = &self.servers[&id].disk;
+            self.checker.on_send(&envelope, disk);
+            self.spec.on_send(&envelope, disk);
             self.put_in(envelope);
         }
         if after.commit_index() > before.commit_index {

@@ -54,7 +54,11 @@ pub(super) struct Client {
 #[derive(Clone, Debug)]
 struct Waits {
     node: NodeId,
+    /// Which start of the node has taken it.
+    start: u64,
     since: u64,
+    /// Whether it was asked after the faults had ended.
+    closing: bool,
     what: What,
 }
 
@@ -90,32 +94,47 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             }
             return lost;
         }
+        if self.condition(any).paused {
+            return false;
+        }
         let Some(ask) = self.workload.ask(client, &mut self.random) else { return false };
-        ask.hash(&mut self.trace);
         // Writes mostly go to the leader, or few would be taken; reads go anywhere.
         let leader = self.cluster.leader().filter(|_| self.random.below(8) > 0);
-        let (node, what) = match ask {
-            Ask::Command(command) => {
-                let node = leader.unwrap_or(any);
-                let taken = self.cluster.propose(node, &[command]).pop();
-                (node, taken.and_then(Result::ok).map(What::Write))
-            }
-            Ask::Query(query) => (any, self.read(any, query)),
+        let leader = leader.filter(|leader| !self.condition(*leader).paused);
+        let node = match ask {
+            Ask::Command(_) => leader.unwrap_or(any),
+            Ask::Query(_) => any,
         };
-        match what {
-            Some(what) => {
-                self.taken += 1;
-                let since = self.ticks;
-                self.clients[client as usize].waits = Some(Waits { node, since, what });
-            }
-            None => self.end(client, Outcome::NotDone),
-        }
+        self.put(client, node, ask);
         true
     }
 
-    /// How `node` goes about answering `query`: by its lease if it has one, else by a quorum.
+    /// `client` asks `node`, which takes it in or does not.
+    pub(super) fn put(&mut self, client: u64, node: NodeId, ask: Ask) {
+        ask.hash(&mut self.trace);
+        let what = match ask {
+            Ask::Command(command) => {
+                let taken = self.cluster.propose(node, &[command]).pop();
+                taken.and_then(Result::ok).map(What::Write)
+            }
+            Ask::Query(query) => self.read(node, query),
+        };
+        let Some(what) = what else { return self.end(client, Outcome::NotDone) };
+        self.taken += 1;
+        let (start, since) = (self.cluster.server(node).starts(), self.ticks);
+        let at_once = matches!(what, What::Leased(..));
+        let waits = Waits { node, start, since, closing: self.closing.is_some(), what };
+        self.clients[client as usize].waits = Some(waits);
+        if at_once {
+            self.answer_reads(node);
+        }
+    }
+
+    /// How `node` goes about answering `query`: by its lease if it has one, else by a quorum. After
+    /// the faults always by a quorum.
     fn read(&mut self, node: NodeId, query: Bytes) -> Option<What> {
-        let lease = self.lease(node).filter(|_| self.random.once_in(2));
+        let by_lease = self.closing.is_none() && self.random.once_in(2);
+        let lease = self.lease(node).filter(|_| by_lease);
         match lease {
             Some(lease) => Some(What::Leased(lease.index, query)),
             None => self.cluster.read(node).map(|read| What::Read(read, query)),
@@ -132,27 +151,47 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.lease(node).is_some()
     }
 
-    /// Clients that have waited for too long give up.
+    /// Clients that have waited for too long give up, after the faults: but nobody gives up what a
+    /// node still owes an answer to.
     pub(super) fn give_up(&mut self) {
         for client in 0..self.clients.len() {
             let waits = self.clients[client].waits.as_ref();
             let patience = self.config.patience_ticks;
-            if waits.is_some_and(|waits| self.ticks >= waits.since + patience) {
+            let over = |waits: &&Waits| self.ticks >= waits.since + patience;
+            if waits.filter(over).is_some_and(|waits| !self.is_owed(waits)) {
                 self.end(client as u64, Outcome::Unknown);
             }
         }
     }
 
+    /// Whether an answer must come, now that nothing is lost any more: of a member that has been up
+    /// since it was asked; of a command, as long as its entry is in the log.
+    fn is_owed(&self, waits: &Waits) -> bool {
+        let server = self.cluster.server(waits.node);
+        let Some(raft) = server.raft().filter(|_| server.starts() == waits.start) else {
+            return false;
+        };
+        let is_there = match waits.what {
+            What::Write(id) => raft.log_id_at(id.index) == Some(id),
+            _ => true,
+        };
+        is_there && self.cluster.membership().contains(waits.node)
+    }
+
     fn end(&mut self, client: u64, outcome: Outcome<Bytes>) {
-        self.clients[client as usize].waits = None;
+        let waits = self.clients[client as usize].waits.take();
+        let waits = waits.filter(|it| it.closing && matches!(outcome, Outcome::Done(_)));
+        if let (Some(closing), Some(waits)) = (&mut self.closing, waits) {
+            closing.note(waits.node, matches!(waits.what, What::Write(_)));
+        }
         (client, &outcome).hash(&mut self.trace);
         self.workload.answer(client, outcome);
     }
 
-    /// The answer reaches the client, or is lost.
+    /// The answer reaches the client, or is lost, but for after the faults.
     fn reply(&mut self, client: u64, reply: Bytes) {
         let lost = self.config.answer_lost_once_in;
-        let lost = lost > 0 && self.random.once_in(lost);
+        let lost = lost > 0 && self.closing.is_none() && self.random.once_in(lost);
         self.end(client, if lost { Outcome::Unknown } else { Outcome::Done(reply) });
     }
 

@@ -5,7 +5,8 @@ use crate::raft::Lease;
 /// What is true of one node for the time being.
 #[derive(Clone, Debug)]
 pub(super) struct Condition {
-    /// It stands still: its clock, its disk and what was sent to it wait.
+    /// It stands still: its clock, its disk and what was sent to it wait, and nobody who asks it
+    /// something is heard.
     pub(super) paused: bool,
     /// It takes in messages only now and then.
     pub(super) slow: bool,
@@ -52,8 +53,9 @@ impl Condition {
         self.rate = 100;
     }
 
-    /// The node starts.
+    /// The node starts: a process of its own, which does not stand still.
     pub(super) fn start(&mut self) {
+        self.paused = false;
         self.since_tick = 0;
         self.ticks = vec![self.time];
     }

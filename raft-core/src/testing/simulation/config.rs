@@ -18,7 +18,7 @@ const ALWAYS: [(Event, u64); 9] = [
     (Event::Snapshot, 40),
     (Event::Restore, 40),
 ];
-const SOMETIMES: [(Event, u64); 38] = [
+const SOMETIMES: [(Event, u64); 35] = [
     (Event::Reorder, 300),
     (Event::Drop, 20),
     (Event::Duplicate, 30),
@@ -32,7 +32,7 @@ const SOMETIMES: [(Event, u64); 38] = [
     (Event::Ring, 2),
     (Event::Pair, 2),
     (Event::Flapping, 2),
-    (Event::Crash, 5),
+    (Event::Crash, 6),
     (Event::CrashInRecovery, 8),
     (Event::Blackout, 1),
     (Event::Pause, 3),
@@ -41,13 +41,9 @@ const SOMETIMES: [(Event, u64); 38] = [
     (Event::Tick, 20),
     (Event::Jump, 3),
     (Event::FailedWrite, 2),
-    (Event::FailedFlush, 2),
     (Event::FailedRead, 1),
     (Event::Full, 1),
-    (Event::LostWrites, 4),
-    (Event::TornWrite, 4),
-    (Event::BitRot, 1),
-    (Event::Misdirected, 1),
+    (Event::BitRot, 2),
     (Event::SlowDisk, 3),
     (Event::Transfer, 6),
     (Event::Campaign, 2),
@@ -57,6 +53,7 @@ const SOMETIMES: [(Event, u64); 38] = [
     (Event::Change, 4),
     (Event::Wipe, 1),
     (Event::Version, 2),
+    (Event::LateVote, 10),
 ];
 
 /// What a run is like.
@@ -113,6 +110,7 @@ impl SimulationConfig {
         }
         if raft.lease_reads {
             weights.push((Event::LeaseRead, 40));
+            weights.push((Event::LateAnswers, 1));
         }
         Self {
             seed,

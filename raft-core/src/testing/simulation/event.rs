@@ -1,4 +1,11 @@
 //! What can happen to a simulated cluster.
+//!
+//! Of a disk the core sees little: a write is there whole or not at all, in order, and damage is
+//! noticed at the next start. So what is one to the core is one event here: a process that is
+//! killed, a flush that fails, power that goes and takes with it what was not flushed or half
+//! written, all are [`Event::Crash`]; what rots and what another write destroys are
+//! [`Event::BitRot`]. What becomes of the bytes then - torn, reordered, misdirected, flipped - is
+//! the log store's, and the kit [`log_store`](crate::testing::log_store) tries it out.
 
 use crate::types::NodeId;
 use std::fmt;
@@ -55,7 +62,8 @@ events! {
     Flapping,
     /// Links carry everything again, nodes go on, disks work.
     Heal,
-    /// A node stops; some of its unreported writes may be on disk.
+    /// A node stops, be it that it is killed, that a flush fails or that power is lost: of its
+    /// unreported writes those up to any one are on disk, or none.
     Crash,
     /// A node that is down starts, and stops again before it has reported anything.
     CrashInRecovery,
@@ -73,22 +81,14 @@ events! {
     Tick,
     /// The clock of one node jumps ahead, by up to four election timeouts.
     Jump,
-    /// A disk refuses a write: the node stops without it.
+    /// A disk refuses a write: those before it are reported, and the node stops.
     FailedWrite,
-    /// A flush fails: the node stops, and its writes are on disk or not.
-    FailedFlush,
     /// A disk cannot be read: the node stops, and cannot start for a while.
     FailedRead,
     /// A disk is full: the node stops at the next write, whenever it starts.
     Full,
-    /// Power is lost, and every unreported write with it.
-    LostWrites,
-    /// Power is lost within a write: what is there of it is found and dropped.
-    TornWrite,
-    /// Something acknowledged rots on a disk.
+    /// Something acknowledged rots on a disk, or a write meant for elsewhere destroys it.
     BitRot,
-    /// A write destroys something acknowledged elsewhere on the disk.
-    Misdirected,
     /// A disk hardly completes anything, or works as the others again.
     SlowDisk,
     /// A node loses its directory.
@@ -113,8 +113,14 @@ events! {
     Restore,
     /// A state machine is given a damaged snapshot.
     Damage,
-    /// A leader answers by its lease.
+    /// A leader answers by its lease; of several the one of the lowest term.
     LeaseRead,
+    /// A leader is not heard any more, and what it was answered reaches it only when others may
+    /// have elected another.
+    LateAnswers,
+    /// A node that has voted starts again, and is reached by a request for a vote that somebody
+    /// else sent in the same term.
+    LateVote,
 }
 
 /// One event of a run, with all that it takes to let it happen again.

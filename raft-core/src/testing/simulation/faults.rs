@@ -1,6 +1,7 @@
 //! What happens to nodes and disks, and what operators ask of a cluster.
 
 use super::{Event, Simulation, Workload};
+use crate::raft::Raft;
 use crate::state_machine::StateMachine;
 use crate::types::{Change, Membership, NodeId, Version, WriteSeq};
 
@@ -22,6 +23,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
                 self.links(event, id)
             }
             Event::Bridge | Event::Ring | Event::Pair | Event::Flapping => self.links(event, id),
+            Event::LateAnswers => self.late_answers(),
+            Event::LateVote => self.late_vote(),
             Event::Client => self.client(id),
             Event::TickAll | Event::Tick | Event::Jump => self.clocks(event, id),
             Event::Heal => self.heal(),
@@ -34,22 +37,39 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             Event::Wipe => self.can_lose(id) && self.wipe(id),
             Event::Version => self.change_version(id),
             Event::Persist => self.persist(id),
-            Event::BitRot | Event::Misdirected => self.damage(event, id),
-            Event::FailedWrite | Event::FailedFlush | Event::FailedRead => self.disk(event, id),
-            Event::LostWrites | Event::TornWrite => self.disk(event, id),
-            Event::Transfer => self.cluster.transfer(id, None).is_some_and(|it| it.is_ok()),
-            Event::Campaign => {
-                self.cluster.campaign(id);
-                self.is_up(id)
-            }
-            Event::Change => self.change(id),
-            Event::LeaseRead => self.has_lease(id) && self.cluster.read_by_lease(id),
+            Event::BitRot => self.damage(id),
+            Event::FailedWrite | Event::FailedRead => self.disk(event, id),
+            Event::Transfer | Event::Campaign | Event::Change => self.request(event, id),
+            Event::LeaseRead => self.lease_read(),
             Event::Freeze | Event::Flush | Event::Restore | Event::Damage => {
                 self.checkpoint(event, id)
             }
             Event::Snapshot => self.send_snapshots(id, true),
             Event::SnapshotLost => self.send_snapshots(id, false),
         }
+    }
+
+    /// An operator asks something of a node, which has to be there to hear it.
+    fn request(&mut self, event: Event, id: NodeId) -> bool {
+        let asked = if event == Event::Change { self.cluster.leader() } else { Some(id) };
+        let Some(asked) = asked.filter(|asked| !self.condition(*asked).paused) else {
+            return false;
+        };
+        match event {
+            Event::Transfer => self.cluster.transfer(asked, None).is_some_and(|it| it.is_ok()),
+            Event::Change => self.change(asked, id),
+            _ => {
+                self.cluster.campaign(asked);
+                self.is_up(asked)
+            }
+        }
+    }
+
+    /// Whoever leads for longest already is the one whose lease ought to be over.
+    fn lease_read(&mut self) -> bool {
+        let term = |id: &NodeId| self.cluster.server(*id).raft().map(Raft::term);
+        let oldest = self.ids().filter(|id| self.has_lease(*id)).min_by_key(term);
+        oldest.is_some_and(|id| self.cluster.read_by_lease(id))
     }
 
     fn is_up(&self, id: NodeId) -> bool {
@@ -165,7 +185,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
 
     /// `id` starts as a program of another version, which knows everything that is in any log.
     fn change_version(&mut self, id: NodeId) -> bool {
-        let needed = self.memberships().iter().map(Membership::version).max().unwrap_or_default();
+        let needed = self.needed_version();
         let versions: Vec<u16> = (needed.0..=Version::CURRENT.0).collect();
         let version = *self.random.choose(&versions);
         if versions.len() < 2 || !self.is_up(id) {
@@ -174,6 +194,23 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.cluster.upgrade(id, Version(version));
         self.condition_mut(id).start();
         true
+    }
+
+    /// Programs that are older than what the members have agreed on are replaced: a node that was
+    /// added after that can be none of them before.
+    pub(super) fn update(&mut self) {
+        let needed = self.needed_version();
+        for id in self.ids() {
+            if self.cluster.server(id).sender().version < needed {
+                self.cluster.upgrade(id, needed);
+                self.condition_mut(id).start();
+            }
+        }
+    }
+
+    /// The version in which everything that is in any log is understood.
+    fn needed_version(&self) -> Version {
+        self.memberships().iter().map(Membership::version).max().unwrap_or_default()
     }
 
     fn persist(&mut self, id: NodeId) -> bool {
@@ -198,27 +235,17 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             self.cluster.crash(id, None);
             return true;
         }
-        let Some(some) = self.some_write(id) else { return false };
-        // A failed or torn write is the one after those that were made; of a failed flush, nobody
-        // knows.
-        let kept = match event {
-            Event::LostWrites => None,
-            Event::FailedFlush => Some(some).filter(|_| self.random.once_in(2)),
-            _ => Some(WriteSeq(some.0 - 1)),
-        };
-        self.cluster.crash(id, kept);
+        let Some(refused) = self.some_write(id) else { return false };
+        self.cluster.persist(id, Some(WriteSeq(refused.0 - 1)));
+        self.cluster.crash(id, None);
         true
     }
 
     /// What a disk has acknowledged is gone, and it will say so.
-    fn damage(&mut self, event: Event, id: NodeId) -> bool {
-        let some = self.some_write(id);
+    fn damage(&mut self, id: NodeId) -> bool {
         let blank = self.cluster.server(id).disk().entries.is_empty();
-        if blank || event == Event::Misdirected && some.is_none() || !self.can_lose(id) {
+        if blank || !self.can_lose(id) {
             return false;
-        }
-        if event == Event::Misdirected {
-            self.cluster.persist(id, some);
         }
         self.cluster.damage_disk(id);
         if self.random.once_in(2) {
@@ -256,6 +283,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     }
 
     pub(super) fn send_snapshots(&mut self, id: NodeId, ok: bool) -> bool {
+        if self.condition(id).paused {
+            return false;
+        }
         let asked: Vec<NodeId> = self.cluster.server(id).asked().collect();
         for to in &asked {
             self.cluster.send_snapshot(id, *to, ok);
@@ -263,9 +293,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         !asked.is_empty()
     }
 
-    /// Asks the leader for a change that concerns `id`, whether or not it makes sense.
-    fn change(&mut self, id: NodeId) -> bool {
-        let Some(leader) = self.cluster.leader() else { return false };
+    /// Asks `leader` for a change that concerns `id`, whether or not it makes sense.
+    fn change(&mut self, leader: NodeId, id: NodeId) -> bool {
         // Whoever removes others while a voter is lost may end with too few.
         if !self.nobody_is_lost() {
             return false;
@@ -305,7 +334,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         };
         let formed = !memberships.is_empty()
             && memberships.iter().flat_map(|membership| membership.voters()).all(knows);
+        // Nor may the last of them be, however many others have joined since.
+        let initial = self.config.raft().initial;
+        let founded = initial.is_empty() || initial.keys().any(|node| *node != id && knows(node));
         formed
+            && founded
             && memberships.iter().all(roomy)
             && self.nobody_is_lost()
             && !self.cluster.server(id).is_damaged()

@@ -117,6 +117,7 @@ use crate::types::{Index, NodeId};
 use clients::Client;
 use condition::Condition;
 use network::Network;
+use recovery::Closing;
 use std::hash::{Hash, Hasher};
 
 /// A cluster, its clients, and what happens to them.
@@ -138,12 +139,16 @@ pub struct Simulation<M: StateMachine, W> {
     ticks: u64,
     /// How far some node has applied, and the workload been told.
     applied: Index,
+    /// How far each node had when its clients were last answered; of node `id` at `id - 1`.
+    answered: Vec<Index>,
     /// What was chosen to happen so far, and whether it did anything.
     steps: Vec<(Step, bool)>,
     /// How much of it did.
     events: usize,
     /// How often each event has, by its number.
     happened: Vec<u64>,
+    /// What is asked once the faults have ended; `None` before.
+    closing: Option<Closing>,
     recovery: Option<Recovery>,
     trace: StableHasher,
 }
@@ -173,15 +178,17 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             chance: Random::new(seed),
             random: Random::new(seed),
             conditions: vec![Condition::default(); (nodes + spares) as usize],
-            network: Network::default(),
+            network: Network::new(&config.weights),
             clients: (0..config.clients).map(|_| Client::default()).collect(),
             taken: 0,
             config,
             ticks: 0,
             applied: Index(0),
+            answered: vec![Index(0); (nodes + spares) as usize],
             steps: Vec::new(),
             events: 0,
             happened: vec![0; Event::ALL.len()],
+            closing: None,
             recovery: None,
             trace: StableHasher::new(),
         }
@@ -217,6 +224,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         } else if let Some((_, did)) = self.steps.last_mut() {
             *did = false;
         }
+        self.keep_requests();
         self.lose_the_oldest();
         (event as u8, node, self.cluster.pool().len()).hash(&mut self.trace);
         self.tell();
@@ -308,14 +316,16 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     /// Tells the workload what was applied, and clients what was answered.
     fn tell(&mut self) {
         for id in self.ids() {
-            let applied = self.cluster.server(id).machine().has_applied();
-            let answered = self.cluster.has_answered(id);
+            let machine = self.cluster.server(id).machine();
+            let (applied, index) = (machine.has_applied(), machine.applied_index());
             if applied {
                 for applied in self.cluster.machine_mut(id).take_applied() {
                     self.tell_applied(id, &applied);
                 }
             }
-            if applied || answered {
+            // A snapshot applies what it covers, too.
+            let known = std::mem::replace(&mut self.answered[id.0 as usize - 1], index);
+            if known != index || self.cluster.has_answered(id) {
                 self.answer_reads(id);
             }
         }

@@ -53,6 +53,27 @@ impl Log {
         self.id_at(Index(index as u64)).expect("within the log")
     }
 
+    /// Whether it is that of a node that belongs to no cluster.
+    pub(super) fn is_blank(&self) -> bool {
+        self.terms.is_empty() && self.membership().is_empty()
+    }
+
+    /// What comes after `index`.
+    pub(super) fn after(&self, index: Index) -> impl Iterator<Item = (LogId, Option<&Membership>)> {
+        let item = |index| {
+            let id = self.id_at(Index(index)).expect("within the log");
+            let of_it = self.memberships.iter().find(|(at, _)| *at == id.index);
+            (id, of_it.map(|(_, membership)| membership))
+        };
+        (index.0 + 1..=self.terms.len() as u64).map(item)
+    }
+
+    /// Up to where it is the same as `other`. By Log Matching one entry tells of all before it.
+    pub(super) fn agreement(&self, other: &Self) -> Index {
+        let mut both = self.terms.iter().zip(&other.terms);
+        Index(both.rposition(|(own, other)| own == other).map_or(0, |at| at as u64 + 1))
+    }
+
     /// The configuration in force, and where it stands.
     pub(super) fn membership(&self) -> &Membership {
         self.membership_before(Index(u64::MAX))

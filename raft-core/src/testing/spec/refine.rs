@@ -5,14 +5,16 @@
 
 use super::log::Log;
 use super::{Life, Promises, Spec};
-use crate::raft::{Loaded, LogOp, Moment, Raft, Write};
+use crate::raft::{AppendOutcome, Envelope, Loaded, LogOp, Message, Moment, Raft, Write};
 use crate::types::{HardState, Index, Membership, NodeId, Run, Term};
+use std::collections::BTreeMap;
 
 impl Spec {
     /// A disk holds what it holds, by assumption: at the first start, or because a test says so.
     pub(in crate::testing) fn assume(&mut self, node: NodeId, disk: &Loaded) {
         let HardState { term, vote } = disk.hard_state;
-        self.servers.insert(life(node, disk), Promises { term, vote, log: Log::of(disk) });
+        let (log, agreed) = (Log::of(disk), BTreeMap::new());
+        self.servers.insert(life(node, disk), Promises { term, vote, log, agreed });
     }
 
     /// The disk of `node`, which was `before`, has taken in `write` and nothing else.
@@ -78,8 +80,7 @@ impl Spec {
         let (was, is) = (before.commit_index, after.commit_index());
         let led = before.is_leader() && before.term == after.term();
         if is > was {
-            let index = Index(self.committed.last().index.0.max(was.0));
-            if led && is > index {
+            if led {
                 self.commit(after.term(), is, membership);
             }
             self.learn(after.id(), is, after.log_id_at(is));
@@ -95,7 +96,7 @@ impl Spec {
                 _ => None,
             });
             if after.last_log() > last {
-                new.for_each(|run| self.extend(term, &run));
+                new.for_each(|run| self.extend(term, super::log::items(&run)));
             }
             return;
         }
@@ -125,10 +126,35 @@ impl Spec {
         }
         let last = raft.last_log();
         assert!(log.last() == last, "{} holds {last} and writes {:?}", raft.id(), log.last());
-        match log.membership_before(Index(1)).is_empty() && log.before(raft.term()).index.0 == 0 {
-            true => self.found(life, raft.term(), log),
-            false => self.elect(life, raft.term(), log),
+        // What it adds at once has to follow the same rules as what it adds later.
+        let (term, before) = (raft.term(), log.before(raft.term()).index);
+        let earlier = log.prefix(before);
+        match earlier.is_blank() {
+            true => self.found(life, term, earlier),
+            false => self.elect(life, term, earlier),
         }
+        self.extend(term, log.after(before));
+    }
+
+    /// `disk` is that of the sender of `envelope`: if it acknowledges something, it holds what the
+    /// leader of that term has, or did when it left that term.
+    pub(in crate::testing) fn on_send(&self, envelope: &Envelope, disk: &Loaded) {
+        let Message::AppendEntriesResponse { outcome: AppendOutcome::Matched(index), .. } =
+            envelope.message
+        else {
+            return;
+        };
+        let (from, term) = (envelope.from, envelope.term);
+        let leader = self.leaders.get(&term).map(|(_, log)| log);
+        let leader = leader.unwrap_or_else(|| panic!("{envelope}: nobody leads in {term}"));
+        let server = &self.servers[&life(from, disk)];
+        let agreed = match server.term == term {
+            true if server.log.id_at(index) == leader.id_at(index) => index,
+            true => server.log.agreement(leader),
+            false => server.agreed.get(&term).copied().unwrap_or_default(),
+        };
+        let held = agreed >= index && leader.last().index >= index;
+        assert!(held, "{envelope}: the disk of {from} is the leader's up to {agreed} only");
     }
 
     /// A node crashes before its term is durable; `disk` is what it has. If it founded the cluster
@@ -139,8 +165,12 @@ impl Spec {
         node: NodeId,
         disk: &Loaded,
     ) -> bool {
-        // In an earlier life it may have led the term, and told everybody.
-        let founded = self.leaders.get(&term).is_some_and(|(it, _)| *it == life(node, disk));
+        // In an earlier life it may have led the term, and told everybody; nor is anybody elected
+        // before a term is durable.
+        let founds = |(it, log): &(Life, Log)| {
+            *it == life(node, disk) && log.prefix(log.before(term).index).is_blank()
+        };
+        let founded = self.leaders.get(&term).is_some_and(founds);
         if founded {
             self.leaders.remove(&term);
         }
