@@ -28,8 +28,8 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
     let crowd = Crowd::new(limits);
     let clients = Arc::new(Semaphore::new(limits.clients_max));
     while let Some(incoming) = endpoint.accept().await {
-        let remote = incoming.remote_address();
-        match crowd.admit(&incoming) {
+        let is_peer = shared.is_peer(incoming.remote_address());
+        match crowd.admit(&incoming, is_peer) {
             Verdict::Enter(place) => {
                 tokio::spawn(serve(Arc::clone(&shared), incoming, place, Arc::clone(&clients)));
             }
@@ -37,12 +37,16 @@ pub(crate) async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
                 // Fails only for validated addresses.
                 let _ = incoming.retry();
             }
-            Verdict::Refuse => {
-                shared.refused(remote, "too many handshakes under way");
-                incoming.refuse();
-            }
+            Verdict::Ignore => put_off(&shared, incoming),
         }
     }
+}
+
+/// Leaves somebody without an answer, who will come again by itself.
+fn put_off(shared: &Shared, incoming: Incoming) {
+    shared.counters.handshakes_put_off();
+    shared.crowded();
+    incoming.ignore();
 }
 
 /// A refusal: the close code and the text that goes with it.
@@ -85,10 +89,7 @@ async fn let_in(shared: &Shared, incoming: Incoming) -> Option<Greeted> {
 
 async fn serve(shared: Arc<Shared>, incoming: Incoming, place: Place, clients: Arc<Semaphore>) {
     let remote = incoming.remote_address();
-    let Some(turn) = place.turn(shared.is_peer(remote)).await else {
-        shared.counters.handshakes_put_off();
-        return incoming.ignore();
-    };
+    let Some(turn) = place.turn().await else { return put_off(&shared, incoming) };
     let greeted = turn.hold(let_in(&shared, incoming)).await;
     drop(place);
     let Some((connection, remote_end, mut reader, mut send)) = greeted else { return };

@@ -112,12 +112,12 @@ pub struct Limits {
     /// directory was wiped and the earlier connection is not gone yet, or a second process holds
     /// its certificate. Default 4; further ones are refused.
     pub lives_max: usize,
-    /// TLS handshakes under way. Default 512; from half of it on, addresses must prove that they
-    /// exist before anything is computed for them.
+    /// TLS handshakes under way, but for those of peers. Default 512; beyond that there is no
+    /// answer, and QUIC asks again by itself.
     pub handshakes_max: usize,
-    /// TLS handshakes computed at once, but for those of peers. Default 16: more would only take
-    /// longer, all of them. The others wait for two seconds, and are not answered then; QUIC asks
-    /// again by itself.
+    /// TLS handshakes begun at once, but for those of peers: each counts until it ends, a quarter
+    /// of a second at most. Default 16: more would only take longer, all of them. The others wait,
+    /// once they have proved that their addresses exist, and are not answered after two seconds.
     pub handshakes_at_once: usize,
     /// Time for a handshake and for the first frame of a stream. Default 5 s.
     pub hello_timeout: Duration,

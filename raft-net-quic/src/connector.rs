@@ -51,7 +51,7 @@ impl QuicConnector {
     ) -> Result<Self, BindError> {
         tokio::runtime::Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         config.limits = config.limits.within_frames();
-        let client = tls::client(&credentials, &config.limits)?;
+        let client = tls::client(&credentials, &config.limits, config.connect_timeout)?;
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let ipv4 = endpoint(address).map_err(|source| BindError::Socket { address, source })?;
         let shared = Shared { client, config, ipv4, ipv6: Mutex::new(None) };

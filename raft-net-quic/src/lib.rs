@@ -223,8 +223,8 @@
 //! | streams of services per connection | 3 | not sent; from outside: not looked at |
 //! | frame of such a stream | 16 MiB | not sent; from outside: connection dropped |
 //! | client connections | 4096 | refused |
-//! | handshakes under way | 512 | refused; addresses must prove themselves from 256 on |
-//! | handshakes computed at once, those of peers aside | 16 | wait 2 s, then no answer: QUIC repeats |
+//! | handshakes under way, those of peers aside | 512 | not answered: QUIC repeats by itself |
+//! | handshakes begun at once, those of peers aside | 16 | wait for 2 s, once addresses are proved |
 //! | hello, first frame of a stream | 5 s | connection dropped |
 //! | the rest of a message, request or frame | 30 s | connection dropped |
 //! | silence | 5 s, keep-alives each second | connection gone |

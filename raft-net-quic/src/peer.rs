@@ -9,7 +9,7 @@ use crate::frame::{self, FrameReader};
 use crate::hello::{Hello, Purpose, STREAMS_SINCE};
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
-use crate::shared::Shared;
+use crate::shared::{Shared, canonical};
 use crate::stream::Streams;
 use crate::tls;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     node: NodeId,
     /// Where it is; `None` ends its task.
     address: watch::Sender<Option<String>>,
+    /// What that stood for when it was last dialled.
+    resolved: Mutex<Vec<SocketAddr>>,
     /// Votes, heartbeats and whatever else must not wait behind entries.
     control: Queue,
     bulk: Queue,
@@ -68,6 +70,7 @@ impl Peer {
         Self {
             node,
             address: watch::Sender::new(Some(address)),
+            resolved: Mutex::default(),
             control: Queue::new(limits),
             bulk: Queue::new(limits),
             link: watch::Sender::new(Link::Unreachable {
@@ -87,10 +90,19 @@ impl Peer {
         });
     }
 
-    /// Whether its address is this one. Of one that is a name nothing is known.
+    /// Whether its address is this one, or is a name that stood for it when it was last dialled.
     pub(crate) fn is_at(&self, address: SocketAddr) -> bool {
         let known = self.address.borrow();
         known.as_deref().is_some_and(|known| known.parse() == Ok(address))
+            || self.resolved.lock().unwrap_or_else(PoisonError::into_inner).contains(&address)
+    }
+
+    /// Takes note of what its address stands for.
+    pub(crate) fn note(&self, addresses: &[SocketAddr]) {
+        /// A name seldom stands for more.
+        const KEPT: usize = 16;
+        let known = addresses.iter().take(KEPT).map(|address| canonical(*address)).collect();
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     pub(crate) fn address(&self) -> Option<String> {
@@ -336,7 +348,9 @@ pub(crate) async fn dial(
     let hello = Hello::new(purpose, me, node, shared.version);
     let ipv6 = endpoint.local_addr().is_ok_and(|address| address.is_ipv6());
     let mut reason = String::from("its name has no IPv4 address, and this node listens on one");
-    for address in resolve(address).await?.into_iter().filter(|to| ipv6 || to.is_ipv4()) {
+    let found = resolve(address).await?;
+    shared.resolved(node, &found);
+    for address in found.into_iter().filter(|to| ipv6 || to.is_ipv4()) {
         let greeted = connect(&endpoint, config.clone(), address, &name, hello);
         match timeout(limit, greeted).await {
             Err(_) => reason = no_answer(limit),

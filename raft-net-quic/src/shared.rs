@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
@@ -46,8 +47,10 @@ struct Tables {
     peers: HashMap<NodeId, Arc<Peer>>,
     /// Those of `peers` that nobody named: they connected, and are known as long as they do.
     learned: HashSet<NodeId>,
-    /// Where peers last connected from, as some of their addresses are names.
+    /// Where peers last connected from.
     seen: HashMap<NodeId, SocketAddr>,
+    /// When it was last told that many connect at once.
+    crowded: Option<Instant>,
     /// Connections of nodes to this one. Only those with a certificate of the cluster get here.
     accepted: Vec<Accepted>,
     /// The latest term in which this node has sent anything: its own is no earlier one.
@@ -251,7 +254,7 @@ impl Shared {
         if purpose == Purpose::Messages {
             let Tables { seen, peers, .. } = &mut *tables;
             seen.retain(|node, _| peers.contains_key(node));
-            seen.insert(node, remote);
+            seen.insert(node, canonical(remote));
             let learned = tables.learned.contains(&node);
             match tables.peers.get(&node) {
                 Some(known) => {
@@ -278,9 +281,31 @@ impl Shared {
     /// Whether a peer is at `remote`, or was the last time it connected: nodes dial from the port
     /// they listen on.
     pub(crate) fn is_peer(&self, remote: SocketAddr) -> bool {
+        let remote = canonical(remote);
         let tables = self.tables();
         let said = |peer: &Arc<Peer>| peer.is_at(remote);
         tables.peers.values().any(said) || tables.seen.values().any(|seen| *seen == remote)
+    }
+
+    /// The address of a peer was found to stand for these.
+    pub(crate) fn resolved(&self, node: NodeId, addresses: &[SocketAddr]) {
+        if let Some(peer) = self.tables().peers.get(&node) {
+            peer.note(addresses);
+        }
+    }
+
+    /// Tells now and then that many connect at once.
+    pub(crate) fn crowded(&self) {
+        const TOLD_EVERY: Duration = Duration::from_secs(10);
+        let mut tables = self.tables();
+        let now = Instant::now();
+        if tables.crowded.is_some_and(|told| now - told < TOLD_EVERY) {
+            return;
+        }
+        tables.crowded = Some(now);
+        drop(tables);
+        let so_far = self.counters.read().handshakes_put_off;
+        tracing::warn!(so_far, "many connect at once: some are put off");
     }
 
     /// Forgets an accepted connection that is gone.
@@ -346,6 +371,11 @@ impl Shared {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An address as everybody writes it: on a socket for both, those of IPv4 look like those of IPv6.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Declares counters, how they are raised, and their public copy.

@@ -126,9 +126,14 @@ fn peer_protocols(version: Version) -> Vec<Vec<u8>> {
 pub(crate) fn client(
     credentials: &ClientCredentials,
     limits: &Limits,
+    connect_timeout: Duration,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
     let ClientCredentials { ca, identity } = credentials.clone();
-    dialler(&ca, identity, client_protocols(Version::CURRENT).collect(), limits)
+    // Once it is connected the node says how soon silence ends the connection; before that, it may
+    // take its time to say anything.
+    let idle_timeout = limits.idle_timeout.max(connect_timeout);
+    let limits = Limits { idle_timeout, ..limits.clone() };
+    dialler(&ca, identity, client_protocols(Version::CURRENT).collect(), &limits)
 }
 
 /// What a client offers, and what a node that speaks up to `version` takes from it.

@@ -147,6 +147,15 @@ impl Shared {
         matches!(timeout(self.attempt / 2, call).await, Ok(Ok(_)))
     }
 
+    /// Waits until a node that has taken its time to answer is found not to be there; for ever if
+    /// it is.
+    async fn until_missed(self: &Arc<Self>, node: &Connected, since: Instant) {
+        tokio::time::sleep_until(since).await;
+        if self.is_there(node).await {
+            std::future::pending().await
+        }
+    }
+
     /// One try with one node.
     async fn attempt(self: &Arc<Self>, exchange: &mut Exchange) -> Result<Reply, Failed> {
         let node = match self.directory.preferred() {
@@ -166,25 +175,28 @@ impl Shared {
                 wire::with_deadline(&exchange.frame, time_ms).expect("the frame was encoded here");
         }
         let mut call = node.channel.call(exchange.frame.clone());
-        let early = timeout_at(now + time / 2, &mut call).await;
+        let early = timeout_at(now + time.min(self.attempt) / 2, &mut call).await;
         let answer = match early {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => Some(answer),
             Err(_) => {
                 // If this comes to nothing, there shall be another one to move on to.
                 if let Some((id, address)) = self.directory.spare(&node) {
                     self.connect(id, address);
                 }
-                timeout_at(now + time, call).await
+                tokio::select! {
+                    answer = timeout_at(now + time, call) => answer.ok(),
+                    () = self.until_missed(&node, now + self.attempt) => None,
+                }
             }
         };
         let cause = match answer {
-            Ok(Ok(reply)) => match wire::decode_reply(&reply) {
+            Some(Ok(reply)) => match wire::decode_reply(&reply) {
                 Ok(Err(error)) if is_for_now(&error) => Cause::Node(error),
                 Ok(reply) => return Ok(reply),
                 Err(error) => Cause::Answer(error),
             },
-            Ok(Err(error)) => Cause::Call(error),
-            Err(_) => Cause::Silent(time),
+            Some(Err(error)) => Cause::Call(error),
+            None => Cause::Silent(now.elapsed()),
         };
         let trouble = Trouble { address: Some(Arc::clone(&node.address)), cause };
         Err(Failed { node: Some(node), trouble })

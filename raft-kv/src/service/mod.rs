@@ -205,6 +205,11 @@ impl Clock {
         Self { started, answer_by: started + (deadline - way_back) }
     }
 
+    /// The same for what is to be done within `time` of the beginning.
+    fn within(self, time: Duration) -> Self {
+        Self { answer_by: self.answer_by.min(self.started + time), ..self }
+    }
+
     fn waited(&self) -> Duration {
         self.started.elapsed()
     }

@@ -10,7 +10,12 @@ use crate::api::{Consistency, Freshness, Keys, KvError, Position, Query, Range, 
 use crate::codec;
 use bytes::Bytes;
 use raft_core::node::{Queried, QueryError, ReadMode};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+
+/// How long a read of a range waits until it can begin. It may take long then, and its client
+/// gives it the time; where there is no quorum it is to learn of that as soon as of other reads.
+const BEGUN_MAX: Duration = Duration::from_millis(900);
 
 impl<N: Replica> Door<N> {
     /// Reads on this node; the encoded reply, which says how fresh it is if it is to be `dated`.
@@ -46,22 +51,22 @@ impl<N: Replica> Door<N> {
     async fn scan(&self, range: Range, mode: ReadMode, clock: Clock) -> Result<Queried, KvError> {
         let first = {
             let scan = self.store.begin_scan(range.clone());
-            self.query_bytes(scan.query(), mode, clock).await?
+            self.query_bytes(scan.query(), mode, clock.within(BEGUN_MAX)).await?
         };
         if !first.reply.is_empty() {
             return Ok(first);
         }
-        let page = if range.visits_all() {
-            None
-        } else {
-            self.scan_in(Line::Pages, &range, clock).await?
+        let page = match range.visits_all() {
+            true => None,
+            false => self.scan_in(Line::Pages, &range, clock).await?,
         };
         let found = match page {
-            Some(found) => Some(found),
-            None => self.scan_in(Line::Everything, &range, clock).await?,
+            Some(found) => found,
+            // No store has so many keys that this line is too short for them.
+            None => {
+                self.scan_in(Line::Everything, &range, clock).await?.ok_or(KvError::Overloaded)?
+            }
         };
-        // No store has so many keys that this line is too short for them.
-        let found = found.ok_or(KvError::Overloaded)?;
         // What is applied now was when the first part was read, which was as fresh as it had to be.
         let staleness = if mode == ReadMode::Local { found.staleness } else { first.staleness };
         Ok(Queried { staleness, ..found })

@@ -42,13 +42,11 @@ impl Room {
 
 /// How many keys a read goes through at most, whatever there are.
 pub(super) fn visits_max(range: &Range) -> u64 {
-    let Range { limit, count_only, count_all, .. } = *range;
-    let sorted = range.order.is_some_and(|order| order.by != OrderBy::Key);
-    if count_only || count_all || sorted || range.filter != Filter::NONE {
+    if range.visits_all() {
         return u64::MAX;
     }
     let most = PAIRS_MAX as u64;
-    1 + if limit == 0 { most } else { limit.min(most) }
+    1 + if range.limit == 0 { most } else { range.limit.min(most) }
 }
 
 impl Mvcc {

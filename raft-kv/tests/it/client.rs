@@ -159,6 +159,20 @@ async fn a_read_of_everything_is_waited_for() {
     assert!(matches!(page, Err(ClientError::NotDone { .. })), "{page:?}");
 }
 
+/// It is asked whether it is there; half of the deadline is for a node that is.
+#[tokio::test(start_paused = true)]
+async fn a_read_of_everything_is_not_waited_for_at_a_mute_node() {
+    let cluster = Cluster::new(3);
+    let client = client(&cluster, &["1:1"]).with_deadline(DEADLINE * 10);
+    client.put("a", "1").await.unwrap();
+    settle().await;
+    cluster.set(1, Fault::Mute);
+    let started = Instant::now();
+    let count = Range { count_only: true, ..Range::of(Keys::all()) };
+    assert_eq!(client.get(count, Consistency::Linearizable).await.unwrap().count, 1);
+    assert_eq!(started.elapsed(), ATTEMPT * 2);
+}
+
 /// It has much to do, and answers what costs it nothing: no new connection is made to it.
 #[tokio::test(start_paused = true)]
 async fn a_busy_node_keeps_its_connections() {

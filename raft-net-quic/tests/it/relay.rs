@@ -33,6 +33,8 @@ struct State {
     /// Cuts when that many bytes were forwarded.
     cut_at: AtomicU64,
     cut: watch::Sender<bool>,
+    /// Whether the node has sent anything back, cut off or not.
+    answered: watch::Sender<bool>,
     /// In each direction.
     delay: Duration,
 }
@@ -59,6 +61,7 @@ impl Relay {
             forwarded: AtomicU64::new(0),
             cut_at: AtomicU64::new(u64::MAX),
             cut: watch::Sender::new(false),
+            answered: watch::Sender::new(false),
             delay,
         });
         let address = front.local_addr().unwrap().to_string();
@@ -79,6 +82,14 @@ impl Relay {
 
     pub(crate) async fn is_cut(&self) {
         self.state.cut.subscribe().wait_for(|cut| *cut).await.unwrap();
+    }
+
+    /// Waits until the node has sent anything back.
+    pub(crate) fn is_answered(&self) -> impl Future<Output = ()> + use<> {
+        let mut answered = self.state.answered.subscribe();
+        async move {
+            answered.wait_for(|answered| *answered).await.unwrap();
+        }
     }
 
     pub(crate) fn heal(&self) {
@@ -119,6 +130,7 @@ async fn answer(back: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr, sta
     let mut buffer = vec![0; DATAGRAM_BYTES];
     loop {
         let Ok(count) = back.recv(&mut buffer).await else { continue };
+        state.answered.send_replace(true);
         if !*state.cut.borrow() {
             line.send(&buffer[..count]);
         }

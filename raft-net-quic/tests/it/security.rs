@@ -187,23 +187,45 @@ async fn many_clients_at_once_get_in_one_after_the_other() {
     assert_eq!(node.transport.counters().refusals, 0);
 }
 
-/// A handshake that does not go on keeps others out for a while only, and peers not at all.
+/// Clients whose handshakes do not go on: what they began is answered to nobody.
+async fn silent_clients(authority: &Authority, node: &TestNode, count: usize) -> JoinSet<bool> {
+    let mut silent = JoinSet::new();
+    for _ in 0..count {
+        let relay = Relay::start(&node.address, Duration::ZERO).await;
+        relay.cut_after(1);
+        let connector = authority.connector();
+        let begun = relay.is_answered();
+        silent.spawn(async move { connector.connect(&relay.address).await.is_ok() });
+        begun.await;
+    }
+    silent
+}
+
+/// They keep others out for a moment only.
 #[tokio::test]
-async fn a_client_that_falls_silent_does_not_keep_the_others_out() {
+async fn clients_that_fall_silent_do_not_keep_the_others_out() {
     let authority = Authority::new();
-    let start = |id| TestNode::start_with(authority.node(id), id, CLUSTER, 0, at_once);
-    let nodes = [start(1), start(2)];
-    let node = &nodes[0];
+    let node = TestNode::start_with(authority.node(1), 1, CLUSTER, 0, at_once);
     node.transport.serve(GROUP, echo());
-    let relay = Relay::start(&node.address, Duration::ZERO).await;
-    relay.cut_after(1);
-    let (silent, address) = (authority.connector(), relay.address.clone());
-    let silent = tokio::spawn(async move { silent.connect(&address).await.is_ok() });
-    relay.is_cut().await;
+    let _silent = silent_clients(&authority, &node, 5).await;
+    assert!(connect(&authority, &node).await.call(Bytes::new()).await.is_ok());
+    assert_eq!(node.transport.counters().refusals, 0, "it took until they were given up");
+}
+
+/// And peers not at all, though no place is left.
+#[tokio::test]
+async fn peers_do_not_wait_for_clients() {
+    let authority = Authority::new();
+    let start = |id| {
+        TestNode::start_with(authority.node(id), id, CLUSTER, 0, |config| {
+            config.limits.handshakes_max = 1;
+        })
+    };
+    let nodes = [start(1), start(2)];
+    let _silent = silent_clients(&authority, &nodes[0], 1).await;
     introduce(&nodes).await;
-    assert!(!silent.is_finished());
-    assert!(connect(&authority, node).await.call(Bytes::new()).await.is_ok());
-    assert!(!silent.await.unwrap());
+    let counters = nodes[0].transport.counters();
+    assert_eq!((counters.refusals, counters.handshakes_put_off), (0, 0), "{counters:?}");
 }
 
 /// One handshake at a time.

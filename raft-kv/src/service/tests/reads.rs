@@ -168,3 +168,14 @@ async fn a_large_read_that_waits_too_long_is_told() {
     at.node.parts.left.store(1, Ordering::Relaxed);
     assert!(ask().await.is_ok());
 }
+
+/// A read that may take long is told as soon as others that there is no quorum.
+#[tokio::test(start_paused = true)]
+async fn a_count_without_a_quorum_is_told_soon() {
+    let at = Fixture::new(None);
+    let request = Request { deadline_ms: 30_000, body: count() };
+    let begun = Instant::now();
+    let reply = at.ask(Caller::Client, wire::encode_request(&request)).await;
+    assert!(matches!(reply, Err(KvError::NoQuorum { .. } | KvError::Unavailable(_))), "{reply:?}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
