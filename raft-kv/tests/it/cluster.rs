@@ -18,7 +18,9 @@ use raft_kv::service::{IntegrityConfig, KvService, ServiceConfig};
 use raft_kv::store::{KvStore, StoreHandle};
 use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -27,6 +29,8 @@ pub(crate) const GROUP: GroupId = GroupId(0);
 
 /// Nodes with the addresses `n1`, `n2` and so on.
 pub(crate) struct Cluster {
+    /// First of all, so that it is looked at while the nodes are there.
+    alike: Alike,
     pub(crate) network: MemoryNetwork,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) services: BTreeMap<NodeId, Arc<KvService>>,
@@ -174,7 +178,8 @@ impl Cluster {
     pub(crate) fn empty() -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
-        Self { network, nodes, services, doors, disk: None, quota_bytes: None }
+        let alike = Alike::default();
+        Self { alike, network, nodes, services, doors, disk: None, quota_bytes: None }
     }
 
     /// Starts a blank node that waits to be added.
@@ -204,7 +209,10 @@ impl Cluster {
             None => KvStore::in_memory(),
         };
         let handle = store.handle();
-        self.run_on(config, store, handle, IntegrityConfig::default());
+        let (id, every) = (config.raft.id, Duration::from_millis(200));
+        let integrity = IntegrityConfig { compare_every: Some(every), scrub_every: None };
+        self.run_on(config, store, handle, integrity);
+        self.alike.0.push(Arc::downgrade(&self.services[&id]));
     }
 
     /// Starts a node on a state machine of its own.
@@ -290,6 +298,25 @@ impl Cluster {
     pub(crate) fn kill(&self, id: NodeId) {
         self.network.isolate(id, true);
         self.doors.close(id);
+    }
+}
+
+/// Nodes whose states have to be equal at every entry, in every test: they compare them all the
+/// time.
+#[derive(Default)]
+struct Alike(Vec<Weak<KvService>>);
+
+impl Drop for Alike {
+    fn drop(&mut self) {
+        let mut look = Context::from_waker(Waker::noop());
+        for service in self.0.iter().filter_map(Weak::upgrade) {
+            let divergence = pin!(service.divergence());
+            if let Poll::Ready(found) = divergence.poll(&mut look)
+                && !std::thread::panicking()
+            {
+                panic!("the states of members differ: {found}");
+            }
+        }
     }
 }
 
