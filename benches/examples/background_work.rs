@@ -9,9 +9,10 @@
 //! Three nodes, the clients and redb share one process, its processors and one disk; each phase
 //! takes the given number of seconds. Writes that overlap such work are compared with writes that
 //! overlap windows of the same lengths in which there was none: a slow write overlaps more of
-//! either, so writes that overlap something are not to be compared with all others.
+//! either, so writes that overlap something are not to be compared with all others. It fails if
+//! the p99 beside any of it is over twice that without.
 
-use benches::{Cluster, Machine, payload};
+use benches::{Bounds, Cluster, Machine, payload};
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
 use raft_core::node::Node;
@@ -19,6 +20,7 @@ use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use raft_core::types::{Run, SnapshotMeta};
 use raft_kv::Client;
 use std::io::{self, Read};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -121,7 +123,7 @@ impl Read for Sent {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
     let (Some(Ok(keys)), Some(Ok(seconds))) = (arguments.next(), arguments.next()) else {
         eprintln!("usage: background_work KEYS SECONDS");
@@ -129,10 +131,10 @@ fn main() {
     };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
-    runtime.block_on(measure(keys.max(1), Duration::from_secs(seconds)));
+    runtime.block_on(measure(keys.max(1), Duration::from_secs(seconds)))
 }
 
-async fn measure(keys: u64, phase: Duration) {
+async fn measure(keys: u64, phase: Duration) -> ExitCode {
     let work = Arc::<Work>::default();
     let noticed = Arc::clone(&work);
     let around =
@@ -155,7 +157,8 @@ async fn measure(keys: u64, phase: Duration) {
         // One after another, as nodes do that count what they have applied.
         turns.next().expect("there are three").checkpoint().expect("it runs");
     };
-    report("checkpoints", &writes, &work.take());
+    let mut bounds = Bounds::default();
+    report("checkpoints", &writes, &work.take(), &mut bounds);
 
     for (wipe, what) in [(false, "restarted"), (true, "wiped")] {
         let writing = tokio::spawn(write(client.clone(), keys, phase));
@@ -171,9 +174,10 @@ async fn measure(keys: u64, phase: Duration) {
         let writes = writing.await.expect("it does not panic");
         let mut windows = work.take();
         windows.push((began, ended));
-        report(&format!("a {what} node"), &writes, &windows);
+        report(&format!("a {what} node"), &writes, &windows, &mut bounds);
     }
     cluster.stop().await;
+    bounds.end()
 }
 
 async fn fill(client: &Client, keys: u64) {
@@ -221,15 +225,14 @@ async fn caught_up(cluster: &Cluster, node: &Node) {
     }
 }
 
-fn report(what: &str, writes: &[Window], work: &[Window]) {
+fn report(what: &str, writes: &[Window], work: &[Window], bounds: &mut Bounds) {
     let quiet = quiet_windows(writes, work);
     let length = work.iter().map(|(from, to)| *to - *from).max().unwrap_or_default().as_secs_f64();
     println!("{what}: {} pieces of work, the longest {:.0} ms", work.len(), length * 1e3);
-    print(&format!("writes beside {what}"), overlapping(writes, work));
-    print(
-        &format!("writes in {} windows as long without", quiet.len()),
-        overlapping(writes, &quiet),
-    );
+    let beside = print(&format!("writes beside {what}"), overlapping(writes, work));
+    let without = format!("writes in {} windows as long without", quiet.len());
+    let without = print(&without, overlapping(writes, &quiet));
+    bounds.at_most(&format!("p99 beside {what}, times that without"), beside / without, 2.0);
 }
 
 /// Windows as long as those of the work, as near to them as there was no work.
@@ -264,7 +267,8 @@ fn overlap(one: &Window, other: &Window) -> bool {
     one.0 <= other.1 && other.0 <= one.1
 }
 
-fn print(what: &str, latencies: Vec<Duration>) {
+/// Prints how long they took; the p99 in milliseconds.
+fn print(what: &str, latencies: Vec<Duration>) -> f64 {
     let at = |part: f64| {
         let position = (latencies.len() as f64 * part) as usize;
         let latency = latencies.get(position.min(latencies.len().max(1) - 1));
@@ -273,6 +277,7 @@ fn print(what: &str, latencies: Vec<Duration>) {
     let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
     let count = latencies.len();
     println!("  {what}: {count}, p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} ms");
+    p99
 }
 
 fn key(number: u64) -> String {

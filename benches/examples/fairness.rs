@@ -1,14 +1,16 @@
 //! Whether one client that asks ten times as much leaves the others alone.
 //!
 //! Eight clients put at a steady rate, each over its own connection; a ninth does the same, then
-//! ten times as much, then as much as it can. Printed is how long the puts of the eight took.
+//! ten times as much, then as much as it can. Printed is how long the puts of the eight took; it
+//! fails if their p99 beside one that asks ten times as much is over twice that without.
 //!
 //! `cargo run --release -p benches --example fairness [N]`, where `N` is how many requests of one
 //! client a node has under way at most.
 
-use benches::{Cluster, PAYLOAD_BYTES};
+use benches::{Bounds, Cluster, PAYLOAD_BYTES};
 use raft_kv::Client;
 use raft_net_quic::Limits;
+use std::process::ExitCode;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
@@ -23,7 +25,7 @@ const MEASURED: Duration = Duration::from_secs(10);
 const FLOOD: usize = 4096;
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let mut limits = Limits::default();
     if let Some(most) = std::env::args().nth(1) {
         limits.client_requests_in_flight_max = most.parse().expect("a number");
@@ -34,6 +36,7 @@ async fn main() {
         client.put("warm", "up").await.expect("a cluster that works");
     }
     let [others @ .., ninth] = &clients[..] else { unreachable!("there are nine") };
+    let (mut bounds, mut usual) = (Bounds::default(), f64::NAN);
     println!("{CLIENTS} clients, {RATE} puts of {PAYLOAD_BYTES} bytes a second each");
     for (what, rate, under_way) in [
         ("the ninth like them", RATE, 1),
@@ -58,8 +61,14 @@ async fn main() {
             at(999),
             f64::from(done) / MEASURED.as_secs_f64(),
         );
+        match rate / RATE {
+            1 => usual = at(990),
+            10 => bounds.at_most("p99, times as much as usual", at(990) / usual, 2.0),
+            _ => {}
+        }
     }
     cluster.stop().await;
+    bounds.end()
 }
 
 /// Puts at a steady rate; how long each took.

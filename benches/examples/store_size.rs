@@ -1,17 +1,18 @@
 //! The state machine alone with many keys: memory, checkpoint, start, snapshot, and how large its
-//! file becomes under overwrites that are compacted.
+//! file becomes under overwrites that are compacted: it fails if that is over twice as large.
 //!
 //! ```text
 //! cargo run --release -p benches --example store_size -- 1000000 10000000
 //! ```
 
-use benches::{PAYLOAD_BYTES, run_of};
+use benches::{Bounds, PAYLOAD_BYTES, run_of};
 use raft_core::state_machine::StateMachine;
 use raft_kv::api::{Action, Command, Op, Put, Revision};
 use raft_kv::codec::encode;
 use raft_kv::store::KvStore;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Entries applied at once.
@@ -21,7 +22,7 @@ const KEPT: u64 = 250_000;
 /// Entries between two checkpoints.
 const CHECKPOINT: u64 = 100_000;
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
     let (Some(Ok(keys)), Some(Ok(overwrites))) = (arguments.next(), arguments.next()) else {
         eprintln!("usage: store_size KEYS OVERWRITES");
@@ -32,7 +33,10 @@ fn main() {
     bench.fill();
     bench.reopen();
     bench.snapshot(&folder.path().join("copy.redb"));
-    bench.overwrite(overwrites);
+    let (first, largest) = (mebibytes(&bench.path), bench.overwrite(overwrites));
+    let mut bounds = Bounds::default();
+    bounds.at_most("the file, times as large as before", largest as f64 / first as f64, 2.0);
+    bounds.end()
 }
 
 struct Bench {
@@ -91,8 +95,8 @@ impl Bench {
         println!("restore: {:.2} s", began.elapsed().as_secs_f64());
     }
 
-    /// Overwrites keys, and compacts and checkpoints as a node does.
-    fn overwrite(&mut self, count: u64) {
+    /// Overwrites keys, and compacts and checkpoints as a node does. How large the file was at most.
+    fn overwrite(&mut self, count: u64) -> u64 {
         let (until, began) = (self.next + count, Instant::now());
         let (mut longest, mut largest) = (Duration::ZERO, 0);
         while self.next < until {
@@ -113,6 +117,7 @@ impl Bench {
         println!("longest run of {RUN} entries: {:.1} ms", longest.as_secs_f64() * 1e3);
         println!("file: {} MiB, at most {largest} MiB", mebibytes(&self.path));
         println!("resident memory: {} MiB", resident());
+        largest
     }
 
     fn put(&mut self, count: u64) {

@@ -74,6 +74,9 @@ async fn watch(
     Ok(near)
 }
 
+/// Bytes that an idle watcher may take.
+const WATCHER_BYTES_MAX: u64 = 1024;
+
 async fn measure(watchers: usize, keys: usize, streams: usize) -> Result<(), Box<dyn Error>> {
     let (_node, service) = serve()?;
     let one = |number: usize| Keys::One(Bytes::from(format!("some/key/{number:08}")));
@@ -94,6 +97,10 @@ async fn measure(watchers: usize, keys: usize, streams: usize) -> Result<(), Box
         taken as f64 / 1024.0 / 1024.0,
         taken / watchers as u64
     );
+    // A stream of its own for each is no small thing, and not what is asked about.
+    if streams < watchers && taken > WATCHER_BYTES_MAX * watchers as u64 {
+        return Err(format!("a watcher takes more than {WATCHER_BYTES_MAX} bytes").into());
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub use cores::Cores;
 
 use bytes::Bytes;
 use raft_core::types::{Entry, LogId, Payload, Run};
+use std::process::ExitCode;
 
 /// Bytes of one command or value, in every bench.
 pub const PAYLOAD_BYTES: usize = 256;
@@ -25,4 +26,29 @@ pub fn run_of(first: u64, count: u64, command: impl Fn(u64) -> Bytes) -> Run {
 /// A command of [`PAYLOAD_BYTES`].
 pub fn payload() -> Bytes {
     Bytes::from(vec![7; PAYLOAD_BYTES])
+}
+
+/// What measurements must not exceed. They are told as they come, and at the end by the exit code.
+#[derive(Default)]
+pub struct Bounds {
+    broken: Vec<String>,
+}
+
+impl Bounds {
+    /// Holds a measurement against the most that it may be.
+    pub fn at_most(&mut self, what: &str, measured: f64, most: f64) {
+        println!("  {what}: {measured:.2}, may be {most:.2}");
+        // What was not measured does not hold.
+        if measured.is_nan() || measured > most {
+            self.broken.push(what.to_owned());
+        }
+    }
+
+    /// Success, if all were kept.
+    pub fn end(self) -> ExitCode {
+        for what in &self.broken {
+            eprintln!("more than it may be: {what}");
+        }
+        if self.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
