@@ -18,6 +18,7 @@
 //! - Authentication is not there yet: service Auth is answered `Unimplemented`.
 
 mod attributes;
+mod authority;
 mod cluster;
 mod convert;
 mod core;

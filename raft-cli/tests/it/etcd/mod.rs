@@ -1,0 +1,8 @@
+//! Programs that were written for etcd, and how they fare with this store: each is run against a
+//! cluster of both.
+
+mod case;
+mod compare;
+mod normal;
+mod side;
+mod verbs;
