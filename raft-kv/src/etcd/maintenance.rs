@@ -71,7 +71,8 @@ impl Maintenance for MaintenanceDoor {
         &self,
         _request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header_now()) }))
+        // As etcd's, this answer has no header.
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     async fn hash(

@@ -17,6 +17,7 @@
 //!   `Defragment` has nothing to do. `Snapshot` streams a backup of this store's own format.
 //! - Authentication is not there yet: service Auth is answered `Unimplemented`.
 
+mod applied;
 mod attributes;
 mod authority;
 mod cluster;

@@ -49,6 +49,8 @@ impl Pair {
     }
 
     async fn case(&mut self, case: &Case) {
+        // Shown should it be the last.
+        println!("etcdctl {}", case.words);
         let words = words(case.words);
         let (ours, theirs) = tokio::join!(
             self.ours.etcdctl(&words, case.input),

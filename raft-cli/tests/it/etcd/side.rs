@@ -39,7 +39,7 @@ pub(super) struct Side {
 
 enum Members {
     Ours { _cluster: Box<TestCluster> },
-    Theirs { _processes: Vec<Child> },
+    Theirs { _processes: Vec<Child>, _dir: TempDir },
 }
 
 impl Side {
@@ -83,7 +83,8 @@ impl Side {
                     .unwrap_or_else(|error| missing("etcd", &error)),
             );
         }
-        Self::of("etcd", clients, Members::Theirs { _processes: processes }).await
+        let members = Members::Theirs { _processes: processes, _dir: dir };
+        Self::of("etcd", clients, members).await
     }
 
     /// Waits until it is healthy, and asks who is who.
@@ -96,8 +97,20 @@ impl Side {
             }
         };
         timeout(GUARD, healthy).await.expect("it becomes healthy");
-        let told = side.run(&["member", "list", "-w", "json"], "").await;
-        side.names.learn_members(&serde_json::from_str(&told.stdout).unwrap());
+        let known = async {
+            loop {
+                let told = side.run(&["member", "list", "-w", "json"], "").await;
+                let told: Value = serde_json::from_str(&told.stdout).unwrap();
+                let named = |member: &Value| member["name"].is_string();
+                // A member tells its name once it has started.
+                if told["members"].as_array().is_some_and(|members| members.iter().all(named)) {
+                    return told;
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let members = timeout(GUARD, known).await.expect("they tell their names");
+        side.names.learn_members(&members);
         side
     }
 
@@ -169,6 +182,7 @@ impl Side {
 
     /// What each member says of itself, once one leads.
     pub(super) async fn status(&self) -> Vec<Status> {
+        let mut last = None;
         let led = async {
             loop {
                 let told = self.run(&["endpoint", "status", "-w", "json"], "").await;
@@ -180,10 +194,12 @@ impl Side {
                 {
                     return statuses;
                 }
+                last = Some(told);
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(GUARD, led).await.expect("one leads")
+        let found = timeout(GUARD, led).await;
+        found.unwrap_or_else(|_| panic!("{}: none leads: {last:?}", self.name))
     }
 
     pub(super) fn dir(&self) -> &Path {

@@ -26,7 +26,7 @@ const WATCHES: &[&str] = &[
     "watch w --prefix --rev 2 -w json",
     "watch w --prefix --rev 2 -w fields",
     "watch w/1 w/zzz --rev 2",
-    "watch w/2 --prefix --rev 1 -w json --prev-kv",
+    "watch w/2 w/f --rev 1 -w json --prev-kv",
     "watch --rev 1 --prefix w --hex",
     "watch --rev 4 w --prefix -- env",
 ];
@@ -36,12 +36,10 @@ const LAST: &str = "END";
 
 const REFUSED: &[Case] = &[
     same("watch"),
-    same("watch a b c"),
     same("watch a --rev x"),
     same("compaction 5"),
     same("watch w --prefix --rev 2"),
     same("watch b a"),
-    same("watch w -w table"),
     same("lock"),
     same("lock some/lock -- echo taken"),
     same("lock some/lock echo taken"),
@@ -87,7 +85,7 @@ async fn watched(pair: &mut Pair, watch: &str) {
                 break;
             }
         }
-        assert_eq!(running.interrupted().await, Some(130), "{watch}");
+        lines.push(format!("{:?}", running.interrupted().await));
         lines
     };
     let (ours, theirs) = tokio::join!(told(&pair.ours), told(&pair.theirs));
