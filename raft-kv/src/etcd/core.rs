@@ -103,6 +103,11 @@ impl Core {
         self.header(self.revision())
     }
 
+    /// The same of an answer about the cluster, which has nothing to do with the store.
+    pub(super) fn header_of_cluster(&self) -> ResponseHeader {
+        self.header(Revision(0))
+    }
+
     /// What the node has applied.
     pub(super) fn revision(&self) -> Revision {
         self.service.store().gauges().revision

@@ -69,8 +69,9 @@ impl Pair {
             stdout: lines.join("\n"),
             stderr: String::new(),
         };
-        let ours = normal(&mut self.ours, outcome(ours), Format::Simple);
-        let theirs = normal(&mut self.theirs, outcome(theirs), Format::Simple);
+        let format = Format::of(&super::case::words(words));
+        let ours = normal(&mut self.ours, outcome(ours), format);
+        let theirs = normal(&mut self.theirs, outcome(theirs), format);
         self.judge(words, None, &ours, &theirs);
     }
 
@@ -106,7 +107,7 @@ impl Pair {
 
 fn normal(side: &mut Side, outcome: Outcome, format: Format) -> Outcome {
     let stdout = side.names.output(&outcome.stdout, format);
-    let stderr = side.names.errors(&outcome.stderr);
+    let stderr = side.names.errors(&outcome.stderr, format);
     let (clients, names) = (&side.clients, &side.names);
     let replaced = |text: String| names.addresses(text, clients);
     Outcome { code: outcome.code, stdout: replaced(stdout), stderr: replaced(stderr) }

@@ -3,6 +3,8 @@
 
 mod case;
 mod compare;
+mod grpc;
+mod kubernetes;
 mod normal;
 mod side;
 mod verbs;

@@ -61,6 +61,11 @@ impl Names {
         self.peers = peers.into_values().collect();
     }
 
+    /// The address of a member among its own.
+    pub(super) fn peer(&self, number: usize) -> &str {
+        &self.peers[number - 1]
+    }
+
     /// The id of a member, as `etcdctl` wants it.
     pub(super) fn member(&self, number: usize) -> String {
         let name = format!("n{number}");
@@ -72,14 +77,7 @@ impl Names {
     pub(super) fn addresses(&self, mut text: String, clients: &[String]) -> String {
         for (what, addresses) in [("peer", &self.peers[..]), ("client", clients)] {
             for (number, address) in (1..).zip(addresses) {
-                // Of this store both may have one number.
-                let scheme = format!("http://{address}");
-                if what == "peer" {
-                    text = text.replace(&format!("http://{address}"), &format!("<{what} {number}>"));
-                } else {
-                    text = text.replace(&scheme, &format!("<{what} {number}>"));
-                    text = text.replace(address, &format!("<{what} {number}>"));
-                }
+                text = text.replace(address, &format!("<{what} {number}>"));
             }
         }
         text
@@ -106,8 +104,8 @@ impl Names {
     }
 
     /// The client's own log is left out, except for the error in it.
-    pub(super) fn errors(&self, text: &str) -> String {
-        let mut errors = String::new();
+    pub(super) fn errors(&self, text: &str, format: Format) -> String {
+        let mut errors = Vec::new();
         // A panic of the client's names what it was called with.
         let text = text.split("\ngoroutine").next().unwrap_or(text);
         for line in text.lines() {
@@ -119,9 +117,13 @@ impl Names {
                 },
                 None => self.about_members(line),
             };
-            errors.push_str(&(line + "\n"));
+            errors.push(line + "\n");
         }
-        errors
+        // What is said of several members is said as they answer.
+        if matches!(format, Format::Members) {
+            errors.sort();
+        }
+        errors.concat()
     }
 
     /// A member that is added has no name yet; here it is called by its number.
@@ -194,15 +196,19 @@ impl Names {
         if let Some((said, _)) = line.split_once(" took = ") {
             return format!("{said} took = <measured>");
         }
+        if let Some(members) = line.strip_prefix("ETCD_INITIAL_CLUSTER=") {
+            let mut members: Vec<&str> = members.trim_matches('"').split(',').collect();
+            members.sort_unstable();
+            return members.join(",");
+        }
         let mut before = "";
         let mut words = Vec::new();
-        for word in line.split(' ') {
+        // An id that is short is filled up.
+        for word in line.split(' ').filter(|word| !word.is_empty()) {
             let told = matches!(before, "Member" | "cluster" | "from" | "to");
             let id = u64::from_str_radix(word, 16).ok().filter(|_| told);
             words.push(id.and_then(|id| self.id(id)).unwrap_or_else(|| self.words(word)));
-            if !word.is_empty() {
-                before = word;
-            }
+            before = word;
         }
         words.join(" ")
     }
@@ -211,6 +217,7 @@ impl Names {
     fn cells(&self, cells: &[&str]) -> String {
         let measured: &[usize] = match cells.len() {
             2 => &[1],
+            4 => &[2],
             8.. => &[3, 6, 7, 8],
             _ => &[],
         };

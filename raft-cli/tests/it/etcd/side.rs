@@ -47,8 +47,8 @@ impl Side {
     pub(super) async fn ours() -> Self {
         let mut cluster = TestCluster::new(u8::try_from(MEMBERS).unwrap());
         let folder = cluster.processes.folder().clone();
-        // Ports of UDP that are free are so of TCP, too, or nearly always.
-        let clients: Vec<String> = folder.ids().map(|id| folder.address(id).to_owned()).collect();
+        let ports = free_ports(MEMBERS);
+        let clients: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         for (id, client) in folder.ids().zip(&clients) {
             let listen = ["--etcd-listen", client];
             cluster.processes.start_with(id, &listen).await.unwrap();
@@ -114,8 +114,8 @@ impl Side {
         side
     }
 
-    /// Runs `etcdctl` to its end. In words, `{c1}` is where the first member is reached, `{n1}`
-    /// its id; `{leader}` and `{follower}` are where such are reached, `{leader-id}` and
+    /// Runs `etcdctl` to its end. In words, `{c1}` is where clients reach the first member, `{p1}`
+    /// where members do, `{n1}` is its id; `{leader}` and `{follower}` are where such are reached, `{leader-id}` and
     /// `{follower-id}` their ids; `{lease1}` is the first lease that was granted.
     pub(super) async fn etcdctl(&self, words: &[String], input: &str) -> Outcome {
         let words = self.filled(words).await;
@@ -164,6 +164,7 @@ impl Side {
         for (number, client) in (1..).zip(&self.clients) {
             fill(format!("{{c{number}}}"), client);
             fill(format!("{{n{number}}}"), &self.names.member(number));
+            fill(format!("{{p{number}}}"), self.names.peer(number));
         }
         for (number, lease) in (1..).zip(&self.names.leases) {
             fill(format!("{{lease{number}}}"), &format!("{lease:x}"));
@@ -254,11 +255,6 @@ impl Running {
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
         timeout(GUARD, self.child.wait()).await.expect("it ends").unwrap().code()
     }
-
-    /// Waits until it ends by itself; its exit code.
-    pub(super) async fn ended(mut self) -> Option<i32> {
-        timeout(GUARD, self.child.wait()).await.expect("it ends").unwrap().code()
-    }
 }
 
 fn program(name: &str, dir: &Path) -> Command {
@@ -280,7 +276,7 @@ fn missing(name: &str, error: &std::io::Error) -> ! {
 }
 
 /// Ports below those that systems draw by themselves.
-fn free_ports(count: usize) -> Vec<u16> {
+pub(super) fn free_ports(count: usize) -> Vec<u16> {
     let first = 12_000 + u16::try_from(std::process::id() % 18_000).unwrap();
     static USED: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let mut ports = Vec::new();
