@@ -170,8 +170,7 @@ fn renamed(frame: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let padding = if flags & PADDED == 0 { 0 } else { usize::from(*payload.first()?) };
-    let front =
-        usize::from(flags & PADDED != 0) + if flags & PRIORITY == 0 { 0 } else { 5 };
+    let front = usize::from(flags & PADDED != 0) + if flags & PRIORITY == 0 { 0 } else { 5 };
     let block = payload.get(front..payload.len().checked_sub(padding)?)?;
     let (name, value) = wrong_name(block)?;
     let name = name.map(|letter| if letter.is_ascii_alphanumeric() { letter } else { b'-' });
@@ -365,7 +364,8 @@ mod tests {
         };
         let data = frame(0, 0, &[1; 300]);
         let asked = [PREFACE, &frame(4, 0, b""), &headers(b"\x0ahttp://a:1"), &data].concat();
-        let asked = [asked, padded(b"\x0dhttps://[::1]"), headers(b"\x03a:1"), data.clone()].concat();
+        let asked =
+            [asked, padded(b"\x0dhttps://[::1]"), headers(b"\x03a:1"), data.clone()].concat();
         let heard = [PREFACE, &frame(4, 0, b""), &headers(b"\x0ahttp---a-1"), &data].concat();
         let heard = [heard, padded(b"\x0dhttps------1-"), headers(b"\x03a:1"), data].concat();
         for piece in [1, 7, 100, 10_000] {

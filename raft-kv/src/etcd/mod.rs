@@ -29,6 +29,7 @@ mod flow;
 mod gateway;
 mod hash;
 mod health;
+mod held;
 mod inside;
 mod kv;
 mod lease;

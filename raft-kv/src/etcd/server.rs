@@ -61,7 +61,7 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => {}
             (place, accepted) = accepted => match accepted {
                 Ok((stream, peer)) => {
-                    let (router, closed) = (router.clone(), closed.clone());
+                    let (router, closed) = (router.of_connection(), closed.clone());
                     connections.spawn(async move {
                         let _place = place;
                         if let Err(error) = connection(stream, router, closed).await {

@@ -25,7 +25,7 @@ impl Pair {
     /// Waits until etcd is willing to change its members: some seconds after they were started.
     pub(super) async fn until_settled(&self) {
         const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
-        let add = words("member add n4 --peer-urls http://127.0.0.1:9 --learner");
+        let add = words("member add n4 --peer-urls http://127.0.0.1:8 --learner");
         let remove = words("member remove");
         let settled = async {
             loop {
@@ -64,24 +64,15 @@ impl Pair {
 
     /// Compares what was printed line by line.
     pub(super) fn lines(&mut self, words: &str, ours: &[String], theirs: &[String]) {
-        let outcome = |lines: &[String]| Outcome {
-            code: 0,
-            stdout: lines.join("\n"),
-            stderr: String::new(),
-        };
+        let outcome =
+            |lines: &[String]| Outcome { code: 0, stdout: lines.join("\n"), stderr: String::new() };
         let format = Format::of(&super::case::words(words));
         let ours = normal(&mut self.ours, outcome(ours), format);
         let theirs = normal(&mut self.theirs, outcome(theirs), format);
         self.judge(words, None, &ours, &theirs);
     }
 
-    fn judge(
-        &mut self,
-        words: &str,
-        differs: Option<&str>,
-        ours: &Outcome,
-        theirs: &Outcome,
-    ) {
+    fn judge(&mut self, words: &str, differs: Option<&str>, ours: &Outcome, theirs: &Outcome) {
         self.cases += 1;
         let wrong = &mut self.wrong;
         let done = match (differs, ours == theirs) {

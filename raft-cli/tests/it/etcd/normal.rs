@@ -43,8 +43,20 @@ pub(super) struct Names {
 
 /// What is measured, in JSON and as fields.
 const MEASURED: [&str; 14] = [
-    "raft_term", "raftTerm", "raftIndex", "raftAppliedIndex", "dbSize", "dbSizeInUse", "hash",
-    "took", "RaftTerm", "RaftIndex", "RaftAppliedIndex", "DBSize", "Hash", "Took",
+    "raft_term",
+    "raftTerm",
+    "raftIndex",
+    "raftAppliedIndex",
+    "dbSize",
+    "dbSizeInUse",
+    "hash",
+    "took",
+    "RaftTerm",
+    "RaftIndex",
+    "RaftAppliedIndex",
+    "DBSize",
+    "Hash",
+    "Took",
 ];
 
 impl Names {

@@ -115,8 +115,9 @@ impl Side {
     }
 
     /// Runs `etcdctl` to its end. In words, `{c1}` is where clients reach the first member, `{p1}`
-    /// where members do, `{n1}` is its id; `{leader}` and `{follower}` are where such are reached, `{leader-id}` and
-    /// `{follower-id}` their ids; `{lease1}` is the first lease that was granted.
+    /// where members do, and `{n1}` is its id; `{leader}` and `{follower}` are where clients reach
+    /// such, `{leader-id}` and `{follower-id}` their ids; `{lease1}` is the first lease that was
+    /// granted.
     pub(super) async fn etcdctl(&self, words: &[String], input: &str) -> Outcome {
         let words = self.filled(words).await;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -28,7 +28,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) const fn new(shared: Arc<Shared>, number: usize) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, number: usize) -> Self {
         let (objects, told) = (Objects::new(), BTreeSet::new());
         Self { shared, number, objects, revision: 0, told, reconnections: 0 }
     }

@@ -63,7 +63,7 @@ async fn change(
         let key = key.to_owned().into();
         Request::RequestDeleteRange(pb::DeleteRangeRequest { key, ..Default::default() })
     } else {
-        Request::RequestPut(put(key, &random.next_u64().to_string(), 0))
+        Request::RequestPut(put(key, &random.next().to_string(), 0))
     };
     txn(connection, key, known, request).await
 }

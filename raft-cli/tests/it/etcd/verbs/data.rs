@@ -22,7 +22,7 @@ const KEYS: &[Case] = &[
     same("put dir/2 y"),
     same("put dir/3 z -w table"),
     same("put 'with space' v"),
-    same("put ключ значение"),
+    same("put \u{43a}\u{43b}\u{44e}\u{447} \u{1f511}"),
     same("get a"),
     same("get a b"),
     same("get a d"),

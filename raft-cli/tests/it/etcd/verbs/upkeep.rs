@@ -74,7 +74,7 @@ const MEMBERS: &[Case] = &[
 ];
 
 const LEARNERS: &[Case] = &[
-    same("member add n5 --peer-urls http://127.0.0.1:9 --learner"),
+    same("member add n5 --peer-urls http://127.0.0.1:12 --learner"),
     same("member add n6 --peer-urls http://127.0.0.1:10 --learner")
         .differs("there may be any number of learners"),
 ];

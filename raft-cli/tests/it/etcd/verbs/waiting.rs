@@ -147,7 +147,9 @@ async fn elected(pair: &mut Pair) {
 async fn mirrored(pair: &mut Pair) {
     pair.run(&[same("put from/1 a"), same("put from/2 b")]).await;
     let mirror = |to: &str| {
-        words(&format!("make-mirror {to} --prefix from/ --dest-prefix to/ --dest-insecure-transport"))
+        words(&format!(
+            "make-mirror {to} --prefix from/ --dest-prefix to/ --dest-insecure-transport"
+        ))
     };
     let to_theirs = pair.ours.start(&mirror(&pair.theirs.clients[0])).await;
     let to_ours = pair.theirs.start(&mirror(&pair.ours.clients[0])).await;
