@@ -109,8 +109,17 @@ impl Names {
             Format::Simple => self.words(line),
         });
         let mut lines: Vec<String> = lines.collect();
-        if matches!(format, Format::Members) {
-            lines.sort();
+        match format {
+            Format::Members => lines.sort(),
+            // Of each member some lines, and one that is empty.
+            Format::Fields => {
+                let first = lines.iter().position(|line| line.starts_with("\"ID\" :"));
+                let members = lines.split_off(first.unwrap_or(lines.len()));
+                let mut members: Vec<&[String]> = members.split(String::is_empty).collect();
+                members.sort();
+                lines.extend(members.concat());
+            }
+            Format::Simple | Format::Json => {}
         }
         lines.into_iter().map(|line| line + "\n").collect()
     }

@@ -111,7 +111,21 @@ impl Side {
         };
         let members = timeout(GUARD, known).await.expect("they tell their names");
         side.names.learn_members(&members);
+        side.have_first_lead().await;
         side
+    }
+
+    /// Has the first member lead, on both sides: who does is told by many verbs.
+    async fn have_first_lead(&self) {
+        let first = self.names.member(1);
+        let leads = |status: &Status| status.leads && format!("{:x}", status.id) == first;
+        let moving = async {
+            while !self.status().await.iter().any(leads) {
+                let words = ["move-leader", "{n1}", "--endpoints", "{leader}"];
+                self.etcdctl(&words.map(ToOwned::to_owned), "").await;
+            }
+        };
+        timeout(GUARD, moving).await.expect("it leads");
     }
 
     /// Runs `etcdctl` to its end. In words, `{c1}` is where clients reach the first member, `{p1}`

@@ -228,8 +228,9 @@ async fn many_idle_streams_harm_nobody() {
                 held.push(Idle::Watch(watching));
             } else {
                 let (requests, receiver) = tokio::sync::mpsc::channel(1);
-                let stream = connection.lease().lease_keep_alive(ReceiverStream::new(receiver));
-                held.push(Idle::KeepAlive(requests, stream.await.unwrap().into_inner()));
+                let receiver = ReceiverStream::new(receiver);
+                let stream = connection.lease().lease_keep_alive(receiver).await.unwrap();
+                held.push(Idle::KeepAlive(requests, stream.into_inner()));
             }
         }
     }
