@@ -20,7 +20,7 @@ impl Format {
     pub(super) fn of(words: &[String]) -> Self {
         let written = words.iter().position(|word| word == "-w").map(|at| words[at + 1].as_str());
         let verb = words.iter().find(|word| {
-            matches!(&***word, "member" | "endpoint" | "move-leader" | "alarm" | "lease")
+            matches!(&***word, "member" | "endpoint" | "move-leader" | "alarm" | "defrag" | "lease")
         });
         match (written, verb) {
             (Some("json"), _) => Self::Json,
@@ -76,6 +76,11 @@ impl Names {
     /// The address of a member among its own.
     pub(super) fn peer(&self, number: usize) -> &str {
         &self.peers[number - 1]
+    }
+
+    /// The numbers of all members that there ever were.
+    pub(super) fn numbers(&self) -> std::ops::RangeInclusive<usize> {
+        1..=self.members.len()
     }
 
     /// The id of a member, as `etcdctl` wants it.
@@ -256,7 +261,7 @@ impl Names {
     fn field(&mut self, line: &str) -> String {
         let Some((name, value)) = line.split_once(" : ") else { return line.to_owned() };
         let bare = name.trim_matches('"');
-        if MEASURED.contains(&bare) {
+        if MEASURED.contains(&bare) || (bare == "TTL" && value != "-1") {
             return format!("{name} : <measured>");
         }
         let Ok(number) = value.parse() else { return line.to_owned() };

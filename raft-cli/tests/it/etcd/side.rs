@@ -178,8 +178,10 @@ impl Side {
         };
         for (number, client) in (1..).zip(&self.clients) {
             fill(format!("{{c{number}}}"), client);
-            fill(format!("{{n{number}}}"), &self.names.member(number));
             fill(format!("{{p{number}}}"), self.names.peer(number));
+        }
+        for number in self.names.numbers() {
+            fill(format!("{{n{number}}}"), &self.names.member(number));
         }
         for (number, lease) in (1..).zip(&self.names.leases) {
             fill(format!("{{lease{number}}}"), &format!("{lease:x}"));
