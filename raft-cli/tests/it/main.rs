@@ -10,6 +10,7 @@ mod config;
 mod damage;
 mod docs;
 mod doctor;
+mod etcd;
 mod failures;
 mod fake;
 mod fuzz;

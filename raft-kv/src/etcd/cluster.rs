@@ -35,7 +35,7 @@ impl Cluster for ClusterDoor {
         let members = self.0.change(change).await?;
         let member = members.iter().find(|member| member.id == node.0).cloned();
         let member = member.map(|member| pb::Member { is_learner, ..member });
-        let header = Some(self.0.header_now());
+        let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberAddResponse { header, member, members }))
     }
 
@@ -46,7 +46,7 @@ impl Cluster for ClusterDoor {
         let node = NodeId(request.into_inner().id);
         check_member(&self.0.membership().await?, node)?;
         let members = self.0.change(Change::Remove { node }).await?;
-        let header = Some(self.0.header_now());
+        let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberRemoveResponse { header, members }))
     }
 
@@ -65,7 +65,7 @@ impl Cluster for ClusterDoor {
             check_new(&before, &address)?;
             self.0.change(Change::Readdress { node, address }).await?
         };
-        let header = Some(self.0.header_now());
+        let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberUpdateResponse { header, members }))
     }
 
@@ -78,7 +78,7 @@ impl Cluster for ClusterDoor {
             false => self.0.status().membership.clone(),
         };
         let members = self.0.members(&membership).await;
-        let header = Some(self.0.header_now());
+        let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberListResponse { header, members }))
     }
 
@@ -93,7 +93,7 @@ impl Cluster for ClusterDoor {
             return Err(NOT_LEARNER.into());
         }
         let members = self.0.change(Change::Promote { node }).await?;
-        let header = Some(self.0.header_now());
+        let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberPromoteResponse { header, members }))
     }
 }

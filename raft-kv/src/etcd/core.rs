@@ -2,6 +2,7 @@
 //! and what is said instead of an answer.
 
 use super::EtcdConfig;
+use super::applied::Applied;
 use super::error::{self, STOPPED, TIMED_OUT};
 use super::inside::Inside;
 use super::proto::etcdserverpb::ResponseHeader;
@@ -33,6 +34,7 @@ pub(super) struct Core {
     pub(super) serving: watch::Receiver<bool>,
     /// Whether it has known of no leader for three election timeouts.
     unled: watch::Receiver<bool>,
+    applied: Applied,
     /// What members have told of themselves.
     pub(super) attributes: Mutex<BTreeMap<NodeId, Published>>,
 }
@@ -47,6 +49,7 @@ impl Core {
         options.attempt = request_timeout;
         let client = Client::new(Arc::new(inside.clone()), options);
         service.publish(member);
+        let applied = Applied::of(service.store().history());
         let (serving, is_serving) = watch::channel(false);
         let (unled, is_unled) = watch::channel(false);
         tokio::spawn(follow(Arc::clone(&service), serving, unled));
@@ -57,6 +60,7 @@ impl Core {
             request_timeout,
             serving: is_serving,
             unled: is_unled,
+            applied,
             attributes: Mutex::default(),
         })
     }
@@ -99,9 +103,20 @@ impl Core {
         self.header(self.revision())
     }
 
+    /// The same of an answer about the cluster, which has nothing to do with the store.
+    pub(super) fn header_of_cluster(&self) -> ResponseHeader {
+        self.header(Revision(0))
+    }
+
     /// What the node has applied.
     pub(super) fn revision(&self) -> Revision {
         self.service.store().gauges().revision
+    }
+
+    /// Of the answer to a write, once this node has applied it, too.
+    pub(super) async fn header_of_write(&self, revision: Revision) -> ResponseHeader {
+        self.applied.reach(revision, self.request_timeout).await;
+        self.header(revision)
     }
 
     /// What is said instead of an answer.

@@ -37,7 +37,8 @@ impl Kv for KvDoor {
         let put = convert::put(request.into_inner())?;
         let done = self.0.client.put_with(put).await;
         let reply = done.map_err(|error| self.0.fail(&error))?;
-        Ok(Response::new(convert::put_reply(self.0.header(reply.revision), reply)))
+        let header = self.0.header_of_write(reply.revision).await;
+        Ok(Response::new(convert::put_reply(header, reply)))
     }
 
     async fn delete_range(
@@ -46,7 +47,8 @@ impl Kv for KvDoor {
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let op = convert::delete(request.into_inner())?;
         let reply = self.0.delete(op).await?;
-        Ok(Response::new(convert::delete_reply(self.0.header(reply.revision), reply)))
+        let header = self.0.header_of_write(reply.revision).await;
+        Ok(Response::new(convert::delete_reply(header, reply)))
     }
 
     async fn txn(
@@ -58,8 +60,9 @@ impl Kv for KvDoor {
         let asked = txn.clone();
         let done = self.0.client.txn(txn).await;
         let mut reply = done.map_err(|error| self.0.fail(&error))?;
+        let header = self.0.header_of_write(reply.revision).await;
         self.0.complete(&asked, &mut reply).await?;
-        Ok(Response::new(convert::txn_reply(self.0.header(reply.revision), reply)))
+        Ok(Response::new(convert::txn_reply(header, reply)))
     }
 
     async fn compact(

@@ -45,7 +45,7 @@ impl Lease for LeaseDoor {
         let id = convert::lease_id(request.into_inner().id)?;
         let revoked = self.0.client.revoke_lease(id).await;
         let revoked = revoked.map_err(|error| self.0.fail(&error))?;
-        let header = Some(self.0.header(revoked.revision));
+        let header = Some(self.0.header_of_write(revoked.revision).await);
         Ok(Response::new(pb::LeaseRevokeResponse { header }))
     }
 

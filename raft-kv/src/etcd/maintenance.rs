@@ -37,7 +37,8 @@ impl Maintenance for MaintenanceDoor {
             Err(_) => return Ok(Response::new(pb::AlarmResponse::default())),
         }
         let alarms = self.0.alarms().into_iter().filter(wanted).collect();
-        Ok(Response::new(pb::AlarmResponse { header: Some(self.0.header_now()), alarms }))
+        // As etcd's, this answer has no header.
+        Ok(Response::new(pb::AlarmResponse { header: None, alarms }))
     }
 
     async fn status(
@@ -71,7 +72,8 @@ impl Maintenance for MaintenanceDoor {
         &self,
         _request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header_now()) }))
+        // As etcd's, this answer has no header.
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     async fn hash(
@@ -88,10 +90,12 @@ impl Maintenance for MaintenanceDoor {
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let hashed = self.0.in_time(self.0.hash_kv(request.into_inner().revision)).await?;
+        let compacted = hashed.compacted.0;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.0.header_now()),
             hash: folded(hashed.hash),
-            compact_revision: signed(hashed.compacted.0),
+            // So says etcd before anything was compacted.
+            compact_revision: if compacted == 0 { -1 } else { signed(compacted) },
         }))
     }
 

@@ -17,7 +17,9 @@
 //!   `Defragment` has nothing to do. `Snapshot` streams a backup of this store's own format.
 //! - Authentication is not there yet: service Auth is answered `Unimplemented`.
 
+mod applied;
 mod attributes;
+mod authority;
 mod cluster;
 mod convert;
 mod core;
@@ -27,6 +29,7 @@ mod flow;
 mod gateway;
 mod hash;
 mod health;
+mod held;
 mod inside;
 mod kv;
 mod lease;

@@ -6,6 +6,7 @@ use super::election::ElectionDoor;
 use super::error::{self, NO_LEADER, TOO_LARGE};
 use super::gateway::Gateway;
 use super::health::HealthDoor;
+use super::held::Bounds;
 use super::kv::KvDoor;
 use super::lease::LeaseDoor;
 use super::lock::LockDoor;
@@ -21,6 +22,8 @@ use super::watch::WatchDoor;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -28,6 +31,9 @@ use tower_service::Service;
 
 /// Bytes of the longest request that is decoded: those of a command, and what etcd allows beside.
 const DECODED_BYTES_MAX: usize = crate::api::REQUEST_BYTES_MAX + 512 * 1024;
+
+/// The methods whose requests are streams.
+const STREAMS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
 
 /// All services of the door. A clone is cheap.
 #[derive(Clone)]
@@ -42,6 +48,7 @@ pub(super) struct Router {
     election: ElectionServer<ElectionDoor>,
     health: HealthServer<HealthDoor>,
     gateway: Gateway,
+    bounds: Bounds,
 }
 
 /// A service with the limits that all have.
@@ -67,18 +74,35 @@ impl Router {
             election: limited!(ElectionServer, ElectionDoor(core())),
             health: limited!(HealthServer, HealthDoor(core())),
             gateway: Gateway::new(core()),
+            bounds: Bounds::new(),
         }
+    }
+
+    /// The same for another connection, whose requests have a bound of their own.
+    pub(super) fn of_connection(&self) -> Self {
+        Self { bounds: self.bounds.of_connection(), ..self.clone() }
     }
 
     /// Answers one request, whatever it is.
     pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        // Its bytes count until it is answered, or, of a stream, until each message is there.
+        let (body, _held) = self.bounds.body(body, STREAMS.contains(&parts.uri.path()));
+        let request = Request::from_parts(parts, body);
         if !is_grpc(request.headers()) {
             return self.gateway.answer(request).await;
         }
         if requires_leader(request.headers()) && !self.core.is_led() {
             return Status::from(NO_LEADER).into_http();
         }
-        let response = self.dispatch(request).await;
+        let patience = timeout_of(request.headers());
+        let response = match patience {
+            None => self.dispatch(request).await,
+            Some(patience) => match timeout(patience, self.dispatch(request)).await {
+                Ok(response) => response,
+                Err(_) => Status::deadline_exceeded("context deadline exceeded").into_http(),
+            },
+        };
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
             Some(status) if error::is_oversize(&status) => Status::from(TOO_LARGE).into_http(),
@@ -118,4 +142,50 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// Whether the client wants no answer from a node that knows of no leader.
 pub(super) fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get("hasleader").is_some_and(|wanted| wanted == "true")
+}
+
+/// How long the client waits for an answer, if it says so in a form that there is.
+fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    const DIGITS_MAX: usize = 8;
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let is_number = number.len() <= DIGITS_MAX && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| is_number)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        let of = |value: &str| {
+            timeout_of(
+                &[("grpc-timeout", value)]
+                    .iter()
+                    .map(|(name, value)| {
+                        (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())
+                    })
+                    .collect(),
+            )
+        };
+        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(of("5M"), Some(Duration::from_secs(300)));
+        assert_eq!(of("99999999S"), Some(Duration::from_secs(99_999_999)));
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(of("0n"), Some(Duration::ZERO));
+        for wrong in ["", "S", "1", "-1S", "1s", "123456789S", "1.5S", "+1S"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
 }

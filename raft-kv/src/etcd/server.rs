@@ -1,6 +1,7 @@
 //! The door's port: connections, HTTP/1 and HTTP/2 on each, and what bounds them. It knows no
 //! service.
 
+use super::authority::Named;
 use super::route::Router;
 use http::Request;
 use hyper::body::Incoming;
@@ -60,7 +61,7 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => {}
             (place, accepted) = accepted => match accepted {
                 Ok((stream, peer)) => {
-                    let (router, closed) = (router.clone(), closed.clone());
+                    let (router, closed) = (router.of_connection(), closed.clone());
                     connections.spawn(async move {
                         let _place = place;
                         if let Err(error) = connection(stream, router, closed).await {
@@ -93,7 +94,7 @@ async fn connection(
         async move { Ok::<_, Infallible>(router.answer(request.map(Body::new)).await) }
     });
     let builder = builder();
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Named::new(stream)), service));
     tokio::select! {
         ended = &mut connection => return ended.map_err(|error| error.to_string()),
         _ = closed.wait_for(|closed| *closed) => {}

@@ -1,15 +1,21 @@
 //! What no client of good will sends, and what happens to the cluster meanwhile.
 
-use super::{Connection, Doors, between, get, put};
+use super::watch::Watching;
+use super::{Connection, Doors, assert_refused, between, get, put};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use raft_kv::etcd::proto::etcdserverpb as pb;
 use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::body::Body;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
 use tower_service::Service;
 
 /// Sends bytes as the body of a gRPC request; its status.
@@ -80,6 +86,191 @@ async fn bytes_without_sense_harm_nobody() {
         stream.write_all(bytes).await.unwrap();
     }
     assert_eq!(connection.range(get("k")).await.count, 0);
+}
+
+/// The front of a message of so many bytes.
+fn front(length: u32) -> Vec<u8> {
+    [&[0][..], &length.to_be_bytes()].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_is_refused() {
+    const INVALID: u32 = 3;
+    let doors = Doors::start(1).await;
+    let connection = doors.any().await;
+    let length = 3 * 1024 * 1024;
+    let body = [front(length), vec![1; length as usize]].concat();
+    for path in ["/etcdserverpb.KV/Put", "/etcdserverpb.KV/Txn", "/v3lockpb.Lock/Lock"] {
+        assert_eq!(send(&connection, path, body.clone()).await, INVALID, "{path}");
+    }
+    let text = "etcdserver: request is too large";
+    let value = "x".repeat(1700 * 1024);
+    assert_refused(connection.kv().put(put("k", &value)).await, Code::InvalidArgument, text);
+    let json = format!(r#"{{"key": "aw==", "value": "{}"}}"#, "A".repeat(5 * 1024 * 1024));
+    let (status, answer) = doors.http("POST", "/v3/kv/put", &json).await;
+    assert_eq!(status, 400);
+    assert!(answer.contains(text), "{answer}");
+    assert_eq!(connection.range(get("k")).await.count, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_without_sense_is_said_to_have_none() {
+    let doors = Doors::start(1).await;
+    let deep = "[".repeat(100_000);
+    let nested = format!("{}{}", r#"{"success":[{"request_txn":"#.repeat(1000), "}]}".repeat(1000));
+    for body in [
+        "{",
+        "[]",
+        "null",
+        "7",
+        "\"text\"",
+        r#"{"key": 7}"#,
+        r#"{"key": "no base64!"}"#,
+        r#"{"key": "aw==", "limit": "x"}"#,
+        r#"{"key": "aw==", "limit": 99999999999999999999}"#,
+        r#"{"key": "aw=="} and more"#,
+        r#"{"key": "aw==", "key": "aw=="}"#,
+        "{\"key\": \"\u{0}\"}",
+        &deep,
+        &nested,
+    ] {
+        for path in ["/v3/kv/range", "/v3/kv/txn", "/v3/watch", "/v3/lease/keepalive"] {
+            let (status, answer) = doors.http("POST", path, body).await;
+            let start: String = body.chars().take(60).collect();
+            // Where a field is not known, it is not looked at.
+            let unknown = path != "/v3/kv/range" && (status == 200 || status == 400);
+            assert!(status == 400 || unknown, "{path} {start}: {status} {answer}");
+        }
+    }
+    assert_eq!(doors.any().await.range(get("k")).await.count, 0);
+}
+
+/// The first part of a request, and no more of it.
+struct Begun(Option<Bytes>);
+
+impl hyper::body::Body for Begun {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Status>>> {
+        match self.0.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_never_end_are_bounded_in_bytes() {
+    const EXHAUSTED: &str = "8";
+    let doors = Doors::start(1).await;
+    let connection = doors.any().await;
+    let length = 1024 * 1024;
+    let begun = Bytes::from([front(length), vec![1; length as usize - 1]].concat());
+    let mut asking = JoinSet::new();
+    // More than a connection may have under way, and far more than it may send ahead.
+    for _ in 0..80 {
+        let (connection, body) = (connection.clone(), Body::new(Begun(Some(begun.clone()))));
+        asking.spawn(async move {
+            let request = Request::post("/etcdserverpb.KV/Put")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(body);
+            let response = connection.clone().call(request.unwrap()).await.unwrap();
+            response.headers()["grpc-status"].to_str().unwrap().to_owned()
+        });
+    }
+    let refused = asking.join_next().await.unwrap().unwrap();
+    assert_eq!(refused, EXHAUSTED);
+    // Others are not hindered, and neither is this client once it has given up.
+    doors.any().await.put("k", "v").await;
+    asking.shutdown().await;
+    let ours = async { while connection.kv().put(put("k", "v")).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(60), ours).await.expect("it may ask again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_answered_within_the_time_it_has() {
+    let doors = Doors::start(3).await;
+    let leader = doors.cluster.leader().await;
+    let follower = doors.cluster.other(leader);
+    let connection = doors.connect(follower).await;
+    doors.cluster.isolate(follower);
+    let mut request = tonic::Request::new(put("k", "v"));
+    request.set_timeout(Duration::from_millis(300));
+    let begun = std::time::Instant::now();
+    let refused = connection.kv().put(request).await.unwrap_err();
+    // Whether it says that there is no leader, or that time is over, it does not take the 5 s that
+    // this door would take by itself.
+    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Unavailable), "{refused:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+/// Streams that ask for nothing, and watches that are told nothing. `RUN_SLOW_TESTS=1` opens
+/// 100,000, and prints what memory they take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_idle_streams_harm_nobody() {
+    let slow = std::env::var("RUN_SLOW_TESTS").is_ok_and(|value| value == "1");
+    let (connections, streams) = if slow { (10, 10_000) } else { (4, 500) };
+    let doors = Doors::start(1).await;
+    let before = resident();
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        let connection = doors.any().await;
+        for number in 0..streams {
+            if number % 2 == 0 {
+                let watching = Watching::start(&connection).await;
+                let key = format!("idle/{number}").into();
+                watching.create(pb::WatchCreateRequest { key, ..Default::default() }).await;
+                held.push(Idle::Watch(watching));
+            } else {
+                let (requests, receiver) = tokio::sync::mpsc::channel(1);
+                let receiver = ReceiverStream::new(receiver);
+                let stream = connection.lease().lease_keep_alive(receiver).await.unwrap();
+                held.push(Idle::KeepAlive(requests, stream.into_inner()));
+            }
+        }
+    }
+    let connection = doors.any().await;
+    connection.put("idle/0", "").await;
+    let mut told = 0;
+    for idle in &mut held {
+        if let Idle::Watch(watching) = idle {
+            let created = watching.next().await;
+            assert!(created.created && !created.canceled, "{created:?}");
+            // One of each connection watches what was written.
+            if told % (streams / 2) == 0 {
+                assert_eq!(watching.next().await.events.len(), 1);
+            }
+            told += 1;
+        }
+    }
+    assert_eq!(told, connections * streams / 2);
+    let count = held.len();
+    let taken = resident().saturating_sub(before);
+    println!("{count} streams take {} KiB, on both sides", taken / 1024);
+    // Some KiB each; this process is both ends.
+    assert!(taken < count * 64 * 1024, "{taken} bytes");
+    assert_eq!(connection.range(get("idle/0")).await.count, 1);
+}
+
+enum Idle {
+    Watch(Watching),
+    #[expect(dead_code, reason = "they are held open")]
+    KeepAlive(
+        tokio::sync::mpsc::Sender<pb::LeaseKeepAliveRequest>,
+        tonic::Streaming<pb::LeaseKeepAliveResponse>,
+    ),
+}
+
+/// Bytes of memory of this process.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * 4096
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

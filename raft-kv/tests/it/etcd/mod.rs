@@ -7,6 +7,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod model;
 mod txn;
 mod watch;
 

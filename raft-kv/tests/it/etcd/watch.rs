@@ -261,6 +261,8 @@ async fn whoever_requires_a_leader_is_told_that_there_is_none() {
     let leader = doors.cluster.leader().await;
     let follower = doors.cluster.other(leader);
     let connection = doors.connect(follower).await;
+    // Then it knows who leads.
+    connection.put("known", "").await;
     let (requests, receiver) = mpsc::channel(16);
     let mut request = Request::new(ReceiverStream::new(receiver));
     request.metadata_mut().insert("hasleader", "true".parse().unwrap());

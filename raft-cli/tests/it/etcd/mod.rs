@@ -1,0 +1,10 @@
+//! Programs that were written for etcd, and how they fare with this store: each is run against a
+//! cluster of both.
+
+mod case;
+mod compare;
+mod grpc;
+mod kubernetes;
+mod normal;
+mod side;
+mod verbs;

@@ -1,0 +1,98 @@
+//! Members, and what operators do.
+
+use crate::etcd::case::{Case, same};
+use crate::etcd::compare::Pair;
+use std::fs;
+
+const BEFORE: &[Case] = &[
+    same("version"),
+    same("put a 1"),
+    same("member list"),
+    same("member list -w json"),
+    same("member list -w fields"),
+    same("member list -w table"),
+    same("endpoint health"),
+    same("endpoint health --cluster"),
+    same("endpoint health -w json"),
+    same("endpoint health -w table"),
+    same("endpoint status --endpoints {c1},{c2}"),
+    same("endpoint status"),
+    same("endpoint status --cluster"),
+    same("endpoint status -w json"),
+    same("endpoint status -w fields"),
+    same("endpoint status -w table"),
+    same("endpoint status -w table --cluster"),
+    same("endpoint hashkv --endpoints {leader}"),
+    same("endpoint hashkv --endpoints {leader} -w json"),
+    same("endpoint hashkv --cluster --rev 1"),
+    same("endpoint hashkv --endpoints {leader} --rev 1000"),
+    same("endpoint hashkv -w table --endpoints {leader}"),
+    same("compaction 2"),
+    same("endpoint hashkv --endpoints {leader} -w json"),
+    same("endpoint hashkv --endpoints {leader} --rev 1"),
+    same("alarm list"),
+    same("alarm list -w json --endpoints {leader}"),
+    same("alarm disarm"),
+    same("defrag"),
+    same("defrag --cluster"),
+    same("defrag --endpoints {leader}"),
+    same("snapshot save"),
+    same("snapshot save a.db"),
+    same("snapshot save a.db --endpoints {leader}"),
+    same("snapshot status none.db"),
+    same("move-leader {follower-id} --endpoints {follower}"),
+    same("move-leader"),
+    same("move-leader zz"),
+    same("move-leader abcdef --endpoints {leader}"),
+    same("member remove abcdef"),
+    same("member remove zz"),
+    same("member remove"),
+    same("member promote abcdef"),
+    same("member promote zz"),
+    same("member promote {n1}"),
+    same("member promote"),
+    same("member update abcdef --peer-urls http://127.0.0.1:9"),
+    same("member update {n1}"),
+    same("member update {n1} --peer-urls nonsense"),
+    same("member add"),
+    same("member add n4"),
+    same("member add n4 --peer-urls nonsense"),
+];
+
+const MEMBERS: &[Case] = &[
+    same("member add n4 --peer-urls http://127.0.0.1:9 --learner"),
+    same("member list"),
+    same("member list -w json"),
+    same("member list -w table"),
+    same("member add n5 --peer-urls http://{p1} --learner"),
+    same("member promote {n4}"),
+    same("member update {n4} --peer-urls http://127.0.0.1:11"),
+    same("member list"),
+    same("member remove {n4}"),
+    same("member list"),
+    same("member remove {n4}"),
+];
+
+const LEARNERS: &[Case] = &[
+    same("member add n5 --peer-urls http://127.0.0.1:12 --learner"),
+    same("member add n6 --peer-urls http://127.0.0.1:10 --learner")
+        .differs("there may be any number of learners"),
+];
+
+/// What operators print, do and are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_find_what_they_know() {
+    let mut pair = Pair::start().await;
+    pair.run(BEFORE).await;
+    for side in [&pair.ours, &pair.theirs] {
+        // A file of whole pages, and a checksum.
+        let length = fs::metadata(side.dir().join("a.db")).unwrap().len();
+        assert_eq!(length % 512, 32, "{}", side.name);
+    }
+    pair.until_settled().await;
+    pair.run(MEMBERS).await;
+    pair.run(&[same("move-leader {follower-id} --endpoints {leader}")]).await;
+    pair.run(&[same("endpoint health"), same("put a 2"), same("get a -w json")]).await;
+    pair.run(LEARNERS).await;
+    pair.end();
+}
