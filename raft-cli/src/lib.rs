@@ -44,6 +44,7 @@ pub fn main(line: Vec<OsString>) -> ExitCode {
     if let Some((failure, format)) = command::become_command(&line) {
         return fail(&failure, format);
     }
+    let line = serve::etcd_flags::words::rewrite(line);
     let (cli, config) = match parse(&line) {
         Ok(parsed) => parsed,
         Err(Wrong::Line(error)) if asks_for_help(&error) => {
@@ -103,7 +104,7 @@ fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
         return Ok((cli, Config::default()));
     }
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let config = Config::load(cli.config.as_deref(), environment);
+    let config = Config::load(cli.config.as_deref(), &environment);
     let mut config = config.map_err(Wrong::Config)?;
     let node = match matches.subcommand() {
         Some(("config", matches)) => matches.subcommand_matches("check"),
@@ -112,6 +113,7 @@ fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
     };
     let Some(node) = node else { return Ok((cli, config)) };
     config.note_flags(node);
+    config.note_etcd(environment).map_err(Wrong::Config)?;
     config.note_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let (_, cli) = read(&config.complete(line))?;
     Ok((cli, config))

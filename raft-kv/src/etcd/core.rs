@@ -11,7 +11,7 @@ use crate::codec;
 use crate::service::KvService;
 use raft_core::node::{Node, Status as NodeStatus};
 use raft_core::transport::{Channel, Duplex};
-use raft_core::types::NodeId;
+use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -75,6 +75,22 @@ impl Core {
         self.is_led() && self.service.refusal().is_none()
     }
 
+    /// Waits until the node is a member and serves.
+    pub(super) async fn ready(&self) -> ClusterId {
+        let mut serving = self.serving.clone();
+        loop {
+            if serving.wait_for(|serving| *serving).await.is_err() {
+                // The node has stopped: it never will.
+                return std::future::pending().await;
+            }
+            let status = self.status();
+            if status.bound && status.membership.contains(status.identity.node) {
+                return status.identity.cluster;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// Waits until the node has known of no leader for three election timeouts.
     pub(super) async fn until_unled(&self) {
         if self.unled.clone().wait_for(|unled| *unled).await.is_err() {
@@ -133,9 +149,11 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// How often the node is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Tells whether the node serves, until it stops or nobody wants to know.
 async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
-    const LOOK: Duration = Duration::from_millis(100);
     let node: Node = service.node().clone();
     let mut led_at = Instant::now();
     loop {

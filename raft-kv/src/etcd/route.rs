@@ -19,6 +19,7 @@ use super::proto::v3electionpb::election_server::ElectionServer;
 use super::proto::v3lockpb::lock_server::LockServer;
 use super::watch::WatchDoor;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use raft_core::types::ClusterId;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tonic::Status;
@@ -42,6 +43,8 @@ pub(super) struct Router {
     election: ElectionServer<ElectionDoor>,
     health: HealthServer<HealthDoor>,
     gateway: Gateway,
+    /// Whether only health, version and metrics are answered.
+    probes_only: bool,
 }
 
 /// A service with the limits that all have.
@@ -67,11 +70,25 @@ impl Router {
             election: limited!(ElectionServer, ElectionDoor(core())),
             health: limited!(HealthServer, HealthDoor(core())),
             gateway: Gateway::new(core()),
+            probes_only: false,
         }
+    }
+
+    /// The same for a port at which only health, version and metrics are answered.
+    pub(super) fn probes_only(self) -> Self {
+        Self { probes_only: true, ..self }
+    }
+
+    /// Waits until clients can be served.
+    pub(super) async fn ready(&self) -> ClusterId {
+        self.core.ready().await
     }
 
     /// Answers one request, whatever it is.
     pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        if self.probes_only {
+            return self.gateway.probe(request).await;
+        }
         if !is_grpc(request.headers()) {
             return self.gateway.answer(request).await;
         }

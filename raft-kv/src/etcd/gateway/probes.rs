@@ -12,8 +12,9 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 impl Gateway {
     /// Answers what is asked outside the interface in JSON.
-    pub(super) async fn probe(&self, path: &str, request: Request<Body>) -> Response<Body> {
+    pub(in crate::etcd) async fn probe(&self, request: Request<Body>) -> Response<Body> {
         let (request, _) = request.into_parts();
+        let path = request.uri.path();
         if !matches!(path, "/health" | "/livez" | "/readyz" | "/version") {
             return response(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n");
         }
