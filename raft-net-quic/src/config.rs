@@ -314,13 +314,7 @@ impl ClientCredentials {
         ca: &Path,
         identity: Option<(&Path, &Path)>,
     ) -> Result<Self, CredentialsError> {
-        let identity = match identity {
-            Some((cert, key)) => Some((
-                certificates(&name(cert), &read(cert)?)?,
-                private_key(&name(key), &read(key)?)?,
-            )),
-            None => None,
-        };
+        let identity = identity_from(identity)?;
         Ok(Self { ca: certificates(&name(ca), &read(ca)?)?, identity, trust: Trust::Named })
     }
 
@@ -332,10 +326,20 @@ impl ClientCredentials {
     }
 
     /// Credentials that trust whoever answers: **what is sent may be read, and what is answered
-    /// made up, by anybody between**. The client's own certificate is shown where a node asks for
-    /// one.
+    /// made up, by anybody between**.
     pub const fn unauthenticated() -> Self {
         Self { ca: Vec::new(), identity: None, trust: Trust::Anyone }
+    }
+
+    /// The same with the client's own certificate and key, PEM files.
+    ///
+    /// # Errors
+    /// The file that cannot be read or used, and why.
+    pub fn with_files(
+        self,
+        identity: Option<(&Path, &Path)>,
+    ) -> Result<Self, CredentialsError> {
+        Ok(Self { identity: identity_from(identity)?, ..self })
     }
 
     /// What a client that is part of a node has: the node's own credentials.
@@ -360,6 +364,15 @@ impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCredentials").finish_non_exhaustive()
     }
+}
+
+/// A client's own certificate and key.
+fn identity_from(
+    files: Option<(&Path, &Path)>,
+) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, CredentialsError> {
+    let Some((cert, key)) = files else { return Ok(None) };
+    let chain = certificates(&name(cert), &read(cert)?)?;
+    Ok(Some((chain, private_key(&name(key), &read(key)?)?)))
 }
 
 fn name(path: &Path) -> String {

@@ -61,7 +61,7 @@ pub enum OnDamage {
 #[command(after_help = EXAMPLES, args_override_self = true)]
 #[command(group = ArgGroup::new("formation").args(["cluster", "single", "join"]))]
 pub struct Serve {
-    // First: what is parsed after it takes its values away.
+    /// Which of all flags were said. It stands first: what is parsed takes its values away.
     #[command(flatten)]
     pub told: Told,
     /// The node's directory: log, checkpoint and identity; made if missing.

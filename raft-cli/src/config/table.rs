@@ -85,7 +85,7 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
         };
         Setting { section, key: key.to_owned(), value, origin }
     };
-    let Settled { dir, endpoints, ca, cert, key, deadline: patience } = settled;
+    let Settled { dir, endpoints, ca, insecure, cert, key, deadline: patience } = settled;
     vec![
         setting("dir", dir.map(|(dir, from)| (path(dir), from)), None),
         setting(
@@ -94,6 +94,11 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
             Some(ENDPOINT_DEFAULT.to_owned()),
         ),
         setting("ca", ca.map(|(file, from)| (path(file), from)), None),
+        setting(
+            "insecure",
+            insecure.map(|from| ("true".to_owned(), from)),
+            Some("false".to_owned()),
+        ),
         setting("cert", cert.map(|(file, from)| (path(file), from)), None),
         setting("key", key.map(|(file, from)| (path(file), from)), None),
         setting(

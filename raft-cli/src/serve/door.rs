@@ -3,7 +3,7 @@
 
 use super::credentials::MADE_HERE;
 use super::etcd_flags::{Scheme, Url};
-use super::resolve;
+use super::{metrics, resolve};
 use crate::args::serve::Serve;
 use crate::cert;
 use crate::failure::Failure;
@@ -158,6 +158,8 @@ impl Door {
         let member = Published { name, client_urls };
         let mut config = EtcdConfig::new(service);
         config.member = member.clone();
+        let metrics = metrics::install();
+        config.more_metrics = Some(Arc::new(move |text: &mut String| metrics.write(text)));
         let thread = std::thread::Builder::new().name("etcd-door".into());
         thread
             .spawn(move || {

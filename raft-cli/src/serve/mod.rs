@@ -10,6 +10,7 @@ mod damage;
 pub mod data;
 mod door;
 pub mod etcd_flags;
+mod metrics;
 pub mod plan;
 pub(crate) mod stop;
 mod waiting;
@@ -60,6 +61,7 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
     let mapped = mapped(args)?;
     logging::start(mapped.serve.log_level.as_deref()).map_err(Failure::usage)?;
     mapped.notes.iter().for_each(|note| warn!("{note}"));
+    metrics::install();
     // One thread for the raft loop, its sockets and its clients: with few cores a scheduler between
     // them costs more than Raft itself. Disk and state machine have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -10,6 +10,7 @@ mod config;
 mod damage;
 mod docs;
 mod doctor;
+mod etcd_flags;
 mod failures;
 mod fake;
 mod fuzz;

@@ -4,6 +4,7 @@
 use super::EtcdConfig;
 use super::error::{self, STOPPED, TIMED_OUT};
 use super::inside::Inside;
+use super::metrics::{Calls, MoreMetrics};
 use super::proto::etcdserverpb::ResponseHeader;
 use crate::api::{Published, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
@@ -13,6 +14,7 @@ use raft_core::node::{Node, Status as NodeStatus};
 use raft_core::transport::{Channel, Duplex};
 use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -35,11 +37,16 @@ pub(super) struct Core {
     unled: watch::Receiver<bool>,
     /// What members have told of themselves.
     pub(super) attributes: Mutex<BTreeMap<NodeId, Published>>,
+    /// What became of calls so far.
+    pub(super) calls: Arc<Calls>,
+    pub(super) more_metrics: Option<MoreMetrics>,
+    /// How often the node was seen to have another leader than before.
+    leader_changes: Arc<AtomicU64>,
 }
 
 impl Core {
     pub(super) fn new(config: EtcdConfig) -> Arc<Self> {
-        let EtcdConfig { service, member, request_timeout } = config;
+        let EtcdConfig { service, member, request_timeout, more_metrics } = config;
         let inside = Inside(service.clone());
         let mut options = ClientOptions::new([SELF]);
         options.deadline = request_timeout;
@@ -49,7 +56,8 @@ impl Core {
         service.publish(member);
         let (serving, is_serving) = watch::channel(false);
         let (unled, is_unled) = watch::channel(false);
-        tokio::spawn(follow(Arc::clone(&service), serving, unled));
+        let leader_changes = Arc::default();
+        tokio::spawn(follow(Arc::clone(&service), serving, unled, Arc::clone(&leader_changes)));
         Arc::new(Self {
             client,
             service,
@@ -58,12 +66,20 @@ impl Core {
             serving: is_serving,
             unled: is_unled,
             attributes: Mutex::default(),
+            calls: Arc::default(),
+            more_metrics,
+            leader_changes,
         })
     }
 
     /// What the node knows of itself and the others.
     pub(super) fn status(&self) -> Arc<NodeStatus> {
         self.service.node().status()
+    }
+
+    /// How often the node was seen to have another leader than before.
+    pub(super) fn leader_changes(&self) -> u64 {
+        self.leader_changes.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_led(&self) -> bool {
@@ -153,7 +169,13 @@ pub(super) fn signed(number: u64) -> i64 {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Tells whether the node serves, until it stops or nobody wants to know.
-async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
+async fn follow(
+    service: Arc<KvService>,
+    serving: watch::Sender<bool>,
+    unled: watch::Sender<bool>,
+    leader_changes: Arc<AtomicU64>,
+) {
+    let mut leader = None;
     let node: Node = service.node().clone();
     let mut led_at = Instant::now();
     loop {
@@ -161,6 +183,10 @@ async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: wa
         let led = status.leader.is_some();
         if led {
             led_at = Instant::now();
+            if leader != status.leader {
+                leader = status.leader;
+                leader_changes.fetch_add(1, Ordering::Relaxed);
+            }
         }
         let serves = led && service.refusal().is_none();
         serving.send_if_modified(|known| std::mem::replace(known, serves) != serves);

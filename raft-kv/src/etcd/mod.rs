@@ -33,6 +33,7 @@ mod lease;
 mod line;
 mod lock;
 mod maintenance;
+mod metrics;
 mod patience;
 #[doc(hidden)]
 pub mod proto;
@@ -48,6 +49,7 @@ use crate::service::KvService;
 use core::Core;
 use raft_core::types::ClusterId;
 use route::Router;
+pub use metrics::MoreMetrics;
 pub use server::Entrance;
 use std::future::Future;
 use std::sync::Arc;
@@ -69,12 +71,19 @@ pub struct EtcdConfig {
     pub member: Published,
     /// How long a request may take. Default 7 s, etcd's.
     pub request_timeout: Duration,
+    /// What else is to be told at /metrics. Default nothing.
+    pub more_metrics: Option<MoreMetrics>,
 }
 
 impl EtcdConfig {
     /// The defaults, of a node that tells nothing of itself.
     pub fn new(service: Arc<KvService>) -> Self {
-        Self { service, member: Published::default(), request_timeout: Duration::from_secs(7) }
+        Self {
+            service,
+            member: Published::default(),
+            request_timeout: Duration::from_secs(7),
+            more_metrics: None,
+        }
     }
 }
 

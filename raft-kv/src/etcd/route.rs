@@ -95,7 +95,8 @@ impl Router {
         if requires_leader(request.headers()) && !self.core.is_led() {
             return Status::from(NO_LEADER).into_http();
         }
-        let response = self.dispatch(request).await;
+        let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
+        let response = calls.counted(path, self.dispatch(request).await);
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
             Some(status) if error::is_oversize(&status) => Status::from(TOO_LARGE).into_http(),

@@ -56,7 +56,7 @@ async fn who_asks_for_proof_and_who_has_none_refuse_each_other() {
     named.transport.set_peers(GROUP, vec![(NodeId(2), bare.address.clone())]);
     named.refused(NodeId(2), "its certificate is not signed by a trusted authority").await;
     bare.transport.set_peers(GROUP, vec![(NodeId(1), named.address.clone())]);
-    bare.refused(NodeId(1), "a node must present a certificate").await;
+    bare.refused(NodeId(1), "it does not trust the authority that signed").await;
     assert_eq!(named.transport.counters().messages_received, 0);
 }
 
@@ -103,5 +103,5 @@ async fn names_may_be_left_to_the_authority() {
     liar.refused(NodeId(1), "it does not trust the authority that signed").await;
     let bare = node(unauthenticated(), 5);
     bare.transport.set_peers(GROUP, vec![(NodeId(1), nodes[0].address.clone())]);
-    bare.refused(NodeId(1), "a node must present a certificate").await;
+    bare.refused(NodeId(1), "it does not trust the authority that signed").await;
 }

@@ -74,7 +74,7 @@ impl fmt::Display for Url {
 ///
 /// # Errors
 /// What would have been right.
-pub fn member(text: &str) -> Result<(String, Url), String> {
+pub(super) fn member(text: &str) -> Result<(String, Url), String> {
     match text.trim().split_once('=') {
         Some((name, url)) if !name.is_empty() => Ok((name.to_owned(), Url::parse(url)?)),
         _ => Err(format!("{text:?}: a member is written NAME=http://HOST:PORT")),
