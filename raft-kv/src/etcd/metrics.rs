@@ -4,7 +4,7 @@
 use super::VERSION;
 use super::core::Core;
 use http::{HeaderMap, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use raft_core::raft::RoleName;
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -78,3 +78,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Reads on while a client that said `first` says nothing more.
+    async fn after(first: &[u8]) -> Option<io::ErrorKind> {
+        let (mut client, server) = duplex(64);
+        client.write_all(first).await.unwrap();
+        let mut patient = Patient::new(server, PATIENCE);
+        let mut buffer = [0; 64];
+        let all = async {
+            loop {
+                if let Err(error) = patient.read(&mut buffer).await {
+                    return error.kind();
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE * 2, all).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_say_what_it_speaks_has_only_so_long() {
+        for first in [&b""[..], b"PRI * HTTP/2.0\r\n", &PREFACE[..23]] {
+            assert_eq!(after(first).await, Some(io::ErrorKind::TimedOut), "{first:?}");
+        }
+        // These are the matter of what is spoken.
+        for first in [PREFACE, b"G", b"POST /v3/kv/range HTTP/1.1\r\n"] {
+            assert_eq!(after(first).await, None, "{first:?}");
+        }
+    }
+}

@@ -116,6 +116,8 @@ async fn serve_one(
         return connection(stream, None, router, closed).await;
     };
     let handshake = async {
+        // Whoever says nothing takes no turn from those who do.
+        stream.readable().await.map_err(|error| error.to_string())?;
         let _turn = handshakes.acquire().await;
         tls.accept(stream).await.map_err(|error| format!("handshake: {error}"))
     };

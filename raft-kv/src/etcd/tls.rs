@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
@@ -89,9 +90,12 @@ impl DoorTls {
     ///
     /// # Errors
     /// As the handshake fails.
-    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Option<CommonName>)>
+    pub(super) async fn accept<S>(
+        &self,
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, Option<CommonName>)>
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = TlsAcceptor::from(self.current()).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -187,4 +191,26 @@ fn common_name(certificate: &CertificateDer<'_>) -> Option<CommonName> {
     let (_, certificate) = parse_x509_certificate(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     Some(CommonName(name.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    #[test]
+    fn the_common_name_is_that_of_the_subject() {
+        let name = |names: &[&str]| {
+            let mut params = CertificateParams::new(vec!["other".to_owned()]).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for name in names {
+                params.distinguished_name.push(DnType::CommonName, *name);
+            }
+            let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            common_name(made.der()).map(|CommonName(name)| name.to_string())
+        };
+        assert_eq!(name(&["alice"]).as_deref(), Some("alice"));
+        assert_eq!(name(&[]), None);
+        assert_eq!(common_name(&CertificateDer::from(vec![1, 2, 3])), None);
+    }
 }

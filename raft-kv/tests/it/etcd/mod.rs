@@ -7,6 +7,8 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod metrics;
+mod tls;
 mod txn;
 mod watch;
 
