@@ -148,7 +148,8 @@ pub(crate) fn made_here(dir: &Path, hosts: &[String]) -> Result<Files, Failure> 
     }
     fs::create_dir_all(dir).map_err(|source| io_error("create", dir, &source))?;
     let mut params = params("raft", OWN_DAYS);
-    params.subject_alt_names = hosts.iter().map(|host| host_name(host)).collect::<Result<_, _>>()?;
+    params.subject_alt_names =
+        hosts.iter().map(|host| host_name(host)).collect::<Result<_, _>>()?;
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -335,10 +335,7 @@ impl ClientCredentials {
     ///
     /// # Errors
     /// The file that cannot be read or used, and why.
-    pub fn with_files(
-        self,
-        identity: Option<(&Path, &Path)>,
-    ) -> Result<Self, CredentialsError> {
+    pub fn with_files(self, identity: Option<(&Path, &Path)>) -> Result<Self, CredentialsError> {
         Ok(Self { identity: identity_from(identity)?, ..self })
     }
 

@@ -72,9 +72,8 @@ impl Config {
 
     /// Looks among the names of all variables for those of etcd that mean nothing.
     pub(super) fn strangers_of_etcd<'a>(&mut self, names: impl Iterator<Item = &'a String>) {
-        let of_environment = |(_, said): &(Section, Said)| {
-            matches!(said.origin, Origin::Environment(_))
-        };
+        let of_environment =
+            |(_, said): &(Section, Said)| matches!(said.origin, Origin::Environment(_));
         if !self.etcd.iter().any(of_environment) {
             return;
         }
@@ -84,10 +83,7 @@ impl Config {
     }
 }
 
-fn of_environment(
-    environment: impl Fn(&str) -> Option<String>,
-    options: &[Arg],
-) -> Vec<Said> {
+fn of_environment(environment: impl Fn(&str) -> Option<String>, options: &[Arg]) -> Vec<Said> {
     let said = options.iter().filter_map(|option| {
         let key = option.get_long()?.to_owned();
         let name = variable(&key);

@@ -4,7 +4,7 @@
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use raft_core::node::metrics::{PROPOSALS_REFUSED, WRITE_SECONDS};
+use raft_core::node::metrics::{LEADER_CHANGES, PROPOSALS_REFUSED, WRITE_SECONDS};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,11 @@ const OWN: [&str; 2] = ["node", "group"];
 
 /// Under which name something is told: etcd's where it is the same.
 fn told_as(name: &str) -> &str {
-    if name == WRITE_SECONDS { "etcd_disk_wal_fsync_duration_seconds" } else { name }
+    match name {
+        LEADER_CHANGES => "etcd_server_leader_changes_seen_total",
+        WRITE_SECONDS => "etcd_disk_wal_fsync_duration_seconds",
+        name => name,
+    }
 }
 
 #[derive(Clone)]

@@ -364,7 +364,9 @@ async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
         .map_err(|error| Failure::local(format!("cannot resolve {address}"), &error))?;
     let found: Vec<SocketAddr> = found.collect();
     let ipv4 = found.iter().find(|address| address.is_ipv4());
-    ipv4.or_else(|| found.first()).copied().ok_or_else(|| Failure::usage(format!("{address} stands for no address")))
+    ipv4.or_else(|| found.first())
+        .copied()
+        .ok_or_else(|| Failure::usage(format!("{address} stands for no address")))
 }
 
 fn binding(error: &BindError) -> Failure {

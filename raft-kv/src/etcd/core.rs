@@ -14,7 +14,6 @@ use raft_core::node::{Node, Status as NodeStatus};
 use raft_core::transport::{Channel, Duplex};
 use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -40,8 +39,6 @@ pub(super) struct Core {
     /// What became of calls so far.
     pub(super) calls: Arc<Calls>,
     pub(super) more_metrics: Option<MoreMetrics>,
-    /// How often the node was seen to have another leader than before.
-    leader_changes: Arc<AtomicU64>,
 }
 
 impl Core {
@@ -56,8 +53,7 @@ impl Core {
         service.publish(member);
         let (serving, is_serving) = watch::channel(false);
         let (unled, is_unled) = watch::channel(false);
-        let leader_changes = Arc::default();
-        tokio::spawn(follow(Arc::clone(&service), serving, unled, Arc::clone(&leader_changes)));
+        tokio::spawn(follow(Arc::clone(&service), serving, unled));
         Arc::new(Self {
             client,
             service,
@@ -68,18 +64,12 @@ impl Core {
             attributes: Mutex::default(),
             calls: Arc::default(),
             more_metrics,
-            leader_changes,
         })
     }
 
     /// What the node knows of itself and the others.
     pub(super) fn status(&self) -> Arc<NodeStatus> {
         self.service.node().status()
-    }
-
-    /// How often the node was seen to have another leader than before.
-    pub(super) fn leader_changes(&self) -> u64 {
-        self.leader_changes.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_led(&self) -> bool {
@@ -169,13 +159,7 @@ pub(super) fn signed(number: u64) -> i64 {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Tells whether the node serves, until it stops or nobody wants to know.
-async fn follow(
-    service: Arc<KvService>,
-    serving: watch::Sender<bool>,
-    unled: watch::Sender<bool>,
-    leader_changes: Arc<AtomicU64>,
-) {
-    let mut leader = None;
+async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
     let node: Node = service.node().clone();
     let mut led_at = Instant::now();
     loop {
@@ -183,10 +167,6 @@ async fn follow(
         let led = status.leader.is_some();
         if led {
             led_at = Instant::now();
-            if leader != status.leader {
-                leader = status.leader;
-                leader_changes.fetch_add(1, Ordering::Relaxed);
-            }
         }
         let serves = led && service.refusal().is_none();
         serving.send_if_modified(|known| std::mem::replace(known, serves) != serves);

@@ -43,7 +43,11 @@ impl Calls {
 
     /// Counts a call of `path`, which has been answered so far, and its end when it ends. Of what
     /// is not there nothing is counted: a client could make up any number of names.
-    pub(super) fn counted(self: Arc<Self>, path: String, response: Response<Body>) -> Response<Body> {
+    pub(super) fn counted(
+        self: Arc<Self>,
+        path: String,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let status = Status::from_header_map(response.headers());
         if status.as_ref().is_some_and(|status| status.code() == Code::Unimplemented) {
             return response;
@@ -178,7 +182,6 @@ impl Core {
             ("etcd_server_has_leader", "gauge", u64::from(status.leader.is_some())),
             ("etcd_server_is_leader", "gauge", u64::from(leads)),
             ("etcd_server_is_learner", "gauge", u64::from(learner)),
-            ("etcd_server_leader_changes_seen_total", "counter", self.leader_changes()),
             ("etcd_server_proposals_committed_total", "gauge", commit),
             ("etcd_server_proposals_applied_total", "gauge", applied),
             ("etcd_server_proposals_pending", "gauge", pending),

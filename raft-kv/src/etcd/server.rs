@@ -59,11 +59,7 @@ pub struct Entrance {
 }
 
 /// Serves connections until `shutdown`, and what is under way then for a moment longer.
-pub(super) async fn serve(
-    router: Router,
-    entrance: Entrance,
-    shutdown: impl Future<Output = ()>,
-) {
+pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Future<Output = ()>) {
     let Entrance { listener, tls, probes_only } = entrance;
     let router = if probes_only { router.probes_only() } else { router };
     let tls = tls.map(|tls| (tls, Arc::new(Semaphore::new(HANDSHAKES_MAX))));

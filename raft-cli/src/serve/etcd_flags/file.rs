@@ -82,12 +82,7 @@ impl<'a> File<'a> {
     }
 
     /// The rest of a mapping; with `parts`, others may be in it.
-    fn mapping(
-        &mut self,
-        prefix: &str,
-        parts: bool,
-        lines: &mut Vec<Line>,
-    ) -> Result<(), Wrong> {
+    fn mapping(&mut self, prefix: &str, parts: bool, lines: &mut Vec<Line>) -> Result<(), Wrong> {
         loop {
             let name = match self.next()? {
                 Event::Scalar(name, ..) => name,

@@ -213,9 +213,9 @@ impl Args for Told {
 impl FromArgMatches for Told {
     /// What the environment and files say is added to the command line: all that was said is there.
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let said = matches.ids().filter(|id| {
-            matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
-        });
+        let said = matches
+            .ids()
+            .filter(|id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine));
         let said = said.map(|id| {
             let values = matches.get_raw(id.as_str()).into_iter().flatten();
             let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();

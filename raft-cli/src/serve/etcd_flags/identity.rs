@@ -81,7 +81,8 @@ pub fn note(dir: &Path, known: Known) -> Result<(), Failure> {
         file.sync_all()?;
         fs::rename(&beside, &path)
     };
-    written().map_err(|error| Failure::local(format!("cannot write {}", path.display()), &error))?;
+    written()
+        .map_err(|error| Failure::local(format!("cannot write {}", path.display()), &error))?;
     sync(dir)
 }
 

@@ -152,7 +152,8 @@ impl Mapped {
         let proof = match files {
             [Some(cert), Some(key), Some(ca)] => {
                 let (cert, key, ca) = (cert.clone(), key.clone(), ca.clone());
-                (self.serve.cert, self.serve.key, self.serve.ca) = (Some(cert), Some(key), Some(ca));
+                (self.serve.cert, self.serve.key, self.serve.ca) =
+                    (Some(cert), Some(key), Some(ca));
                 Proof::Authority
             }
             [None, None, None] if https && flags.peer_auto_tls != Some(true) => {
@@ -219,8 +220,10 @@ impl Mapped {
                 let others = members.into_iter().filter(|(member, _)| *member != name);
                 let others: Vec<String> = others.map(|(_, address)| address).collect();
                 if others.is_empty() {
-                    return usage("--initial-cluster-state existing: --initial-cluster names nobody \
-                                  else to ask");
+                    return usage(
+                        "--initial-cluster-state existing: --initial-cluster names nobody \
+                                  else to ask",
+                    );
                 }
                 self.search = Some(Search { own: address, others });
             }
@@ -269,8 +272,10 @@ impl Mapped {
         match &*self.flags().listen_peer_urls {
             [] => Ok(Url::http("localhost", PEER_PORT).address()),
             [one] => Ok(one.address()),
-            _ => usage("--listen-peer-urls: nodes listen at one address; for all that the machine \
-                        has, give http://0.0.0.0:PORT"),
+            _ => usage(
+                "--listen-peer-urls: nodes listen at one address; for all that the machine \
+                        has, give http://0.0.0.0:PORT",
+            ),
         }
     }
 

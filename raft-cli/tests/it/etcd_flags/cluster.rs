@@ -109,7 +109,13 @@ async fn three_nodes_started_as_etcd_serve_etcdctl() {
         assert!(members.contains(&line), "{line}: {members}");
     }
     let metrics = get(a.metrics, "/metrics").await;
-    for expected in ["etcd_server_has_leader 1", "# TYPE etcd_disk_wal_fsync_duration_seconds"] {
+    for expected in [
+        "etcd_server_has_leader 1",
+        "etcd_server_leader_changes_seen_total ",
+        "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
+        "process_resident_memory_bytes ",
+        "raft_commit_index ",
+    ] {
         assert!(metrics.contains(expected), "{expected}: {metrics}");
     }
     assert!(get(a.metrics, "/health").await.contains("{\"health\":\"true\"}"));

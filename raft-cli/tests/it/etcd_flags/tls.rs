@@ -1,9 +1,7 @@
 //! TLS at the door of a process, with certificates of both sides, and between peers.
 
 use super::{Node, etcdctl, free_port};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair,
-};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -72,8 +70,12 @@ async fn clients_show_certificates_and_see_that_of_the_door() {
     let put = |ca: &Path, cert: &Path, key: &Path| {
         let options = ["--cacert", text(ca), "--cert", text(cert), "--key", text(key)];
         let words = ["--dial-timeout=1s", "--command-timeout=2s", "put", "k", "v"];
-        let all: Vec<String> =
-            ["--endpoints", &at].iter().chain(&options).chain(&words).map(ToString::to_string).collect();
+        let all: Vec<String> = ["--endpoints", &at]
+            .iter()
+            .chain(&options)
+            .chain(&words)
+            .map(ToString::to_string)
+            .collect();
         async move { etcdctl(&all.iter().map(String::as_str).collect::<Vec<_>>()).await }
     };
     assert_eq!(put(&ca, &client, &client_key).await.unwrap(), "OK\n");
