@@ -104,7 +104,7 @@ fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
         return Ok((cli, Config::default()));
     }
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let config = Config::load(cli.config.as_deref(), &environment);
+    let config = Config::load(cli.config.as_deref(), environment);
     let mut config = config.map_err(Wrong::Config)?;
     let node = match matches.subcommand() {
         Some(("config", matches)) => matches.subcommand_matches("check"),

@@ -16,8 +16,8 @@ use rustls::{CertificateError, Error, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The folder in a node's directory of what is made there: `client` and `peer`, each with `cert.pem`
-/// and `key.pem`, as etcd has them.
+/// The folder in a node's directory of what is made there: `client` and `peer`, each with
+/// `cert.pem` and `key.pem`, as etcd has them.
 pub(super) const MADE_HERE: &str = "fixtures";
 
 /// Reads the files and checks that they fit together and are those of `node`; makes what is to be

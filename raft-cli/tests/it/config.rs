@@ -177,8 +177,8 @@ fn what_is_wrong_with_a_file_is_said_with_its_line() {
         ),
         (
             "[serve]\nwatch-progress-interval = 5",
-            "raft.toml:2: watch-progress-interval: time unit needed, for example 5sec or 5ms; write it as \
-             `250ms`, `5s` or `1m 30s`",
+            "raft.toml:2: watch-progress-interval: time unit needed, for example 5sec or 5ms; \
+             write it as `250ms`, `5s` or `1m 30s`",
         ),
         (
             "[serve]\ncheckpoint-bytes = \"64mb\"",

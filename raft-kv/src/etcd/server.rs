@@ -1,5 +1,5 @@
-//! The door's ports: connections, TLS if it is asked for, HTTP/1 and HTTP/2 on each, and what bounds
-//! them. It knows no service.
+//! The door's ports: connections, TLS if it is asked for, HTTP/1 and HTTP/2 on each, and what
+//! bounds them. It knows no service.
 
 use super::patience::Patient;
 use super::route::Router;

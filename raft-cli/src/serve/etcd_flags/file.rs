@@ -1,5 +1,6 @@
-//! etcd's configuration file: YAML, of which JSON is a part. One mapping of settings with the flags'
-//! names, two of which hold the files of TLS. Only read here; what it says is judged as flags are.
+//! etcd's configuration file: YAML, of which JSON is a part. One mapping of settings with the
+//! flags' names, two of which hold the files of TLS. Only read here; what it says is judged as
+//! flags are.
 
 use crate::failure::Failure;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};

@@ -73,7 +73,7 @@ pub fn note(dir: &Path, known: Known) -> Result<(), Failure> {
     let Known { id, cluster } = known;
     let note = Note { id: id.0, cluster: format!("{:016x}", cluster.0) };
     let path = dir.join(FILE);
-    let beside = path.with_extension("new");
+    let beside = dir.join(format!("{FILE}.new"));
     let written = || -> std::io::Result<()> {
         fs::create_dir_all(dir)?;
         let mut file = fs::File::create(&beside)?;

@@ -1,5 +1,5 @@
-//! From etcd's flags to our own. Touches neither disk nor network: what has to be found out there is
-//! given (`known`) or asked for ([`Mapped::search`]).
+//! From etcd's flags to our own. Touches neither disk nor network: what has to be found out there
+//! is given (`known`) or asked for ([`Mapped::search`]).
 
 use super::identity::Known;
 use super::{CompactionMode, EtcdFlags, FOREIGN, Scheme, State, Url};

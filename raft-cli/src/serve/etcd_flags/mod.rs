@@ -126,8 +126,8 @@ pub struct EtcdFlags {
     /// Authority (PEM) that must have certified the other nodes.
     #[arg(long, value_name = "FILE")]
     pub peer_trusted_ca_file: Option<PathBuf>,
-    /// Encrypt what nodes say to each other with a certificate made here, which proves nothing; done
-    /// without --peer-cert-file in any case.
+    /// Encrypt what nodes say to each other with a certificate made here, which proves nothing;
+    /// done without --peer-cert-file in any case.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]
     pub peer_auto_tls: Option<bool>,

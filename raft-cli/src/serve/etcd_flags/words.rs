@@ -1,5 +1,5 @@
-//! etcd's flags as Go reads them from a command line: `-name x` is `--name x`, and an empty value is
-//! none.
+//! etcd's flags as Go reads them from a command line: `-name x` is `--name x`, and an empty value
+//! is none.
 
 use super::{EtcdFlags, FOREIGN, SHARED};
 use clap::{Arg, Args, Command};
