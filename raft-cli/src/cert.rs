@@ -112,10 +112,7 @@ pub fn make_node(dir: &Path, id: NodeId, hosts: &[String], force: bool) -> Resul
         dns_name(CLIENT_SERVER_NAME)?,
     ];
     for host in hosts {
-        params.subject_alt_names.push(match host.parse::<IpAddr>() {
-            Ok(address) => SanType::IpAddress(address),
-            Err(_) => dns_name(host)?,
-        });
+        params.subject_alt_names.push(host_name(host)?);
     }
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -134,6 +131,32 @@ pub fn make_client(dir: &Path, name: &str, force: bool) -> Result<Files, Failure
     let mut params = params(name, LEAF_DAYS);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     make_leaf(dir, name, params, &issuer, force)
+}
+
+/// How long a certificate is valid that nobody has to renew: a hundred years.
+const OWN_DAYS: u64 = 36_525;
+
+/// A certificate that only its own key has signed, `cert.pem` and `key.pem` in `dir`, for `hosts`
+/// (names or addresses): made unless it is there. It proves nothing to those who do not have it.
+///
+/// # Errors
+/// Of kind `Local` if it cannot be written, `Usage` for a host that cannot be used.
+pub(crate) fn made_here(dir: &Path, hosts: &[String]) -> Result<Files, Failure> {
+    let files = Files { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+    if files.certificate.is_file() && files.key.is_file() {
+        return Ok(files);
+    }
+    fs::create_dir_all(dir).map_err(|source| io_error("create", dir, &source))?;
+    let mut params = params("raft", OWN_DAYS);
+    params.subject_alt_names =
+        hosts.iter().map(|host| host_name(host)).collect::<Result<_, _>>()?;
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unmade)?;
+    // One of the two may be left of a start that was interrupted.
+    files.write(&params.self_signed(&key).map_err(unmade)?.pem(), &key, true)?;
+    Ok(files)
 }
 
 /// The name under which clients check any node's certificate.
@@ -187,6 +210,13 @@ fn params(common_name: &str, days: u64) -> CertificateParams {
     params.not_before = epoch + now;
     params.not_after = epoch + now + BACKDATED + Duration::from_secs(days * 24 * 3600);
     params
+}
+
+fn host_name(host: &str) -> Result<SanType, Failure> {
+    match host.parse::<IpAddr>() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) => dns_name(host),
+    }
 }
 
 fn dns_name(name: &str) -> Result<SanType, Failure> {

@@ -235,7 +235,11 @@ pub fn failure(error: ClientError) -> Failure {
 pub fn connector(target: &Target) -> Result<Arc<dyn Connector>, Failure> {
     let identity = target.identity.as_ref();
     let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
-    let credentials = ClientCredentials::from_files(&target.ca, identity)
+    let credentials = match &target.ca {
+        Some(ca) => ClientCredentials::from_files(ca, identity),
+        None => ClientCredentials::unauthenticated().with_files(identity),
+    };
+    let credentials = credentials
         .map_err(|error| Failure::new(Kind::Local, error).advice("check --ca, --cert and --key"))?;
     let connector = QuicConnector::new(credentials, ConnectorConfig::default())
         .map_err(|error| Failure::new(Kind::Local, error))?;

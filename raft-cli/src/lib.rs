@@ -44,6 +44,7 @@ pub fn main(line: Vec<OsString>) -> ExitCode {
     if let Some((failure, format)) = command::become_command(&line) {
         return fail(&failure, format);
     }
+    let line = serve::etcd_flags::words::rewrite(line);
     let (cli, config) = match parse(&line) {
         Ok(parsed) => parsed,
         Err(Wrong::Line(error)) if asks_for_help(&error) => {
@@ -112,6 +113,7 @@ fn parse(line: &[OsString]) -> Result<(Cli, Config), Wrong> {
     };
     let Some(node) = node else { return Ok((cli, config)) };
     config.note_flags(node);
+    config.note_etcd(environment).map_err(Wrong::Config)?;
     config.note_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let (_, cli) = read(&config.complete(line))?;
     Ok((cli, config))

@@ -4,6 +4,7 @@
 //! remote end that breaks the protocol loses its connection, is counted and logged, and nothing
 //! else happens.
 
+use crate::config::Trust;
 use crate::crowd::{Crowd, Place, Verdict};
 use crate::error::{ProtocolError, close, describe};
 use crate::frame::{self, Frame, FrameReader};
@@ -149,7 +150,7 @@ async fn greet(
     };
     let is_peer = protocol.is_peer();
     let presented = tls::presented(connection);
-    if is_peer && presented.is_none() {
+    if is_peer && presented.is_none() && shared.trust != Trust::Anyone {
         return Err(Refusal(close::CERTIFICATE, "a node must present a certificate".into()));
     }
     let (send, recv) = connection.accept_bi().await.map_err(ProtocolError::from)?;
@@ -165,24 +166,31 @@ async fn greet(
         let me = shared.identity.borrow().ok_or_else(|| {
             Refusal(close::NOT_READY, "the node is starting and serves no group yet".into())
         })?;
-        check_peer(me, hello, &chain)?;
+        if shared.trust == Trust::Named {
+            check_name(hello.identity.node, &chain)?;
+        }
+        check_peer(me, hello)?;
         let common = hello.spoken(me.node, shared.version);
         spoken = common.map_err(|text| Refusal(close::VERSION, text))?;
     }
     Ok((RemoteEnd { protocol, hello, spoken }, reader, send))
 }
 
-fn check_peer(
-    me: Identity,
-    hello: Hello,
+/// Whether the certificate proves that the other end is the node it says.
+fn check_name(
+    node: NodeId,
     chain: &[rustls::pki_types::CertificateDer<'static>],
 ) -> Result<(), Refusal> {
-    let Hello { identity: peer, to, .. } = hello;
-    if !tls::belongs_to(chain, peer.node) {
-        let name = tls::server_name(peer.node);
-        let text = format!("the certificate of {} does not carry the name {name}", peer.node);
-        return Err(Refusal(close::CERTIFICATE, text));
+    if tls::belongs_to(chain, node) {
+        return Ok(());
     }
+    let name = tls::server_name(node);
+    let text = format!("the certificate of {node} does not carry the name {name}");
+    Err(Refusal(close::CERTIFICATE, text))
+}
+
+fn check_peer(me: Identity, hello: Hello) -> Result<(), Refusal> {
+    let Hello { identity: peer, to, .. } = hello;
     if peer.cluster != me.cluster {
         let text = format!(
             "{} belongs to cluster {}, {} to cluster {}",

@@ -206,6 +206,17 @@ impl Limits {
     }
 }
 
+/// What the other end of a connection has to prove.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trust {
+    /// That an authority signed its certificate, and that it is the node it says by the name in it.
+    Named,
+    /// That an authority signed its certificate: whoever has one may say it is any node.
+    AnyName,
+    /// Nothing: the connection is encrypted, and nobody knows with whom.
+    Anyone,
+}
+
 /// What a node proves itself with, and whom it trusts.
 pub struct Credentials {
     /// The authorities whose certificates are trusted.
@@ -215,6 +226,7 @@ pub struct Credentials {
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key of the first certificate.
     pub key: PrivateKeyDer<'static>,
+    pub(crate) trust: Trust,
 }
 
 impl Credentials {
@@ -227,6 +239,7 @@ impl Credentials {
             ca: certificates("the authority", ca)?,
             chain: certificates("the certificate", cert)?,
             key: private_key("the key", key)?,
+            trust: Trust::Named,
         })
     }
 
@@ -239,13 +252,33 @@ impl Credentials {
             ca: certificates(&name(ca), &read(ca)?)?,
             chain: certificates(&name(cert), &read(cert)?)?,
             key: private_key(&name(key), &read(key)?)?,
+            trust: Trust::Named,
         })
+    }
+
+    /// The same, except that certificates need not carry names: whoever holds one that the
+    /// authorities signed may be any node. All nodes of a cluster must do so.
+    #[must_use]
+    pub fn without_names(self) -> Self {
+        Self { trust: Trust::AnyName, ..self }
+    }
+
+    /// Credentials that prove nothing and ask for no proof: connections are encrypted with a
+    /// certificate that anybody may have made, and **whoever reaches the port may be any node or
+    /// client**. For networks that nobody else reaches. All nodes of a cluster must do so; none
+    /// with other credentials talks to them.
+    pub fn unauthenticated(
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+    ) -> Self {
+        Self { ca: Vec::new(), chain: vec![certificate], key, trust: Trust::Anyone }
     }
 }
 
 impl Clone for Credentials {
     fn clone(&self) -> Self {
-        Self { ca: self.ca.clone(), chain: self.chain.clone(), key: self.key.clone_key() }
+        let Self { ca, chain, key, trust } = self;
+        Self { ca: ca.clone(), chain: chain.clone(), key: key.clone_key(), trust: *trust }
     }
 }
 
@@ -261,6 +294,7 @@ pub struct ClientCredentials {
     pub ca: Vec<CertificateDer<'static>>,
     /// The client's own certificate chain and key, where nodes demand one.
     pub identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    pub(crate) trust: Trust,
 }
 
 impl ClientCredentials {
@@ -275,7 +309,7 @@ impl ClientCredentials {
             }
             None => None,
         };
-        Ok(Self { ca: certificates("the authority", ca)?, identity })
+        Ok(Self { ca: certificates("the authority", ca)?, identity, trust: Trust::Named })
     }
 
     /// Reads credentials from PEM files; `identity` is certificate and key.
@@ -286,14 +320,35 @@ impl ClientCredentials {
         ca: &Path,
         identity: Option<(&Path, &Path)>,
     ) -> Result<Self, CredentialsError> {
-        let identity = match identity {
-            Some((cert, key)) => Some((
-                certificates(&name(cert), &read(cert)?)?,
-                private_key(&name(key), &read(key)?)?,
-            )),
-            None => None,
-        };
-        Ok(Self { ca: certificates(&name(ca), &read(ca)?)?, identity })
+        let identity = identity_from(identity)?;
+        Ok(Self { ca: certificates(&name(ca), &read(ca)?)?, identity, trust: Trust::Named })
+    }
+
+    /// The same, except that a node's certificate need not carry a name: whoever holds one that
+    /// the authorities signed is taken for a node.
+    #[must_use]
+    pub fn without_names(self) -> Self {
+        Self { trust: Trust::AnyName, ..self }
+    }
+
+    /// Credentials that trust whoever answers: **what is sent may be read, and what is answered
+    /// made up, by anybody between**.
+    pub const fn unauthenticated() -> Self {
+        Self { ca: Vec::new(), identity: None, trust: Trust::Anyone }
+    }
+
+    /// The same with the client's own certificate and key, PEM files.
+    ///
+    /// # Errors
+    /// The file that cannot be read or used, and why.
+    pub fn with_files(self, identity: Option<(&Path, &Path)>) -> Result<Self, CredentialsError> {
+        Ok(Self { identity: identity_from(identity)?, ..self })
+    }
+
+    /// What a client that is part of a node has: the node's own credentials.
+    pub fn of_node(node: &Credentials) -> Self {
+        let Credentials { ca, chain, key, trust } = node.clone();
+        Self { ca, identity: Some((chain, key)), trust }
     }
 }
 
@@ -303,6 +358,7 @@ impl Clone for ClientCredentials {
         Self {
             ca: self.ca.clone(),
             identity: identity.map(|(chain, key)| (chain.clone(), key.clone_key())),
+            trust: self.trust,
         }
     }
 }
@@ -311,6 +367,15 @@ impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCredentials").finish_non_exhaustive()
     }
+}
+
+/// A client's own certificate and key.
+fn identity_from(
+    files: Option<(&Path, &Path)>,
+) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, CredentialsError> {
+    let Some((cert, key)) = files else { return Ok(None) };
+    let chain = certificates(&name(cert), &read(cert)?)?;
+    Ok(Some((chain, private_key(&name(key), &read(key)?)?)))
 }
 
 fn name(path: &Path) -> String {

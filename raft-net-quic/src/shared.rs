@@ -2,7 +2,7 @@
 //!
 //! Locks are held for a lookup, never across a wait.
 
-use crate::config::{Limits, QuicConfig};
+use crate::config::{Limits, QuicConfig, Trust};
 use crate::error::close;
 use crate::hello::{Hello, Purpose};
 use crate::peer::{self, Peer};
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     /// Where peers are reached that are not reached where they say.
     peer_addresses: BTreeMap<NodeId, String>,
     pub(crate) peer_config: quinn::ClientConfig,
+    /// What nodes that connect have to prove.
+    pub(crate) trust: Trust,
     /// `None` once closed, so that the socket can go.
     endpoint: Mutex<Option<Endpoint>>,
     /// Who this node is; `None` until a group is opened.
@@ -113,6 +115,7 @@ impl Shared {
             snapshot_dir: config.snapshot_dir.clone(),
             peer_addresses: config.peer_addresses.clone(),
             peer_config,
+            trust: config.credentials.trust,
             endpoint: Mutex::new(Some(endpoint)),
             identity: watch::Sender::new(None),
             tables: Mutex::default(),

@@ -2,9 +2,12 @@
 //!
 //! One UDP port serves peers and clients, told apart by ALPN. Peers prove their node id by a DNS
 //! name in the certificate, in both directions. Nothing here ever accepts a certificate that the
-//! configured authorities did not sign, and 0-RTT is off: replayed bytes must not write.
+//! configured authorities did not sign, unless the credentials say in their name that nobody has to
+//! prove anything; and 0-RTT is off: replayed bytes must not write.
 
-use crate::config::{ClientCredentials, Credentials, Limits};
+mod verify;
+
+use crate::config::{ClientCredentials, Credentials, Limits, Trust};
 use crate::error::CredentialsError;
 use crate::hello::{Protocol, STREAMS_SINCE};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
@@ -76,18 +79,23 @@ pub(crate) fn server(
     version: Version,
     limits: &Limits,
 ) -> Result<quinn::ServerConfig, CredentialsError> {
-    let provider = provider();
-    let roots = roots(&credentials.ca)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-    let verifier = if require_client_certificate {
-        verifier.build()
-    } else {
-        verifier.allow_unauthenticated().build()
+    let verifier = match credentials.trust {
+        Trust::Anyone => WebPkiClientVerifier::no_client_auth(),
+        Trust::Named | Trust::AnyName => {
+            let roots = roots(&credentials.ca)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+            let verifier = if require_client_certificate {
+                verifier.build()
+            } else {
+                verifier.allow_unauthenticated().build()
+            };
+            verifier.map_err(unusable)?
+        }
     };
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
-        .with_client_cert_verifier(verifier.map_err(unusable)?)
+        .with_client_cert_verifier(verifier)
         .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
         .map_err(unusable)?;
     // In this order of preference.
@@ -111,8 +119,7 @@ pub(crate) fn peer(
     version: Version,
     limits: &Limits,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
-    let identity = Some((credentials.chain.clone(), credentials.key.clone_key()));
-    dialler(&credentials.ca, identity, peer_protocols(version), limits)
+    dialler(ClientCredentials::of_node(credentials), peer_protocols(version), limits)
 }
 
 /// What a node that speaks up to `version` offers to others, and takes from them. TLS covers the
@@ -128,12 +135,11 @@ pub(crate) fn client(
     limits: &Limits,
     connect_timeout: Duration,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
-    let ClientCredentials { ca, identity } = credentials.clone();
     // Once it is connected the node says how soon silence ends the connection; before that, it may
     // take its time to say anything.
     let idle_timeout = limits.idle_timeout.max(connect_timeout);
     let limits = Limits { idle_timeout, ..limits.clone() };
-    dialler(&ca, identity, client_protocols(Version::CURRENT).collect(), &limits)
+    dialler(credentials.clone(), client_protocols(Version::CURRENT).collect(), &limits)
 }
 
 /// What a client offers, and what a node that speaks up to `version` takes from it.
@@ -143,15 +149,26 @@ fn client_protocols(version: Version) -> impl Iterator<Item = Vec<u8>> {
 }
 
 fn dialler(
-    ca: &[CertificateDer<'static>],
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    credentials: ClientCredentials,
     alpn_protocols: Vec<Vec<u8>>,
     limits: &Limits,
 ) -> Result<quinn::ClientConfig, CredentialsError> {
+    let ClientCredentials { ca, identity, trust } = credentials;
     let tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(unusable)?
-        .with_root_certificates(roots(ca)?);
+        .map_err(unusable)?;
+    let algorithms = provider().signature_verification_algorithms;
+    let tls = match trust {
+        Trust::Named => tls.with_root_certificates(roots(&ca)?),
+        Trust::AnyName => {
+            let verifier = verify::AnyName { roots: roots(&ca)?, algorithms };
+            tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+        Trust::Anyone => {
+            let verifier = verify::Anyone { algorithms };
+            tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
     let mut tls = match identity {
         Some((chain, key)) => tls.with_client_auth_cert(chain, key).map_err(unusable)?,
         None => tls.with_no_client_auth(),

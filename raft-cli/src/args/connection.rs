@@ -33,6 +33,10 @@ pub struct Connection {
     /// Certificate (PEM) of the authority that certified the nodes [env: RAFT_CA].
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Trust whoever answers: for nodes that prove nothing, as those started with etcd's flags and
+    /// no certificates. Anybody between can read and change everything [env: RAFT_INSECURE].
+    #[arg(long, conflicts_with = "ca")]
+    pub insecure: bool,
     /// This client's certificate (PEM), where nodes demand one [env: RAFT_CERT].
     #[arg(long, value_name = "FILE")]
     pub cert: Option<PathBuf>,
@@ -81,8 +85,8 @@ impl ClientFile {
 pub struct Target {
     /// Nodes, `host:port` each; at least one.
     pub endpoints: Vec<String>,
-    /// Certificate of the authority.
-    pub ca: PathBuf,
+    /// Certificate of the authority; without one, whoever answers is trusted.
+    pub ca: Option<PathBuf>,
     /// The client's certificate and its private key, if it has one.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The deadline asked for, if any.
@@ -108,6 +112,7 @@ pub struct Settled {
     pub dir: Option<(PathBuf, Origin)>,
     pub endpoints: Option<(Vec<String>, Origin)>,
     pub ca: Option<(PathBuf, Origin)>,
+    pub insecure: Option<Origin>,
     pub cert: Option<(PathBuf, Origin)>,
     pub key: Option<(PathBuf, Origin)>,
     pub deadline: Option<(Duration, Origin)>,
@@ -126,7 +131,11 @@ pub fn settle(layers: &[Layer]) -> Result<Settled, Failure> {
         if !said.endpoints.is_empty() && settled.endpoints.is_none() {
             settled.endpoints = Some((said.endpoints.clone(), layer.origin("endpoints")));
         }
-        settled.ca = settled.ca.or_else(|| path("ca", &said.ca));
+        // Whichever of the two is said first holds.
+        if settled.ca.is_none() && settled.insecure.is_none() {
+            settled.ca = path("ca", &said.ca);
+            settled.insecure = said.insecure.then(|| layer.origin("insecure"));
+        }
         settled.cert = settled.cert.or_else(|| path("cert", &said.cert));
         settled.key = settled.key.or_else(|| path("key", &said.key));
         let deadline = said.deadline.map(|time| (time, layer.origin("deadline")));
@@ -142,7 +151,8 @@ pub fn settle(layers: &[Layer]) -> Result<Settled, Failure> {
 impl Settled {
     /// What the directory says where nothing stronger did.
     fn take_directory(&mut self) -> Result<(), Failure> {
-        let complete = self.endpoints.is_some() && self.ca.is_some();
+        let trusts = self.ca.is_some() || self.insecure.is_some();
+        let complete = self.endpoints.is_some() && trusts;
         let complete = complete && self.cert.is_some() && self.key.is_some();
         let Some((dir, _)) = self.dir.as_ref().filter(|_| !complete) else { return Ok(()) };
         let file = ClientFile::read(dir)?;
@@ -150,7 +160,9 @@ impl Settled {
         let from_it = |value| Some((value, origin.clone()));
         let endpoints = file.endpoints;
         self.endpoints = self.endpoints.take().or_else(|| Some((endpoints, origin.clone())));
-        self.ca = self.ca.take().or_else(|| from_it(file.ca));
+        if !trusts {
+            self.ca = from_it(file.ca);
+        }
         self.cert = self.cert.take().or_else(|| from_it(file.cert));
         self.key = self.key.take().or_else(|| from_it(file.key));
         Ok(())
@@ -164,7 +176,10 @@ impl Settled {
         let value = |said: Option<(PathBuf, Origin)>| said.map(|(path, _)| path);
         let default = || vec![ENDPOINT_DEFAULT.to_owned()];
         let endpoints = self.endpoints.map_or_else(default, |(list, _)| list);
-        let ca = value(self.ca).ok_or_else(|| missing("--ca"))?;
+        let ca = match (value(self.ca), self.insecure) {
+            (None, None) => return Err(missing("--ca")),
+            (ca, _) => ca,
+        };
         let identity = match (value(self.cert), value(self.key)) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,

@@ -2,6 +2,8 @@
 
 use super::integrity::Integrity;
 use super::values;
+use crate::serve::etcd_flags::{EtcdFlags, Told};
+use crate::serve::plan::Proof;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use raft_core::types::{ClusterId, NodeId};
 use raft_kv::service::Compaction;
@@ -16,6 +18,11 @@ Examples:
 
   A cluster of one:
     raft serve --id 1 --data-dir n1 --ca ca.pem --cert n1.pem --key n1-key.pem --single
+
+  With etcd's flags, as etcd itself (docs/etcd.md):
+    raft serve --name a --initial-advertise-peer-urls http://10.0.0.1:2380 \\
+      --listen-peer-urls http://10.0.0.1:2380 --listen-client-urls http://10.0.0.1:2379 \\
+      --initial-cluster a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380
 
   A fourth node for a running cluster, whose id `raft status -o json` tells; it waits until
   `raft member add n4=10.0.0.4:2380` adds it:
@@ -54,6 +61,9 @@ pub enum OnDamage {
 #[command(after_help = EXAMPLES, args_override_self = true)]
 #[command(group = ArgGroup::new("formation").args(["cluster", "single", "join"]))]
 pub struct Serve {
+    /// Which of all flags were said. It stands first: what is parsed takes its values away.
+    #[command(flatten)]
+    pub told: Told,
     /// The node's directory: log, checkpoint and identity; made if missing.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -64,7 +74,7 @@ pub struct Serve {
     #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub listen: Option<String>,
     /// Where to listen (TCP) for clients of the etcd v3 API, over gRPC and in JSON; nowhere if left
-    /// out. There is neither encryption nor authentication: whoever reaches it may read and write.
+    /// out. Without encryption: --listen-client-urls has it.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::address)]
     pub etcd_listen: Option<String>,
     /// The address others reach this node at; the one in --cluster if left out.
@@ -109,13 +119,15 @@ pub struct Serve {
     pub key: Option<PathBuf>,
     /// Whether clients must show a certificate of the authority, too.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub client_cert_auth: bool,
-    /// How often a leader tells its followers that it lives; a multiple of 10ms.
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = values::duration)]
+    /// How often a leader tells its followers that it lives; a multiple of 10ms. A bare number is
+    /// one of milliseconds.
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = values::interval)]
     pub heartbeat_interval: Duration,
     /// Silence of a leader after which a follower stands for election: at least this long, at
     /// most twice as long. Five heartbeats or more.
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::interval)]
     pub election_timeout: Duration,
     /// Answer linearizable reads on the leader without asking a quorum, as long as it holds a
     /// lease: faster, but only as right as clocks are; they may differ in speed by a fifth.
@@ -148,4 +160,10 @@ pub struct Serve {
     /// Stop as on SIGTERM when standard input ends: a child that must not outlive its parent.
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
+    /// The same in etcd's flags, and the door for clients of its API.
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
+    /// How nodes prove to each other who they are: not a flag, but what several come to.
+    #[arg(skip)]
+    pub proof: Proof,
 }

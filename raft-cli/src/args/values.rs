@@ -43,6 +43,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A length of time above zero, in milliseconds where there is no unit, as in etcd's flags.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) => Err("must be above zero".into()),
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => duration(text),
+    }
+}
+
 /// A number of bytes, `64MiB`, `500kB` or `4096`.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -64,7 +64,7 @@ impl LocalCluster {
     pub fn target(&self) -> Result<Target, Failure> {
         let file = ClientFile::read(self.processes.folder().dir())?;
         let ClientFile { endpoints, ca, cert, key } = file;
-        Ok(Target { endpoints, ca, identity: Some((cert, key)), deadline: None })
+        Ok(Target { endpoints, ca: Some(ca), identity: Some((cert, key)), deadline: None })
     }
 
     /// Its nodes, ascending.

@@ -75,6 +75,7 @@ fn sample(key: &str) -> &'static str {
     match key {
         "data-dir" => "/var/lib/raft",
         "id" => "1",
+        "etcd-listen" => "127.0.0.1:2379",
         "listen" => "0.0.0.0:2380",
         "advertise" => "10.0.0.1:2380",
         "peer-address" => "n2=192.0.2.1:12380",

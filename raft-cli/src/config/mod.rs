@@ -5,6 +5,7 @@
 //! Flags win over the environment, that over the file, that over defaults. Owns who wins and where
 //! a value came from; knows nothing of what a setting does.
 
+mod etcd;
 mod example;
 mod file;
 mod table;
@@ -15,6 +16,7 @@ pub use table::{Setting, check, settings};
 use crate::args::connection::Connection;
 use crate::args::serve::Serve;
 use crate::failure::Failure;
+use crate::serve::etcd_flags::HEADING;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::ffi::{OsStr, OsString};
@@ -55,11 +57,12 @@ impl Section {
         }
     }
 
-    /// Its settings, as flags.
+    /// Its settings, as flags. What etcd's flags say has a place of its own.
     pub(crate) fn options(self) -> Vec<Arg> {
         let command = self.command();
         let options = command.get_arguments().filter(|option| !option.is_hide_set());
-        options.filter(|option| option.get_long().is_some()).cloned().collect()
+        let own = options.filter(|option| option.get_help_heading() != Some(HEADING));
+        own.filter(|option| option.get_long().is_some()).cloned().collect()
     }
 }
 
@@ -159,10 +162,14 @@ pub struct Config {
     pub file: Option<PathBuf>,
     from_file: Vec<(Section, Said)>,
     environment: Vec<(Section, Said)>,
+    /// What etcd's environment or file says of the node to run.
+    etcd: Vec<(Section, Said)>,
     /// What the command line says of the node to run.
     flags: Vec<Said>,
     /// Variables that look like settings and are none, each with the one that was probably meant.
     strangers: Vec<(String, Option<String>)>,
+    /// What etcd's file holds that is no setting, a line each.
+    unknown: Vec<String>,
 }
 
 impl Config {
@@ -211,7 +218,7 @@ impl Config {
 
     /// Takes in what a command line, parsed, says of the node to run.
     pub(crate) fn note_flags(&mut self, given: &ArgMatches) {
-        for option in Section::Serve.options() {
+        for option in etcd::all_options() {
             let id = option.get_id().as_str();
             if given.value_source(id) != Some(ValueSource::CommandLine) {
                 continue;
@@ -225,13 +232,15 @@ impl Config {
 
     /// Looks among the names of all variables for those that are probably misspelt.
     pub(crate) fn note_variables(&mut self, names: impl Iterator<Item = String>) {
+        let names: Vec<String> = names.collect();
+        self.strangers_of_etcd(names.iter());
         let known: Vec<String> = Section::ALL
             .into_iter()
             .flat_map(Section::options)
             .filter_map(|option| option.get_long().map(variable))
             .collect();
         let ours = |name: &String| name.starts_with("RAFT_") && !OTHERS.contains(&&**name);
-        for name in names.filter(ours).filter(|name| !known.contains(name)) {
+        for name in names.into_iter().filter(ours).filter(|name| !known.contains(name)) {
             // The beginning that all have would make any two alike.
             let rest = |name: &'_ str| name.trim_start_matches("RAFT_").to_owned();
             let others: Vec<String> = known.iter().map(|known| rest(known)).collect();
@@ -249,6 +258,7 @@ impl Config {
             None => format!("{name} is no setting"),
         };
         let mut warnings: Vec<String> = self.strangers.iter().map(warning).collect();
+        warnings.extend(self.unknown.iter().cloned());
         warnings.extend(self.bare_sizes());
         warnings
     }
@@ -274,7 +284,7 @@ impl Config {
     /// What holds for the node to run, the strongest word on each setting.
     fn serve(&self) -> Vec<Said> {
         let mut holds: Vec<Said> = self.flags.clone();
-        for layer in [&self.environment, &self.from_file] {
+        for layer in [&self.environment, &self.etcd, &self.from_file] {
             let stronger = holds.clone();
             let decided = |key: &str| {
                 let mut groups = ALTERNATIVES.iter().filter(|group| group.contains(&key));
@@ -291,7 +301,7 @@ impl Config {
 
     /// The command line `line` of a node with what file and environment add to it.
     pub(crate) fn complete(&self, line: &[OsString]) -> Vec<OsString> {
-        let options = Section::Serve.options();
+        let options = etcd::all_options();
         let added = self.serve().into_iter().filter(|said| said.origin != Origin::Flag);
         let words = added.flat_map(|said| {
             let option = options.iter().find(|option| option.get_long() == Some(&*said.key));
@@ -311,7 +321,7 @@ impl Config {
     /// Whether file or environment say anything of a section, or flags of the node to run.
     fn says(&self, section: Section) -> bool {
         let flags = section == Section::Serve && !self.flags.is_empty();
-        let said = self.from_file.iter().chain(&self.environment);
+        let said = self.from_file.iter().chain(&self.environment).chain(&self.etcd);
         flags || said.into_iter().any(|(of, _)| *of == section)
     }
 }

@@ -43,6 +43,12 @@ pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure
         }
     });
     let mut settings: Vec<Setting> = of_serve.collect();
+    // Of etcd's flags those that were said: there are many.
+    let own: Vec<String> = settings.iter().map(|setting| setting.key.clone()).collect();
+    settings.extend(said.into_iter().filter(|said| !own.contains(&said.key)).map(|said| {
+        let value = text(&said.values.join(OsStr::new(",")));
+        Setting { section: Section::Serve, key: said.key, value: Some(value), origin: said.origin }
+    }));
     settings.extend(of_clients(settled(config, before)?));
     Ok(settings)
 }
@@ -51,10 +57,7 @@ pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure
 pub fn check(config: &Config, before: &Layer, serve: &Serve) -> Vec<Failure> {
     let mut wrong = Vec::new();
     if config.says(Section::Serve) {
-        wrong.extend(Plan::missing(serve));
-        if wrong.is_empty() {
-            wrong.extend(Plan::of(serve).err());
-        }
+        wrong.extend(Plan::wrong(serve));
     }
     if config.says(Section::Client) {
         wrong.extend(settled(config, before).and_then(Settled::target).err());
@@ -82,7 +85,7 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
         };
         Setting { section, key: key.to_owned(), value, origin }
     };
-    let Settled { dir, endpoints, ca, cert, key, deadline: patience } = settled;
+    let Settled { dir, endpoints, ca, insecure, cert, key, deadline: patience } = settled;
     vec![
         setting("dir", dir.map(|(dir, from)| (path(dir), from)), None),
         setting(
@@ -91,6 +94,11 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
             Some(ENDPOINT_DEFAULT.to_owned()),
         ),
         setting("ca", ca.map(|(file, from)| (path(file), from)), None),
+        setting(
+            "insecure",
+            insecure.map(|from| ("true".to_owned(), from)),
+            Some("false".to_owned()),
+        ),
         setting("cert", cert.map(|(file, from)| (path(file), from)), None),
         setting("key", key.map(|(file, from)| (path(file), from)), None),
         setting(

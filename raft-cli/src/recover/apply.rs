@@ -12,6 +12,7 @@ use crate::output::Output;
 use crate::random::random;
 use crate::serve::GROUP;
 use crate::serve::data::CHECKPOINT_FILE;
+use crate::serve::etcd_flags::identity::{self, Known};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, LogOp};
 use raft_core::state_machine::{Snapshot, StateMachine};
@@ -105,6 +106,9 @@ impl New {
         fs::create_dir_all(&partial).map_err(|error| failed("make", &partial, &error))?;
         self.write_checkpoint(survivor, &partial)?;
         self.write_log(survivor, &partial)?;
+        // So that it can be started with etcd's flags, which do not say it.
+        let Identity { node, cluster, .. } = self.identity;
+        identity::note(&partial, Known { id: node, cluster })?;
         sync(&partial)?;
         self.check(survivor, &partial)?;
         fs::rename(&partial, to).map_err(|error| failed("make", to, &error))?;
@@ -261,7 +265,7 @@ fn clear(partial: &Path) -> Result<(), Failure> {
     }
     for name in names(partial)? {
         let path = partial.join(&name);
-        let ours = [LOG_FILE, ACK_FILE, LOCK_FILE, CHECKPOINT_FILE];
+        let ours = [LOG_FILE, ACK_FILE, LOCK_FILE, CHECKPOINT_FILE, identity::FILE];
         if ours.iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
             fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
         }

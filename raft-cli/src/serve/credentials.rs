@@ -1,8 +1,9 @@
 //! A node's certificates, checked before anything else is touched. A node whose certificate the
 //! others will not accept would start, and then be alone without telling why.
 
-use super::plan::{CredentialFiles, Plan};
-use crate::failure::Failure;
+use super::plan::{CredentialFiles, CredentialSource, Proof};
+use crate::cert;
+use crate::failure::{Failure, Kind};
 use raft_core::types::NodeId;
 use raft_net_quic::{ANY_NODE, Credentials, server_name};
 use rustls::client::WebPkiServerVerifier;
@@ -12,14 +13,25 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
+use std::path::Path;
 use std::sync::Arc;
 
-/// Reads the files that `plan` names and checks that they fit together and are this node's.
+/// The folder in a node's directory of what is made there: `client` and `peer`, each with
+/// `cert.pem` and `key.pem`, as etcd has them.
+pub(super) const MADE_HERE: &str = "fixtures";
+
+/// Reads the files and checks that they fit together and are those of `node`; makes what is to be
+/// made in the node's directory.
 ///
 /// # Errors
-/// Of kind `Usage`, naming the file that does not fit.
-pub(crate) fn load(plan: &Plan) -> Result<Credentials, Failure> {
-    let CredentialFiles { ca, cert, key } = &plan.files;
+/// Of kind `Usage`, naming the file that does not fit, `Local` if nothing can be made.
+pub(crate) fn load(
+    source: &CredentialSource,
+    node: NodeId,
+    data_dir: &Path,
+) -> Result<Credentials, Failure> {
+    let CredentialSource::Files(files, proof) = source else { return made_here(data_dir) };
+    let CredentialFiles { ca, cert, key } = files;
     let credentials = Credentials::from_files(ca, cert, key).map_err(Failure::usage)?;
     let provider = Arc::new(ring::default_provider());
     let (cert, key) = (cert.display(), key.display());
@@ -30,17 +42,33 @@ pub(crate) fn load(plan: &Plan) -> Result<Credentials, Failure> {
             }
             error => Failure::usage(format!("{cert} with {key}: {error}")),
         })?;
-    check_chain(plan, &credentials, provider)?;
-    Ok(credentials)
+    if *proof == Proof::Names {
+        check_chain(files, Some(node), &credentials, provider)?;
+        return Ok(credentials);
+    }
+    check_chain(files, None, &credentials, provider)?;
+    Ok(credentials.without_names())
 }
 
-/// Does what the other nodes and clients will do with the certificate.
+/// What encrypts and proves nothing. It stays, so that others notice at once when this node has
+/// been restarted.
+fn made_here(data_dir: &Path) -> Result<Credentials, Failure> {
+    let files = cert::made_here(&data_dir.join(MADE_HERE).join("peer"), &[])?;
+    let (certificate, key) = (&files.certificate, &files.key);
+    let mut read = Credentials::from_files(certificate, certificate, key)
+        .map_err(|error| Failure::new(Kind::Local, error))?;
+    Ok(Credentials::unauthenticated(read.chain.remove(0), read.key))
+}
+
+/// Does what the other nodes and clients will do with the certificate: that of `node`, if it has
+/// to be of one.
 fn check_chain(
-    plan: &Plan,
+    files: &CredentialFiles,
+    node: Option<NodeId>,
     credentials: &Credentials,
     provider: Arc<CryptoProvider>,
 ) -> Result<(), Failure> {
-    let (ca, cert) = (plan.files.ca.display(), plan.files.cert.display());
+    let (ca, cert) = (files.ca.display(), files.cert.display());
     let unusable = |error: &dyn std::fmt::Display| Failure::usage(format!("{ca}: {error}"));
     let mut roots = RootCertStore::empty();
     for authority in &credentials.ca {
@@ -62,17 +90,18 @@ fn check_chain(
         .map_err(|error| unusable(&error))?
         .verify_client_cert(leaf, between, now)
         .map_err(refused)?;
+    let Some(node) = node else { return Ok(()) };
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
         .build()
         .map_err(|error| unusable(&error))?;
-    for name in [server_name(plan.raft.id), ANY_NODE.to_owned()] {
+    for name in [server_name(node), ANY_NODE.to_owned()] {
         let server = ServerName::try_from(name.clone()).map_err(|error| unusable(&error))?;
         verifier.verify_server_cert(leaf, between, &server, &[], now).map_err(
             |error| match error {
                 Error::InvalidCertificate(
                     CertificateError::NotValidForName
                     | CertificateError::NotValidForNameContext { .. },
-                ) => not_ours(plan.raft.id, &cert, &name),
+                ) => not_ours(node, &cert, &name),
                 error => refused(error),
             },
         )?;

@@ -8,6 +8,8 @@
 //! the folder, and either nothing, or a log and a checkpoint that again cannot be used together.
 
 use super::SNAPSHOT_DIR;
+use super::credentials::MADE_HERE;
+use super::etcd_flags::identity::FILE as MEMBER_FILE;
 use crate::directory::{failed, names, sync};
 use crate::failure::{Failure, Kind};
 use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE};
@@ -42,7 +44,8 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, Failure> {
     let there = |name: &&OsString| names.contains(*name);
     move_all(dir, &folder, first.iter().filter(there))?;
     // Snapshots that were coming in are nobody's data yet; the transport tidies them up.
-    let stays = [LOCK_FILE, SNAPSHOT_DIR].map(OsString::from);
+    // Nor is who the node is, and what it proves that with.
+    let stays = [LOCK_FILE, SNAPSHOT_DIR, MEMBER_FILE, MADE_HERE].map(OsString::from);
     let rest =
         |name: &&OsString| !first.contains(*name) && !stays.contains(*name) && !is_folder(name);
     move_all(dir, &folder, names.iter().filter(rest))?;

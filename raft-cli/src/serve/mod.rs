@@ -9,6 +9,8 @@ mod credentials;
 mod damage;
 pub mod data;
 mod door;
+pub mod etcd_flags;
+mod metrics;
 pub mod plan;
 pub(crate) mod stop;
 mod waiting;
@@ -20,6 +22,9 @@ use crate::output::Output;
 use crate::random::random;
 use data::{Data, damage_of};
 use door::Door;
+pub use door::{DoorPlan, TlsPlan};
+use etcd_flags::identity::{self, Known};
+use etcd_flags::map::{self, Mapped, Search, map};
 use plan::{Plan, TICK};
 use raft_core::log_store::StorageError;
 use raft_core::node::{Node, NodeConfig, StartError, StopCause};
@@ -49,8 +54,14 @@ const SNAPSHOT_DIR: &str = "incoming";
 /// Of kind `Usage` for arguments or certificates that make no sense, `Local` if the data or the
 /// address cannot be used, or the disk failed later.
 pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
-    let plan = Plan::of(args)?;
-    logging::start(args.log_level.as_deref()).map_err(Failure::usage)?;
+    // All that can be known to be wrong, before anything is touched.
+    if let Some(wrong) = Plan::wrong(args).into_iter().next() {
+        return Err(wrong);
+    }
+    let mapped = mapped(args)?;
+    logging::start(mapped.serve.log_level.as_deref()).map_err(Failure::usage)?;
+    mapped.notes.iter().for_each(|note| warn!("{note}"));
+    metrics::install();
     // One thread for the raft loop, its sockets and its clients: with few cores a scheduler between
     // them costs more than Raft itself. Disk and state machine have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,9 +71,17 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         let mut stop = StopRequests::listen(args.exit_with_parent)?;
         let mut announced = false;
+        let settled = tokio::select! {
+            settled = settle(args, mapped) => Some(settled?),
+            request = stop.next() => {
+                info!("{request}: stopped before it knew who it is");
+                None
+            }
+        };
+        let Some((args, plan)) = settled else { return Ok(()) };
         loop {
             let running = tokio::select! {
-                running = Running::start(args, &plan) => running?,
+                running = Running::start(&args, &plan) => running?,
                 request = stop.next() => {
                     info!("{request}: stopped before it served");
                     return Ok(());
@@ -84,13 +103,57 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
     ended
 }
 
+/// What the arguments come to in our own flags, whichever they are in.
+fn mapped(args: &Serve) -> Result<Mapped, Failure> {
+    let mapped = map(args, None)?;
+    match &mapped.serve.data_dir {
+        Some(dir) if map::is_etcd(args) => map(args, identity::noted(dir)?),
+        _ => Ok(mapped),
+    }
+}
+
+/// Finds out what only the other nodes know, should there be something.
+async fn settle(args: &Serve, mapped: Mapped) -> Result<(Serve, Plan), Failure> {
+    let Mapped { serve, search, .. } = mapped;
+    let serve = match search {
+        Some(search) => {
+            let known = found(&serve, &search).await?;
+            map(args, Some(known))?.serve
+        }
+        None => serve,
+    };
+    let plan = Plan::of(&serve)?;
+    Ok((serve, plan))
+}
+
+/// Asks the other nodes who this one is.
+async fn found(args: &Serve, search: &Search) -> Result<Known, Failure> {
+    let source = plan::credentials(args)?;
+    let dir = args.data_dir.clone().unwrap_or_default();
+    let load = move || {
+        make(&dir)?;
+        // Which id the certificate is of is not known, and does not matter.
+        credentials::load(&source, NodeId(0), &dir)
+    };
+    identity::found(search, &apart(load).await?).await
+}
+
 /// What a node needs of the disk: its credentials, and then its data.
 fn open(plan: &Plan) -> Result<(Credentials, Data), Failure> {
-    let credentials = credentials::load(plan)?;
-    let dir = &plan.data_dir;
+    let (id, dir) = (plan.raft.id, &plan.data_dir);
+    // What makes no sense is told before anything is touched.
+    let credentials = credentials::load(&plan.credentials, id, dir)?;
+    make(dir)?;
+    let data = Data::open(plan)?;
+    if plan.named {
+        identity::note(dir, Known { id, cluster: plan.cluster })?;
+    }
+    Ok((credentials, data))
+}
+
+fn make(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir)
-        .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))?;
-    Ok((credentials, Data::open(plan)?))
+        .map_err(|error| Failure::local(format!("cannot create {}", dir.display()), &error))
 }
 
 /// Runs `work` on a thread of its own, as files may be slow and a request to stop must be heard.
@@ -145,8 +208,8 @@ impl Running {
         let service = KvService::new(config);
         transport.serve(GROUP, service.clone());
         let (id, address) = (plan.raft.id, transport.local_addr());
-        let door = match &plan.etcd_listen {
-            Some(listen) => Some(Door::open(resolve(listen).await?, id, service.clone())?),
+        let door = match &plan.door {
+            Some(door) => Some(Door::open(door, dir, id, service.clone()).await?),
             None => None,
         };
         Ok(Self { id, address, node, transport, service, door })
@@ -293,11 +356,17 @@ fn limits() -> Limits {
     }
 }
 
+/// The address to listen on: of those a name stands for the first of IPv4, if there is one, as with
+/// `localhost` clients try that first or both.
 async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
-    let mut found = tokio::net::lookup_host(address)
+    let found = tokio::net::lookup_host(address)
         .await
         .map_err(|error| Failure::local(format!("cannot resolve {address}"), &error))?;
-    found.next().ok_or_else(|| Failure::usage(format!("{address} stands for no address")))
+    let found: Vec<SocketAddr> = found.collect();
+    let ipv4 = found.iter().find(|address| address.is_ipv4());
+    ipv4.or_else(|| found.first())
+        .copied()
+        .ok_or_else(|| Failure::usage(format!("{address} stands for no address")))
 }
 
 fn binding(error: &BindError) -> Failure {

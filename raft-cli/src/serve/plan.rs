@@ -1,6 +1,9 @@
 //! What the arguments of `raft serve` amount to: checked values, and the reason when they make no
 //! sense. Touches neither disk nor network.
 
+use super::door::DoorPlan;
+use super::etcd_flags::identity::Known;
+use super::etcd_flags::map::{Mapped, map};
 use super::waiting::Way;
 use crate::args::serve::{OnDamage, Serve};
 use crate::config::variable;
@@ -27,8 +30,8 @@ pub struct Plan {
     pub cluster: ClusterId,
     /// Where to listen.
     pub listen: String,
-    /// Where to listen for clients of the etcd v3 API, if at all.
-    pub etcd_listen: Option<String>,
+    /// The door for clients of the etcd v3 API, if there is one.
+    pub door: Option<DoorPlan>,
     /// Where others reach this node.
     pub advertised: String,
     /// Where this node reaches others that it does not reach where they say.
@@ -39,8 +42,10 @@ pub struct Plan {
     pub rejoin: bool,
     /// Where the data is.
     pub data_dir: PathBuf,
-    /// Certificate of the authority, that of the node, and its private key.
-    pub files: CredentialFiles,
+    /// What the node proves itself with.
+    pub credentials: CredentialSource,
+    /// Whether it was told by name who it is: then that is noted in its directory.
+    pub named: bool,
     /// Applied bytes between checkpoints.
     pub checkpoint_bytes: usize,
     /// Bytes of the store from which on growth is refused.
@@ -49,6 +54,27 @@ pub struct Plan {
     pub compaction: Compaction,
     /// How often a watch on which nothing happens is told how far it has come.
     pub watch_progress_interval: Duration,
+}
+
+/// How nodes prove to each other who they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Proof {
+    /// By the names in certificates of their authority.
+    #[default]
+    Names,
+    /// By any certificate of their authority.
+    Authority,
+    /// Not at all.
+    Nothing,
+}
+
+/// Where a node's credentials are from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CredentialSource {
+    /// Files; with names in them, or without.
+    Files(CredentialFiles, Proof),
+    /// Made in its own directory, to encrypt with; they prove nothing.
+    MadeHere,
 }
 
 /// The files, PEM each, that tell a node and the others who they are.
@@ -71,30 +97,44 @@ const QUOTA_BYTES_MIN: u64 = 1024 * 1024;
 impl Plan {
     /// What has to be said and is not.
     pub(crate) fn missing(args: &Serve) -> Vec<Failure> {
+        let bare = args.proof == Proof::Nothing;
         let needed = [
             ("--id", args.id.is_some()),
             ("--data-dir", args.data_dir.is_some()),
-            ("--ca", args.ca.is_some()),
-            ("--cert", args.cert.is_some()),
-            ("--key", args.key.is_some()),
+            ("--ca", bare || args.ca.is_some()),
+            ("--cert", bare || args.cert.is_some()),
+            ("--key", bare || args.key.is_some()),
         ];
         let absent = needed.into_iter().filter(|(_, said)| !said);
         absent.map(|(flag, _)| missing(flag)).collect()
     }
 
-    /// Checks the arguments against each other.
+    /// What is wrong with the arguments, in whichever flags; nothing is found out for that.
+    pub(crate) fn wrong(args: &Serve) -> Vec<Failure> {
+        /// Stands for what only the other nodes know.
+        const ANYBODY: Known = Known { id: NodeId(1), cluster: ClusterId(1) };
+        let mapped = map(args, None).and_then(|mapped| match mapped.search {
+            Some(_) => map(args, Some(ANYBODY)),
+            None => Ok(mapped),
+        });
+        match mapped {
+            Err(failure) => vec![failure],
+            Ok(Mapped { serve, .. }) => {
+                let missing = Self::missing(&serve);
+                let contradicts = || Self::of(&serve).err().into_iter().collect();
+                if missing.is_empty() { contradicts() } else { missing }
+            }
+        }
+    }
+
+    /// Checks the arguments against each other. What etcd's flags say is [mapped](map) before.
     ///
     /// # Errors
     /// Of kind `Usage`: the first that makes no sense.
     pub fn of(args: &Serve) -> Result<Self, Failure> {
         let id = args.id.ok_or_else(|| missing("--id"))?;
         let data_dir = args.data_dir.clone().ok_or_else(|| missing("--data-dir"))?;
-        let file = |name, file: &Option<PathBuf>| file.clone().ok_or_else(|| missing(name));
-        let files = CredentialFiles {
-            ca: file("--ca", &args.ca)?,
-            cert: file("--cert", &args.cert)?,
-            key: file("--key", &args.key)?,
-        };
+        let credentials = credentials(args)?;
         if !CHECKPOINT_BYTES.contains(&args.checkpoint_bytes) {
             return usage("--checkpoint-bytes must be from 4KiB to 1TiB");
         }
@@ -127,13 +167,14 @@ impl Plan {
             raft,
             cluster,
             listen,
-            etcd_listen: args.etcd_listen.clone(),
+            door: DoorPlan::of(args)?,
             advertised,
             peer_addresses: peer_addresses(id, args)?,
             single: args.single,
             rejoin: args.on_damage == OnDamage::Rejoin && !args.single,
             data_dir,
-            files,
+            credentials,
+            named: !args.told.has("id"),
             checkpoint_bytes: usize::try_from(args.checkpoint_bytes).unwrap_or(usize::MAX),
             quota_bytes: args.quota,
             compaction: args.auto_compaction,
@@ -156,6 +197,23 @@ impl Plan {
     pub fn election_timeout_max(&self) -> Duration {
         TICK.saturating_mul(self.raft.election_ticks_max)
     }
+}
+
+/// Where the node's credentials are from.
+///
+/// # Errors
+/// If one of the files is not named.
+pub(super) fn credentials(args: &Serve) -> Result<CredentialSource, Failure> {
+    if args.proof == Proof::Nothing {
+        return Ok(CredentialSource::MadeHere);
+    }
+    let file = |name, file: &Option<PathBuf>| file.clone().ok_or_else(|| missing(name));
+    let files = CredentialFiles {
+        ca: file("--ca", &args.ca)?,
+        cert: file("--cert", &args.cert)?,
+        key: file("--key", &args.key)?,
+    };
+    Ok(CredentialSource::Files(files, args.proof))
 }
 
 /// Where others reach this node.
@@ -233,7 +291,7 @@ fn members(id: NodeId, args: &Serve) -> Result<BTreeMap<NodeId, String>, Failure
 
 /// The id of a cluster that was given none: the same on every node that is given the same token and
 /// members, whatever their order. Must never change: data directories are bound to it.
-fn cluster_id(token: &str, members: &BTreeMap<NodeId, String>) -> ClusterId {
+pub(super) fn cluster_id(token: &str, members: &BTreeMap<NodeId, String>) -> ClusterId {
     let mut text = format!("{token}\n");
     for (id, address) in members {
         text.push_str(&format!("{id}={address}\n"));

@@ -58,7 +58,7 @@ fn the_last_word_on_the_connection_is_after_the_verb() {
     let after = connection(&["--endpoints", "b:1,c:2", "--ca", "ca2"]);
     let target = after.resolve(before, &nothing()).expect("complete");
     assert_eq!(target.endpoints, ["b:1", "c:2"]);
-    assert_eq!(target.ca, Path::new("ca2"));
+    assert_eq!(target.ca.as_deref(), Some(Path::new("ca2")));
     assert_eq!(target.identity, None);
     assert_eq!(target.deadline, Some(Duration::from_secs(1)));
 }
@@ -75,7 +75,7 @@ fn the_environment_stands_in_for_flags() {
     let target = after.resolve(Connection::default(), &with(environment).expect("right"));
     let target = target.expect("complete");
     assert_eq!(target.endpoints, ["x:1", "y:2"]);
-    assert_eq!(target.ca, Path::new("env-ca"));
+    assert_eq!(target.ca.as_deref(), Some(Path::new("env-ca")));
     assert_eq!(target.identity, Some(("env-cert".into(), "my-key".into())));
 }
 
@@ -89,7 +89,7 @@ fn a_directory_tells_everything_and_flags_overrule_it() {
     let target = Connection::default().resolve(connection(&["--dir", name]), &nothing());
     let target = target.expect("complete");
     assert_eq!(target.endpoints, ["a:1", "b:2"]);
-    assert_eq!(target.ca, dir.path().join("ca.pem"));
+    assert_eq!(target.ca, Some(dir.path().join("ca.pem")));
     let identity = (dir.path().join("c.pem"), dir.path().join("k.pem"));
     assert_eq!(target.identity, Some(identity));
 
@@ -98,7 +98,7 @@ fn a_directory_tells_everything_and_flags_overrule_it() {
     let target = after.resolve(Connection::default(), &with(environment).expect("right"));
     let target = target.expect("complete");
     assert_eq!(target.endpoints, ["b:2"]);
-    assert_eq!(target.ca, PathBuf::from("other"));
+    assert_eq!(target.ca, Some(PathBuf::from("other")));
 }
 
 #[test]

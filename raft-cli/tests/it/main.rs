@@ -11,6 +11,7 @@ mod damage;
 mod docs;
 mod doctor;
 mod etcd;
+mod etcd_flags;
 mod failures;
 mod fake;
 mod fuzz;

@@ -5,6 +5,7 @@ use super::EtcdConfig;
 use super::applied::Applied;
 use super::error::{self, STOPPED, TIMED_OUT};
 use super::inside::Inside;
+use super::metrics::{Calls, MoreMetrics};
 use super::proto::etcdserverpb::ResponseHeader;
 use crate::api::{Published, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
@@ -12,7 +13,7 @@ use crate::codec;
 use crate::service::KvService;
 use raft_core::node::{Node, Status as NodeStatus};
 use raft_core::transport::{Channel, Duplex};
-use raft_core::types::NodeId;
+use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,11 +38,14 @@ pub(super) struct Core {
     applied: Applied,
     /// What members have told of themselves.
     pub(super) attributes: Mutex<BTreeMap<NodeId, Published>>,
+    /// What became of calls so far.
+    pub(super) calls: Arc<Calls>,
+    pub(super) more_metrics: Option<MoreMetrics>,
 }
 
 impl Core {
     pub(super) fn new(config: EtcdConfig) -> Arc<Self> {
-        let EtcdConfig { service, member, request_timeout } = config;
+        let EtcdConfig { service, member, request_timeout, more_metrics } = config;
         let inside = Inside(service.clone());
         let mut options = ClientOptions::new([SELF]);
         options.deadline = request_timeout;
@@ -62,6 +66,8 @@ impl Core {
             unled: is_unled,
             applied,
             attributes: Mutex::default(),
+            calls: Arc::default(),
+            more_metrics,
         })
     }
 
@@ -77,6 +83,22 @@ impl Core {
     /// Whether the node knows of a leader, and of nothing wrong with its data.
     pub(super) fn is_serving(&self) -> bool {
         self.is_led() && self.service.refusal().is_none()
+    }
+
+    /// Waits until the node is a member and serves.
+    pub(super) async fn ready(&self) -> ClusterId {
+        let mut serving = self.serving.clone();
+        loop {
+            if serving.wait_for(|serving| *serving).await.is_err() {
+                // The node has stopped: it never will.
+                return std::future::pending().await;
+            }
+            let status = self.status();
+            if status.bound && status.membership.contains(status.identity.node) {
+                return status.identity.cluster;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Waits until the node has known of no leader for three election timeouts.
@@ -148,9 +170,11 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// How often the node is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Tells whether the node serves, until it stops or nobody wants to know.
 async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
-    const LOOK: Duration = Duration::from_millis(100);
     let node: Node = service.node().clone();
     let mut led_at = Instant::now();
     loop {

@@ -60,7 +60,7 @@ impl Gateway {
     pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let Some(method) = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix)) else {
-            return self.probe(&path, request).await;
+            return self.probe(request).await;
         };
         if request.method() != Method::POST {
             let status = Status::unimplemented("Method Not Allowed");

@@ -36,21 +36,28 @@ mod lease;
 mod line;
 mod lock;
 mod maintenance;
+mod metrics;
+mod patience;
 #[doc(hidden)]
 pub mod proto;
 mod range;
 mod route;
 mod server;
 mod snapshot;
+mod tls;
 mod watch;
 
 use crate::api::Published;
 use crate::service::KvService;
 use core::Core;
+pub use metrics::MoreMetrics;
+use raft_core::types::ClusterId;
 use route::Router;
+pub use server::Entrance;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+pub use tls::{CommonName, DoorTls, TlsError, TlsFiles};
 use tokio::net::TcpListener;
 
 /// The version of etcd whose interface this is: clients go by it.
@@ -67,12 +74,19 @@ pub struct EtcdConfig {
     pub member: Published,
     /// How long a request may take. Default 7 s, etcd's.
     pub request_timeout: Duration,
+    /// What else is to be told at /metrics. Default nothing.
+    pub more_metrics: Option<MoreMetrics>,
 }
 
 impl EtcdConfig {
     /// The defaults, of a node that tells nothing of itself.
     pub fn new(service: Arc<KvService>) -> Self {
-        Self { service, member: Published::default(), request_timeout: Duration::from_secs(7) }
+        Self {
+            service,
+            member: Published::default(),
+            request_timeout: Duration::from_secs(7),
+            more_metrics: None,
+        }
     }
 }
 
@@ -94,6 +108,18 @@ impl EtcdDoor {
     /// Takes connections at `listener` until `shutdown`; what is under way then has a second to
     /// end.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        server::serve(self.router.clone(), listener, shutdown).await;
+        self.serve_at(Entrance { listener, tls: None, probes_only: false }, shutdown).await;
+    }
+
+    /// The same at any entrance; a door may have several.
+    pub async fn serve_at(&self, entrance: Entrance, shutdown: impl Future<Output = ()>) {
+        server::serve(self.router.clone(), entrance, shutdown).await;
+    }
+
+    /// Waits until the node can serve clients: it is a member, what it tells of itself is there to
+    /// be asked for, and it knows a leader and of nothing wrong with its data. Returns the id of
+    /// the cluster.
+    pub async fn ready(&self) -> ClusterId {
+        self.router.ready().await
     }
 }

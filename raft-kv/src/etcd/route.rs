@@ -20,6 +20,7 @@ use super::proto::v3electionpb::election_server::ElectionServer;
 use super::proto::v3lockpb::lock_server::LockServer;
 use super::watch::WatchDoor;
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use raft_core::types::ClusterId;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(super) struct Router {
     health: HealthServer<HealthDoor>,
     gateway: Gateway,
     bounds: Bounds,
+    /// Whether only health, version and metrics are answered.
+    probes_only: bool,
 }
 
 /// A service with the limits that all have.
@@ -75,6 +78,7 @@ impl Router {
             health: limited!(HealthServer, HealthDoor(core())),
             gateway: Gateway::new(core()),
             bounds: Bounds::new(),
+            probes_only: false,
         }
     }
 
@@ -83,8 +87,21 @@ impl Router {
         Self { bounds: self.bounds.of_connection(), ..self.clone() }
     }
 
+    /// The same for a port at which only health, version and metrics are answered.
+    pub(super) fn probes_only(self) -> Self {
+        Self { probes_only: true, ..self }
+    }
+
+    /// Waits until clients can be served.
+    pub(super) async fn ready(&self) -> ClusterId {
+        self.core.ready().await
+    }
+
     /// Answers one request, whatever it is.
     pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        if self.probes_only {
+            return self.gateway.probe(request).await;
+        }
         let (parts, body) = request.into_parts();
         // Its bytes count until it is answered, or, of a stream, until each message is there.
         let (body, _held) = self.bounds.body(body, STREAMS.contains(&parts.uri.path()));
@@ -95,19 +112,24 @@ impl Router {
         if requires_leader(request.headers()) && !self.core.is_led() {
             return Status::from(NO_LEADER).into_http();
         }
-        let patience = timeout_of(request.headers());
-        let response = match patience {
-            None => self.dispatch(request).await,
-            Some(patience) => match timeout(patience, self.dispatch(request)).await {
-                Ok(response) => response,
-                Err(_) => Status::deadline_exceeded("context deadline exceeded").into_http(),
-            },
-        };
+        let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
+        let response = calls.counted(path, self.dispatch_in_time(request)).await;
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
             Some(status) if error::is_oversize(&status) => Status::from(TOO_LARGE).into_http(),
             _ => response,
         }
+    }
+
+    /// Answers a call within the time that its client gives it.
+    async fn dispatch_in_time(self, request: Request<Body>) -> Response<Body> {
+        let Some(patience) = timeout_of(request.headers()) else {
+            return self.dispatch(request).await;
+        };
+        let answered = timeout(patience, self.dispatch(request)).await;
+        answered.unwrap_or_else(|_| {
+            Status::deadline_exceeded("context deadline exceeded").into_http()
+        })
     }
 
     async fn dispatch(mut self, request: Request<Body>) -> Response<Body> {

@@ -1,8 +1,10 @@
-//! The door's port: connections, HTTP/1 and HTTP/2 on each, and what bounds them. It knows no
-//! service.
+//! The door's ports: connections, TLS if it is asked for, HTTP/1 and HTTP/2 on each, and what
+//! bounds them. It knows no service.
 
 use super::authority::Named;
+use super::patience::Patient;
 use super::route::Router;
+use super::tls::{CommonName, DoorTls};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,6 +15,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -33,6 +36,11 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(20);
+/// How long a handshake of TLS may take, and most of them at a time: a further one waits.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKES_MAX: usize = 256;
+/// How long a client may say nothing of what it speaks.
+const SPEECH_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a request may take to name itself.
 const HEADER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long requests may go on once the door is to be closed.
@@ -40,12 +48,22 @@ const GRACE: Duration = Duration::from_secs(1);
 /// After a connection could not be taken, as with too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A port, and what is to be had there.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The port.
+    pub listener: TcpListener,
+    /// Its TLS; without, it is in the open.
+    pub tls: Option<Arc<DoorTls>>,
+    /// Whether only health, version and metrics are answered.
+    pub probes_only: bool,
+}
+
 /// Serves connections until `shutdown`, and what is under way then for a moment longer.
-pub(super) async fn serve(
-    router: Router,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) {
+pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Future<Output = ()>) {
+    let Entrance { listener, tls, probes_only } = entrance;
+    let router = if probes_only { router.probes_only() } else { router };
+    let tls = tls.map(|tls| (tls, Arc::new(Semaphore::new(HANDSHAKES_MAX))));
     let (closing, closed) = watch::channel(false);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -61,10 +79,10 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => {}
             (place, accepted) = accepted => match accepted {
                 Ok((stream, peer)) => {
-                    let (router, closed) = (router.of_connection(), closed.clone());
+                    let (router, closed, tls) = (router.of_connection(), closed.clone(), tls.clone());
                     connections.spawn(async move {
                         let _place = place;
-                        if let Err(error) = connection(stream, router, closed).await {
+                        if let Err(error) = serve_one(stream, tls, router, closed).await {
                             debug!(%peer, error, "a connection of the etcd door ended");
                         }
                     });
@@ -83,18 +101,50 @@ pub(super) async fn serve(
     let _ = timeout(GRACE, all).await;
 }
 
-async fn connection(
+/// Serves a connection, over TLS if it is to be.
+async fn serve_one(
     stream: TcpStream,
+    tls: Option<(Arc<DoorTls>, Arc<Semaphore>)>,
     router: Router,
     mut closed: watch::Receiver<bool>,
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let service = service_fn(move |request: Request<Incoming>| {
+    let Some((tls, handshakes)) = tls else {
+        return connection(stream, None, router, closed).await;
+    };
+    let handshake = async {
+        // Whoever says nothing takes no turn from those who do.
+        stream.readable().await.map_err(|error| error.to_string())?;
+        let _turn = handshakes.acquire().await;
+        tls.accept(stream).await.map_err(|error| format!("handshake: {error}"))
+    };
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE_PATIENCE, handshake) => shaken,
+        _ = closed.wait_for(|closed| *closed) => return Ok(()),
+    };
+    let (stream, name) = shaken.map_err(|_| "no handshake in time".to_owned())??;
+    connection(stream, name, router, closed).await
+}
+
+async fn connection<S>(
+    stream: S,
+    name: Option<CommonName>,
+    router: Router,
+    mut closed: watch::Receiver<bool>,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
+        if let Some(name) = &name {
+            request.extensions_mut().insert(name.clone());
+        }
         async move { Ok::<_, Infallible>(router.answer(request.map(Body::new)).await) }
     });
+    let stream = TokioIo::new(Named::new(Patient::new(stream, SPEECH_PATIENCE)));
     let builder = builder();
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Named::new(stream)), service));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     tokio::select! {
         ended = &mut connection => return ended.map_err(|error| error.to_string()),
         _ = closed.wait_for(|closed| *closed) => {}

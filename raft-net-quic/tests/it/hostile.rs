@@ -37,7 +37,7 @@ fn hello_in(versions: (u16, u16), purpose: u8, cluster: u64, node: u64, to: u64)
 
 /// Connects as node 9, or as a client, and says nothing yet.
 pub(crate) async fn dial(authority: &Authority, node: &TestNode, alpn: &[u8]) -> Connection {
-    let Credentials { ca, chain, key } = authority.node(9);
+    let Credentials { ca, chain, key, .. } = authority.node(9);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca[0].clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

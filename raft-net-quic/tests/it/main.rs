@@ -13,4 +13,5 @@ mod resumption;
 mod security;
 mod snapshots;
 mod streams;
+mod trust;
 mod versions;

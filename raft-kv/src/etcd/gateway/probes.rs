@@ -1,4 +1,4 @@
-//! What operators and load balancers look at: health and version.
+//! What operators and load balancers look at: health, version and metrics.
 
 use super::Gateway;
 use super::reply::{json_response, response};
@@ -9,12 +9,15 @@ use serde_json::json;
 use tonic::body::Body;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
+/// The text form of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Gateway {
     /// Answers what is asked outside the interface in JSON.
-    pub(super) async fn probe(&self, path: &str, request: Request<Body>) -> Response<Body> {
+    pub(in crate::etcd) async fn probe(&self, request: Request<Body>) -> Response<Body> {
         let (request, _) = request.into_parts();
-        if !matches!(path, "/health" | "/livez" | "/readyz" | "/version") {
+        let path = request.uri.path();
+        if !matches!(path, "/health" | "/livez" | "/readyz" | "/version" | "/metrics") {
             return response(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n");
         }
         if !matches!(request.method, Method::GET | Method::HEAD) {
@@ -29,6 +32,7 @@ impl Gateway {
                 let body = json!({ "health": healthy.to_string() }).to_string();
                 json_response(status(healthy), body.into_bytes())
             }
+            "/metrics" => response(StatusCode::OK, METRICS, self.core.metrics()),
             "/livez" => plain(self.is_ready(true).await),
             "/readyz" => plain(self.is_ready(local).await),
             _ => {

@@ -7,7 +7,9 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod metrics;
 mod model;
+mod tls;
 mod txn;
 mod watch;
 

@@ -1,0 +1,270 @@
+//! What a process measures of itself, in the text form of Prometheus: what the node reports through
+//! the facade `metrics`, and what the system knows of the process.
+
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+use raft_core::node::metrics::{LEADER_CHANGES, PROPOSALS_REFUSED, WRITE_SECONDS};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Upper bounds in seconds: 1 ms to 8 s, each twice the one before, as etcd has them.
+const SECONDS: [f64; 14] = [
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
+    8.192,
+];
+/// Upper bounds of counts and bytes: each four times the one before.
+const AMOUNTS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
+/// Labels that are the same of everything a process reports.
+const OWN: [&str; 2] = ["node", "group"];
+
+/// Under which name something is told: etcd's where it is the same.
+fn told_as(name: &str) -> &str {
+    match name {
+        LEADER_CHANGES => "etcd_server_leader_changes_seen_total",
+        WRITE_SECONDS => "etcd_disk_wal_fsync_duration_seconds",
+        name => name,
+    }
+}
+
+#[derive(Clone)]
+enum Metric {
+    Counter(Arc<AtomicU64>),
+    Gauge(Arc<AtomicU64>),
+    Histogram(Arc<Buckets>),
+}
+
+/// A histogram.
+struct Buckets {
+    bounds: [f64; 14],
+    /// How many were recorded up to each bound, and above the one before.
+    counts: [AtomicU64; 14],
+    count: AtomicU64,
+    /// The bits of a float.
+    sum: AtomicU64,
+}
+
+impl HistogramFn for Buckets {
+    fn record(&self, value: f64) {
+        if let Some(bucket) = self.bounds.iter().position(|bound| value <= *bound) {
+            self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let add = |sum| Some((f64::from_bits(sum) + value).to_bits());
+        // It never says no.
+        let _ = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+}
+
+/// All that was registered, by name and then by labels.
+#[derive(Default)]
+pub(super) struct Metrics(Mutex<BTreeMap<String, BTreeMap<String, Metric>>>);
+
+/// What a node reports to; it outlives every life of the node in this process.
+struct Reporter(Arc<Metrics>);
+
+/// The metrics of this process, to which nodes that are started from now on report.
+pub(super) fn install() -> Arc<Metrics> {
+    static INSTALLED: OnceLock<Arc<Metrics>> = OnceLock::new();
+    let metrics = INSTALLED.get_or_init(|| {
+        let metrics = Arc::<Metrics>::default();
+        // Should there be another one already, it is the one that is told.
+        let _ = metrics::set_global_recorder(Reporter(Arc::clone(&metrics)));
+        metrics
+    });
+    Arc::clone(metrics)
+}
+
+impl Metrics {
+    fn register(&self, key: &Key, new: impl FnOnce() -> Metric) -> Metric {
+        let labels = key.labels().filter(|label| !OWN.contains(&label.key()));
+        let labels: Vec<String> =
+            labels.map(|label| format!("{}=\"{}\"", label.key(), label.value())).collect();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_name = all.entry(told_as(key.name()).to_owned()).or_default();
+        of_name.entry(labels.join(",")).or_insert_with(new).clone()
+    }
+
+    /// Appends all of it.
+    pub(super) fn write(&self, text: &mut String) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (name, metrics) in &all {
+            let kind = match metrics.values().next() {
+                Some(Metric::Counter(_)) => "counter",
+                Some(Metric::Gauge(_)) => "gauge",
+                Some(Metric::Histogram(_)) => "histogram",
+                None => continue,
+            };
+            line(text, format_args!("# TYPE {name} {kind}"));
+            for (labels, metric) in metrics {
+                metric.write(text, name, labels);
+            }
+        }
+        let refused = all.get(PROPOSALS_REFUSED).into_iter().flat_map(BTreeMap::values);
+        let refused: u64 = refused.map(Metric::value).sum();
+        line(text, format_args!("# TYPE etcd_server_proposals_failed_total counter"));
+        line(text, format_args!("etcd_server_proposals_failed_total {refused}"));
+        write_process(text);
+    }
+}
+
+impl Metric {
+    /// Of a counter, how far it is.
+    fn value(&self) -> u64 {
+        match self {
+            Self::Counter(count) => count.load(Ordering::Relaxed),
+            Self::Gauge(_) | Self::Histogram(_) => 0,
+        }
+    }
+
+    fn write(&self, text: &mut String, name: &str, labels: &str) {
+        let braced = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
+        match self {
+            Self::Counter(count) => {
+                let count = count.load(Ordering::Relaxed);
+                line(text, format_args!("{name}{braced} {count}"));
+            }
+            Self::Gauge(bits) => {
+                let value = f64::from_bits(bits.load(Ordering::Relaxed));
+                line(text, format_args!("{name}{braced} {value}"));
+            }
+            Self::Histogram(buckets) => {
+                let comma = if labels.is_empty() { "" } else { "," };
+                let mut so_far = 0;
+                for (bound, count) in buckets.bounds.iter().zip(&buckets.counts) {
+                    so_far += count.load(Ordering::Relaxed);
+                    let bucket = format_args!("{name}_bucket{{{labels}{comma}le=\"{bound}\"}}");
+                    line(text, format_args!("{bucket} {so_far}"));
+                }
+                // Something may have been recorded meanwhile; the numbers must not fall.
+                let count = buckets.count.load(Ordering::Relaxed).max(so_far);
+                line(text, format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}"));
+                let sum = f64::from_bits(buckets.sum.load(Ordering::Relaxed));
+                line(text, format_args!("{name}_sum{braced} {sum}"));
+                line(text, format_args!("{name}_count{braced} {count}"));
+            }
+        }
+    }
+}
+
+impl Recorder for Reporter {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        match self.0.register(key, || Metric::Counter(Arc::default())) {
+            Metric::Counter(count) => Counter::from_arc(count),
+            _ => Counter::noop(),
+        }
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        match self.0.register(key, || Metric::Gauge(Arc::default())) {
+            Metric::Gauge(bits) => Gauge::from_arc(bits),
+            _ => Gauge::noop(),
+        }
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        let bounds = if key.name().ends_with("_seconds") { SECONDS } else { AMOUNTS };
+        let (count, sum) = (AtomicU64::default(), AtomicU64::default());
+        let buckets = || Buckets { bounds, counts: Default::default(), count, sum };
+        match self.0.register(key, || Metric::Histogram(Arc::new(buckets()))) {
+            Metric::Histogram(buckets) => Histogram::from_arc(buckets),
+            _ => Histogram::noop(),
+        }
+    }
+}
+
+/// What Linux knows of this process; elsewhere nothing is told.
+fn write_process(text: &mut String) {
+    for (name, kind, value) in process().into_iter().flatten() {
+        line(text, format_args!("# TYPE {name} {kind}"));
+        line(text, format_args!("{name} {value}"));
+    }
+}
+
+fn process() -> Option<[(&'static str, &'static str, f64); 5]> {
+    /// Ticks in a second, and bytes in a page of `statm`, as Linux has them where this is built.
+    const TICKS: f64 = 100.0;
+    const PAGE: f64 = 4096.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in front may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let boot: f64 = boot.trim().parse().ok()?;
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some([
+        ("process_cpu_seconds_total", "counter", (field(14)? + field(15)?) / TICKS),
+        ("process_start_time_seconds", "gauge", boot + field(22)? / TICKS),
+        ("process_virtual_memory_bytes", "gauge", field(23)?),
+        ("process_resident_memory_bytes", "gauge", field(24)? * PAGE),
+        ("process_open_fds", "gauge", open as f64),
+    ])
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a String does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reported_is_told() {
+        const META: Metadata<'_> = Metadata::new("", metrics::Level::INFO, None);
+        let metrics = Arc::<Metrics>::default();
+        let reporter = Reporter(Arc::clone(&metrics));
+        let labels = [("node", "n1"), ("reason", "overloaded")];
+        let refused = Key::from_parts(PROPOSALS_REFUSED, &labels);
+        reporter.register_counter(&refused, &META).increment(2);
+        // Another life of the node goes on where the first one was.
+        reporter.register_counter(&refused, &META).increment(1);
+        reporter.register_gauge(&Key::from_name("raft_term"), &META).set(7.0);
+        let written = reporter.register_histogram(&Key::from_name(WRITE_SECONDS), &META);
+        [0.0015, 0.0015, 100.0].into_iter().for_each(|seconds| written.record(seconds));
+        let mut text = String::new();
+        metrics.write(&mut text);
+        for expected in [
+            "# TYPE raft_proposals_refused_total counter",
+            "raft_proposals_refused_total{reason=\"overloaded\"} 3",
+            "etcd_server_proposals_failed_total 3",
+            "raft_term 7",
+            "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
+            "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"} 0",
+            "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.002\"} 2",
+            "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"8.192\"} 2",
+            "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"+Inf\"} 3",
+            "etcd_disk_wal_fsync_duration_seconds_count 3",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected}: {text}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(text.contains("process_resident_memory_bytes"), "{text}");
+        }
+    }
+}

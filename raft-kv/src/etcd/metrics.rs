@@ -1,0 +1,217 @@
+//! What is told at /metrics, in the text form of Prometheus: under etcd's names what means the same
+//! here. Requests are counted here; everything else is looked at when it is asked for.
+
+use super::VERSION;
+use super::core::Core;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
+use raft_core::raft::RoleName;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+/// Most methods that are counted; those that there are not are not counted at all.
+const METHODS_MAX: usize = 256;
+
+/// More lines for /metrics than the door knows: they are appended as they are.
+pub type MoreMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
+
+/// What became of the calls over gRPC, by method.
+#[derive(Default)]
+pub(super) struct Calls(Mutex<BTreeMap<String, Method>>);
+
+#[derive(Default)]
+struct Method {
+    started: u64,
+    /// By code.
+    handled: BTreeMap<i32, u64>,
+}
+
+impl Calls {
+    fn with<T>(&self, path: &str, change: impl FnOnce(&mut Method) -> T) -> Option<T> {
+        // Nothing under it can fail.
+        let mut methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !methods.contains_key(path) && methods.len() >= METHODS_MAX {
+            return None;
+        }
+        Some(change(methods.entry(path.to_owned()).or_default()))
+    }
+
+    /// Counts a call of `path`, which has been answered so far, and its end when it ends. Of what
+    /// is not there nothing is counted: a client could make up any number of names.
+    pub(super) fn counted(
+        self: Arc<Self>,
+        path: String,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let status = Status::from_header_map(response.headers());
+        if status.as_ref().is_some_and(|status| status.code() == Code::Unimplemented) {
+            return response;
+        }
+        self.with(&path, |method| method.started += 1);
+        let mut counted = Counted { body: Body::empty(), end: Some((self, path)) };
+        if let Some(status) = status {
+            counted.end(status.code());
+            return response;
+        }
+        response.map(|body| {
+            counted.body = body;
+            Body::new(counted)
+        })
+    }
+
+    fn write(&self, text: &mut String) {
+        let methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels = |path: &str| {
+            let path = path.trim_start_matches('/');
+            let (service, method) = path.split_once('/').unwrap_or((path, ""));
+            let kind = kind(method);
+            format!("grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"{kind}\"")
+        };
+        kind_line(text, "grpc_server_started_total", "counter");
+        for (path, method) in &*methods {
+            let (labels, count) = (labels(path), method.started);
+            line(text, format_args!("grpc_server_started_total{{{labels}}} {count}"));
+        }
+        kind_line(text, "grpc_server_handled_total", "counter");
+        for (path, method) in &*methods {
+            let labels = labels(path);
+            for (code, count) in &method.handled {
+                // Two are spelt otherwise by etcd's library.
+                let code = match Code::from(*code) {
+                    Code::Ok => "OK".to_owned(),
+                    Code::Cancelled => "Canceled".to_owned(),
+                    code => format!("{code:?}"),
+                };
+                line(
+                    text,
+                    format_args!(
+                        "grpc_server_handled_total{{grpc_code=\"{code}\",{labels}}} {count}"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn kind(method: &str) -> &'static str {
+    match method {
+        "Watch" | "LeaseKeepAlive" => "bidi_stream",
+        "Snapshot" | "Observe" => "server_stream",
+        _ => "unary",
+    }
+}
+
+/// A body whose end is counted.
+struct Counted {
+    body: Body,
+    end: Option<(Arc<Calls>, String)>,
+}
+
+impl Counted {
+    fn end(&mut self, code: Code) {
+        if let Some((calls, path)) = self.end.take() {
+            calls.with(&path, |method| *method.handled.entry(code as i32).or_default() += 1);
+        }
+    }
+}
+
+impl Drop for Counted {
+    /// Given up by the client before it ended.
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let code = |trailers: &HeaderMap| {
+            Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(code) = frame.trailers_ref().map(code) {
+                    self.end(code);
+                }
+            }
+            Some(Err(_)) => self.end(Code::Unknown),
+            None => self.end(Code::Ok),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Core {
+    /// Everything that is told at /metrics.
+    pub(super) fn metrics(&self) -> String {
+        let status = self.status();
+        let gauges = self.service.store().gauges();
+        let space = self.service.space();
+        let own = status.identity.node;
+        let learner = status.membership.contains(own) && !status.membership.is_voter(own);
+        let (commit, applied) = (status.commit_index.0, status.last_applied.0);
+        let leads = status.role == RoleName::Leader;
+        let pending = if leads { status.last_log.index.0.saturating_sub(commit) } else { 0 };
+        let mut text = String::new();
+        let version = format!("server_version=\"{VERSION}\"");
+        let cluster_version = "cluster_version=\"3.4\"";
+        kind_line(&mut text, "etcd_server_version", "gauge");
+        line(&mut text, format_args!("etcd_server_version{{{version}}} 1"));
+        kind_line(&mut text, "etcd_cluster_version", "gauge");
+        line(&mut text, format_args!("etcd_cluster_version{{{cluster_version}}} 1"));
+        for (name, kind, value) in [
+            ("etcd_server_has_leader", "gauge", u64::from(status.leader.is_some())),
+            ("etcd_server_is_leader", "gauge", u64::from(leads)),
+            ("etcd_server_is_learner", "gauge", u64::from(learner)),
+            ("etcd_server_proposals_committed_total", "gauge", commit),
+            ("etcd_server_proposals_applied_total", "gauge", applied),
+            ("etcd_server_proposals_pending", "gauge", pending),
+            ("etcd_server_quota_backend_bytes", "gauge", space.quota),
+            ("etcd_mvcc_db_total_size_in_bytes", "gauge", space.bytes),
+            ("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge", space.bytes),
+            ("etcd_debugging_mvcc_db_total_size_in_bytes", "gauge", space.bytes),
+            ("etcd_debugging_mvcc_current_revision", "gauge", gauges.revision.0),
+            ("etcd_debugging_mvcc_compact_revision", "gauge", gauges.compacted.0),
+            ("etcd_debugging_mvcc_keys_total", "gauge", gauges.keys),
+            ("raft_leases", "gauge", gauges.leases),
+            ("raft_members", "gauge", status.membership.members().len() as u64),
+            ("raft_voters", "gauge", status.membership.voter_count() as u64),
+            ("raft_serving", "gauge", u64::from(self.is_serving())),
+        ] {
+            kind_line(&mut text, name, kind);
+            line(&mut text, format_args!("{name} {value}"));
+        }
+        self.calls.write(&mut text);
+        if let Some(more) = &self.more_metrics {
+            more(&mut text);
+        }
+        text
+    }
+}
+
+fn kind_line(text: &mut String, name: &str, kind: &str) {
+    line(text, format_args!("# TYPE {name} {kind}"));
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a String does not fail");
+}

@@ -1,0 +1,216 @@
+//! TLS at the door: the server's certificate and the authority of its clients, read anew whenever
+//! their files change. A change that cannot be used is told once, and what was there before stays
+//! in force.
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{info, warn};
+use x509_parser::parse_x509_certificate;
+
+/// The files, PEM each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFiles {
+    /// The server's certificate, then intermediate ones.
+    pub certificate: PathBuf,
+    /// The private key of the first.
+    pub key: PathBuf,
+    /// The authorities that must have certified clients; with none, clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Whether the common name in a client's certificate says who the client is.
+    pub client_names: bool,
+}
+
+/// Why the files cannot be used.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// What a file holds is not what is asked for.
+    #[error("{}: {reason}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Who a client is by its certificate, as an extension of each of its requests: the common name of
+/// the certificate, which an authority of [`TlsFiles::client_ca`] has signed. Not there if the
+/// client has no certificate, or names are not to be gone by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommonName(pub Arc<str>);
+
+/// TLS with certificates that may change.
+pub struct DoorTls {
+    files: TlsFiles,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of the files that were read last, whether or not they could be used.
+    stamp: Vec<Stamp>,
+}
+
+/// What tells that a file was changed.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl DoorTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn new(files: TlsFiles) -> Result<Self, TlsError> {
+        let stamp = files.stamp();
+        let config = files.config()?;
+        Ok(Self { files, current: Mutex::new(Current { config, stamp }) })
+    }
+
+    /// Takes a TLS connection over `stream`.
+    ///
+    /// # Errors
+    /// As the handshake fails.
+    pub(super) async fn accept<S>(
+        &self,
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, Option<CommonName>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = TlsAcceptor::from(self.current()).accept(stream).await?;
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let name = certificates.first().filter(|_| self.files.client_names).and_then(common_name);
+        Ok((stream, name))
+    }
+
+    /// What holds now: the files are looked at, and read if they have changed.
+    fn current(&self) -> Arc<ServerConfig> {
+        let stamp = self.files.stamp();
+        // Nothing under it can fail.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.stamp != stamp {
+            current.stamp = stamp;
+            let certificate = self.files.certificate.display();
+            match self.files.config() {
+                Ok(config) => {
+                    info!(%certificate, "the door's certificates have changed");
+                    current.config = config;
+                }
+                Err(error) => warn!(%error, "the door keeps the certificates it has"),
+            }
+        }
+        Arc::clone(&current.config)
+    }
+}
+
+impl fmt::Debug for DoorTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DoorTls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl TlsFiles {
+    fn stamp(&self) -> Vec<Stamp> {
+        let of = |path: &PathBuf| {
+            let meta = fs::metadata(path).ok()?;
+            Some((meta.modified().ok()?, meta.len()))
+        };
+        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(of)
+            .collect()
+    }
+
+    fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
+            .map_err(|_| unusable(&self.key, "it holds no private key"))?;
+        let chain = certificates(&self.certificate)?;
+        let versions = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&self.certificate, error))?;
+        let clients = match &self.client_ca {
+            None => WebPkiClientVerifier::no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(path)? {
+                    roots.add(authority).map_err(|error| unusable(path, error))?;
+                }
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .build()
+                    .map_err(|error| unusable(path, error))?
+            }
+        };
+        let mut config = versions
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain, key)
+            .map_err(|error| unusable(&self.certificate, error))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(unusable(path, "it holds no certificate")),
+    }
+}
+
+fn unusable(path: &Path, reason: impl fmt::Display) -> TlsError {
+    TlsError::Unusable { path: path.to_owned(), reason: reason.to_string() }
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<CommonName> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(CommonName(name.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    #[test]
+    fn the_common_name_is_that_of_the_subject() {
+        let name = |names: &[&str]| {
+            let mut params = CertificateParams::new(vec!["other".to_owned()]).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for name in names {
+                params.distinguished_name.push(DnType::CommonName, *name);
+            }
+            let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            common_name(made.der()).map(|CommonName(name)| name.to_string())
+        };
+        assert_eq!(name(&["alice"]).as_deref(), Some("alice"));
+        assert_eq!(name(&[]), None);
+        assert_eq!(common_name(&CertificateDer::from(vec![1, 2, 3])), None);
+    }
+}

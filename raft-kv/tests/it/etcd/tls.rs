@@ -1,0 +1,180 @@
+//! TLS at the door: who comes in, and that certificates change under way.
+
+use super::{Doors, get};
+use crate::cluster::Cluster;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use raft_kv::etcd::proto::etcdserverpb::kv_client::KvClient;
+use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// An authority, and what it signs.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn issue(&self) -> (String, String) {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Writes the files of a server that this authority certifies, with itself for clients.
+    fn write(&self, dir: &Path) -> TlsFiles {
+        let (certificate, key) = self.issue();
+        for (name, text) in [("ca", &self.pem), ("cert", &certificate), ("key", &key)] {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        TlsFiles {
+            certificate: dir.join("cert"),
+            key: dir.join("key"),
+            client_ca: Some(dir.join("ca")),
+            client_names: true,
+        }
+    }
+
+    /// A client that trusts this authority, and has a certificate of it.
+    fn client(&self) -> ClientConfig {
+        let (certificate, key) = self.issue();
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        self.stranger_config().with_client_auth_cert(chain, key).unwrap()
+    }
+
+    /// One that has none.
+    fn stranger(&self) -> ClientConfig {
+        self.stranger_config().with_no_client_auth()
+    }
+
+    fn stranger_config(
+        &self,
+    ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots)
+    }
+}
+
+/// A node with one door over TLS.
+struct Secured {
+    // Its node and the task that serves it.
+    doors: Doors,
+    address: SocketAddr,
+    dir: TempDir,
+}
+
+impl Secured {
+    async fn start(authority: &Authority) -> Self {
+        let dir = TempDir::new().unwrap();
+        let tls = Arc::new(DoorTls::new(authority.write(dir.path())).unwrap());
+        let mut doors = Doors::of(Cluster::start(1)).await;
+        let service = doors.cluster.services.values().next().unwrap().clone();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let entrance = Entrance { listener, tls: Some(tls), probes_only: false };
+        let door = EtcdDoor::new(EtcdConfig::new(service));
+        doors.serving.spawn(async move { door.serve_at(entrance, std::future::pending()).await });
+        Self { doors, address, dir }
+    }
+
+    async fn connect(
+        &self,
+        mut client: ClientConfig,
+        protocol: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        client.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(client)).connect(name, stream).await
+    }
+
+    /// What the door answers over HTTP/1; an error if it does not let the client in.
+    async fn version(&self, client: ClientConfig) -> std::io::Result<String> {
+        let mut stream = self.connect(client, "http/1.1").await?;
+        let request = b"GET /version HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_and_http_are_served_to_those_with_a_certificate() {
+    let authority = Authority::new();
+    let door = Secured::start(&authority).await;
+    door.doors.any().await.put("k", "v").await;
+    let stream = door.connect(authority.client(), "h2").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let stream = TokioIo::new(stream);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut kv = KvClient::new(super::Connection(sender));
+    assert_eq!(kv.range(get("k")).await.unwrap().into_inner().kvs.len(), 1);
+    let answer = door.version(authority.client()).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("etcdserver"), "{answer}");
+
+    assert!(door.version(authority.stranger()).await.is_err(), "no certificate");
+    assert!(door.version(Authority::new().client()).await.is_err(), "of another authority");
+    // Without TLS nothing is answered, and nobody is disturbed.
+    let mut plain = TcpStream::connect(door.address).await.unwrap();
+    plain.write_all(b"GET /version HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    door.version(authority.client()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_change_while_it_serves() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let door = Secured::start(&first).await;
+    door.version(first.client()).await.unwrap();
+    // Half of a change cannot be used: the key is not that of the certificate.
+    std::fs::write(door.dir.path().join("key"), second.issue().1).unwrap();
+    door.version(first.client()).await.unwrap();
+    std::fs::remove_file(door.dir.path().join("ca")).unwrap();
+    door.version(first.client()).await.unwrap();
+    second.write(door.dir.path());
+    door.version(second.client()).await.unwrap();
+    assert!(door.version(first.client()).await.is_err());
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let dir = TempDir::new().unwrap();
+    let files = Authority::new().write(dir.path());
+    let told = |files: &TlsFiles| match DoorTls::new(files.clone()) {
+        Ok(_) => panic!("they are of no use"),
+        Err(error) => error.to_string(),
+    };
+    let missing = TlsFiles { key: dir.path().join("nowhere"), ..files.clone() };
+    assert!(told(&missing).starts_with("cannot read "), "{}", told(&missing));
+    let swapped = TlsFiles { key: files.certificate.clone(), ..files.clone() };
+    assert!(told(&swapped).ends_with("cert: it holds no private key"), "{}", told(&swapped));
+    let no_ca = TlsFiles { client_ca: Some(files.key.clone()), ..files };
+    assert!(told(&no_ca).ends_with("key: it holds no certificate"), "{}", told(&no_ca));
+}
