@@ -6,7 +6,8 @@
 
 use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
 use super::format::{
-    Check, Damage, Header, Later, checksum, lease_row, readable, sealed, session_row, unsealed,
+    Check, Damage, Header, Later, auth_row, checksum, has_auth, lease_row, readable, sealed,
+    session_row, unsealed,
 };
 use super::paced::Paced;
 use super::rows::Rows;
@@ -31,6 +32,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
 const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
+/// Users and roles: one row, if there were ever any; since version 4.
+const AUTH: TableDefinition<u64, &[u8]> = TableDefinition::new("auth");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Key of the one row of `META`.
 const CHECKPOINT: &str = "checkpoint";
@@ -188,10 +191,16 @@ impl CheckpointFile {
             Err(redb::TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
         };
+        let auth = match transaction.open_table(AUTH) {
+            Ok(table) => Some(table.range_owned::<u64>(..)?),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         let frames = CheckpointFrames {
             changes: ChangesReader::new(&transaction, &meta)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
             leases,
+            auth,
             check: Check::new(&meta.header),
             sessions_left: meta.sessions_digest,
             leases_left: meta.leases_digest,
@@ -228,6 +237,11 @@ impl CheckpointFile {
             }
         }
         drop(table);
+        if let Some(auth) = &frozen.auth {
+            let row = auth_row(auth);
+            transaction.open_table(AUTH)?.insert(0, &row[..])?;
+            meta.header.auth = checksum(&row);
+        }
         meta.sequence += 1;
         meta.header.applied = frozen.applied.clone();
         meta.header.revision = frozen.revision;
@@ -253,6 +267,7 @@ impl Meta {
             records: 0,
             sessions: 0,
             later: Later::default(),
+            auth: 0,
         };
         Self::of(header, 0)
     }
@@ -322,6 +337,7 @@ pub(super) struct CheckpointFrames {
     changes: ChangesReader,
     sessions: OwnedRange<u64, &'static [u8]>,
     leases: Option<OwnedRange<u64, &'static [u8]>>,
+    auth: Option<OwnedRange<u64, &'static [u8]>>,
     check: Check,
     /// The digests of `meta` less the rows seen: 0 at the end.
     sessions_left: u64,
@@ -360,6 +376,13 @@ impl CheckpointFrames {
             out.extend_from_slice(row);
             each(Item::Lease(id, term));
             return Ok(Kind::Lease);
+        }
+        if let Some(row) = self.auth.as_mut().and_then(Iterator::next) {
+            let (_, row) = row?;
+            let auth = self.check.auth(row.value())?;
+            out.extend_from_slice(row.value());
+            each(Item::Auth(auth));
+            return Ok(Kind::Auth);
         }
         self.check.finish()?;
         if !self.changes.is_complete() || (self.sessions_left, self.leases_left) != (0, 0) {
@@ -408,6 +431,10 @@ fn receive_rows(
                 leases.insert(id, &row[..])?;
                 meta.leases_digest ^= checksum(&row);
             }
+            Kind::Auth => {
+                check.auth(&row).map_err(in_stream)?;
+                transaction.open_table(AUTH)?.insert(0, &row[..])?;
+            }
         }
     }
     check.finish().map_err(in_stream)?;
@@ -434,7 +461,10 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
 fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
     let version = meta.header.version().0;
     let front = version.to_le_bytes();
-    let row = if Later::is_in(version) {
+    let row = if has_auth(version) {
+        let Header { later, auth, .. } = &meta.header;
+        sealed(&front, &(meta, later, meta.leases_digest, &meta.useless, auth))
+    } else if Later::is_in(version) {
         sealed(&front, &(meta, &meta.header.later, meta.leases_digest, &meta.useless))
     } else {
         sealed(&front, meta)
@@ -455,6 +485,12 @@ fn read_meta(
     let read = || {
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
+        }
+        if has_auth(version) {
+            let (mut meta, later, leases_digest, useless, auth): (Meta, _, _, _, _) =
+                unsealed(row.value(), &front)?;
+            (meta.header.later, meta.header.auth) = (later, auth);
+            return Some(Meta { leases_digest, useless, ..meta });
         }
         let (mut meta, later, leases_digest, useless): (Meta, _, _, _) =
             unsealed(row.value(), &front)?;
