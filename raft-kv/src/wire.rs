@@ -101,6 +101,32 @@ pub(crate) fn with_deadline(frame: &Bytes, deadline_ms: u32) -> Result<Bytes, Wi
     Ok(out.freeze())
 }
 
+#[cfg(feature = "client")]
+/// The same request showing this token, whatever it has shown before.
+///
+/// # Errors
+/// If `frame` does not begin like a request.
+pub(crate) fn with_token(frame: &Bytes, token: Option<&str>) -> Result<Bytes, WireError> {
+    const SIGNED: u32 = 15;
+    let mut rest = versioned(frame)?;
+    let deadline_ms: u32 = raft_core::codec::take(&mut rest)?;
+    let mut body = rest;
+    let tag: u32 = raft_core::codec::take(&mut body)?;
+    if tag == SIGNED {
+        let _: &str = raft_core::codec::take(&mut body)?;
+    } else {
+        body = rest;
+    }
+    let room = token.map_or(0, str::len) + body.len() + 16;
+    let mut out = BytesMut::with_capacity(room);
+    encode_into(&deadline_ms, &mut out);
+    if let Some(token) = token {
+        raft_core::codec::put(&(SIGNED, token), &mut out);
+    }
+    out.extend_from_slice(body);
+    Ok(out.freeze())
+}
+
 /// The bytes of a reply.
 pub fn encode_reply(reply: &Reply) -> Bytes {
     match reply {

@@ -1,5 +1,6 @@
 //! Which service a request is for. What is no gRPC goes to the gateway.
 
+use super::auth::{AuthDoor, token_of};
 use super::cluster::ClusterDoor;
 use super::core::Core;
 use super::election::ElectionDoor;
@@ -11,7 +12,7 @@ use super::lease::LeaseDoor;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
 use super::proto::etcdserverpb::{
-    cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use super::proto::health::health_server::HealthServer;
@@ -38,6 +39,7 @@ pub(super) struct Router {
     lease: LeaseServer<LeaseDoor>,
     cluster: ClusterServer<ClusterDoor>,
     maintenance: MaintenanceServer<MaintenanceDoor>,
+    auth: AuthServer<AuthDoor>,
     lock: LockServer<LockDoor>,
     election: ElectionServer<ElectionDoor>,
     health: HealthServer<HealthDoor>,
@@ -63,6 +65,7 @@ impl Router {
             lease: limited!(LeaseServer, LeaseDoor(core())),
             cluster: limited!(ClusterServer, ClusterDoor(core())),
             maintenance: limited!(MaintenanceServer, MaintenanceDoor(core())),
+            auth: limited!(AuthServer, AuthDoor(core())),
             lock: limited!(LockServer, LockDoor(core())),
             election: limited!(ElectionServer, ElectionDoor(core())),
             health: limited!(HealthServer, HealthDoor(core())),
@@ -72,6 +75,19 @@ impl Router {
 
     /// Answers one request, whatever it is.
     pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
+        // Where users do not count, nobody is asked who they are.
+        let token = match self.core.service.store().is_auth_enabled() {
+            true => token_of(&self.core, request.headers(), request.extensions()),
+            false => None,
+        };
+        match token {
+            Some(token) => Self::new(&self.core.signed(&token)).answer_as(request).await,
+            None => self.answer_as(request).await,
+        }
+    }
+
+    /// Answers it for whom this was made.
+    async fn answer_as(self, request: Request<Body>) -> Response<Body> {
         if !is_grpc(request.headers()) {
             return self.gateway.answer(request).await;
         }
@@ -96,6 +112,7 @@ impl Router {
             LeaseServer::<LeaseDoor>::NAME => self.lease.call(request).await,
             ClusterServer::<ClusterDoor>::NAME => self.cluster.call(request).await,
             MaintenanceServer::<MaintenanceDoor>::NAME => self.maintenance.call(request).await,
+            AuthServer::<AuthDoor>::NAME => self.auth.call(request).await,
             LockServer::<LockDoor>::NAME => self.lock.call(request).await,
             ElectionServer::<ElectionDoor>::NAME => self.election.call(request).await,
             HealthServer::<HealthDoor>::NAME => self.health.call(request).await,
