@@ -7,8 +7,8 @@ use bytes::Bytes;
 use raft_core::transport::{CallError, Connector};
 use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    AuthError, Consistency, Fence, Health, Keys, KvError, Members, NodeStatus, Put, Range, RangeReply,
-    Revision, Txn, TxnReply,
+    AuthError, Consistency, Fence, Health, Keys, KvError, Members, NodeStatus, Put, Range,
+    RangeReply, Revision, Txn, TxnReply,
 };
 use raft_kv::client::{
     Cause, Client, ClientError, ClientOptions, DeleteReply, PutReply, ReadReply,
@@ -40,11 +40,7 @@ impl Store {
         Self::of(connector, ClientOptions::new(endpoints), deadline)
     }
 
-    fn of(
-        connector: Arc<dyn Connector>,
-        mut options: ClientOptions,
-        deadline: Duration,
-    ) -> Self {
+    fn of(connector: Arc<dyn Connector>, mut options: ClientOptions, deadline: Duration) -> Self {
         options.deadline = deadline;
         // Whoever names one node means that node.
         options.prefer_leader = options.endpoints.len() > 1;

@@ -8,8 +8,9 @@
 mod tests;
 
 use crate::api::{
-    AuthAnswer, AuthQuestion, Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId, LeaseStatus, Members,
-    NodeStatus, Password, Published, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
+    AuthAnswer, AuthQuestion, Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId,
+    LeaseStatus, Members, NodeStatus, Password, Published, Range, RangeReply, Reply, ReplyBody,
+    Request, RequestBody, changes,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{Bytes, BytesMut};
@@ -176,15 +177,26 @@ struct WireRequest<'a> {
 #[derive(Serialize, Deserialize)]
 enum WireRequestBody<'a> {
     Write(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    Read { range: Range, consistency: Consistency },
+    Read {
+        range: Range,
+        consistency: Consistency,
+    },
     Status,
-    TransferLeadership { to: Option<NodeId> },
-    DatedRead { range: Range, consistency: Consistency },
+    TransferLeadership {
+        to: Option<NodeId>,
+    },
+    DatedRead {
+        range: Range,
+        consistency: Consistency,
+    },
     Members,
     ChangeMembers(#[serde(with = "changes")] Vec<Change>),
     Health,
     KeepAlive(#[serde(deserialize_with = "crate::codec::bounded")] Vec<LeaseId>),
-    Lease { id: LeaseId, keys: bool },
+    Lease {
+        id: LeaseId,
+        keys: bool,
+    },
     Leases,
     Integrity(Inquiry),
     Published,

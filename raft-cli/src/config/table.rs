@@ -82,7 +82,8 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
         };
         Setting { section, key: key.to_owned(), value, origin }
     };
-    let Settled { dir, endpoints, ca, cert, key, user, password_file, deadline: patience } = settled;
+    let Settled { dir, endpoints, ca, cert, key, user, password_file, deadline: patience } =
+        settled;
     // A password is not shown.
     let name = |user: String| user.split_once(':').map_or(user.clone(), |(name, _)| name.into());
     vec![

@@ -140,10 +140,14 @@ async fn names(
     };
     let text: String = found.iter().map(|name| format!("{name}\n")).collect();
     let json = json!({ what: found });
-    output.show(&json, || text.clone().into_bytes(), || match text.is_empty() {
-        true => format!("no {what}"),
-        false => text.clone(),
-    })
+    output.show(
+        &json,
+        || text.clone().into_bytes(),
+        || match text.is_empty() {
+            true => format!("no {what}"),
+            false => text.clone(),
+        },
+    )
 }
 
 /// An answer of another kind than the question.

@@ -1,6 +1,8 @@
 //! What the log carries, and what the state machine says to it.
 
-use super::{AuthChange, Authority, KvError, LeaseId, Op, OpReply, Revision, SessionId, Txn, TxnReply};
+use super::{
+    AuthChange, Authority, KvError, LeaseId, Op, OpReply, Revision, SessionId, Txn, TxnReply,
+};
 use bytes::Bytes;
 use raft_core::types::Index;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! From a call to its answer: names for writes, deadlines, and the session behind it all.
 
-use super::error::{Cause, ClientError, Trouble, gave_up};
 use super::auth::Signing;
+use super::error::{Cause, ClientError, Trouble, gave_up};
 use super::exchange::Exchange;
 use super::session::{Session, Ticket};
 use super::{Client, Shared, frame};

@@ -12,8 +12,8 @@ use super::lease::LeaseDoor;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
 use super::proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+    lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use super::proto::health::health_server::HealthServer;
 use super::proto::v3electionpb::election_server::ElectionServer;

@@ -42,8 +42,8 @@ use super::replica::Replica;
 use super::stamp::LastStamp;
 use super::write::Try;
 use crate::api::{
-    Action, ActionReply, Advance, Authority, Command, CommandReply, KEEP_ALIVE_MAX, KvError, LeaseId, Query,
-    ReplyBody, Revision, Summary,
+    Action, ActionReply, Advance, Authority, Command, CommandReply, KEEP_ALIVE_MAX, KvError,
+    LeaseId, Query, ReplyBody, Revision, Summary,
 };
 use crate::store::StoreHandle;
 use crate::{codec, wire};

@@ -26,8 +26,8 @@ mod watches;
 mod write;
 
 use crate::api::{
-    Consistency, Divergence, Inquiry, KvError, Published, REQUEST_BYTES_MAX, Range, Reply, ReplyBody,
-    RequestBody,
+    Consistency, Divergence, Inquiry, KvError, Published, REQUEST_BYTES_MAX, Range, Reply,
+    ReplyBody, RequestBody,
 };
 use crate::codec::WireError;
 use crate::store::StoreHandle;

@@ -5,8 +5,8 @@
 //! goes on elsewhere from where it was.
 
 use super::auth::{Asker, Need, WatchRights};
-use super::{Clock, Door};
 use super::replica::Replica;
+use super::{Clock, Door};
 use crate::api::{KvError, REQUEST_BYTES_MAX, StreamRequest, WatchReply, WatchRequest};
 use crate::codec;
 use crate::store::StoreHandle;

@@ -5,8 +5,8 @@
 //! outcome is unknown is followed by another one only if the command may be repeated, because the
 //! state machine answers a request it knows instead of running it again.
 
-use super::cause::not_leader;
 use super::auth::Asker;
+use super::cause::not_leader;
 use super::frame::{self, CommandHead};
 use super::growth::{is_upgrading, upgrading};
 use super::lease::check_keep_alive;

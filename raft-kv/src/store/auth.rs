@@ -12,8 +12,8 @@ use crate::api::{
     AUTH_BYTES_MAX, AuthChange, AuthError, AuthStatus, Keys, NAME_BYTES_MAX, Password, Permission,
     ROOT, Secret,
 };
-use serde::{Deserialize, Serialize};
 pub(super) use judge::leases_of;
+use serde::{Deserialize, Serialize};
 use spans::Spans;
 use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64;

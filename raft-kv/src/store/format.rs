@@ -247,16 +247,7 @@ impl Check {
         let header = header.clone();
         let (last_session, last_lease) = (None, None);
         let (records, sessions, leases) = (0, 0, 0);
-        Self {
-            header,
-            last: (0, 0),
-            last_session,
-            last_lease,
-            records,
-            sessions,
-            leases,
-            auth: 0,
-        }
+        Self { header, last: (0, 0), last_session, last_lease, records, sessions, leases, auth: 0 }
     }
 
     /// Checks a row of changes; `each` gets them. Returns the row's position.

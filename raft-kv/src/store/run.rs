@@ -29,9 +29,7 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
         | Action::Revoke(_)
         | Action::Advance(_)
         | Action::Auth(_)
-        | Action::As(..) => {
-            Err(KvError::Malformed("not within a session".into()))
-        }
+        | Action::As(..) => Err(KvError::Malformed("not within a session".into())),
         Action::Op(op) => {
             let reply = run_one(mvcc, leases, op)?;
             Ok(ActionReply::Op { revision: Revision(mvcc.revision()), reply })

@@ -231,17 +231,15 @@ impl State {
             return Err(AuthError::OldRevision);
         }
         self.auth.check_action(name, action, fence)?;
-        leases_of(action).into_iter().try_for_each(|lease| {
-            self.auth.check_lease(name, |at| self.leases.key_from(lease, at))
-        })
+        leases_of(action)
+            .into_iter()
+            .try_for_each(|lease| self.auth.check_lease(name, |at| self.leases.key_from(lease, at)))
     }
 
     /// Whose sessions a command may use, and opens: `None` for those of nobody.
     fn owner<'a>(&self, authority: Option<&'a Authority>) -> Option<&'a str> {
         match authority {
-            Some(Authority::User { name, shared_session: false, .. })
-                if self.auth.is_enabled() =>
-            {
+            Some(Authority::User { name, shared_session: false, .. }) if self.auth.is_enabled() => {
                 Some(name)
             }
             _ => None,

@@ -136,16 +136,19 @@ async fn made_up_tokens_are_refused() {
         reply.map(drop)
     };
     try_token(&token).await.unwrap();
-    let mut hostile: Vec<String> = ["x", "00", "zz", "\u{e9}\u{e9}", &"0".repeat(1 << 20)]
-        .map(ToString::to_string)
-        .into();
+    let mut hostile: Vec<String> =
+        ["x", "00", "zz", "\u{e9}\u{e9}", &"0".repeat(1 << 20)].map(ToString::to_string).into();
     // Every single digit counts.
     for at in 0..token.len() {
         let mut other = token.clone().into_bytes();
         other[at] = if other[at] == b'0' { b'1' } else { b'0' };
         hostile.push(String::from_utf8(other).unwrap());
     }
-    hostile.extend([token[2..].to_owned(), token[..token.len() - 2].to_owned(), token.clone() + "00"]);
+    hostile.extend([
+        token[2..].to_owned(),
+        token[..token.len() - 2].to_owned(),
+        token.clone() + "00",
+    ]);
     hostile.push(token.to_uppercase());
     for token in &hostile {
         assert_eq!(try_token(token).await, Err(AuthError::InvalidToken.into()), "{token:.80}");

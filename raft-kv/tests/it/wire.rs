@@ -6,12 +6,12 @@ use raft_core::types::{
 };
 use raft_kv::api::{
     Absence, Absent, Access, Action, ActionReply, Alarm, AuthAnswer, AuthError, AuthQuestion,
-    AuthStatus, Chunk, ChunkDigest, Command, Consistency,
-    Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
-    KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, Moment, NoQuorum,
-    NodeStatus, Op, OpReply, Password, PeerHealth, Permission, Place, Point, Position, Published, Put, Range, RangeReply,
-    Reply, ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart,
-    SessionId, Space, VERSION,
+    AuthStatus, Chunk, ChunkDigest, Command, Consistency, Divergence, Finding, Freshness, Hashes,
+    Health, INTEGRITY_VERSION, Inquiry, Integrity, KeyValue, Keys, KvError, LeaseId, LeaseStatus,
+    MemberStatus, Members, Moment, NoQuorum, NodeStatus, Op, OpReply, Password, PeerHealth,
+    Permission, Place, Point, Position, Published, Put, Range, RangeReply, Reply, ReplyBody,
+    Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart, SessionId, Space,
+    VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};

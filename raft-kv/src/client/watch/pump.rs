@@ -6,8 +6,8 @@
 //! left when it does not say in time, or when another request over the same connection has failed.
 
 use super::super::auth::{Signing, is_about_token, signed_stream};
-use super::super::{ClientError, Shared};
 use super::super::directory::{Connected, Fault};
+use super::super::{ClientError, Shared};
 use super::queue::Queue;
 use super::{State, Watches};
 use crate::api::{AuthError, KvError, StreamRequest, WatchId, WatchReply, WatchRequest};

@@ -5,7 +5,8 @@ use super::reply::{all, one, said, stream};
 use crate::etcd::election::observe;
 use crate::etcd::lease::keep_alive;
 use crate::etcd::proto::etcdserverpb::{
-    auth_server::Auth, cluster_server::Cluster, kv_server::Kv, lease_server::Lease, maintenance_server::Maintenance,
+    auth_server::Auth, cluster_server::Cluster, kv_server::Kv, lease_server::Lease,
+    maintenance_server::Maintenance,
 };
 use crate::etcd::proto::v3electionpb::{LeaderRequest, election_server::Election};
 use crate::etcd::proto::v3lockpb::lock_server::Lock;

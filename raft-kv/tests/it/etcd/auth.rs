@@ -4,6 +4,8 @@ use super::{Connection, Doors, assert_refused, between, get, put};
 use crate::cluster::Cluster;
 use raft_kv::etcd::proto::authpb::{self, permission::Type};
 use raft_kv::etcd::proto::etcdserverpb::{self as pb, watch_request::RequestUnion};
+use tokio::sync::mpsc::{Sender, channel};
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
 /// A request that shows a token.
@@ -31,6 +33,17 @@ async fn grant_permission(
 ) -> Result<(), tonic::Status> {
     let request = pb::AuthRoleGrantPermissionRequest { name: "r".into(), perm };
     connection.auth().role_grant_permission(signed(token, request)).await.map(drop)
+}
+
+/// These requests; more may come.
+async fn requests(
+    all: &[pb::WatchRequest],
+) -> (Sender<pb::WatchRequest>, ReceiverStream<pb::WatchRequest>) {
+    let (sender, receiver) = channel(all.len());
+    for request in all {
+        sender.send(request.clone()).await.unwrap();
+    }
+    (sender, ReceiverStream::new(receiver))
 }
 
 /// Root, and alice who may read and write `a` up to `b`.
@@ -172,9 +185,8 @@ async fn a_watch_without_the_right_is_created_and_canceled() {
             ..Default::default()
         })),
     };
-    let requests = tokio_stream_of(vec![create("b"), create("a1")]);
-    let mut answers =
-        connection.watch().watch(signed(&alice, requests)).await.unwrap().into_inner();
+    let (_sender, asked) = requests(&[create("b"), create("a1")]).await;
+    let mut answers = connection.watch().watch(signed(&alice, asked)).await.unwrap().into_inner();
     let refused = answers.message().await.unwrap().unwrap();
     assert!(refused.created && refused.canceled, "{refused:?}");
     assert!(refused.cancel_reason.contains("permission denied"), "{refused:?}");
@@ -183,38 +195,16 @@ async fn a_watch_without_the_right_is_created_and_canceled() {
     connection.kv().put(signed(&alice, put("a1", "2"))).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().events.len(), 1);
     // Nobody in particular may watch nothing.
-    let requests = tokio_stream_of(vec![create("a1")]);
-    let mut answers = connection.watch().watch(requests).await.unwrap().into_inner();
+    let (_sender, asked) = requests(&[create("a1")]).await;
+    let mut answers = connection.watch().watch(asked).await.unwrap().into_inner();
     let refused = answers.message().await.unwrap().unwrap();
     assert!(refused.created && refused.canceled, "{refused:?}");
-}
-
-/// These requests, and no end.
-fn tokio_stream_of<T: Send + 'static>(
-    requests: Vec<T>,
-) -> impl tonic::codegen::tokio_stream::Stream<Item = T> + Send + 'static {
-    struct Requests<T>(std::vec::IntoIter<T>);
-    impl<T> Unpin for Requests<T> {}
-    impl<T> tonic::codegen::tokio_stream::Stream for Requests<T> {
-        type Item = T;
-        fn poll_next(
-            mut self: std::pin::Pin<&mut Self>,
-            _context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<T>> {
-            match self.0.next() {
-                Some(request) => std::task::Poll::Ready(Some(request)),
-                None => std::task::Poll::Pending,
-            }
-        }
-    }
-    Requests(requests.into_iter())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_takes_tokens_too() {
     let (doors, connection) = enabled(1).await;
-    let id = *doors.addresses.keys().next().unwrap();
-    let post = async |path: &str, body: &str| doors.http(id, "POST", path, body).await;
+    let post = async |path: &str, body: &str| doors.http("POST", path, body).await;
     let (status, answer) =
         post("/v3/auth/authenticate", r#"{"name":"alice","password":"alice-pw"}"#).await;
     assert_eq!(status, 200, "{answer}");
@@ -228,7 +218,7 @@ async fn the_gateway_takes_tokens_too() {
     request.metadata_mut().insert("authorization", token.parse().unwrap());
     assert_eq!(connection.kv().range(request).await.unwrap().into_inner().count, 1);
     // Whoever looks whether it is well needs no right.
-    let (status, _) = doors.http(id, "GET", "/health", "").await;
+    let (status, _) = doors.http("GET", "/health", "").await;
     assert_eq!(status, 200);
 }
 

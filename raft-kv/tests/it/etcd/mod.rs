@@ -21,8 +21,8 @@ use raft_core::types::NodeId;
 use raft_kv::api::Published;
 use raft_kv::etcd::proto::etcdserverpb::{self as pb, PutRequest, RangeRequest};
 use raft_kv::etcd::proto::etcdserverpb::{
-    auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
-    maintenance_client::MaintenanceClient, watch_client::WatchClient,
+    auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
+    lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
 use raft_kv::etcd::{EtcdConfig, EtcdDoor};
 use std::collections::BTreeMap;
