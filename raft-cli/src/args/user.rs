@@ -15,7 +15,7 @@ Examples:
   raft user passwd alice --new-password-file new.pw
   raft user delete bob
 
-A password has 72 bytes at most. Tokens of a user whose password is changed are not valid any more.";
+A password has 72 bytes at most. Who has logged in has to do so again once it is changed.";
 
 /// Show or change users.
 #[derive(Args, Clone, Debug)]

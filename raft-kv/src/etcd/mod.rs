@@ -1,5 +1,6 @@
 //! The door for clients of the etcd v3 API: services KV, Watch, Lease, Cluster, Maintenance, Auth,
-//! Lock and Election over gRPC, the same as JSON over HTTP, and gRPC's health service, on one TCP port.
+//! Lock and Election over gRPC, the same as JSON over HTTP, and gRPC's health service, on one TCP
+//! port.
 //!
 //! What comes in is turned into the store's own requests, which enter this node's service as those
 //! of any client do: writes are forwarded to the leader and done once, reads are linearizable on

@@ -2,9 +2,9 @@
 //!
 //! A task on every node. While the node leads, it proposes *stamps* ([`Advance`]): for every batch
 //! of requests to keep leases alive, once a second while leases live, once a minute while only
-//! sessions do or tokens have to age, at once when more has come to its end than one entry ends, and some each second
-//! while the memory of what was compacted is given back; none on an idle empty store. While it does
-//! not lead, it remembers when it saw the last stamp.
+//! sessions do or tokens have to age, at once when more has come to its end than one entry ends,
+//! and some each second while the memory of what was compacted is given back; none on an idle empty
+//! store. While it does not lead, it remembers when it saw the last stamp.
 //!
 //! # Why no lease ends early
 //!

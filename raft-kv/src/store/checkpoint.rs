@@ -18,8 +18,8 @@ use raft_core::state_machine::Snapshot;
 use raft_core::types::SnapshotMeta;
 use redb::backends::FileBackend;
 use redb::{
-    Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
-    WriteTransaction,
+    Database, OwnedRange, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table,
+    TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -185,22 +185,11 @@ impl CheckpointFile {
             Err(error) => return Err(error.into()),
         };
         let meta = read_meta(&table)?.ok_or_else(|| damaged("its header is missing"))?;
-        let leases = match transaction.open_table(LEASES) {
-            Ok(table) => Some(table.range_owned::<u64>(..)?),
-            // Only a file of before version 3 has none.
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let auth = match transaction.open_table(AUTH) {
-            Ok(table) => Some(table.range_owned::<u64>(..)?),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
         let frames = CheckpointFrames {
             changes: ChangesReader::new(&transaction, &meta)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
-            leases,
-            auth,
+            leases: rows_of(&transaction, LEASES)?,
+            auth: rows_of(&transaction, AUTH)?,
             check: Check::new(&meta.header),
             sessions_left: meta.sessions_digest,
             leases_left: meta.leases_digest,
@@ -223,18 +212,14 @@ impl CheckpointFile {
             .write(&frozen.records, &frozen.dropped)?;
         let mut table = transaction.open_table(SESSIONS)?;
         for (id, session) in &frozen.sessions {
-            match session {
-                Some(session) => meta.put_session(&mut table, *id, &session_row(*id, session))?,
-                None => meta.remove_session(&mut table, *id)?,
-            }
+            let row = session.as_ref().map(|session| session_row(*id, session));
+            replace(&mut table, meta.sessions(), *id, row)?;
         }
         drop(table);
         let mut table = transaction.open_table(LEASES)?;
         for (id, term) in &frozen.leases {
-            match term {
-                Some(term) => meta.put_lease(&mut table, *id, &lease_row(*id, term))?,
-                None => meta.remove_lease(&mut table, *id)?,
-            }
+            let row = term.as_ref().map(|term| lease_row(*id, term));
+            replace(&mut table, meta.leases(), *id, row)?;
         }
         drop(table);
         if let Some(auth) = &frozen.auth {
@@ -277,58 +262,38 @@ impl Meta {
         Self { header, sequence, changes_digest: 0, sessions_digest: 0, leases_digest, useless }
     }
 
-    fn put_session(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-        row: &[u8],
-    ) -> Result<(), redb::StorageError> {
-        match table.insert(id, row)? {
-            Some(old) => self.sessions_digest ^= checksum(old.value()),
-            None => self.header.sessions += 1,
-        }
-        self.sessions_digest ^= checksum(row);
-        Ok(())
+    /// The digest and the number of sessions.
+    fn sessions(&mut self) -> [&mut u64; 2] {
+        [&mut self.sessions_digest, &mut self.header.sessions]
     }
 
-    fn put_lease(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-        row: &[u8],
-    ) -> Result<(), redb::StorageError> {
-        match table.insert(id, row)? {
-            Some(old) => self.leases_digest ^= checksum(old.value()),
-            None => self.header.later.leases += 1,
-        }
-        self.leases_digest ^= checksum(row);
-        Ok(())
+    /// The same of leases.
+    fn leases(&mut self) -> [&mut u64; 2] {
+        [&mut self.leases_digest, &mut self.header.later.leases]
     }
+}
 
-    fn remove_lease(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-    ) -> Result<(), redb::StorageError> {
-        if let Some(old) = table.remove(id)? {
-            self.leases_digest ^= checksum(old.value());
-            self.header.later.leases -= 1;
-        }
-        Ok(())
+/// Puts a row, or takes it out if there is none; what is counted of the table follows.
+fn replace(
+    table: &mut Table<'_, u64, &'static [u8]>,
+    [digest, count]: [&mut u64; 2],
+    id: u64,
+    row: Option<Vec<u8>>,
+) -> Result<(), redb::StorageError> {
+    // There is no old one if it came and went between two checkpoints.
+    let old = match &row {
+        Some(row) => table.insert(id, &row[..])?,
+        None => table.remove(id)?,
+    };
+    if let Some(old) = old {
+        *digest ^= checksum(old.value());
+        *count -= 1;
     }
-
-    fn remove_session(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-    ) -> Result<(), redb::StorageError> {
-        // It is not there if it came and went between two checkpoints.
-        if let Some(old) = table.remove(id)? {
-            self.sessions_digest ^= checksum(old.value());
-            self.header.sessions -= 1;
-        }
-        Ok(())
+    if let Some(row) = &row {
+        *digest ^= checksum(row);
+        *count += 1;
     }
+    Ok(())
 }
 
 /// The rows of a checkpoint, read in one transaction that lives as long as this does. Each is
@@ -396,6 +361,18 @@ impl Frames for CheckpointFrames {
     fn next(&mut self, out: &mut Vec<u8>) -> Result<Kind, StorageError> {
         let path = self.path.clone();
         contain(&path, || self.next_row(out, drop))
+    }
+}
+
+/// The rows of a table that an older file does not have.
+fn rows_of(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, u64, &'static [u8]>,
+) -> Result<Option<OwnedRange<u64, &'static [u8]>>, Failure> {
+    match transaction.open_table(table) {
+        Ok(table) => Ok(Some(table.range_owned::<u64>(..)?)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -486,15 +463,15 @@ fn read_meta(
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
         }
-        if has_auth(version) {
-            let (mut meta, later, leases_digest, useless, auth): (Meta, _, _, _, _) =
-                unsealed(row.value(), &front)?;
-            (meta.header.later, meta.header.auth) = (later, auth);
-            return Some(Meta { leases_digest, useless, ..meta });
-        }
-        let (mut meta, later, leases_digest, useless): (Meta, _, _, _) =
-            unsealed(row.value(), &front)?;
-        meta.header.later = later;
+        let (mut meta, later, leases_digest, useless, auth): (Meta, _, _, _, u64) =
+            match has_auth(version) {
+                true => unsealed(row.value(), &front)?,
+                false => {
+                    let (meta, later, leases, useless) = unsealed(row.value(), &front)?;
+                    (meta, later, leases, useless, 0)
+                }
+            };
+        (meta.header.later, meta.header.auth) = (later, auth);
         Some(Meta { leases_digest, useless, ..meta })
     };
     let sound = read().filter(|meta: &Meta| meta.header.is_sound());

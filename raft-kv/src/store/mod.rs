@@ -57,15 +57,15 @@
 //!   and across rows; rows are closed at 65,400 bytes, and one record may be longer. Some of them
 //!   may be useless: below the revision compacted, all that the same key has a newer one of up to
 //!   there, and deletions. Those that `useless` names count as if they were not there.
-//! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`; that
+//! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`; one
 //!   of a user is followed by the optional name (since 4).
 //! - `LeaseTerm { granted_ms: u64, end }`, where `end` is `Pending(u64)`, with the index that
 //!   granted it, or `At(u64)`, a time in milliseconds.
 //! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, since
-//!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`, since version 4 by the checksum
-//!   of the row of `auth`, a `u64`. `sequence` counts the
-//!   checkpoints written into the file, and a digest is the exclusive or of the checksums of all
-//!   rows of a table: a row that is missing or was put back is noticed.
+//!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`, since version 4 by the
+//!   checksum of the row of `auth`, a `u64`. `sequence` counts the checkpoints written into the
+//!   file, and a digest is the exclusive or of the checksums of all rows of a table: a row that is
+//!   missing or was put back is noticed.
 //! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
 //!   sessions: u64 }`.
 //! - `Useless { changes: u64, digest: u64 }`: how many changes are useless, and the digest.
@@ -82,7 +82,7 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | 1 | `checksum u64`, postcard `Header`, since version 3 `Later`, since version 4 the checksum of the frame 5, `u64`; first, and only that |
+//! | 1 | `checksum u64`, postcard `Header`, and what later versions add to `Meta`; first, once |
 //! | 2 | a row of `changes`, checksum and body, in order, without what is useless |
 //! | 3 | a row of `sessions`, checksum and body, in order of id, after all changes |
 //! | 4 | a row of `leases`, checksum and body, in order of id, after all sessions |

@@ -2,6 +2,7 @@
 //! they survive.
 
 use super::support::{Fed, between, bytes_of, contents, one, put, replayed, restored};
+use raft_core::state_machine::StateMachine;
 use raft_kv::api::*;
 use raft_kv::store::{BackupInfo, KvStore};
 use std::io::Cursor;
@@ -277,8 +278,7 @@ fn users_and_roles_survive_restart_and_snapshot() {
     let info = BackupInfo::read(Cursor::new(snapshot)).unwrap();
     assert_eq!(info.version.0, 4);
     let mut store = KvStore::open(&other).unwrap();
-    raft_core::state_machine::StateMachine::restore(&mut store, fed.store.snapshot().unwrap())
-        .unwrap();
+    store.restore(fed.store.snapshot().unwrap()).unwrap();
     drop(store);
     let mut copy = Fed { store: KvStore::open(&other).unwrap(), log: fed.log };
     assert!(allowed(&mut copy, ALICE, Action::Op(put("b", "3"))));
@@ -317,7 +317,7 @@ fn users_are_in_the_hash_and_in_the_roll() {
     let roll = |fed: &Fed| {
         let part = RollPart { of: Roll::Auth, start: 0, end: None, since: None };
         let query = raft_kv::codec::encode(&Query::Roll(part));
-        let reply = raft_core::state_machine::StateMachine::query(&fed.store, &query);
+        let reply = fed.store.query(&query);
         raft_kv::codec::decode::<RollAnswer>(&reply).unwrap().unwrap()
     };
     let of = |user: &str| {
