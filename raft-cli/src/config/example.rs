@@ -75,6 +75,7 @@ fn sample(key: &str) -> &'static str {
     match key {
         "data-dir" => "/var/lib/raft",
         "id" => "1",
+        "etcd-listen" => "127.0.0.1:2379",
         "listen" => "0.0.0.0:2380",
         "advertise" => "10.0.0.1:2380",
         "peer-address" => "n2=192.0.2.1:12380",
@@ -84,6 +85,8 @@ fn sample(key: &str) -> &'static str {
         "endpoints" => "127.0.0.1:2380",
         "deadline" => "5s",
         "dir" => "/tmp/trio",
+        "user" => "alice",
+        "password-file" => "/etc/raft/password",
         _ => "file.pem",
     }
 }

@@ -114,6 +114,17 @@ pub(super) fn of_kv(error: &KvError, led: bool) -> Status {
     known.into()
 }
 
+/// Why a watch has ended. Of rights the whole error is told, as its clients know it.
+pub(super) fn of_canceled(error: &KvError) -> String {
+    let status = of_kv(error, true);
+    match error {
+        KvError::Auth(_) => {
+            format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+        }
+        _ => status.message().to_owned(),
+    }
+}
+
 /// The same of what is wrong with users and roles: its texts are those of the interface.
 fn of_auth(error: AuthError) -> Status {
     let code = match error {

@@ -107,14 +107,9 @@ impl Auth {
         self.roles.keys()
     }
 
-    /// What a role may do; that of root is everything.
+    /// What a role was granted; that of root needs nothing.
     pub(crate) fn permissions(&self, role: &str) -> Option<Vec<Permission>> {
-        let found = self.roles.get(role)?;
-        if role == ROOT {
-            let (access, keys) = (crate::api::Access::ReadWrite, Keys::all());
-            return Some(vec![Permission { access, keys }]);
-        }
-        Some(found.permissions.clone())
+        self.roles.get(role).map(|role| role.permissions.clone())
     }
 
     /// Whether nothing was ever put into it.

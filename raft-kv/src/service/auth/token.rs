@@ -182,3 +182,77 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     }
     text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use super::*;
+    use crate::api::{Action, AuthChange, Command, Password, ROOT, Secret};
+    use crate::store::KvStore;
+    use raft_core::state_machine::StateMachine;
+    use raft_core::types::{Entry, LogId, Payload, Run};
+
+    /// A store with a user root, and authentication enabled.
+    fn enabled() -> KvStore {
+        let mut store = KvStore::in_memory();
+        let root = || ROOT.to_owned();
+        let changes = [
+            AuthChange::AddUser { user: root(), password: Password::None },
+            AuthChange::GrantRole { user: root(), role: root() },
+            AuthChange::Enable { secret: Secret([3; 32]) },
+        ];
+        for (index, change) in (1..).zip(changes) {
+            let action = Action::Auth(change);
+            let command = crate::codec::encode(&Command { request: None, fence: None, action });
+            let entry = Entry { id: LogId::new(index, 1), payload: Payload::Command(command) };
+            store.apply(&Run::new(vec![entry]).unwrap());
+        }
+        store
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_ends_five_minutes_after_its_last_use_here() {
+        let store = enabled();
+        let (handle, auth) = (store.handle(), store.handle().auth());
+        let (here, elsewhere) = (Tokens::new(), Tokens::new());
+        let token = here.sign(ROOT, auth.user(ROOT).unwrap(), &auth, 0, &handle);
+        let on = |tokens: &Tokens, epoch| tokens.user(&token, &auth, epoch, &handle).is_ok();
+        assert!(on(&here, 0) && on(&elsewhere, 0));
+        assert!(!on(&here, 1), "of another history");
+        for _ in 0..3 {
+            tokio::time::advance(LIFE - Duration::from_secs(1)).await;
+            assert!(on(&here, 0));
+        }
+        assert!(!on(&elsewhere, 0), "it was not used there");
+        tokio::time::advance(LIFE).await;
+        assert!(!on(&here, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn uses_are_remembered_of_so_many_only() {
+        let tokens = Tokens::new();
+        let id = |number: u64| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            id
+        };
+        for number in 0..2 * USES_MAX as u64 {
+            assert!(tokens.is_in_use(id(number), Duration::ZERO));
+            if number % 1024 == 0 {
+                tokio::time::advance(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(lock(&tokens.uses).len() <= USES_MAX);
+        let newest = 2 * USES_MAX as u64 - 1;
+        assert!(tokens.is_in_use(id(newest), LIFE) && !tokens.is_in_use(id(0), LIFE));
+    }
+
+    #[test]
+    fn a_token_is_hexadecimal() {
+        assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
+        assert_eq!(unhex("009fff"), Some(vec![0, 0x9f, 0xff]));
+        for wrong in ["0", "0g", "0F", "\u{e9}", "00 0"] {
+            assert_eq!(unhex(wrong), None, "{wrong}");
+        }
+        assert_eq!(unhex(&"0".repeat(TOKEN_BYTES_MAX + 2)), None);
+    }
+}
