@@ -12,11 +12,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 mod door {
     use std::error::Error;
 
-    const FILES: [&str; 5] =
-        ["mvcc.proto", "etcdserver.proto", "lock.proto", "election.proto", "health.proto"];
+    const FILES: [&str; 6] = [
+        "auth.proto",
+        "mvcc.proto",
+        "etcdserver.proto",
+        "lock.proto",
+        "election.proto",
+        "health.proto",
+    ];
 
     /// Those that also have a form in JSON.
-    const IN_JSON: [&str; 4] = [".mvccpb", ".etcdserverpb", ".v3lockpb", ".v3electionpb"];
+    const IN_JSON: [&str; 5] =
+        [".authpb", ".mvccpb", ".etcdserverpb", ".v3lockpb", ".v3electionpb"];
 
     pub(super) fn generate() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed=proto");

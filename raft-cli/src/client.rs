@@ -7,8 +7,8 @@ use bytes::Bytes;
 use raft_core::transport::{CallError, Connector};
 use raft_core::types::{Change, NodeId};
 use raft_kv::api::{
-    Consistency, Fence, Health, Keys, KvError, Members, NodeStatus, Put, Range, RangeReply,
-    Revision, Txn, TxnReply,
+    AuthError, Consistency, Fence, Health, Keys, KvError, Members, NodeStatus, Put, Range,
+    RangeReply, Revision, Txn, TxnReply,
 };
 use raft_kv::client::{
     Cause, Client, ClientError, ClientOptions, DeleteReply, PutReply, ReadReply,
@@ -37,7 +37,10 @@ pub struct Answer {
 impl Store {
     /// A client that reaches its nodes through `connector`. Nothing is sent before the first call.
     pub fn new(connector: Arc<dyn Connector>, endpoints: Vec<String>, deadline: Duration) -> Self {
-        let mut options = ClientOptions::new(endpoints);
+        Self::of(connector, ClientOptions::new(endpoints), deadline)
+    }
+
+    fn of(connector: Arc<dyn Connector>, mut options: ClientOptions, deadline: Duration) -> Self {
         options.deadline = deadline;
         // Whoever names one node means that node.
         options.prefer_leader = options.endpoints.len() > 1;
@@ -54,7 +57,20 @@ impl Store {
         let turn = turn % endpoints.len().max(1);
         endpoints.rotate_left(turn);
         let deadline = target.deadline.unwrap_or(deadline);
-        Ok(Self::new(connector(target)?, endpoints, deadline))
+        let options = ClientOptions::new(endpoints);
+        let options = match target.credentials()? {
+            Some((user, password)) => options.user(user, password),
+            None => options,
+        };
+        Ok(Self::of(connector(target)?, options, deadline))
+    }
+
+    /// The token of the user that the client is for, if it is for one and that is needed.
+    ///
+    /// # Errors
+    /// Of kind `Refused` or `Unavailable`.
+    pub async fn token(&self) -> Result<Option<Arc<str>>, Failure> {
+        self.client.token().await.map_err(failure)
     }
 
     /// The same client, whose writes run only while `fence` holds; without one, as it is.
@@ -194,6 +210,15 @@ impl Store {
 /// What to do about what the cluster refuses.
 fn refusal(error: &KvError) -> Option<&'static str> {
     Some(match error {
+        KvError::Auth(AuthError::UserEmpty) => "everybody has to log in: give --user",
+        KvError::Auth(AuthError::Failed) => "check --user and its password",
+        KvError::Auth(AuthError::Denied) => {
+            "`raft role grant` permits a role something, `raft user grant-role` gives it to a user"
+        }
+        KvError::Auth(AuthError::RootUserMissing) => "make it with `raft user add root`",
+        KvError::Auth(AuthError::RootRoleMissing) => {
+            "give it the role with `raft user grant-role root root`"
+        }
         KvError::FutureRevision { .. } => "give an earlier --rev",
         KvError::Compacted { .. } => "give a later revision, or none",
         KvError::KeyNotFound(_) => "put it first, with a value",

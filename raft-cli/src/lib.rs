@@ -202,6 +202,9 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         }
         Verb::Scrub(args) => ask!(verbs::scrub::run, args, &args.connection),
         Verb::Member(args) => ask!(verbs::member::run, args, args.action.connection()),
+        Verb::Auth(args) => ask!(verbs::auth::auth, args, args.action.connection()),
+        Verb::User(args) => ask!(verbs::auth::user, args, args.action.connection()),
+        Verb::Role(args) => ask!(verbs::auth::role, args, args.action.connection()),
         Verb::Transfer(args) => ask!(verbs::transfer::run, args, &args.connection),
         Verb::Export(args) => ask!(verbs::export::run, args, &args.connection),
         Verb::Import(args) => block_on(async {
@@ -249,7 +252,11 @@ fn snapshot(
             let connector = client::connector(&target)?;
             let deadline = target.deadline.unwrap_or(SNAPSHOT_DEADLINE);
             let patience = deadline.max(SNAPSHOT_DEADLINE);
-            verbs::snapshot::save(&*connector, &target.endpoints, patience, args, output).await
+            let store = Store::open(&target, DEADLINE_DEFAULT, 0)?;
+            let token = store.token().await?;
+            let token = token.as_deref();
+            verbs::snapshot::save(&*connector, &target.endpoints, token, patience, args, output)
+                .await
         }),
         SnapshotAction::Status(args) => verbs::snapshot::status(args, output),
         SnapshotAction::Restore(args) => recover::restore::run(args, output),

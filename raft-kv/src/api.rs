@@ -4,6 +4,7 @@
 //! version, ranges `[key, range_end)`, transactions that take one revision. All of it is encoded
 //! with postcard; [`VERSION`] goes in front of every request and every command in the log.
 
+mod auth;
 mod backup;
 mod cluster;
 mod command;
@@ -13,6 +14,11 @@ mod integrity;
 mod lease;
 mod watch;
 
+pub(crate) use auth::span_of;
+pub use auth::{
+    AUTH_BYTES_MAX, Access, AuthAnswer, AuthChange, AuthError, AuthQuestion, AuthStatus, Authority,
+    NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Password, Permission, ROOT, Secret,
+};
 pub use backup::BackupBegun;
 pub(crate) use cluster::changes;
 pub use cluster::{
@@ -153,6 +159,10 @@ pub struct Summary {
     pub stamped: Index,
     /// Client sessions that live.
     pub sessions: u64,
+    /// Whether users and roles count.
+    pub auth_enabled: bool,
+    /// Counts the changes of users and roles, from 1.
+    pub auth_revision: u64,
 }
 
 /// How fresh a read must be.
@@ -254,6 +264,23 @@ pub enum RequestBody {
     Integrity(Inquiry),
     /// Tell what this node says of itself to clients of other interfaces than this one.
     Published,
+    /// Log a user in; the answer is a token.
+    Authenticate {
+        /// Who.
+        name: String,
+        /// With what password.
+        password: Password,
+    },
+    /// Tell about users and roles.
+    Auth(AuthQuestion),
+    /// A request of somebody who has logged in.
+    Signed {
+        /// The token that was given out.
+        token: String,
+        /// What is asked, but nothing that is signed itself.
+        #[serde(deserialize_with = "crate::codec::nested")]
+        body: Box<Self>,
+    },
 }
 
 impl RequestBody {
@@ -268,7 +295,7 @@ impl RequestBody {
     }
 
     /// Whether it has no effect, however often it is asked.
-    pub const fn is_read(&self) -> bool {
+    pub fn is_read(&self) -> bool {
         match self {
             Self::Read { .. }
             | Self::Status
@@ -278,7 +305,14 @@ impl RequestBody {
             | Self::Lease { .. }
             | Self::Leases
             | Self::Integrity(_)
-            | Self::Published => true,
+            | Self::Published
+            | Self::Authenticate { .. }
+            | Self::Auth(_) => true,
+            Self::Signed { body, .. } => match **body {
+                // Nothing is signed twice.
+                Self::Signed { .. } => false,
+                ref body => body.is_read(),
+            },
             Self::Write(_)
             | Self::TransferLeadership { .. }
             | Self::ChangeMembers(_)
@@ -317,6 +351,10 @@ pub enum ReplyBody {
     Integrity(Finding),
     /// To `Published`; `None` if it serves no other interface.
     Published(Option<Box<Published>>),
+    /// To `Authenticate`: a token, to be sent with every request.
+    Token(String),
+    /// To `Auth`.
+    Auth(AuthAnswer),
 }
 
 /// A node as it sees itself and its cluster.

@@ -8,8 +8,9 @@
 mod tests;
 
 use crate::api::{
-    Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId, LeaseStatus, Members,
-    NodeStatus, Published, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, changes,
+    AuthAnswer, AuthQuestion, Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId,
+    LeaseStatus, Members, NodeStatus, Password, Published, Range, RangeReply, Reply, ReplyBody,
+    Request, RequestBody, changes,
 };
 use crate::codec::{WireError, decode, encode, encode_into, versioned};
 use bytes::{Bytes, BytesMut};
@@ -18,30 +19,36 @@ use serde::{Deserialize, Serialize};
 
 /// The bytes of a request.
 pub fn encode_request(request: &Request) -> Bytes {
-    encode(&WireRequest {
-        deadline_ms: request.deadline_ms,
-        body: match &request.body {
-            RequestBody::Write(command) => WireRequestBody::Write(command),
-            RequestBody::Read { range, consistency } => {
-                WireRequestBody::Read { range: range.clone(), consistency: *consistency }
-            }
-            RequestBody::Status => WireRequestBody::Status,
-            RequestBody::TransferLeadership { to } => {
-                WireRequestBody::TransferLeadership { to: *to }
-            }
-            RequestBody::DatedRead { range, consistency } => {
-                WireRequestBody::DatedRead { range: range.clone(), consistency: *consistency }
-            }
-            RequestBody::Members => WireRequestBody::Members,
-            RequestBody::ChangeMembers(changes) => WireRequestBody::ChangeMembers(changes.clone()),
-            RequestBody::Health => WireRequestBody::Health,
-            RequestBody::KeepAlive(leases) => WireRequestBody::KeepAlive(leases.clone()),
-            RequestBody::Lease { id, keys } => WireRequestBody::Lease { id: *id, keys: *keys },
-            RequestBody::Leases => WireRequestBody::Leases,
-            RequestBody::Integrity(inquiry) => WireRequestBody::Integrity(inquiry.clone()),
-            RequestBody::Published => WireRequestBody::Published,
-        },
-    })
+    encode(&WireRequest { deadline_ms: request.deadline_ms, body: borrowed(&request.body) })
+}
+
+fn borrowed(body: &RequestBody) -> WireRequestBody<'_> {
+    match body {
+        RequestBody::Write(command) => WireRequestBody::Write(command),
+        RequestBody::Read { range, consistency } => {
+            WireRequestBody::Read { range: range.clone(), consistency: *consistency }
+        }
+        RequestBody::Status => WireRequestBody::Status,
+        RequestBody::TransferLeadership { to } => WireRequestBody::TransferLeadership { to: *to },
+        RequestBody::DatedRead { range, consistency } => {
+            WireRequestBody::DatedRead { range: range.clone(), consistency: *consistency }
+        }
+        RequestBody::Members => WireRequestBody::Members,
+        RequestBody::ChangeMembers(changes) => WireRequestBody::ChangeMembers(changes.clone()),
+        RequestBody::Health => WireRequestBody::Health,
+        RequestBody::KeepAlive(leases) => WireRequestBody::KeepAlive(leases.clone()),
+        RequestBody::Lease { id, keys } => WireRequestBody::Lease { id: *id, keys: *keys },
+        RequestBody::Leases => WireRequestBody::Leases,
+        RequestBody::Integrity(inquiry) => WireRequestBody::Integrity(inquiry.clone()),
+        RequestBody::Published => WireRequestBody::Published,
+        RequestBody::Authenticate { name, password } => {
+            WireRequestBody::Authenticate { name: name.clone(), password: password.clone() }
+        }
+        RequestBody::Auth(question) => WireRequestBody::Auth(question.clone()),
+        RequestBody::Signed { token, body } => {
+            WireRequestBody::Signed { token, body: Box::new(borrowed(body)) }
+        }
+    }
 }
 
 /// The request in `frame`; a command in it shares `frame`.
@@ -50,7 +57,12 @@ pub fn encode_request(request: &Request) -> Bytes {
 /// See [`WireError`].
 pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
     let WireRequest { deadline_ms, body } = decode(frame)?;
-    let body = match body {
+    Ok(Request { deadline_ms, body: owned(body, frame) })
+}
+
+/// The same, sharing `frame`. What is within each other is bounded when it is decoded.
+fn owned(body: WireRequestBody<'_>, frame: &Bytes) -> RequestBody {
+    match body {
         WireRequestBody::Write(command) => RequestBody::Write(frame.slice_ref(command)),
         WireRequestBody::Read { range, consistency } => RequestBody::Read { range, consistency },
         WireRequestBody::Status => RequestBody::Status,
@@ -66,8 +78,14 @@ pub fn decode_request(frame: &Bytes) -> Result<Request, WireError> {
         WireRequestBody::Leases => RequestBody::Leases,
         WireRequestBody::Integrity(inquiry) => RequestBody::Integrity(inquiry),
         WireRequestBody::Published => RequestBody::Published,
-    };
-    Ok(Request { deadline_ms, body })
+        WireRequestBody::Authenticate { name, password } => {
+            RequestBody::Authenticate { name, password }
+        }
+        WireRequestBody::Auth(question) => RequestBody::Auth(question),
+        WireRequestBody::Signed { token, body } => {
+            RequestBody::Signed { token: token.into(), body: Box::new(owned(*body, frame)) }
+        }
+    }
 }
 
 #[cfg(any(feature = "client", feature = "service"))]
@@ -81,6 +99,32 @@ pub(crate) fn with_deadline(frame: &Bytes, deadline_ms: u32) -> Result<Bytes, Wi
     let mut out = BytesMut::with_capacity(rest.len() + 6);
     encode_into(&deadline_ms, &mut out);
     out.extend_from_slice(rest);
+    Ok(out.freeze())
+}
+
+#[cfg(feature = "client")]
+/// The same request showing this token, whatever it has shown before.
+///
+/// # Errors
+/// If `frame` does not begin like a request.
+pub(crate) fn with_token(frame: &Bytes, token: Option<&str>) -> Result<Bytes, WireError> {
+    const SIGNED: u32 = 15;
+    let mut rest = versioned(frame)?;
+    let deadline_ms: u32 = raft_core::codec::take(&mut rest)?;
+    let mut body = rest;
+    let tag: u32 = raft_core::codec::take(&mut body)?;
+    if tag == SIGNED {
+        let _: &str = raft_core::codec::take(&mut body)?;
+    } else {
+        body = rest;
+    }
+    let room = token.map_or(0, str::len) + body.len() + 16;
+    let mut out = BytesMut::with_capacity(room);
+    encode_into(&deadline_ms, &mut out);
+    if let Some(token) = token {
+        raft_core::codec::put(&(SIGNED, token), &mut out);
+    }
+    out.extend_from_slice(body);
     Ok(out.freeze())
 }
 
@@ -117,6 +161,8 @@ pub fn decode_reply(frame: &Bytes) -> Result<Reply, WireError> {
         WireReplyBody::Leases(leases) => ReplyBody::Leases(leases),
         WireReplyBody::Integrity(finding) => ReplyBody::Integrity(finding),
         WireReplyBody::Published(published) => ReplyBody::Published(published),
+        WireReplyBody::Token(token) => ReplyBody::Token(token),
+        WireReplyBody::Auth(answer) => ReplyBody::Auth(answer),
     }))
 }
 
@@ -131,18 +177,39 @@ struct WireRequest<'a> {
 #[derive(Serialize, Deserialize)]
 enum WireRequestBody<'a> {
     Write(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
-    Read { range: Range, consistency: Consistency },
+    Read {
+        range: Range,
+        consistency: Consistency,
+    },
     Status,
-    TransferLeadership { to: Option<NodeId> },
-    DatedRead { range: Range, consistency: Consistency },
+    TransferLeadership {
+        to: Option<NodeId>,
+    },
+    DatedRead {
+        range: Range,
+        consistency: Consistency,
+    },
     Members,
     ChangeMembers(#[serde(with = "changes")] Vec<Change>),
     Health,
     KeepAlive(#[serde(deserialize_with = "crate::codec::bounded")] Vec<LeaseId>),
-    Lease { id: LeaseId, keys: bool },
+    Lease {
+        id: LeaseId,
+        keys: bool,
+    },
     Leases,
     Integrity(Inquiry),
     Published,
+    Authenticate {
+        name: String,
+        password: Password,
+    },
+    Auth(AuthQuestion),
+    Signed {
+        token: &'a str,
+        #[serde(borrow, deserialize_with = "crate::codec::nested")]
+        body: Box<WireRequestBody<'a>>,
+    },
 }
 
 /// [`ReplyBody`] with the command's reply borrowed.
@@ -160,4 +227,6 @@ enum WireReplyBody<'a> {
     Leases(Vec<LeaseId>),
     Integrity(Finding),
     Published(Option<Box<Published>>),
+    Token(String),
+    Auth(AuthAnswer),
 }

@@ -43,6 +43,14 @@ pub struct Connection {
     /// The private key of --cert (PEM) [env: RAFT_KEY].
     #[arg(id = "key-file", long = "key", value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// The user to log in as, where everybody has to; the password better stands elsewhere
+    /// [env: RAFT_USER].
+    #[arg(long, value_name = "NAME[:PASSWORD]")]
+    pub user: Option<String>,
+    /// File with the password of --user; without one it is taken from RAFT_PASSWORD
+    /// [env: RAFT_PASSWORD_FILE].
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// How long one operation may take, retries included [env: RAFT_DEADLINE]
     /// [default: 5s; import: 1m].
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
@@ -89,9 +97,38 @@ pub struct Target {
     pub ca: Option<PathBuf>,
     /// The client's certificate and its private key, if it has one.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Who to log in as, if anybody: `NAME` or `NAME:PASSWORD`.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
     /// The deadline asked for, if any.
     pub deadline: Option<Duration>,
 }
+
+impl Target {
+    /// Who to log in as, and with what password.
+    ///
+    /// # Errors
+    /// Of kind `Usage` if there is no password, `Local` if its file cannot be read.
+    pub fn credentials(&self) -> Result<Option<(String, String)>, Failure> {
+        let Some(user) = &self.user else { return Ok(None) };
+        if let Some((name, password)) = user.split_once(':') {
+            return Ok(Some((name.into(), password.into())));
+        }
+        let password = match (&self.password_file, std::env::var(PASSWORD_VARIABLE)) {
+            (Some(file), _) => crate::verbs::auth::password_in(file)?,
+            (None, Ok(password)) => password,
+            (None, Err(_)) => {
+                return Err(Failure::usage(format!("no password of {user} given"))
+                    .advice(format!("give --password-file, or set {PASSWORD_VARIABLE}")));
+            }
+        };
+        Ok(Some((user.clone(), password)))
+    }
+}
+
+/// The variable that may hold a password.
+pub const PASSWORD_VARIABLE: &str = "RAFT_PASSWORD";
 
 impl Connection {
     /// Decides from the flags after the verb (`self`), those before it, the environment, the file
@@ -115,6 +152,8 @@ pub struct Settled {
     pub insecure: Option<Origin>,
     pub cert: Option<(PathBuf, Origin)>,
     pub key: Option<(PathBuf, Origin)>,
+    pub user: Option<(String, Origin)>,
+    pub password_file: Option<(PathBuf, Origin)>,
     pub deadline: Option<(Duration, Origin)>,
 }
 
@@ -138,6 +177,10 @@ pub fn settle(layers: &[Layer]) -> Result<Settled, Failure> {
         }
         settled.cert = settled.cert.or_else(|| path("cert", &said.cert));
         settled.key = settled.key.or_else(|| path("key", &said.key));
+        let user = said.user.clone().map(|user| (user, layer.origin("user")));
+        settled.user = settled.user.or(user);
+        let file = path("password-file", &said.password_file);
+        settled.password_file = settled.password_file.or(file);
         let deadline = said.deadline.map(|time| (time, layer.origin("deadline")));
         settled.deadline = settled.deadline.or(deadline);
         if settled.dir.is_none() {
@@ -186,7 +229,10 @@ impl Settled {
             (Some(_), None) => return Err(missing("--key")),
             (None, Some(_)) => return Err(missing("--cert")),
         };
-        Ok(Target { endpoints, ca, identity, deadline: self.deadline.map(|(time, _)| time) })
+        let user = self.user.map(|(user, _)| user);
+        let (password_file, deadline) =
+            (value(self.password_file), self.deadline.map(|(time, _)| time));
+        Ok(Target { endpoints, ca, identity, user, password_file, deadline })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what every verb takes, and the examples its help teaches with. One file per
 //! verb. Nothing here acts; it parses.
 
+pub mod auth;
 pub mod barrier;
 pub mod bench;
 pub mod broadcast;
@@ -28,6 +29,7 @@ pub mod partition;
 pub mod put;
 pub mod queue;
 pub mod recover;
+pub mod role;
 pub mod scrub;
 pub mod serve;
 pub mod snapshot;
@@ -35,6 +37,7 @@ pub mod status;
 pub mod text;
 pub mod transfer;
 pub mod txn;
+pub mod user;
 pub mod values;
 pub mod watch;
 
@@ -133,6 +136,12 @@ pub enum Verb {
     Scrub(scrub::Scrub),
     /// Show or change the members.
     Member(member::Member),
+    /// Have everybody log in, or nobody.
+    Auth(auth::Auth),
+    /// Show or change users.
+    User(user::User),
+    /// Show or change roles and what they permit.
+    Role(Box<role::Role>),
     /// Hand leadership to another node.
     Transfer(transfer::Transfer),
     /// Load keys and values from JSON lines or TSV.

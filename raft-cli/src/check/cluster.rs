@@ -64,7 +64,9 @@ impl LocalCluster {
     pub fn target(&self) -> Result<Target, Failure> {
         let file = ClientFile::read(self.processes.folder().dir())?;
         let ClientFile { endpoints, ca, cert, key } = file;
-        Ok(Target { endpoints, ca: Some(ca), identity: Some((cert, key)), deadline: None })
+        let identity = Some((cert, key));
+        let (user, password_file, deadline) = (None, None, None);
+        Ok(Target { endpoints, ca: Some(ca), identity, user, password_file, deadline })
     }
 
     /// Its nodes, ascending.

@@ -85,6 +85,8 @@ fn sample(key: &str) -> &'static str {
         "endpoints" => "127.0.0.1:2380",
         "deadline" => "5s",
         "dir" => "/tmp/trio",
+        "user" => "alice",
+        "password-file" => "/etc/raft/password",
         _ => "file.pem",
     }
 }

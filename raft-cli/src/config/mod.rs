@@ -13,7 +13,7 @@ mod table;
 pub use example::example;
 pub use table::{Setting, check, settings};
 
-use crate::args::connection::Connection;
+use crate::args::connection::{Connection, PASSWORD_VARIABLE};
 use crate::args::serve::Serve;
 use crate::failure::Failure;
 use crate::serve::etcd_flags::HEADING;
@@ -67,7 +67,8 @@ impl Section {
 }
 
 /// Variables of this program that are no settings.
-const OTHERS: [&str; 4] = ["RAFT_CONFIG", "RAFT_LOCK_KEY", "RAFT_LOCK_TOKEN", "RAFT_PARTITION"];
+const OTHERS: [&str; 5] =
+    ["RAFT_CONFIG", "RAFT_LOCK_KEY", "RAFT_LOCK_TOKEN", "RAFT_PARTITION", PASSWORD_VARIABLE];
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]

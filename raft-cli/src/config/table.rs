@@ -85,7 +85,19 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
         };
         Setting { section, key: key.to_owned(), value, origin }
     };
-    let Settled { dir, endpoints, ca, insecure, cert, key, deadline: patience } = settled;
+    let Settled {
+        dir,
+        endpoints,
+        ca,
+        insecure,
+        cert,
+        key,
+        user,
+        password_file,
+        deadline: patience,
+    } = settled;
+    // A password is not shown.
+    let name = |user: String| user.split_once(':').map_or(user.clone(), |(name, _)| name.into());
     vec![
         setting("dir", dir.map(|(dir, from)| (path(dir), from)), None),
         setting(
@@ -101,6 +113,8 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
         ),
         setting("cert", cert.map(|(file, from)| (path(file), from)), None),
         setting("key", key.map(|(file, from)| (path(file), from)), None),
+        setting("user", user.map(|(user, from)| (name(user), from)), None),
+        setting("password-file", password_file.map(|(file, from)| (path(file), from)), None),
         setting(
             "deadline",
             patience.map(|(time, from)| (deadline(time), from)),

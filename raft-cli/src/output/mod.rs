@@ -1,6 +1,7 @@
 //! What verbs print on stdout: tables for people, JSON for programs, plain lines for shells. Only
 //! results; progress and errors go to stderr. Nothing here talks to a cluster.
 
+pub mod auth;
 pub mod bench;
 mod bytes;
 pub mod check;

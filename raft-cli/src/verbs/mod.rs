@@ -2,6 +2,7 @@
 //! cluster through [`Store`](crate::client::Store) only, and prints through
 //! [`Output`](crate::output::Output) only.
 
+pub mod auth;
 pub mod barrier;
 pub mod bench;
 pub mod broadcast;

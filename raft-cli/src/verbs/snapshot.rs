@@ -27,6 +27,7 @@ use tokio::time::timeout;
 pub async fn save(
     connector: &dyn Connector,
     endpoints: &[String],
+    token: Option<&str>,
     patience: Duration,
     args: &SnapshotSave,
     output: &mut Output<'_>,
@@ -38,7 +39,7 @@ pub async fn save(
     }
     let mut why = Vec::new();
     for endpoint in endpoints {
-        match save_from(connector, endpoint, patience, args).await? {
+        match save_from(connector, endpoint, token, patience, args).await? {
             Ok(info) => return print(&info, path, "written to", output),
             Err(error) => why.push(format!("{endpoint}: {error}")),
         }
@@ -50,6 +51,7 @@ pub async fn save(
 async fn save_from(
     connector: &dyn Connector,
     endpoint: &str,
+    token: Option<&str>,
     patience: Duration,
     args: &SnapshotSave,
 ) -> Result<Result<BackupInfo, BackupError>, Failure> {
@@ -61,7 +63,8 @@ async fn save_from(
     let begun = async {
         let channel = timeout(patience, connector.connect(endpoint)).await;
         let channel = channel.map_err(|_| silent())??;
-        timeout(patience, Backup::begin(channel, args.local)).await.map_err(|_| silent())?
+        let begun = Backup::begin_as(channel, token, args.local);
+        timeout(patience, begun).await.map_err(|_| silent())?
     };
     let mut backup = match begun.await {
         Ok(backup) => backup,

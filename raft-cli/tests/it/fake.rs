@@ -12,9 +12,10 @@ use raft_core::types::{
     Term,
 };
 use raft_kv::api::{
-    Action, ActionReply, Advance, Command, CommandReply, Consistency, Finding, Freshness, Health,
-    Inquiry, Integrity, KvError, LeaseAnswer, LeaseId, MemberStatus, Members, NodeStatus, Op, Put,
-    Query, Range, RangeAnswer, Reply, ReplyBody, RequestBody, Space,
+    Access, Action, ActionReply, Advance, AuthAnswer, AuthChange, AuthError, AuthQuestion,
+    AuthStatus, Command, CommandReply, Consistency, Finding, Freshness, Health, Inquiry, Integrity,
+    Keys, KvError, LeaseAnswer, LeaseId, MemberStatus, Members, NodeStatus, Op, Password,
+    Permission, Put, Query, Range, RangeAnswer, Reply, ReplyBody, RequestBody, Space,
 };
 use raft_kv::store::KvStore;
 use raft_kv::{codec, wire};
@@ -165,7 +166,7 @@ impl Cluster {
             tokio::time::sleep(delay).await;
         }
         let reply = match request.body {
-            RequestBody::Write(command) => self.write(command).await?,
+            RequestBody::Write(command) => self.write(hashed(command)).await?,
             RequestBody::Read { range, .. } => {
                 let mut inner = self.inner();
                 inner.before_read();
@@ -186,6 +187,10 @@ impl Cluster {
             }
             RequestBody::Integrity(_) | RequestBody::Published => {
                 Err(KvError::Malformed("not asked by a verb".into()))
+            }
+            RequestBody::Auth(question) => Ok(ReplyBody::Auth(told(question))),
+            RequestBody::Authenticate { .. } | RequestBody::Signed { .. } => {
+                Err(KvError::Auth(AuthError::NotEnabled))
             }
             RequestBody::Members => Ok(ReplyBody::Members(Box::new(self.members()))),
             RequestBody::ChangeMembers(changes) => self.change_members(&changes),
@@ -401,4 +406,39 @@ macro_rules! parse {
             other => panic!("another verb: {other:?}"),
         }
     }};
+}
+
+/// A change of users as a node puts it into the log.
+fn hashed(command: Bytes) -> Bytes {
+    let Ok(mut known) = codec::decode::<Command>(&command) else { return command };
+    match &mut known.action {
+        Action::Auth(
+            AuthChange::AddUser { password, .. } | AuthChange::ChangePassword { password, .. },
+        ) => {
+            if let Password::Plain(typed) = password {
+                *password = Password::Hashed(format!("of {typed}"));
+            }
+            codec::encode(&known)
+        }
+        _ => command,
+    }
+}
+
+/// The same whatever there is.
+fn told(question: AuthQuestion) -> AuthAnswer {
+    let names = |names: [&str; 2]| names.map(ToString::to_string).into();
+    match question {
+        AuthQuestion::Status => AuthAnswer::Status(AuthStatus { enabled: true, revision: 7 }),
+        AuthQuestion::User(_) => AuthAnswer::User(names(["readers", "writers"])),
+        AuthQuestion::Users => AuthAnswer::Users(names(["alice", "root"])),
+        AuthQuestion::Roles => AuthAnswer::Roles(names(["readers", "root"])),
+        AuthQuestion::Role(_) => AuthAnswer::Role(vec![
+            Permission { access: Access::Read, keys: Keys::One("a".into()) },
+            Permission { access: Access::ReadWrite, keys: Keys::prefix("b\u{1}") },
+            Permission {
+                access: Access::Write,
+                keys: Keys::Range { start: "c".into(), end: None },
+            },
+        ]),
+    }
 }

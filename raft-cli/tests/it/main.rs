@@ -2,6 +2,7 @@
 //! everything about processes with real ones on loopback.
 
 mod arguments;
+mod auth;
 mod bench;
 mod cert;
 mod check;

@@ -1,6 +1,8 @@
 //! What the log carries, and what the state machine says to it.
 
-use super::{KvError, LeaseId, Op, OpReply, Revision, SessionId, Txn, TxnReply};
+use super::{
+    AuthChange, Authority, KvError, LeaseId, Op, OpReply, Revision, SessionId, Txn, TxnReply,
+};
 use bytes::Bytes;
 use raft_core::types::Index;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,11 @@ pub enum Action {
     Revoke(LeaseId),
     /// Let time pass. Leaders propose it; from a client it is refused.
     Advance(Advance),
+    /// Change users or roles.
+    Auth(AuthChange),
+    /// Do it on somebody's authority. Nodes say this where users and roles count; from a client it
+    /// is refused, and so is one within another.
+    As(Authority, #[serde(deserialize_with = "crate::codec::nested")] Box<Self>),
 }
 
 /// How time enters the log. Every time is the sum of what leaders have measured with monotonic
@@ -123,4 +130,6 @@ pub enum ActionReply {
         /// More has come to its end than one entry ends: the next one is due at once.
         more: bool,
     },
+    /// To `Auth`: the revision of users and roles after it.
+    Auth(u64),
 }

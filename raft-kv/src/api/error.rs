@@ -1,6 +1,6 @@
 //! Why a request is not answered as asked.
 
-use super::{LeaseId, NoQuorum, Revision, SessionId};
+use super::{AuthError, LeaseId, NoQuorum, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
 /// Why a request was not answered as asked.
@@ -138,6 +138,15 @@ pub enum KvError {
         /// The limit.
         limit: u64,
     },
+    /// No effect: whoever asks may not, or users and roles cannot be changed so.
+    #[error(transparent)]
+    Auth(AuthError),
+}
+
+impl From<AuthError> for KvError {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
 }
 
 impl KvError {

@@ -80,6 +80,8 @@ pub enum Roll {
     Leases,
     /// Sessions: the last request of each, and the replies that are kept.
     Sessions,
+    /// Users and roles, all of them under the number 0.
+    Auth,
 }
 
 /// When a member has answered, as the log counts it.
@@ -235,6 +237,8 @@ pub enum Place {
     Lease(LeaseId),
     /// A session has had other requests, or keeps other replies.
     Session(SessionId),
+    /// Users or roles are other ones.
+    Auth,
 }
 
 impl fmt::Display for Divergence {
@@ -268,6 +272,7 @@ impl fmt::Display for Place {
             Self::File(why) => write!(f, "its checkpoint is damaged: {why}"),
             Self::Lease(id) => write!(f, "in lease {id}"),
             Self::Session(id) => write!(f, "in session {}", id.0),
+            Self::Auth => f.write_str("in users and roles"),
         }
     }
 }

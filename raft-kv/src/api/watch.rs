@@ -24,6 +24,14 @@ pub enum StreamRequest {
         /// answered before.
         local: bool,
     },
+    /// A stream of somebody who has logged in.
+    Signed {
+        /// The token that was given out.
+        token: String,
+        /// What it is for, but nothing that is signed itself.
+        #[serde(deserialize_with = "crate::codec::nested")]
+        request: Box<Self>,
+    },
 }
 
 /// Names a watch within its stream; the client chooses.

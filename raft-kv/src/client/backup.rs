@@ -1,6 +1,7 @@
 //! Backups as they come from a node. Whoever receives one checks it: see
 //! [`BackupInfo`](crate::store::BackupInfo).
 
+use super::auth::signed_stream;
 use crate::api::{BackupBegun, KvError, StreamRequest};
 use crate::codec::{self, WireError};
 use bytes::Bytes;
@@ -51,7 +52,19 @@ impl Backup {
     /// # Errors
     /// See [`BackupError`].
     pub async fn begin(channel: Arc<dyn Channel>, local: bool) -> Result<Self, BackupError> {
-        let request = codec::encode(&StreamRequest::Backup { local });
+        Self::begin_as(channel, None, local).await
+    }
+
+    /// The same for whoever has this token; see [`Client::token`](super::Client::token).
+    ///
+    /// # Errors
+    /// See [`BackupError`].
+    pub async fn begin_as(
+        channel: Arc<dyn Channel>,
+        token: Option<&str>,
+        local: bool,
+    ) -> Result<Self, BackupError> {
+        let request = signed_stream(StreamRequest::Backup { local }, token);
         let Duplex { sink, mut source } = channel.open_stream(request).await?;
         let first = source.receive().await?;
         let first = first.ok_or_else(|| BackupError::Broken("the node said nothing".into()))?;

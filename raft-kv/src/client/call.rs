@@ -1,5 +1,6 @@
 //! From a call to its answer: names for writes, deadlines, and the session behind it all.
 
+use super::auth::Signing;
 use super::error::{Cause, ClientError, Trouble, gave_up};
 use super::exchange::Exchange;
 use super::session::{Session, Ticket};
@@ -47,9 +48,15 @@ impl Client {
     ) -> Result<ReplyBody, ClientError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let frame_ms = millis(attempt.min(left));
+        // Whoever logs in has no token.
+        let is_login = matches!(body, RequestBody::Authenticate { .. });
         let frame = wire::encode_request(&Request { deadline_ms: frame_ms, body });
+        let signing = match is_login {
+            true => Signing::No,
+            false => self.signing(),
+        };
         let mut exchange =
-            Exchange { frame, frame_ms, attempt, deadline, repeatable, in_doubt: false };
+            Exchange { frame, frame_ms, attempt, deadline, repeatable, in_doubt: false, signing };
         self.shared.exchange(&mut exchange).await
     }
 
@@ -141,7 +148,8 @@ impl Client {
 
     fn repeatable(&self, frame: Bytes, frame_ms: u32, deadline: Instant) -> Exchange {
         let attempt = self.shared.attempt;
-        Exchange { frame, frame_ms, attempt, deadline, repeatable: true, in_doubt: false }
+        let signing = self.signing();
+        Exchange { frame, frame_ms, attempt, deadline, repeatable: true, in_doubt: false, signing }
     }
 
     /// The deadline a request is first encoded with.

@@ -1,6 +1,7 @@
 //! What a client asks about the cluster itself: how its nodes are, and who is in it. It changes
 //! that, too.
 
+use super::auth::{Signing, is_about_token};
 use super::directory::Fault;
 use super::error::{Cause, ClientError, Trouble, gave_up};
 use super::{Client, Shared, millis, unexpected};
@@ -266,7 +267,25 @@ impl Shared {
     async fn ask_to_scrub(self: &Arc<Self>, asked: &Asked) -> Result<ScrubBegun, Cause> {
         let node = self.ask_status(asked).await?;
         let before = self.ask_health(asked).await?.integrity;
-        match self.ask(asked, RequestBody::Integrity(Inquiry::Scrub)).await? {
+        let signing = match self.login {
+            Some(_) => Signing::ByLogin,
+            None => Signing::No,
+        };
+        let shown = self.shown(&signing, asked.until).await;
+        let token = shown.map_err(|error| match error {
+            ClientError::Refused(error) => Cause::Node(error),
+            _ => Cause::NoConnection,
+        })?;
+        let mut body = RequestBody::Integrity(Inquiry::Scrub);
+        if let Some(token) = &token {
+            body = RequestBody::Signed { token: token.to_string(), body: Box::new(body) };
+        }
+        let found = self.ask(asked, body).await.inspect_err(|cause| {
+            if matches!(cause, Cause::Node(error) if is_about_token(error)) {
+                self.forget_token(&signing, token.as_ref());
+            }
+        });
+        match found? {
             ReplyBody::Integrity(Finding::Begun) => Ok(ScrubBegun { node, before }),
             _ => Err(Cause::Answer(WireError::Malformed)),
         }

@@ -1,5 +1,6 @@
 //! Getting one request answered: tries, retries, and what is certain about them.
 
+use super::auth::{Signing, is_about_token};
 use super::directory::{Connected, EndpointId, Fault, Pick};
 use super::error::{Cause, ClientError, Trouble, gave_up};
 use super::{Shared, millis};
@@ -24,6 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// reached.
 const HANDSHAKES_MAX: usize = 4;
 
+/// How often a request is sent again with another token.
+const LOGINS_MAX: usize = 2;
 /// How often a node is asked for a cluster that is not formed yet, or has no leader.
 const LEARN_TRIES_MAX: usize = 100;
 /// How often a client that prefers the leader asks who that is.
@@ -45,6 +48,8 @@ pub(super) struct Exchange {
     pub(super) repeatable: bool,
     /// Whether an earlier try may have run.
     pub(super) in_doubt: bool,
+    /// What it shows.
+    pub(super) signing: Signing,
 }
 
 /// What a failed try means for the next one.
@@ -76,9 +81,20 @@ impl Shared {
     ) -> Result<ReplyBody, ClientError> {
         let mut explanation: Option<Trouble> = None;
         let mut failures = 0;
+        let mut refusals = 0;
+        let mut shown = self.sign(exchange).await?;
         loop {
             let failed = match self.attempt(exchange).await {
                 Ok(Ok(body)) => return Ok(body),
+                Ok(Err(refused))
+                    if is_about_token(&refused)
+                        && refusals < LOGINS_MAX
+                        && self.forget_token(&exchange.signing, shown.as_ref()) =>
+                {
+                    refusals += 1;
+                    shown = self.sign(exchange).await?;
+                    continue;
+                }
                 Ok(Err(refused)) if exchange.in_doubt => {
                     // It says nothing about the earlier try, which another node may have let pass.
                     let cause = Cause::Node(refused);
@@ -113,6 +129,29 @@ impl Shared {
             }
             sleep(pause).await;
         }
+    }
+
+    /// Has the request show what it is to show, which is returned.
+    async fn sign(
+        self: &Arc<Self>,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Arc<str>>, ClientError> {
+        let shown = self.shown(&exchange.signing, exchange.deadline).await;
+        let shown = shown.map_err(|error| match error {
+            // Of an earlier try it says nothing.
+            ClientError::NotDone { reason, source } if exchange.in_doubt => {
+                ClientError::Unknown { reason, source }
+            }
+            ClientError::Refused(error) if exchange.in_doubt => {
+                gave_up(true, Some(Trouble { address: None, cause: Cause::Node(error) }))
+            }
+            error => error,
+        })?;
+        if exchange.signing != Signing::No {
+            exchange.frame = wire::with_token(&exchange.frame, shown.as_deref())
+                .expect("the frame was encoded here");
+        }
+        Ok(shown)
     }
 
     /// Has others move on from a node that failed.

@@ -11,6 +11,7 @@
 //! What a call comes to is one of three: done (`Ok`), certainly not done
 //! ([`ClientError::NotDone`], [`ClientError::Refused`]) or unknown ([`ClientError::Unknown`]).
 
+mod auth;
 mod backup;
 mod call;
 mod cluster;
@@ -37,6 +38,7 @@ pub use write::{DeleteReply, PutReply, SwapReply};
 use crate::api::Fence;
 #[cfg(doc)]
 use crate::api::KvError;
+use auth::{Credentials, Login};
 use call::{millis, unexpected};
 use directory::Directory;
 use error::Trouble;
@@ -64,6 +66,7 @@ pub struct ClientOptions {
     /// changes: a write then saves the way from the node asked to the leader. Every node takes
     /// every request either way. Default no, so that clients stay with the node they name first.
     pub prefer_leader: bool,
+    credentials: Option<Credentials>,
 }
 
 impl ClientOptions {
@@ -71,7 +74,14 @@ impl ClientOptions {
     pub fn new<A: Into<String>>(endpoints: impl IntoIterator<Item = A>) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         let (deadline, attempt) = (Duration::from_secs(5), Duration::from_secs(1));
-        Self { endpoints, deadline, attempt, prefer_leader: false }
+        Self { endpoints, deadline, attempt, prefer_leader: false, credentials: None }
+    }
+
+    /// The same for a user: it logs in by itself, and again whenever it has to.
+    #[must_use]
+    pub fn user(self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        let credentials = Credentials { user: name.into(), password: password.into() };
+        Self { credentials: Some(credentials), ..self }
     }
 }
 
@@ -85,6 +95,8 @@ pub struct Client {
     deadline: Duration,
     /// Every write runs only while this holds.
     fence: Option<Arc<Fence>>,
+    /// What its requests show, if that is not for it to find out.
+    token: Option<Arc<str>>,
 }
 
 struct Shared {
@@ -96,6 +108,8 @@ struct Shared {
     following: AtomicBool,
     /// The cluster, once a node has told. Members of another one are not taken in.
     cluster: OnceLock<ClusterId>,
+    /// Who it is for, if it is for a user.
+    login: Option<Login>,
     session: RwLock<Option<Arc<Session>>>,
     /// Held by whoever opens a session.
     opening: tokio::sync::Mutex<()>,
@@ -112,7 +126,7 @@ impl Client {
     /// A client of the cluster that `options.endpoints` belong to. Connects when first used; from
     /// then on it needs the tokio runtime, with its clock, that it is used on.
     pub fn new(connector: Arc<dyn Connector>, options: ClientOptions) -> Self {
-        let ClientOptions { endpoints, deadline, attempt, prefer_leader } = options;
+        let ClientOptions { endpoints, deadline, attempt, prefer_leader, credentials } = options;
         let directory = Directory::new(&endpoints);
         // A bad seed only makes pauses of several clients alike.
         let jitter = AtomicU64::new(getrandom::u64().unwrap_or_default());
@@ -125,6 +139,7 @@ impl Client {
             prefer_leader,
             following: AtomicBool::new(false),
             cluster,
+            login: credentials.map(Login::of),
             session,
             opening,
             trouble,
@@ -132,7 +147,7 @@ impl Client {
             keeper: Keeper::default(),
             watches: Arc::default(),
         };
-        Self { shared: Arc::new(shared), deadline, fence: None }
+        Self { shared: Arc::new(shared), deadline, fence: None, token: None }
     }
 
     /// The same client with another deadline for each call.

@@ -9,7 +9,7 @@ mod pump;
 mod queue;
 
 use super::{Client, ClientError, Shared};
-use crate::api::{Event, Revision, Watch};
+use crate::api::{Event, KvError, Revision, Watch};
 use queue::{Queue, Taken};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -234,6 +234,27 @@ impl Watches {
         drop(state);
         self.changed.notify_one();
         number
+    }
+
+    /// No watch can go on.
+    fn end_all(&self, error: &KvError) {
+        self.lock().queues.values().for_each(|queue| queue.end(Some(error.clone())));
+    }
+
+    /// Waits until there is a watch that has not ended; at once if there is none at all.
+    async fn until_wanted(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let all_ended = {
+                let state = self.lock();
+                let mut queues = state.queues.values();
+                !state.queues.is_empty() && queues.all(|queue| queue.has_ended())
+            };
+            if !all_ended {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Starts the task anew if it has ended with the runtime it was started on.

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// See the module.
+#[derive(Clone)]
 pub(super) struct Applied {
     history: Arc<History>,
     news: Arc<News>,

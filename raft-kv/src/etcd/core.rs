@@ -10,7 +10,7 @@ use super::proto::etcdserverpb::ResponseHeader;
 use crate::api::{Published, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
-use crate::service::KvService;
+use crate::service::{Asker, KvService};
 use raft_core::node::{Node, Status as NodeStatus};
 use raft_core::transport::{Channel, Duplex};
 use raft_core::types::{ClusterId, NodeId};
@@ -24,7 +24,8 @@ use tonic::Status;
 /// The name of the own node where a client asks for one; which, does not matter.
 pub(super) const SELF: &str = "self";
 
-/// See the module.
+/// See the module. There is one for the door, and one for each request of a user.
+#[derive(Clone)]
 pub(super) struct Core {
     /// Whose writes are each done once, however often leadership changes.
     pub(super) client: Client,
@@ -37,7 +38,7 @@ pub(super) struct Core {
     unled: watch::Receiver<bool>,
     applied: Applied,
     /// What members have told of themselves.
-    pub(super) attributes: Mutex<BTreeMap<NodeId, Published>>,
+    pub(super) attributes: Arc<Mutex<BTreeMap<NodeId, Published>>>,
     /// What became of calls so far.
     pub(super) calls: Arc<Calls>,
     pub(super) more_metrics: Option<MoreMetrics>,
@@ -46,12 +47,13 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(config: EtcdConfig) -> Arc<Self> {
         let EtcdConfig { service, member, request_timeout, more_metrics } = config;
-        let inside = Inside(service.clone());
+        let own = Inside::new(service.clone(), Asker::door());
+        let inside = Inside::new(service.clone(), Asker::through_door(None));
         let mut options = ClientOptions::new([SELF]);
         options.deadline = request_timeout;
         // There is no other node to ask: the own one has all the time there is.
         options.attempt = request_timeout;
-        let client = Client::new(Arc::new(inside.clone()), options);
+        let client = Client::new(Arc::new(own), options);
         service.publish(member);
         let applied = Applied::of(service.store().history());
         let (serving, is_serving) = watch::channel(false);
@@ -65,10 +67,16 @@ impl Core {
             serving: is_serving,
             unled: is_unled,
             applied,
-            attributes: Mutex::default(),
+            attributes: Arc::default(),
             calls: Arc::default(),
             more_metrics,
         })
+    }
+
+    /// The same for the requests of whoever shows this token.
+    pub(super) fn signed(&self, token: &str) -> Arc<Self> {
+        let inside = Inside::new(self.service.clone(), Asker::through_door(Some(token)));
+        Arc::new(Self { client: self.client.with_token(token), inside, ..self.clone() })
     }
 
     /// What the node knows of itself and the others.

@@ -7,7 +7,7 @@ use super::error::{Known, NO_ELECTION_LEADER};
 use super::flow::{Outflow, Outlet, channel};
 use super::line::{Place, line};
 use super::proto::v3electionpb as pb;
-use crate::api::{EventKind, KeyValue, Keys, Op, Put, Revision, Watch};
+use crate::api::{Consistency, EventKind, KeyValue, Keys, Op, Put, Range, Revision, Watch};
 use bytes::Bytes;
 use pb::election_server::Election;
 use std::sync::Arc;
@@ -118,6 +118,7 @@ async fn tell_leaders(
                 match event.kind {
                     EventKind::Put(pair) => {
                         let at = pair.mod_revision;
+                        core.may_read(&pair.key).await?;
                         if !outlet.send(core.leader(pair, at)).await {
                             return Ok(());
                         }
@@ -130,6 +131,16 @@ async fn tell_leaders(
 }
 
 impl Core {
+    /// Whether whoever asks may still read a key: the watch is the door's own.
+    async fn may_read(&self, key: &Bytes) -> Result<(), Status> {
+        if !self.service.store().is_auth_enabled() {
+            return Ok(());
+        }
+        let range = Range { count_only: true, ..Range::of(Keys::One(key.clone())) };
+        let read = self.client.get(range, Consistency::Serializable).await;
+        read.map(drop).map_err(|error| self.fail(&error))
+    }
+
     fn leader(&self, pair: KeyValue, revision: Revision) -> pb::LeaderResponse {
         pb::LeaderResponse { header: Some(self.header(revision)), kv: Some(convert::pair(pair)) }
     }

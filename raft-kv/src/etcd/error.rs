@@ -1,7 +1,7 @@
 //! What the interface's clients are told when something is not done: the codes and the exact texts
 //! that they know, and which of them each of our own errors is.
 
-use crate::api::KvError;
+use crate::api::{AuthError, KvError};
 use crate::client::{Cause, ClientError};
 use tonic::{Code, Status};
 
@@ -106,11 +106,48 @@ pub(super) fn of_kv(error: &KvError, led: bool) -> Status {
         KvError::ChangeRefused { reason, advice } => {
             return Status::failed_precondition(format!("etcdserver: {reason}: {advice}"));
         }
+        KvError::Auth(error) => return of_auth(*error),
         KvError::Fenced { .. } | KvError::OtherHistory { .. } => {
             return Status::failed_precondition(format!("etcdserver: {error}"));
         }
     };
     known.into()
+}
+
+/// Why a watch has ended. Of rights the whole error is told, as its clients know it.
+pub(super) fn of_canceled(error: &KvError) -> String {
+    let status = of_kv(error, true);
+    match error {
+        KvError::Auth(_) => {
+            format!("rpc error: code = {:?} desc = {}", status.code(), status.message())
+        }
+        _ => status.message().to_owned(),
+    }
+}
+
+/// The same of what is wrong with users and roles: its texts are those of the interface.
+fn of_auth(error: AuthError) -> Status {
+    let code = match error {
+        AuthError::UserEmpty
+        | AuthError::RoleEmpty
+        | AuthError::Failed
+        | AuthError::InvalidManagement
+        | AuthError::PermissionNotGiven
+        | AuthError::OldRevision
+        | AuthError::TooLarge => Code::InvalidArgument,
+        AuthError::Denied => Code::PermissionDenied,
+        AuthError::InvalidToken => Code::Unauthenticated,
+        AuthError::UserExists
+        | AuthError::UserNotFound
+        | AuthError::RoleExists
+        | AuthError::RoleNotFound
+        | AuthError::RoleNotGranted
+        | AuthError::PermissionNotGranted
+        | AuthError::RootUserMissing
+        | AuthError::RootRoleMissing
+        | AuthError::NotEnabled => Code::FailedPrecondition,
+    };
+    Status::new(code, format!("etcdserver: {error}"))
 }
 
 /// The same of what a call of the client comes to.

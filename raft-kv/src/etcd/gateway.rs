@@ -5,6 +5,7 @@ mod calls;
 mod probes;
 mod reply;
 
+use super::auth::AuthDoor;
 use super::cluster::ClusterDoor;
 use super::core::Core;
 use super::election::ElectionDoor;
@@ -39,6 +40,7 @@ pub(super) struct Gateway {
     lease: Arc<LeaseDoor>,
     cluster: Arc<ClusterDoor>,
     maintenance: Arc<MaintenanceDoor>,
+    auth: Arc<AuthDoor>,
     lock: Arc<LockDoor>,
     election: Arc<ElectionDoor>,
 }
@@ -50,6 +52,7 @@ impl Gateway {
             lease: Arc::new(LeaseDoor(Arc::clone(&core))),
             cluster: Arc::new(ClusterDoor(Arc::clone(&core))),
             maintenance: Arc::new(MaintenanceDoor(Arc::clone(&core))),
+            auth: Arc::new(AuthDoor(Arc::clone(&core))),
             lock: Arc::new(LockDoor(Arc::clone(&core))),
             election: Arc::new(ElectionDoor(Arc::clone(&core))),
             core,

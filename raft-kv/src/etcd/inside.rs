@@ -1,25 +1,35 @@
 //! The way from this door to its own node: within the process, to nobody else.
 
+use crate::service::{Asker, KvService};
 use bytes::Bytes;
-use raft_core::transport::{BoxFuture, CallError, Caller, Channel, Connector, Duplex, Service};
+use raft_core::transport::{BoxFuture, CallError, Channel, Connector, Duplex};
 use std::sync::Arc;
 
 /// Bytes of frames that may wait on a stream, in each direction.
 const STREAM_BYTES_MAX: usize = 64 * 1024;
 
-/// A channel to a service of this process.
+/// A channel to the service of this process, for one of the door's clients or the door itself.
 #[derive(Clone)]
-pub(super) struct Inside(pub(super) Arc<dyn Service>);
+pub(super) struct Inside {
+    service: Arc<KvService>,
+    asker: Asker,
+}
+
+impl Inside {
+    pub(super) const fn new(service: Arc<KvService>, asker: Asker) -> Self {
+        Self { service, asker }
+    }
+}
 
 impl Channel for Inside {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
-        let reply = self.0.call(Caller::Client, request);
+        let reply = self.service.call_inside(self.asker.clone(), request);
         Box::pin(async move { Ok(reply.await) })
     }
 
     fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
         let (near, far) = Duplex::pair(STREAM_BYTES_MAX);
-        self.0.serve_stream(Caller::Client, first, far);
+        self.service.serve_inside(self.asker.clone(), &first, far);
         Box::pin(std::future::ready(Ok(near)))
     }
 }

@@ -1,5 +1,6 @@
-//! The door for clients of the etcd v3 API: services KV, Watch, Lease, Cluster, Maintenance, Lock
-//! and Election over gRPC, the same as JSON over HTTP, and gRPC's health service, on one TCP port.
+//! The door for clients of the etcd v3 API: services KV, Watch, Lease, Cluster, Maintenance, Auth,
+//! Lock and Election over gRPC, the same as JSON over HTTP, and gRPC's health service, on one TCP
+//! port.
 //!
 //! What comes in is turned into the store's own requests, which enter this node's service as those
 //! of any client do: writes are forwarded to the leader and done once, reads are linearizable on
@@ -15,10 +16,12 @@
 //! - Members that are added become voters by themselves when they have caught up, unless they are
 //!   added as learners. Alarms follow the state of the store, and need not be disarmed;
 //!   `Defragment` has nothing to do. `Snapshot` streams a backup of this store's own format.
-//! - Authentication is not there yet: service Auth is answered `Unimplemented`.
+//! - Tokens are signed, not kept: they outlive the restart of a node. Compaction, the hand-over of
+//!   leadership and backups need the role root.
 
 mod applied;
 mod attributes;
+mod auth;
 mod authority;
 mod cluster;
 mod convert;

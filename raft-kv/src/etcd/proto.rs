@@ -11,13 +11,19 @@
     clippy::use_self
 )]
 
+/// Permissions.
+pub mod authpb {
+    include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/authpb.serde.rs"));
+}
+
 /// Pairs and changes.
 pub mod mvccpb {
     include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
     include!(concat!(env!("OUT_DIR"), "/mvccpb.serde.rs"));
 }
 
-/// Services KV, Watch, Lease, Cluster and Maintenance.
+/// Services KV, Watch, Lease, Cluster, Maintenance and Auth.
 pub mod etcdserverpb {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.serde.rs"));

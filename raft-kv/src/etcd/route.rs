@@ -1,5 +1,6 @@
 //! Which service a request is for. What is no gRPC goes to the gateway.
 
+use super::auth::{AuthDoor, token_of};
 use super::cluster::ClusterDoor;
 use super::core::Core;
 use super::election::ElectionDoor;
@@ -12,8 +13,8 @@ use super::lease::LeaseDoor;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
 use super::proto::etcdserverpb::{
-    cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+    lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use super::proto::health::health_server::HealthServer;
 use super::proto::v3electionpb::election_server::ElectionServer;
@@ -45,6 +46,7 @@ pub(super) struct Router {
     lease: LeaseServer<LeaseDoor>,
     cluster: ClusterServer<ClusterDoor>,
     maintenance: MaintenanceServer<MaintenanceDoor>,
+    auth: AuthServer<AuthDoor>,
     lock: LockServer<LockDoor>,
     election: ElectionServer<ElectionDoor>,
     health: HealthServer<HealthDoor>,
@@ -73,6 +75,7 @@ impl Router {
             lease: limited!(LeaseServer, LeaseDoor(core())),
             cluster: limited!(ClusterServer, ClusterDoor(core())),
             maintenance: limited!(MaintenanceServer, MaintenanceDoor(core())),
+            auth: limited!(AuthServer, AuthDoor(core())),
             lock: limited!(LockServer, LockDoor(core())),
             election: limited!(ElectionServer, ElectionDoor(core())),
             health: limited!(HealthServer, HealthDoor(core())),
@@ -106,6 +109,19 @@ impl Router {
         // Its bytes count until it is answered, or, of a stream, until each message is there.
         let (body, _held) = self.bounds.body(body, STREAMS.contains(&parts.uri.path()));
         let request = Request::from_parts(parts, body);
+        // Where users do not count, nobody is asked who they are.
+        let token = match self.core.service.store().is_auth_enabled() {
+            true => token_of(&self.core, request.headers(), request.extensions()),
+            false => None,
+        };
+        match token {
+            Some(token) => Self::new(&self.core.signed(&token)).answer_as(request).await,
+            None => self.answer_as(request).await,
+        }
+    }
+
+    /// Answers it for whom this was made.
+    async fn answer_as(self, request: Request<Body>) -> Response<Body> {
         if !is_grpc(request.headers()) {
             return self.gateway.answer(request).await;
         }
@@ -113,7 +129,7 @@ impl Router {
             return Status::from(NO_LEADER).into_http();
         }
         let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
-        let response = calls.counted(path, self.dispatch_in_time(request)).await;
+        let response = calls.counted(path, self.dispatch_in_time(request).await);
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
             Some(status) if error::is_oversize(&status) => Status::from(TOO_LARGE).into_http(),
@@ -127,9 +143,8 @@ impl Router {
             return self.dispatch(request).await;
         };
         let answered = timeout(patience, self.dispatch(request)).await;
-        answered.unwrap_or_else(|_| {
-            Status::deadline_exceeded("context deadline exceeded").into_http()
-        })
+        answered
+            .unwrap_or_else(|_| Status::deadline_exceeded("context deadline exceeded").into_http())
     }
 
     async fn dispatch(mut self, request: Request<Body>) -> Response<Body> {
@@ -142,6 +157,7 @@ impl Router {
             LeaseServer::<LeaseDoor>::NAME => self.lease.call(request).await,
             ClusterServer::<ClusterDoor>::NAME => self.cluster.call(request).await,
             MaintenanceServer::<MaintenanceDoor>::NAME => self.maintenance.call(request).await,
+            AuthServer::<AuthDoor>::NAME => self.auth.call(request).await,
             LockServer::<LockDoor>::NAME => self.lock.call(request).await,
             ElectionServer::<ElectionDoor>::NAME => self.election.call(request).await,
             HealthServer::<HealthDoor>::NAME => self.health.call(request).await,

@@ -5,6 +5,7 @@ use super::core::Core;
 use super::error::TOO_MANY_REQUESTS;
 use super::flow::{Outflow, Outlet, channel};
 use super::proto::etcdserverpb as pb;
+use crate::api::KvError;
 use crate::client::{Backup, BackupError};
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
@@ -21,6 +22,7 @@ const PAGE: u64 = 512;
 pub(super) async fn stream(core: Arc<Core>) -> Result<Outflow<pb::SnapshotResponse>, Status> {
     let backup = Backup::begin(Arc::new(core.inside.clone()), false).await;
     let backup = backup.map_err(|error| match error {
+        BackupError::Refused(error @ KvError::Auth(_)) => super::error::of_kv(&error, true),
         BackupError::Refused(error) => Status::unavailable(format!("etcdserver: {error}")),
         BackupError::Call(_) | BackupError::Broken(_) => TOO_MANY_REQUESTS.into(),
     })?;

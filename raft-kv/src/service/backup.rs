@@ -103,6 +103,15 @@ pub(super) async fn stream<N: Replica>(door: &Door<N>, local: bool, stream: Dupl
     }
 }
 
+/// Says that there will be none.
+pub(super) async fn refuse(mut stream: Duplex, error: KvError) {
+    debug!(%error, "no backup");
+    if say(&mut *stream.sink, codec::encode(&Err::<BackupBegun, _>(error))).await {
+        // It breaks only with the connection.
+        let _ = stream.sink.finish().await;
+    }
+}
+
 /// A checkpoint that has all that was answered before.
 async fn begin<N: Replica>(
     door: &Door<N>,

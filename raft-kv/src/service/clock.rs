@@ -2,9 +2,9 @@
 //!
 //! A task on every node. While the node leads, it proposes *stamps* ([`Advance`]): for every batch
 //! of requests to keep leases alive, once a second while leases live, once a minute while only
-//! sessions do, at once when more has come to its end than one entry ends, and some each second
-//! while the memory of what was compacted is given back; none on an idle empty store. While it does
-//! not lead, it remembers when it saw the last stamp.
+//! sessions do or tokens have to age, at once when more has come to its end than one entry ends,
+//! and some each second while the memory of what was compacted is given back; none on an idle empty
+//! store. While it does not lead, it remembers when it saw the last stamp.
 //!
 //! # Why no lease ends early
 //!
@@ -42,8 +42,8 @@ use super::replica::Replica;
 use super::stamp::LastStamp;
 use super::write::Try;
 use crate::api::{
-    Action, ActionReply, Advance, Command, CommandReply, KEEP_ALIVE_MAX, KvError, LeaseId, Query,
-    ReplyBody, Revision, Summary,
+    Action, ActionReply, Advance, Authority, Command, CommandReply, KEEP_ALIVE_MAX, KvError,
+    LeaseId, Query, ReplyBody, Revision, Summary,
 };
 use crate::store::StoreHandle;
 use crate::{codec, wire};
@@ -184,7 +184,9 @@ impl<N: Replica> Ticker<N> {
     async fn on_tick(&mut self) -> Result<(), Over> {
         let Some(summary) = self.look(ReadMode::Local).await? else { return Ok(()) };
         let quiet = self.last.age(Instant::now()) >= IDLE_TICK;
-        if summary.leases > 0 || summary.sessions > 0 && quiet {
+        // Tokens are as old as the log's time says.
+        let seldom = summary.sessions > 0 || summary.auth_enabled;
+        if summary.leases > 0 || seldom && quiet {
             while self.advance().await? || self.waiting.is_some() {}
         }
         for _ in 0..PURGING_STAMPS {
@@ -270,6 +272,10 @@ impl<N: Replica> Ticker<N> {
 
     async fn compact(&self, revision: Revision) {
         let action = Action::Compact(revision);
+        let action = match self.store.is_auth_enabled() {
+            true => Action::As(Authority::Cluster, Box::new(action)),
+            false => action,
+        };
         let command = codec::encode(&Command { request: None, fence: None, action });
         match self.node.propose(command).await {
             Ok(_) => debug!(%revision, "compacted"),

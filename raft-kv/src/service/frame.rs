@@ -25,6 +25,18 @@ impl<'a> CommandHead<'a> {
         Ok(codec::take(&mut versioned(command)?)?)
     }
 
+    /// Whether it changes users or roles.
+    pub(crate) const fn changes_auth(&self) -> bool {
+        const AUTH: u32 = 7;
+        self.action == AUTH
+    }
+
+    /// Whether it says on whose authority it runs.
+    pub(crate) const fn has_authority(&self) -> bool {
+        const AS: u32 = 8;
+        self.action == AS
+    }
+
     /// Whether a second run of the command does no harm: a session makes it exactly one run, and a
     /// session opened twice is only forgotten once.
     pub(crate) const fn repeatable(&self) -> bool {

@@ -33,7 +33,12 @@ fn grows(action: &Action) -> bool {
         Action::Op(op) => puts(op),
         Action::Txn(txn) => any_puts(txn),
         Action::Grant { .. } => true,
-        Action::OpenSession | Action::Compact(_) | Action::Revoke(_) | Action::Advance(_) => false,
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Revoke(_)
+        | Action::Advance(_)
+        | Action::Auth(_) => false,
+        Action::As(_, action) => grows(action.inner()),
     }
 }
 

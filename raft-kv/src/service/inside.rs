@@ -1,11 +1,14 @@
 //! What other doors of the same process see of a service: the node and the store themselves.
 
-use super::KvService;
+use super::{Asker, KvService, watches};
 use crate::api::{Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
 use crate::store::StoreHandle;
 use crate::wire;
+use bytes::Bytes;
 use raft_core::node::Node;
+use raft_core::transport::{BoxFuture, Duplex};
 use raft_core::types::NodeId;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -13,6 +16,23 @@ impl KvService {
     /// The node.
     pub(crate) fn node(&self) -> &Node {
         &self.door.node
+    }
+
+    /// Answers a request of a client of this process.
+    pub(crate) fn call_inside(&self, asker: Asker, request: Bytes) -> BoxFuture<Bytes> {
+        let door = Arc::clone(&self.door);
+        Box::pin(async move { door.answer(asker, request).await })
+    }
+
+    /// Serves a stream of a client of this process.
+    pub(crate) fn serve_inside(&self, asker: Asker, first: &Bytes, stream: Duplex) {
+        watches::serve(&self.watches, Arc::clone(&self.door), asker, first, stream);
+    }
+
+    /// A token for a user whose name is known by other means than a password; `None` where users do
+    /// not count, or there is no such user.
+    pub(crate) fn token_for(&self, user: &str) -> Option<String> {
+        self.door.token_for(user)
     }
 
     /// The store that the node owns.

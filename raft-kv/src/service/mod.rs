@@ -4,6 +4,7 @@
 //! within its deadline, and says of one that it cannot answer whether it may have run. It never
 //! touches the data itself, keeps no request beyond its deadline and knows nothing of sockets.
 
+mod auth;
 mod backup;
 mod cause;
 mod clock;
@@ -26,12 +27,15 @@ mod watches;
 mod write;
 
 use crate::api::{
-    Divergence, KvError, Published, REQUEST_BYTES_MAX, Reply, ReplyBody, RequestBody,
+    Consistency, Divergence, Inquiry, KvError, Published, REQUEST_BYTES_MAX, Range, Reply,
+    ReplyBody, RequestBody,
 };
 use crate::codec::WireError;
 use crate::store::StoreHandle;
 pub use crate::watch::{LocalStream, LocalWatches, WatchOptions};
 use crate::wire;
+pub(crate) use auth::Asker;
+use auth::{Hashing, Need, Tokens};
 use bytes::Bytes;
 use cause::Why;
 use clock::{KEEP_ALIVES_MAX, KeepAlive, Ticker};
@@ -76,7 +80,13 @@ pub struct ServiceConfig {
     pub watch: WatchOptions,
     /// How its state is compared with the other members'.
     pub integrity: IntegrityConfig,
+    /// What the hash of a password costs: of the function bcrypt, 4 to 31. Each one more takes
+    /// twice as long.
+    pub password_cost: u32,
 }
+
+/// Etcd's.
+const PASSWORD_COST: u32 = 10;
 
 /// 2 GiB.
 const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -102,6 +112,7 @@ impl ServiceConfig {
             quota_bytes: QUOTA_BYTES,
             watch: WatchOptions::default(),
             integrity: IntegrityConfig::default(),
+            password_cost: PASSWORD_COST,
         }
     }
 }
@@ -132,12 +143,14 @@ impl KvService {
             quota_bytes,
             watch,
             integrity,
+            password_cost,
         } = config;
         let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
         let check = store.check().clone();
         let watches = Watches::new(&store, watch);
         let mut door = Door::new(node, store, deadline_max, group, peers, version);
         door.quota_bytes = quota_bytes;
+        door.hashing = Hashing::new(password_cost);
         let known = Arc::clone(&door.known);
         let mut tasks = JoinSet::new();
         tasks.spawn(door.take_ticker(compaction).run());
@@ -157,11 +170,12 @@ impl KvService {
 impl Service for KvService {
     fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
         let door = Arc::clone(&self.door);
-        Box::pin(async move { door.answer(caller, request).await })
+        Box::pin(async move { door.answer(Asker::of(caller), request).await })
     }
 
     fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
-        watches::serve(&self.watches, Arc::clone(&self.door), caller, &first, stream);
+        let door = Arc::clone(&self.door);
+        watches::serve(&self.watches, door, Asker::of(caller), &first, stream);
     }
 }
 
@@ -187,6 +201,8 @@ struct Door<N> {
     published: OnceLock<Published>,
     /// Who goes through much of the data, and when.
     turns: Turns,
+    hashing: Hashing,
+    tokens: Tokens,
 }
 
 /// When a request came and when it must be answered.
@@ -249,6 +265,8 @@ impl<N: Replica> Door<N> {
             backups: backup::Backups::default(),
             published: OnceLock::new(),
             turns: Turns::new(),
+            hashing: Hashing::new(PASSWORD_COST),
+            tokens: Tokens::new(),
         }
     }
 
@@ -261,58 +279,132 @@ impl<N: Replica> Door<N> {
     }
 
     /// Answers one request, whatever it is.
-    async fn answer(&self, caller: Caller, frame: Bytes) -> Bytes {
+    async fn answer(&self, asker: Asker, frame: Bytes) -> Bytes {
         if frame.len() > REQUEST_BYTES_MAX {
             return wire::encode_reply(&Err(too_large(frame.len(), REQUEST_BYTES_MAX)));
         }
         let request = match wire::decode_request(&frame) {
             Ok(request) => request,
             Err(error) => {
-                debug!(?caller, %error, "request refused");
+                debug!(?asker, %error, "request refused");
                 return wire::encode_reply(&Err(KvError::Malformed(error.to_string())));
             }
         };
         let clock = Clock::new(request.deadline_ms, self.deadline_max);
-        if let Some(refusal) = self.refusal(&request.body) {
+        let (asker, body) = match request.body {
+            RequestBody::Signed { token, body } => (asker.signed(token), *body),
+            body => (asker, body),
+        };
+        if let Some(refusal) = self.refusal(&body) {
             return wire::encode_reply(&Err(refusal));
         }
-        let reply = match request.body {
-            RequestBody::Write(command) => return self.write(caller, frame, command, clock).await,
+        match self.answer_body(&asker, frame, body, clock).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                debug!(caller = ?asker.caller, %error, "request failed");
+                wire::encode_reply(&Err(error))
+            }
+        }
+    }
+
+    /// The encoded reply to a request of `asker`; `frame` is all of it.
+    async fn answer_body(
+        &self,
+        asker: &Asker,
+        frame: Bytes,
+        body: RequestBody,
+        clock: Clock,
+    ) -> Result<Bytes, KvError> {
+        let reply = match body {
+            RequestBody::Write(command) => {
+                return Ok(self.write(asker, frame, command, clock).await);
+            }
             RequestBody::Read { range, consistency } => {
-                match self.read(range, consistency, false, clock).await {
-                    Ok(reply) => return reply,
-                    Err(error) => Err(error),
-                }
+                return self.read_allowed(asker, range, consistency, false, clock).await;
             }
             RequestBody::DatedRead { range, consistency } => {
-                match self.read(range, consistency, true, clock).await {
-                    Ok(reply) => return reply,
-                    Err(error) => Err(error),
-                }
+                return self.read_allowed(asker, range, consistency, true, clock).await;
             }
             RequestBody::Members => self.members(clock).await,
             RequestBody::ChangeMembers(changes) => {
-                return self.change_members(caller, frame, changes, clock).await;
+                let root = self.allow(asker, Need::Root, false, clock).await?;
+                let body = || RequestBody::ChangeMembers(changes.clone());
+                let frame = self.forwarded(frame, root.as_ref(), body, clock);
+                return Ok(self.change_members(asker.clone(), frame, changes, clock).await);
             }
             RequestBody::Health => self.health(clock).await,
             RequestBody::KeepAlive(leases) => {
-                return self.keep_alive(caller, frame, leases, clock).await;
+                let user = self.allow(asker, Need::User, false, clock).await?;
+                let body = || RequestBody::KeepAlive(leases.clone());
+                let frame = self.forwarded(frame, user.as_ref(), body, clock);
+                return Ok(self.keep_alive(asker.clone(), frame, leases, clock).await);
             }
-            RequestBody::Lease { id, keys } => self.lease(id, keys, clock).await,
-            RequestBody::Leases => self.leases(clock).await,
+            RequestBody::Lease { id, keys } => {
+                self.allow(asker, Need::User, false, clock).await?;
+                let reply = self.lease(id, keys, clock).await;
+                if let Ok(ReplyBody::Lease(lease)) = &reply {
+                    self.check_lease_told(asker, lease.as_deref())?;
+                }
+                reply
+            }
+            RequestBody::Leases => {
+                self.allow(asker, Need::User, false, clock).await?;
+                self.leases(clock).await
+            }
             RequestBody::Status => self.describe(clock).await,
             RequestBody::Published => {
                 Ok(ReplyBody::Published(self.published.get().cloned().map(Box::new)))
             }
-            RequestBody::Integrity(inquiry) => self.inquire(caller, inquiry, clock).await,
-            RequestBody::TransferLeadership { to } => {
-                return self.transfer(caller, &frame, to, clock).await;
+            RequestBody::Integrity(inquiry) => {
+                self.allow_inquiry(asker, &inquiry, clock).await?;
+                self.inquire(asker.caller, inquiry, clock).await
             }
+            RequestBody::TransferLeadership { to } => {
+                let root = self.allow(asker, Need::Root, false, clock).await?;
+                let body = || RequestBody::TransferLeadership { to };
+                let frame = self.forwarded(frame, root.as_ref(), body, clock);
+                return Ok(self.transfer(asker.caller, &frame, to, clock).await);
+            }
+            RequestBody::Authenticate { name, password } => {
+                self.authenticate(name, password, clock).await
+            }
+            RequestBody::Auth(question) => self.tell_auth(asker, question, clock).await,
+            RequestBody::Signed { .. } => Err(KvError::Malformed("signed twice".into())),
         };
-        if let Err(error) = &reply {
-            debug!(?caller, %error, "request failed");
+        Ok(wire::encode_reply(&Ok(reply?)))
+    }
+
+    /// Reads, if the asker may: before, so that nothing is done for who may not, and after it, as
+    /// users and roles are where it was read, or later.
+    async fn read_allowed(
+        &self,
+        asker: &Asker,
+        range: Range,
+        consistency: Consistency,
+        dated: bool,
+        clock: Clock,
+    ) -> Result<Bytes, KvError> {
+        let keys = range.keys.clone();
+        let local = consistency == Consistency::Serializable;
+        self.allow(asker, Need::Read(&keys), local, clock).await?;
+        let reply = self.read(range, consistency, dated, clock).await?;
+        self.judge(asker, Need::Read(&keys))?;
+        Ok(reply)
+    }
+
+    /// Members ask each other about their data; to anybody else it tells much.
+    async fn allow_inquiry(
+        &self,
+        asker: &Asker,
+        inquiry: &Inquiry,
+        clock: Clock,
+    ) -> Result<(), KvError> {
+        let among_members = matches!(asker.caller, Caller::Node(_));
+        if among_members && !matches!(inquiry, Inquiry::Scrub) {
+            return Ok(());
         }
-        wire::encode_reply(&reply)
+        // A node that has no quorum is to be asked, too.
+        self.allow(asker, Need::Root, true, clock).await.map(drop)
     }
 
     /// Why a node whose data is not to be trusted does not answer; it still says how it is.

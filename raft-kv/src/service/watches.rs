@@ -4,15 +4,16 @@
 //! is no member any more or, for those who asked for that, has no leader for long; whoever watched
 //! goes on elsewhere from where it was.
 
-use super::Door;
+use super::auth::{Asker, Need, WatchRights};
 use super::replica::Replica;
+use super::{Clock, Door};
 use crate::api::{KvError, REQUEST_BYTES_MAX, StreamRequest, WatchReply, WatchRequest};
 use crate::codec;
 use crate::store::StoreHandle;
 use crate::watch::{Hub, Speech, Stream, WatchOptions};
 use bytes::Bytes;
 use raft_core::node::Status;
-use raft_core::transport::{Caller, Duplex, FrameSink, FrameSource, StreamError};
+use raft_core::transport::{Duplex, FrameSink, FrameSource, StreamError};
 use raft_core::types::NodeId;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -44,37 +45,62 @@ impl Watches {
 pub(super) fn serve<N: Replica>(
     watches: &Arc<Watches>,
     door: Arc<Door<N>>,
-    caller: Caller,
+    asker: Asker,
     first: &Bytes,
     stream: Duplex,
 ) {
     let request = codec::decode::<StreamRequest>(first);
     let own = Arc::clone(watches);
     watches.runtime.spawn(async move {
+        let (asker, request) = match request {
+            Ok(StreamRequest::Signed { token, request }) => (asker.signed(token), Ok(*request)),
+            request => (asker, request.map_err(KvError::from)),
+        };
         match request {
             Ok(StreamRequest::Watch { require_leader }) => {
-                let interval = own.progress_interval;
-                converse(&door, &own.hub.open(), require_leader, interval, stream).await;
+                let watching = Watching {
+                    stream: own.hub.open(),
+                    rights: WatchRights::of(asker),
+                    progress_interval: own.progress_interval,
+                };
+                converse(&door, &watching, require_leader, stream).await;
             }
             Ok(StreamRequest::Backup { local }) => {
-                super::backup::stream(&door, local, stream).await;
+                let clock = Clock::new(BACKUP_DEADLINE_MS, door.deadline_max);
+                match door.allow(&asker, Need::Root, local, clock).await {
+                    Ok(_) => super::backup::stream(&door, local, stream).await,
+                    Err(error) => super::backup::refuse(stream, error).await,
+                }
+            }
+            Ok(StreamRequest::Signed { .. }) => {
+                end(stream.sink, KvError::Malformed("signed twice".into())).await;
             }
             Err(error) => {
-                debug!(?caller, %error, "stream refused");
-                end(stream.sink, error.into()).await;
+                debug!(caller = ?asker.caller, %error, "stream refused");
+                end(stream.sink, error).await;
             }
         }
     });
 }
 
+/// How long it may take to find out whether somebody may have a backup.
+const BACKUP_DEADLINE_MS: u32 = 10_000;
+
+/// The watches of one stream.
+struct Watching {
+    stream: Stream,
+    rights: WatchRights,
+    progress_interval: Duration,
+}
+
 /// Serves one stream until either side ends it.
 async fn converse<N: Replica>(
     door: &Door<N>,
-    own: &Stream,
+    watching: &Watching,
     require_leader: bool,
-    progress_interval: Duration,
     stream: Duplex,
 ) {
+    let own = &watching.stream;
     let Duplex { mut sink, mut source } = stream;
     let status = door.node.status();
     if let Some(error) = door.known.refusal().or_else(|| unfit(&status, require_leader)) {
@@ -82,15 +108,18 @@ async fn converse<N: Replica>(
     }
     own.say(WatchReply::Opened(status.membership.epoch()));
     let why = tokio::select! {
-        why = listen(own, &mut *source) => why,
-        broken = speak(own, &mut *sink) => {
-            debug!(%broken, "a stream of watches ended");
-            return;
-        }
+        why = listen(door, watching, &mut *source) => why,
+        spoken = speak(door, watching, &mut *sink) => match spoken {
+            Ok(error) => Some(error),
+            Err(broken) => {
+                debug!(%broken, "a stream of watches ended");
+                return;
+            }
+        },
         error = unfitness(door, require_leader) => Some(error),
         _ = door.known.divergence() => door.known.refusal(),
         _ = door.node.stopped() => Some(KvError::Unavailable("the node is stopping".into())),
-        () = tell_progress(own, progress_interval) => None,
+        () = tell_progress(own, watching.progress_interval) => None,
     };
     match why {
         // What was not sent yet is told wherever the watches go on.
@@ -109,7 +138,12 @@ async fn end(mut sink: Box<dyn FrameSink>, error: KvError) {
 }
 
 /// Does what is asked until there is nobody left to ask, or something that cannot be done.
-async fn listen(own: &Stream, source: &mut dyn FrameSource) -> Option<KvError> {
+async fn listen<N: Replica>(
+    door: &Door<N>,
+    watching: &Watching,
+    source: &mut dyn FrameSource,
+) -> Option<KvError> {
+    let own = &watching.stream;
     while let Ok(Some(frame)) = source.receive().await {
         if frame.len() > REQUEST_BYTES_MAX {
             return Some(super::too_large(frame.len(), REQUEST_BYTES_MAX));
@@ -117,7 +151,10 @@ async fn listen(own: &Stream, source: &mut dyn FrameSource) -> Option<KvError> {
         for request in codec::decode_sequence::<WatchRequest>(&frame) {
             // Whoever does not listen is not listened to.
             own.has_room().await;
-            let done = request.map_err(KvError::from).and_then(|request| own.ask(&request));
+            let done = match request {
+                Ok(request) => ask(door, watching, &request).await,
+                Err(error) => Err(error.into()),
+            };
             if let Err(error) = done {
                 return Some(error);
             }
@@ -126,14 +163,39 @@ async fn listen(own: &Stream, source: &mut dyn FrameSource) -> Option<KvError> {
     None
 }
 
-/// Says what there is to be said, as fast as it is listened to.
-async fn speak(own: &Stream, sink: &mut dyn FrameSink) -> StreamError {
+/// Does what is asked, if whoever asks may.
+async fn ask<N: Replica>(
+    door: &Door<N>,
+    watching: &Watching,
+    request: &WatchRequest,
+) -> Result<(), KvError> {
+    let Watching { stream: own, rights, .. } = watching;
+    match request {
+        WatchRequest::Create(id, watch) => {
+            if let Err(error) = rights.begin(door, *id, &watch.keys).await {
+                own.say(WatchReply::Canceled(*id, Some(error)));
+                return Ok(());
+            }
+        }
+        WatchRequest::Cancel(id) => rights.end(*id),
+        WatchRequest::Progress | WatchRequest::Reach(_) => {}
+    }
+    own.ask(request)
+}
+
+/// Says what there is to be said, as fast as it is listened to, until that is not allowed any more.
+async fn speak<N: Replica>(
+    door: &Door<N>,
+    watching: &Watching,
+    sink: &mut dyn FrameSink,
+) -> Result<KvError, StreamError> {
     let mut speech = Speech::default();
     loop {
-        let frame = own.next(&mut speech).await;
-        if let Err(broken) = sink.send(frame).await {
-            return broken;
+        let frame = watching.stream.next(&mut speech).await;
+        if let Err(error) = watching.rights.check(door) {
+            return Ok(error);
         }
+        sink.send(frame).await?;
         // However fast the other end takes it, the node has other things to do.
         tokio::task::yield_now().await;
     }

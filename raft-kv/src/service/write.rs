@@ -5,13 +5,17 @@
 //! outcome is unknown is followed by another one only if the command may be repeated, because the
 //! state machine answers a request it knows instead of running it again.
 
+use super::auth::Asker;
 use super::cause::not_leader;
 use super::frame::{self, CommandHead};
 use super::growth::{is_upgrading, upgrading};
 use super::lease::check_keep_alive;
 use super::replica::Replica;
 use super::{Clock, Door, too_large};
-use crate::api::{Action, CommandReply, KvError, LeaseId, ReplyBody, validate_changes};
+use crate::api::{
+    Action, AuthChange, AuthError, CommandReply, KvError, LeaseId, Password, ReplyBody, Request,
+    RequestBody, validate_changes,
+};
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::ProposeError;
@@ -72,6 +76,7 @@ impl Try {
             Ok(Err(
                 error @ (KvError::Unavailable(_)
                 | KvError::Overloaded
+                | KvError::Auth(AuthError::OldRevision)
                 | KvError::NoQuorum { may_have_run: false, .. }),
             )) => Self::NotDone(error),
             Ok(Err(KvError::Unknown(why))) => Self::InDoubt(why),
@@ -95,7 +100,7 @@ struct Progress {
 
 /// One write request.
 struct Write {
-    caller: Caller,
+    asker: Asker,
     frame: Bytes,
     work: Work,
     repeatable: bool,
@@ -116,26 +121,40 @@ impl<N: Replica> Door<N> {
     /// Puts a command through the log; the encoded reply.
     pub(super) async fn write(
         &self,
-        caller: Caller,
+        asker: &Asker,
         frame: Bytes,
         command: Bytes,
         clock: Clock,
     ) -> Bytes {
-        let repeatable = match CommandHead::of(&command) {
-            Ok(head) => head.repeatable(),
-            Err(error) => {
-                return wire::encode_reply(&Err(KvError::Malformed(format!("command: {error}"))));
+        let refuse = |error| wire::encode_reply(&Err(error));
+        let (repeatable, changes_auth) = match CommandHead::of(&command) {
+            Ok(head) if head.has_authority() && asker.caller == Caller::Client => {
+                let text = "on whose authority a command runs, nodes say".into();
+                return refuse(KvError::Malformed(text));
             }
+            Ok(head) => (head.repeatable(), head.changes_auth()),
+            Err(error) => return refuse(KvError::Malformed(format!("command: {error}"))),
         };
-        self.carry_out(Write { caller, frame, work: Work::Command(command), repeatable, clock })
-            .await
+        let asker = asker.clone();
+        if !changes_auth || asker.caller != Caller::Client {
+            let work = Work::Command(command);
+            return self.carry_out(Write { asker, frame, work, repeatable, clock }).await;
+        }
+        match self.prepare(&asker, &command, clock).await {
+            Ok(command) => {
+                let frame = resigned(&asker, command.clone(), clock);
+                let work = Work::Command(command);
+                self.carry_out(Write { asker, frame, work, repeatable, clock }).await
+            }
+            Err(error) => refuse(error),
+        }
     }
 
     /// Changes the members; the encoded reply. It is never done twice: a second run might undo what
     /// somebody else did after the first.
     pub(super) async fn change_members(
         &self,
-        caller: Caller,
+        asker: Asker,
         frame: Bytes,
         changes: Vec<Change>,
         clock: Clock,
@@ -144,13 +163,13 @@ impl<N: Replica> Door<N> {
             return wire::encode_reply(&Err(error));
         }
         let work = Work::Change(changes);
-        self.carry_out(Write { caller, frame, work, repeatable: false, clock }).await
+        self.carry_out(Write { asker, frame, work, repeatable: false, clock }).await
     }
 
     /// Keeps leases alive; the encoded reply.
     pub(super) async fn keep_alive(
         &self,
-        caller: Caller,
+        asker: Asker,
         frame: Bytes,
         leases: Vec<LeaseId>,
         clock: Clock,
@@ -159,7 +178,7 @@ impl<N: Replica> Door<N> {
             return wire::encode_reply(&Err(error));
         }
         let work = Work::KeepAlive(leases);
-        self.carry_out(Write { caller, frame, work, repeatable: true, clock }).await
+        self.carry_out(Write { asker, frame, work, repeatable: true, clock }).await
     }
 
     async fn carry_out(&self, write: Write) -> Bytes {
@@ -174,7 +193,12 @@ impl<N: Replica> Door<N> {
     /// One try where this node leads.
     async fn try_here(&self, write: &Write) -> Try {
         match &write.work {
-            Work::Command(command) => self.propose(command).await,
+            Work::Command(command) => {
+                match self.authorize(&write.asker, command, write.clock).await {
+                    Ok(signed) => self.propose(signed.as_ref().unwrap_or(command)).await,
+                    Err(error) => Try::refused(error),
+                }
+            }
             Work::Change(changes) => self.change(changes).await,
             Work::KeepAlive(leases) => self.renew(leases).await,
         }
@@ -188,7 +212,9 @@ impl<N: Replica> Door<N> {
             progress.in_flight = leader.is_some();
             let tried = match leader {
                 Some(leader) if leader == self.id => self.try_here(write).await,
-                Some(leader) if write.caller == Caller::Client => self.forward(leader, write).await,
+                Some(leader) if write.asker.caller == Caller::Client => {
+                    self.forward(leader, write).await
+                }
                 _ => Try::NotDone(KvError::Unavailable(not_leader(leader))),
             };
             progress.in_flight = false;
@@ -201,8 +227,9 @@ impl<N: Replica> Door<N> {
                 }
             };
             let certain = !error.may_have_run();
-            debug!(caller = ?write.caller, ?leader, %error, "write not answered");
-            if write.caller != Caller::Client || !(certain || write.repeatable) {
+            let caller = write.asker.caller;
+            debug!(?caller, ?leader, %error, "write not answered");
+            if caller != Caller::Client || !(certain || write.repeatable) {
                 return Err(error);
             }
             progress.last = Some(error);
@@ -218,6 +245,9 @@ impl<N: Replica> Door<N> {
             return Try::NotDone(error);
         }
         match self.node.propose(command.clone()).await {
+            Ok(done) if is_outdated(&done.reply) => {
+                Try::NotDone(KvError::Auth(AuthError::OldRevision))
+            }
             Ok(done) => Try::Answered(wire::encode_reply(&Ok(ReplyBody::Write(done.reply)))),
             Err(error) => Try::of_propose(&error),
         }
@@ -226,7 +256,11 @@ impl<N: Replica> Door<N> {
     /// Sends the request to the leader as it is. A repeatable one is not left with a leader that
     /// has been replaced: a dead one would not even say that it is.
     async fn forward(&self, leader: NodeId, write: &Write) -> Try {
-        let answer = self.call_peer(leader, &write.frame, write.clock);
+        let frame = match self.outgoing(write).await {
+            Ok(frame) => frame,
+            Err(error) => return Try::refused(error),
+        };
+        let answer = self.call_peer(leader, &frame, write.clock);
         if !write.repeatable {
             return Try::of_forwarded(answer.await, leader);
         }
@@ -234,6 +268,15 @@ impl<N: Replica> Door<N> {
             answer = answer => Try::of_forwarded(answer, leader),
             () = self.replaced(leader) => Try::InDoubt(format!("leader {leader} was replaced")),
         }
+    }
+
+    /// The request as it is forwarded.
+    async fn outgoing(&self, write: &Write) -> Result<Bytes, KvError> {
+        let Work::Command(command) = &write.work else { return Ok(write.frame.clone()) };
+        let signed = self.authorize(&write.asker, command, write.clock).await?;
+        let Some(signed) = signed else { return Ok(write.frame.clone()) };
+        let deadline_ms = write.clock.remaining_ms();
+        Ok(wire::encode_request(&Request { deadline_ms, body: RequestBody::Write(signed) }))
     }
 
     /// Sends a request to another node, with what is left of its time.
@@ -273,7 +316,7 @@ impl<N: Replica> Door<N> {
 
     fn expired(&self, write: &Write, progress: Progress) -> KvError {
         let why = self.why(write.clock);
-        debug!(caller = ?write.caller, ?why, "write expired");
+        debug!(caller = ?write.asker.caller, ?why, "write expired");
         match progress.last {
             _ if progress.in_flight || progress.in_doubt => why.unknown(),
             Some(KvError::Overloaded) => KvError::Overloaded,
@@ -307,14 +350,36 @@ fn settle(reply: Bytes, progress: &Progress) -> Bytes {
     wire::encode_reply(&Err(KvError::Unknown(format!("sent again: {refused}"))))
 }
 
+/// The request with another command in it.
+fn resigned(asker: &Asker, command: Bytes, clock: Clock) -> Bytes {
+    let body = asker.sign(RequestBody::Write(command));
+    wire::encode_request(&Request { deadline_ms: clock.remaining_ms(), body })
+}
+
+/// Whether users and roles had changed by the time a command came to its place in the log, so that
+/// it did not run. What sessions keep is never this.
+fn is_outdated(reply: &[u8]) -> bool {
+    /// Version, `Err`, which one, and which of those: a reply is nearly never so short.
+    const LENGTH: usize = 4;
+    let old = || codec::encode(&CommandReply::Err(KvError::Auth(AuthError::OldRevision)));
+    reply.len() == LENGTH && *reply == *old()
+}
+
 /// What the state machine would refuse is refused here, before it costs a log entry; and so is what
 /// only leaders may ask of it. Returns what is asked.
 fn check(command: &Bytes) -> Result<Action, KvError> {
     let command: crate::api::Command =
         codec::decode(command).map_err(|error| KvError::Malformed(format!("command: {error}")))?;
-    if matches!(command.action, Action::Advance(_)) {
-        return Err(KvError::Malformed("time is advanced by leaders only".into()));
-    }
     crate::store::validate(&command.action)?;
+    match command.action.inner() {
+        Action::Advance(_) => {
+            return Err(KvError::Malformed("time is advanced by leaders only".into()));
+        }
+        Action::Auth(
+            AuthChange::AddUser { password: Password::Plain(_), .. }
+            | AuthChange::ChangePassword { password: Password::Plain(_), .. },
+        ) => return Err(KvError::Malformed("passwords are hashed by nodes".into())),
+        _ => {}
+    }
     Ok(command.action)
 }

@@ -56,6 +56,7 @@ impl BackupInfo {
                 }
                 Kind::Session => drop(check.session(&body).map_err(in_stream)?),
                 Kind::Lease => drop(check.lease(&body).map_err(in_stream)?),
+                Kind::Auth => drop(check.auth(&body).map_err(in_stream)?),
             }
         }
         check.finish().map_err(in_stream)?;

@@ -184,6 +184,7 @@ pub(super) fn roll(state: &State, part: &RollPart) -> RollAnswer {
     match part.of {
         Roll::Leases => state.leases.visit_from(part.start, each),
         Roll::Sessions => state.sessions.visit_from(part.start, each),
+        Roll::Auth => state.visit_auth_from(part.start, each),
     }
     if overrun {
         return Err(KvError::Overloaded);

@@ -6,7 +6,8 @@
 
 use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
 use super::format::{
-    Check, Damage, Header, Later, checksum, lease_row, readable, sealed, session_row, unsealed,
+    Check, Damage, Header, Later, auth_row, checksum, has_auth, lease_row, readable, sealed,
+    session_row, unsealed,
 };
 use super::paced::Paced;
 use super::rows::Rows;
@@ -17,8 +18,8 @@ use raft_core::state_machine::Snapshot;
 use raft_core::types::SnapshotMeta;
 use redb::backends::FileBackend;
 use redb::{
-    Database, OwnedRange, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition,
-    WriteTransaction,
+    Database, OwnedRange, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, Table,
+    TableDefinition, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -31,6 +32,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
 const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
+/// Users and roles: one row, if there were ever any; since version 4.
+const AUTH: TableDefinition<u64, &[u8]> = TableDefinition::new("auth");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Key of the one row of `META`.
 const CHECKPOINT: &str = "checkpoint";
@@ -182,16 +185,11 @@ impl CheckpointFile {
             Err(error) => return Err(error.into()),
         };
         let meta = read_meta(&table)?.ok_or_else(|| damaged("its header is missing"))?;
-        let leases = match transaction.open_table(LEASES) {
-            Ok(table) => Some(table.range_owned::<u64>(..)?),
-            // Only a file of before version 3 has none.
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
         let frames = CheckpointFrames {
             changes: ChangesReader::new(&transaction, &meta)?,
             sessions: transaction.open_table(SESSIONS)?.range_owned::<u64>(..)?,
-            leases,
+            leases: rows_of(&transaction, LEASES)?,
+            auth: rows_of(&transaction, AUTH)?,
             check: Check::new(&meta.header),
             sessions_left: meta.sessions_digest,
             leases_left: meta.leases_digest,
@@ -214,20 +212,21 @@ impl CheckpointFile {
             .write(&frozen.records, &frozen.dropped)?;
         let mut table = transaction.open_table(SESSIONS)?;
         for (id, session) in &frozen.sessions {
-            match session {
-                Some(session) => meta.put_session(&mut table, *id, &session_row(*id, session))?,
-                None => meta.remove_session(&mut table, *id)?,
-            }
+            let row = session.as_ref().map(|session| session_row(*id, session));
+            replace(&mut table, meta.sessions(), *id, row)?;
         }
         drop(table);
         let mut table = transaction.open_table(LEASES)?;
         for (id, term) in &frozen.leases {
-            match term {
-                Some(term) => meta.put_lease(&mut table, *id, &lease_row(*id, term))?,
-                None => meta.remove_lease(&mut table, *id)?,
-            }
+            let row = term.as_ref().map(|term| lease_row(*id, term));
+            replace(&mut table, meta.leases(), *id, row)?;
         }
         drop(table);
+        if let Some(auth) = &frozen.auth {
+            let row = auth_row(auth);
+            transaction.open_table(AUTH)?.insert(0, &row[..])?;
+            meta.header.auth = checksum(&row);
+        }
         meta.sequence += 1;
         meta.header.applied = frozen.applied.clone();
         meta.header.revision = frozen.revision;
@@ -253,6 +252,7 @@ impl Meta {
             records: 0,
             sessions: 0,
             later: Later::default(),
+            auth: 0,
         };
         Self::of(header, 0)
     }
@@ -262,58 +262,38 @@ impl Meta {
         Self { header, sequence, changes_digest: 0, sessions_digest: 0, leases_digest, useless }
     }
 
-    fn put_session(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-        row: &[u8],
-    ) -> Result<(), redb::StorageError> {
-        match table.insert(id, row)? {
-            Some(old) => self.sessions_digest ^= checksum(old.value()),
-            None => self.header.sessions += 1,
-        }
-        self.sessions_digest ^= checksum(row);
-        Ok(())
+    /// The digest and the number of sessions.
+    fn sessions(&mut self) -> [&mut u64; 2] {
+        [&mut self.sessions_digest, &mut self.header.sessions]
     }
 
-    fn put_lease(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-        row: &[u8],
-    ) -> Result<(), redb::StorageError> {
-        match table.insert(id, row)? {
-            Some(old) => self.leases_digest ^= checksum(old.value()),
-            None => self.header.later.leases += 1,
-        }
-        self.leases_digest ^= checksum(row);
-        Ok(())
+    /// The same of leases.
+    fn leases(&mut self) -> [&mut u64; 2] {
+        [&mut self.leases_digest, &mut self.header.later.leases]
     }
+}
 
-    fn remove_lease(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-    ) -> Result<(), redb::StorageError> {
-        if let Some(old) = table.remove(id)? {
-            self.leases_digest ^= checksum(old.value());
-            self.header.later.leases -= 1;
-        }
-        Ok(())
+/// Puts a row, or takes it out if there is none; what is counted of the table follows.
+fn replace(
+    table: &mut Table<'_, u64, &'static [u8]>,
+    [digest, count]: [&mut u64; 2],
+    id: u64,
+    row: Option<Vec<u8>>,
+) -> Result<(), redb::StorageError> {
+    // There is no old one if it came and went between two checkpoints.
+    let old = match &row {
+        Some(row) => table.insert(id, &row[..])?,
+        None => table.remove(id)?,
+    };
+    if let Some(old) = old {
+        *digest ^= checksum(old.value());
+        *count -= 1;
     }
-
-    fn remove_session(
-        &mut self,
-        table: &mut Table<'_, u64, &'static [u8]>,
-        id: u64,
-    ) -> Result<(), redb::StorageError> {
-        // It is not there if it came and went between two checkpoints.
-        if let Some(old) = table.remove(id)? {
-            self.sessions_digest ^= checksum(old.value());
-            self.header.sessions -= 1;
-        }
-        Ok(())
+    if let Some(row) = &row {
+        *digest ^= checksum(row);
+        *count += 1;
     }
+    Ok(())
 }
 
 /// The rows of a checkpoint, read in one transaction that lives as long as this does. Each is
@@ -322,6 +302,7 @@ pub(super) struct CheckpointFrames {
     changes: ChangesReader,
     sessions: OwnedRange<u64, &'static [u8]>,
     leases: Option<OwnedRange<u64, &'static [u8]>>,
+    auth: Option<OwnedRange<u64, &'static [u8]>>,
     check: Check,
     /// The digests of `meta` less the rows seen: 0 at the end.
     sessions_left: u64,
@@ -361,6 +342,13 @@ impl CheckpointFrames {
             each(Item::Lease(id, term));
             return Ok(Kind::Lease);
         }
+        if let Some(row) = self.auth.as_mut().and_then(Iterator::next) {
+            let (_, row) = row?;
+            let auth = self.check.auth(row.value())?;
+            out.extend_from_slice(row.value());
+            each(Item::Auth(auth));
+            return Ok(Kind::Auth);
+        }
         self.check.finish()?;
         if !self.changes.is_complete() || (self.sessions_left, self.leases_left) != (0, 0) {
             return Err(damaged("rows were exchanged"));
@@ -373,6 +361,18 @@ impl Frames for CheckpointFrames {
     fn next(&mut self, out: &mut Vec<u8>) -> Result<Kind, StorageError> {
         let path = self.path.clone();
         contain(&path, || self.next_row(out, drop))
+    }
+}
+
+/// The rows of a table that an older file does not have.
+fn rows_of(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, u64, &'static [u8]>,
+) -> Result<Option<OwnedRange<u64, &'static [u8]>>, Failure> {
+    match transaction.open_table(table) {
+        Ok(table) => Ok(Some(table.range_owned::<u64>(..)?)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -408,6 +408,10 @@ fn receive_rows(
                 leases.insert(id, &row[..])?;
                 meta.leases_digest ^= checksum(&row);
             }
+            Kind::Auth => {
+                check.auth(&row).map_err(in_stream)?;
+                transaction.open_table(AUTH)?.insert(0, &row[..])?;
+            }
         }
     }
     check.finish().map_err(in_stream)?;
@@ -434,7 +438,10 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
 fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
     let version = meta.header.version().0;
     let front = version.to_le_bytes();
-    let row = if Later::is_in(version) {
+    let row = if has_auth(version) {
+        let Header { later, auth, .. } = &meta.header;
+        sealed(&front, &(meta, later, meta.leases_digest, &meta.useless, auth))
+    } else if Later::is_in(version) {
         sealed(&front, &(meta, &meta.header.later, meta.leases_digest, &meta.useless))
     } else {
         sealed(&front, meta)
@@ -456,9 +463,15 @@ fn read_meta(
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
         }
-        let (mut meta, later, leases_digest, useless): (Meta, _, _, _) =
-            unsealed(row.value(), &front)?;
-        meta.header.later = later;
+        let (mut meta, later, leases_digest, useless, auth): (Meta, _, _, _, u64) =
+            match has_auth(version) {
+                true => unsealed(row.value(), &front)?,
+                false => {
+                    let (meta, later, leases, useless) = unsealed(row.value(), &front)?;
+                    (meta, later, leases, useless, 0)
+                }
+            };
+        (meta.header.later, meta.header.auth) = (later, auth);
         Some(Meta { leases_digest, useless, ..meta })
     };
     let sound = read().filter(|meta: &Meta| meta.header.is_sound());

@@ -30,8 +30,8 @@ impl State {
     }
 
     /// Opens the session that entry `index` asks for. Its id is the index, salted.
-    pub(super) fn open_session(&mut self, index: u64) -> SessionId {
-        self.sessions.open(self.history_salt() ^ index, index, &self.time)
+    pub(super) fn open_session(&mut self, index: u64, owner: Option<&str>) -> SessionId {
+        self.sessions.open(self.history_salt() ^ index, index, &self.time, owner)
     }
 
     /// What makes numbers of this history differ from those of others: 0 in the first one.

@@ -2,6 +2,7 @@
 //! back: nothing from a disk or a peer reaches the state unchecked. The layout is described in
 //! [`crate::store`].
 
+use super::auth::Auth;
 use super::lease::LeaseTerm;
 use super::record::{COUNT_MAX, Position, RECORD_BYTES_MAX, Record};
 use super::session::Session;
@@ -12,6 +13,11 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 const _: () = assert!(Version::CURRENT.0 == 3, "what has the new version brought?");
+/// The newest version of files and streams. Version 4 has users and roles; memberships have not
+/// changed with it.
+pub(super) const NEWEST: Version = Version(4);
+/// Since when there are users and roles.
+const AUTH_SINCE: Version = Version(4);
 /// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
 /// takes in the file.
 pub(super) const ROW_BYTES: usize = 65_400;
@@ -37,6 +43,10 @@ pub(super) struct Header {
     /// What version 3 has brought; it is written after all the rest.
     #[serde(skip)]
     pub(super) later: Later,
+    /// The checksum of the row of users and roles; 0 if there is none. Written after `later`, since
+    /// version 4.
+    #[serde(skip)]
+    pub(super) auth: u64,
 }
 
 /// The part of a header that files and streams have since version 3.
@@ -64,7 +74,11 @@ impl Header {
     /// version 2 has brought are its memberships.
     pub(super) fn version(&self) -> Version {
         let version = self.applied.membership.version();
-        if self.later == Later::default() { version } else { version.max(Later::SINCE) }
+        match self {
+            Self { auth: 1.., .. } => version.max(AUTH_SINCE),
+            Self { later, .. } if *later != Later::default() => version.max(Later::SINCE),
+            _ => version,
+        }
     }
 
     /// Whether a store can be so: one that was read from outside need not be.
@@ -75,7 +89,7 @@ impl Header {
 
 /// Whether this program reads a file or stream of `version`; if not, what is to be said.
 pub(super) fn readable(version: u16) -> Result<(), String> {
-    let newest = Version::CURRENT.0;
+    let newest = NEWEST.0;
     if version > newest {
         return Err(format!(
             "written by a newer version of this program: it has format version {version}, this \
@@ -125,20 +139,46 @@ pub(super) fn pack(records: &mut &[Record], out: &mut Vec<u8>) -> Option<Positio
 
 /// The row of session `id`.
 pub(super) fn session_row(id: u64, session: &Session) -> Vec<u8> {
-    sealed(&id.to_le_bytes(), session)
+    match &session.owner {
+        None => sealed(&id.to_le_bytes(), session),
+        owner => sealed(&id.to_le_bytes(), &(session, owner)),
+    }
+}
+
+/// What [`session_row`] has made.
+fn session_of(row: &[u8], front: &[u8]) -> Option<Session> {
+    let plain = unsealed::<Session>(row, front);
+    plain.or_else(|| {
+        let (session, owner) = unsealed::<(Session, Option<Box<str>>)>(row, front)?;
+        Some(session.owned(owner))
+    })
+}
+
+/// The row of users and roles.
+pub(super) fn auth_row(auth: &Auth) -> Vec<u8> {
+    sealed(&[], auth)
+}
+
+/// Whether files and streams of `version` may have users and roles.
+pub(super) const fn has_auth(version: u16) -> bool {
+    version >= AUTH_SINCE.0
 }
 
 /// The header as a stream has it.
 pub(super) fn header_row(header: &Header) -> Vec<u8> {
-    if Later::is_in(header.version().0) {
-        return sealed(&[], &(header, &header.later));
+    match header.version().0 {
+        version if has_auth(version) => sealed(&[], &(header, &header.later, header.auth)),
+        version if Later::is_in(version) => sealed(&[], &(header, &header.later)),
+        _ => sealed(&[], header),
     }
-    sealed(&[], header)
 }
 
 /// What [`header_row`] has made of a stream of `version`.
 pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
-    let header = if Later::is_in(version) {
+    let header = if has_auth(version) {
+        let (header, later, auth) = unsealed(row, &[])?;
+        Header { later, auth, ..header }
+    } else if Later::is_in(version) {
         let (header, later) = unsealed(row, &[])?;
         Header { later, ..header }
     } else {
@@ -199,6 +239,7 @@ pub(super) struct Check {
     records: u64,
     sessions: u64,
     leases: u64,
+    auth: u64,
 }
 
 impl Check {
@@ -206,7 +247,7 @@ impl Check {
         let header = header.clone();
         let (last_session, last_lease) = (None, None);
         let (records, sessions, leases) = (0, 0, 0);
-        Self { header, last: (0, 0), last_session, last_lease, records, sessions, leases }
+        Self { header, last: (0, 0), last_session, last_lease, records, sessions, leases, auth: 0 }
     }
 
     /// Checks a row of changes; `each` gets them. Returns the row's position.
@@ -246,7 +287,7 @@ impl Check {
         let damage = || Damage(format!("the session after {:?} is damaged", self.last_session));
         let front: [u8; 8] = front(row).ok_or_else(damage)?;
         let id = u64::from_le_bytes(front);
-        let session = unsealed(row, &front).ok_or_else(damage)?;
+        let session = session_of(row, &front).ok_or_else(damage)?;
         if self.last_session.is_some_and(|last| last >= id) {
             return Err(damage());
         }
@@ -269,9 +310,24 @@ impl Check {
         Ok((id, term))
     }
 
+    /// Checks the row of users and roles; returns them.
+    pub(super) fn auth(&mut self, row: &[u8]) -> Result<Auth, Damage> {
+        let damage = || Damage("users and roles are damaged".into());
+        let mut auth: Auth = unsealed(row, &[]).ok_or_else(damage)?;
+        if self.auth != 0 || checksum(row) != self.header.auth {
+            return Err(damage());
+        }
+        self.auth = self.header.auth;
+        auth.loaded();
+        Ok(auth)
+    }
+
     /// Checks that all has been seen.
     pub(super) fn finish(&self) -> Result<(), Damage> {
         let Self { header, records, sessions, leases, .. } = self;
+        if self.auth != header.auth {
+            return Err(Damage("users and roles are missing".into()));
+        }
         if *records != header.records {
             return Err(Damage(format!("{records} changes where {} were written", header.records)));
         }

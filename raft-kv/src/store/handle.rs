@@ -1,12 +1,13 @@
 //! What can be asked of a store from any thread at any time, without waiting for the applier: how
 //! it stands, in numbers, and the changes that watches are told from.
 
+use super::auth::Auth;
 use super::check::StoreCheck;
 use super::history::History;
 use super::scan::Scans;
 use crate::api::{Revision, Summary};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A store, from outside the thread that owns it. It outlives every restore of a snapshot.
 #[derive(Clone, Default)]
@@ -27,6 +28,9 @@ struct Shared {
     purge_pending: AtomicU64,
     scans: Scans,
     keys_at_once: AtomicU64,
+    /// Whether users and roles count: most stores have none, and look no further.
+    auth_enabled: AtomicBool,
+    auth: RwLock<Arc<Auth>>,
 }
 
 /// How a store stands. Each number is of the last run of entries applied; of two of them one may be
@@ -85,6 +89,29 @@ impl StoreHandle {
     /// What looks after the store.
     pub const fn check(&self) -> &StoreCheck {
         &self.check
+    }
+
+    /// Whether users and roles count, after all that was applied.
+    #[cfg(feature = "service")]
+    pub(crate) fn is_auth_enabled(&self) -> bool {
+        self.shared.auth_enabled.load(Ordering::Acquire)
+    }
+
+    /// Users and roles, after all that was applied: of a query that was answered, not before what
+    /// it has seen.
+    #[cfg(feature = "service")]
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.shared.auth.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Users and roles are these from now on.
+    pub(super) fn set_auth(&self, auth: &Arc<Auth>) {
+        let known = |known: &Arc<Auth>| Arc::ptr_eq(known, auth);
+        if known(&self.shared.auth.read().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        *self.shared.auth.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(auth);
+        self.shared.auth_enabled.store(auth.is_enabled(), Ordering::Release);
     }
 
     /// The changes that watches are told from.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Most leases at a time; so many that a list of them fits into a reply.
@@ -194,6 +194,13 @@ impl Leases {
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.keys.remove(key);
         }
+    }
+
+    /// The first key from `at` on that hangs on a lease.
+    pub(super) fn key_from(&self, id: LeaseId, at: &[u8]) -> Option<&[u8]> {
+        let from = (Bound::Included(at), Bound::Unbounded);
+        let keys = &self.leases.get(&id)?.keys;
+        keys.range::<[u8], _>(from).next().map(|key| &key[..])
     }
 
     /// Describes a lease; with `keys`, as many of them as a reply holds.

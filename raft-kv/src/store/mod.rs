@@ -30,13 +30,14 @@
 //! A checkpoint file or snapshot stream has the version of the membership in its header, or the
 //! lowest that has what it holds if that is higher. So an older program reads it until something is
 //! in it that it does not know, and then refuses it as newer. Version 2 has brought memberships of
-//! its own; version 3 leases and all that has to do with time, and compaction. Commands and the
+//! its own; version 3 leases and all that has to do with time, and compaction; version 4, which no
+//! membership has, users and roles, and sessions that are theirs. Commands and the
 //! replies kept in sessions carry the version of requests ([`crate::api::VERSION`]) in their first
 //! byte; those of version 1 are still read, as logs and sessions may hold them.
 //!
 //! # Checkpoint file
 //!
-//! A redb database of five tables. Integers are little-endian; *postcard* means the postcard
+//! A redb database of six tables. Integers are little-endian; *postcard* means the postcard
 //! encoding of the named struct. Every row is `checksum u64, body`, the checksum being XXH3-64 of
 //! the body.
 //!
@@ -46,6 +47,7 @@
 //! | `useless` (since 3) | as a row of `changes` | its key, then postcard list of (`u64`, `u32`) |
 //! | `sessions` | session id `u64` | id `u64`, then postcard `Session` |
 //! | `leases` (since 3) | lease id `u64` | id `u64`, then postcard `LeaseTerm` |
+//! | `auth` (since 4) | 0 | postcard `Auth`, if users or roles were ever changed |
 //! | `meta` | `"checkpoint"` | version `u16`, then postcard `Meta` |
 //!
 //! - A *record* is `mod revision u64, create revision u64, version u64, sub u32, key length u32,
@@ -55,13 +57,15 @@
 //!   and across rows; rows are closed at 65,400 bytes, and one record may be longer. Some of them
 //!   may be useless: below the revision compacted, all that the same key has a newer one of up to
 //!   there, and deletions. Those that `useless` names count as if they were not there.
-//! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`.
+//! - `Session { last_used: u64, unanswered_from: u64, replies: map of u64 to optional bytes }`; one
+//!   of a user is followed by the optional name (since 4).
 //! - `LeaseTerm { granted_ms: u64, end }`, where `end` is `Pending(u64)`, with the index that
 //!   granted it, or `At(u64)`, a time in milliseconds.
 //! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, since
-//!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`. `sequence` counts the
-//!   checkpoints written into the file, and a digest is the exclusive or of the checksums of all
-//!   rows of a table: a row that is missing or was put back is noticed.
+//!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`, since version 4 by the
+//!   checksum of the row of `auth`, a `u64`. `sequence` counts the checkpoints written into the
+//!   file, and a digest is the exclusive or of the checksums of all rows of a table: a row that is
+//!   missing or was put back is noticed.
 //! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
 //!   sessions: u64 }`.
 //! - `Useless { changes: u64, digest: u64 }`: how many changes are useless, and the digest.
@@ -78,10 +82,11 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | 1 | `checksum u64`, postcard `Header`, since version 3 `Later`; first, and only that |
+//! | 1 | `checksum u64`, postcard `Header`, and what later versions add to `Meta`; first, once |
 //! | 2 | a row of `changes`, checksum and body, in order, without what is useless |
 //! | 3 | a row of `sessions`, checksum and body, in order of id, after all changes |
 //! | 4 | a row of `leases`, checksum and body, in order of id, after all sessions |
+//! | 5 | the row of `auth`, checksum and body, after all leases |
 //! | 0 | no length and no payload: the end |
 //!
 //! After the byte 0 follows XXH3-64 of every byte of the stream up to and including it, and nothing
@@ -89,6 +94,7 @@
 //! file in the place of the old one.
 
 mod advance;
+mod auth;
 mod backup;
 mod budget;
 mod changes;
@@ -114,6 +120,8 @@ mod state;
 mod time;
 mod validate;
 
+#[cfg(feature = "service")]
+pub(crate) use auth::{Auth, User as AuthUser};
 pub use backup::BackupInfo;
 pub use check::StoreCheck;
 pub use epoch::HISTORY_REVISIONS;
@@ -212,6 +220,8 @@ impl KvStore {
             time_ms: self.state.time.now_ms(),
             stamped: Index(self.state.time.stamped()),
             sessions: self.state.sessions.len() as u64,
+            auth_enabled: self.state.auth.is_enabled(),
+            auth_revision: self.state.auth.revision(),
         }
     }
 
@@ -271,6 +281,7 @@ impl KvStore {
 
     fn tell(&self) {
         self.handle.set(&self.summary(), self.purge_pending as u64);
+        self.handle.set_auth(&self.state.auth);
     }
 
     fn hashes(&self, at: &[Index]) -> Hashes {

@@ -24,9 +24,12 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
     validate(action)?;
     check_sequential(action, mvcc.next_revision())?;
     match action {
-        Action::OpenSession | Action::Grant { .. } | Action::Revoke(_) | Action::Advance(_) => {
-            Err(KvError::Malformed("not within a session".into()))
-        }
+        Action::OpenSession
+        | Action::Grant { .. }
+        | Action::Revoke(_)
+        | Action::Advance(_)
+        | Action::Auth(_)
+        | Action::As(..) => Err(KvError::Malformed("not within a session".into())),
         Action::Op(op) => {
             let reply = run_one(mvcc, leases, op)?;
             Ok(ActionReply::Op { revision: Revision(mvcc.revision()), reply })
@@ -59,7 +62,9 @@ pub(super) fn is_read_only(action: &Action) -> bool {
         | Action::Compact(_)
         | Action::Grant { .. }
         | Action::Revoke(_)
-        | Action::Advance(_) => false,
+        | Action::Advance(_)
+        | Action::Auth(_) => false,
+        Action::As(_, action) => is_read_only(action),
         Action::Op(op) => reads(op),
         Action::Txn(txn) => only_reads(txn),
     }

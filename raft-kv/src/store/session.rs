@@ -73,6 +73,9 @@ pub(super) struct Session {
     /// Bytes that `replies` count.
     #[serde(skip)]
     bytes: usize,
+    /// The user who has opened it, where users count. It has a form of its own in bytes.
+    #[serde(skip)]
+    pub(super) owner: Option<Box<str>>,
 }
 
 /// What is to be done with a request.
@@ -101,17 +104,29 @@ impl Sessions {
     }
 
     /// Opens the session that entry `index` asks for, under an id that none has had.
-    pub(super) fn open(&mut self, id: u64, index: u64, time: &Time) -> SessionId {
+    pub(super) fn open(
+        &mut self,
+        id: u64,
+        index: u64,
+        time: &Time,
+        owner: Option<&str>,
+    ) -> SessionId {
         if self.slots.len() >= SESSIONS_MAX {
             self.drop_oldest();
         }
-        let session = Session { last_used: index, unanswered_from: 1, ..Session::default() };
+        let owner = owner.map(Into::into);
+        let session = Session { last_used: index, unanswered_from: 1, owner, ..Session::default() };
         let mark = time.last_mark();
         let mut slot = Slot { session: Arc::new(session), mark, changed: false };
         slot.mark_changed(id, &mut self.changed);
         self.slots.insert(id, slot);
         self.by_mark.insert((mark, id));
         SessionId(id)
+    }
+
+    /// Whether the session is `owner`'s; one that is unknown is nobody's.
+    pub(super) fn belongs_to(&self, id: SessionId, owner: Option<&str>) -> bool {
+        self.slots.get(&id.0).is_some_and(|slot| slot.session.owner.as_deref() == owner)
     }
 
     /// Takes the request of entry `index`.
@@ -269,6 +284,11 @@ impl Slot {
 }
 
 impl Session {
+    /// The same session of a user.
+    pub(super) fn owned(self, owner: Option<Box<str>>) -> Self {
+        Self { owner, ..self }
+    }
+
     /// Its entry in the roll. It changes with its last request, and with nothing else. Of a reply
     /// that is an error, only which error it is counts: another version may word it differently.
     fn entry(&self, id: u64) -> RollEntry {
@@ -291,6 +311,7 @@ impl Session {
             hash.update(told.unwrap_or_default());
             bytes += REPLY_OVERHEAD + told.map_or(0, <[u8]>::len);
         }
+        hash.update(self.owner.as_deref().unwrap_or_default().as_bytes());
         RollEntry { id, hash: hash.digest(), bytes, changed: Changed::By(self.last_used) }
     }
 

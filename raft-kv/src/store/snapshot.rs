@@ -3,7 +3,8 @@
 //! they go is the caller's.
 
 use super::format::{
-    Check, Damage, Header, Later, header_of, header_row, lease_row, pack, readable, session_row,
+    Check, Damage, Header, Later, auth_row, checksum, header_of, header_row, lease_row, pack,
+    readable, session_row,
 };
 use super::lease::LeaseChange;
 use super::record::Record;
@@ -31,6 +32,8 @@ pub(super) enum Kind {
     Session = 3,
     /// A lease.
     Lease = 4,
+    /// Users and roles; last.
+    Auth = 5,
 }
 
 /// Where the frames of a snapshot come from.
@@ -113,6 +116,8 @@ pub(super) struct MemoryFrames {
     packed: usize,
     sessions: vec::IntoIter<SessionChange>,
     leases: vec::IntoIter<LeaseChange>,
+    /// The row of users and roles.
+    auth: Option<Vec<u8>>,
 }
 
 impl MemoryFrames {
@@ -127,8 +132,10 @@ impl MemoryFrames {
             records,
             sessions,
             leases,
+            auth,
             ..
         } = state.freeze_all();
+        let auth = auth.map(|auth| auth_row(&auth));
         let header = Header {
             applied,
             revision,
@@ -136,9 +143,10 @@ impl MemoryFrames {
             records: records.len() as u64,
             sessions: sessions.len() as u64,
             later: Later { compacted, time, leases: leases.len() as u64 },
+            auth: auth.as_deref().map_or(0, checksum),
         };
         let (sessions, leases) = (sessions.into_iter(), leases.into_iter());
-        (header, Self { records, packed: 0, sessions, leases })
+        (header, Self { records, packed: 0, sessions, leases, auth })
     }
 }
 
@@ -153,9 +161,13 @@ impl Frames for MemoryFrames {
             out.extend_from_slice(&session_row(id, &session));
             return Ok(Kind::Session);
         }
-        let Some((id, Some(term))) = self.leases.next() else { return Ok(Kind::End) };
-        out.extend_from_slice(&lease_row(id, &term));
-        Ok(Kind::Lease)
+        if let Some((id, Some(term))) = self.leases.next() {
+            out.extend_from_slice(&lease_row(id, &term));
+            return Ok(Kind::Lease);
+        }
+        let Some(auth) = self.auth.take() else { return Ok(Kind::End) };
+        out.extend_from_slice(&auth);
+        Ok(Kind::Auth)
     }
 }
 
@@ -193,6 +205,7 @@ impl SnapshotReader {
             2 => Kind::Changes,
             3 => Kind::Session,
             4 => Kind::Lease,
+            5 => Kind::Auth,
             other => return Err(damage(&format!("frame of unknown kind {other}"))),
         };
         let length = u32::from_le_bytes(self.take()?) as usize;
@@ -229,6 +242,7 @@ impl SnapshotReader {
                     let (id, term) = check.lease(&body).map_err(in_stream)?;
                     state.load(Item::Lease(id, term));
                 }
+                Kind::Auth => state.load(Item::Auth(check.auth(&body).map_err(in_stream)?)),
             }
         }
         check.finish().map_err(in_stream)?;

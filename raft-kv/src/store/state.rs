@@ -4,12 +4,15 @@
 //!
 //! The state hash is chained: `h = XXH3-64(bytes, seed = h)`, from 0, first over each change record
 //! of an entry, then, for a membership, over its postcard encoding, for a compaction, over its
-//! revision as a little-endian `u64`, for leases and time as told in [`super::advance`], and last
+//! revision as a little-endian `u64`, for leases and time as told in [`super::advance`], for users
+//! and roles that have changed, over the change as postcard encodes it, and last
 //! over nine little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2
 //! membership), what came of it (see [`Outcome`]), session, seq and lowest unanswered request (0
 //! where there is none), revision and number of keys. Texts of errors are left out, so that another
 //! version may word them differently.
 
+use super::auth::{Auth, leases_of};
+use super::check::RollEntry;
 use super::format::Header;
 use super::lease::{LeaseChange, LeaseTerm, Leases};
 use super::legacy;
@@ -18,11 +21,16 @@ use super::record::Record;
 use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
 use super::time::Time;
-use crate::api::{Action, ActionReply, Command, CommandReply, Fence, KvError, REQUEST_BYTES_MAX};
+use crate::api::{
+    Action, ActionReply, AuthChange, AuthError, Authority, Command, CommandReply, Fence, KvError,
+    REQUEST_BYTES_MAX,
+};
 use crate::codec;
 use crate::integrity::HashRing;
 use bytes::{Bytes, BytesMut};
 use raft_core::types::{Entry, Index, Payload, SnapshotMeta, Version};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Everything that entries change.
 pub(super) struct State {
@@ -32,6 +40,10 @@ pub(super) struct State {
     pub(super) leases: Leases,
     pub(super) sessions: Sessions,
     pub(super) time: Time,
+    /// Users and roles, shared with whoever asks about them.
+    pub(super) auth: Arc<Auth>,
+    /// Whether they have changed since the last checkpoint.
+    auth_changed: bool,
     /// The state hash after many entries.
     pub(super) hashes: HashRing,
 }
@@ -49,6 +61,8 @@ pub(super) struct Frozen {
     pub(super) dropped: Vec<Dropped>,
     pub(super) sessions: Vec<SessionChange>,
     pub(super) leases: Vec<LeaseChange>,
+    /// Users and roles, if they have changed, and there were ever any.
+    pub(super) auth: Option<Arc<Auth>>,
 }
 
 /// One thing that a checkpoint or snapshot holds.
@@ -56,6 +70,7 @@ pub(super) enum Item {
     Change(Record),
     Session(u64, Session),
     Lease(u64, LeaseTerm),
+    Auth(Auth),
 }
 
 /// What came of an entry, as the state hash sees it.
@@ -82,6 +97,8 @@ impl State {
             leases: Leases::new(checkpoints),
             sessions: Sessions::new(checkpoints),
             time: Time::default(),
+            auth: Arc::default(),
+            auth_changed: false,
             hashes: HashRing::starting_at(Index::ZERO, 0),
         }
     }
@@ -141,20 +158,31 @@ impl State {
             Ok(command) => command,
             Err(error) => return (Outcome::Refused, [0; 3], encode(&Err(error), out)),
         };
-        let Some(request) = command.request else {
-            let reply = match &command.action {
-                Action::OpenSession => Ok(ActionReply::Session(self.open_session(index))),
+        let Command { request, fence, action } = command;
+        let (authority, action) = action.with_authority();
+        let fence = fence.as_ref();
+        if let Err(error) = self.check_authority(authority.as_ref(), &action, fence) {
+            return (Outcome::Refused, [0; 3], encode(&Err(error.into()), out));
+        }
+        let owner = self.owner(authority.as_ref());
+        let Some(request) = request else {
+            let reply = match &action {
+                Action::OpenSession => Ok(ActionReply::Session(self.open_session(index, owner))),
                 Action::Advance(advance) => self.advance(index, advance),
-                _ => self.run(index, &command),
+                _ => self.run(index, &action, fence),
             };
             return (outcome_of(&reply), [0; 3], encode(&reply, out));
         };
+        if self.auth.is_enabled() && !self.sessions.belongs_to(request.session, owner) {
+            let error = KvError::SessionUnknown(request.session);
+            return (Outcome::NotAdmitted, [0; 3], encode(&Err(error), out));
+        }
         let mixed = [request.session.0, request.seq, request.unanswered_from];
         match self.sessions.admit(&request, index, &self.time) {
             Admission::Run => {
-                let reply = self.run(index, &command);
+                let reply = self.run(index, &action, fence);
                 let encoded = encode(&reply, out);
-                if !is_read_only(&command.action) {
+                if !is_read_only(&action) {
                     let legacy = if is_legacy(bytes) { legacy::encode_reply(&reply) } else { None };
                     self.sessions.keep(&request, legacy.as_ref().unwrap_or(&encoded));
                 }
@@ -169,14 +197,74 @@ impl State {
     }
 
     /// Runs what clients ask for, if they still may.
-    fn run(&mut self, index: u64, command: &Command) -> CommandReply {
-        if let Some(fence) = &command.fence {
+    fn run(&mut self, index: u64, action: &Action, fence: Option<&Fence>) -> CommandReply {
+        if let Some(fence) = fence {
             self.check_fence(fence)?;
         }
-        match &command.action {
+        match action {
+            Action::Auth(change) => self.change_auth(index, change),
             Action::Grant { id, ttl_ms } => self.grant(index, *id, *ttl_ms),
             Action::Revoke(id) => self.revoke(*id),
             action => run(&mut self.mvcc, &mut self.leases, action),
+        }
+    }
+
+    /// Whether a command may run on this authority as users and roles are at its place in the log,
+    /// whatever was known when it was proposed.
+    fn check_authority(
+        &self,
+        authority: Option<&Authority>,
+        action: &Action,
+        fence: Option<&Fence>,
+    ) -> Result<(), AuthError> {
+        if !self.auth.is_enabled() {
+            return Ok(());
+        }
+        let (name, revision) = match authority {
+            // Only leaders propose it.
+            _ if matches!(action, Action::Advance(_)) => return Ok(()),
+            None => return Err(AuthError::UserEmpty),
+            Some(Authority::Cluster) => return Ok(()),
+            Some(Authority::User { name, revision, .. }) => (name, *revision),
+        };
+        if revision != self.auth.revision() {
+            return Err(AuthError::OldRevision);
+        }
+        self.auth.check_action(name, action, fence)?;
+        leases_of(action)
+            .into_iter()
+            .try_for_each(|lease| self.auth.check_lease(name, |at| self.leases.key_from(lease, at)))
+    }
+
+    /// Whose sessions a command may use, and opens: `None` for those of nobody.
+    fn owner<'a>(&self, authority: Option<&'a Authority>) -> Option<&'a str> {
+        match authority {
+            Some(Authority::User { name, shared_session: false, .. }) if self.auth.is_enabled() => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+
+    fn change_auth(&mut self, index: u64, change: &AuthChange) -> CommandReply {
+        if Arc::make_mut(&mut self.auth).change(change, index)? {
+            self.auth_changed = true;
+            let mut bytes = BytesMut::new();
+            raft_core::codec::put(change, &mut bytes);
+            self.mvcc.mix(&bytes);
+        }
+        Ok(ActionReply::Auth(self.auth.revision()))
+    }
+
+    /// Calls `each` for users and roles, if there were ever any, and their number is not over.
+    pub(super) fn visit_auth_from(
+        &self,
+        start: u64,
+        mut each: impl FnMut(RollEntry) -> ControlFlow<()>,
+    ) {
+        if start == 0 && !self.auth.is_untouched() {
+            // One is all there is.
+            let _ = each(self.auth.entry());
         }
     }
 
@@ -195,12 +283,13 @@ impl State {
     }
 
     /// Takes in what a checkpoint or snapshot holds: the changes in order, then the sessions, then
-    /// the leases.
+    /// the leases, then users and roles.
     pub(super) fn load(&mut self, item: Item) {
         match item {
             Item::Change(record) => self.mvcc.load(record),
             Item::Session(id, session) => self.sessions.load(id, session),
             Item::Lease(id, term) => self.leases.load(id, term),
+            Item::Auth(auth) => self.auth = Arc::new(auth),
         }
     }
 
@@ -218,13 +307,16 @@ impl State {
     pub(super) fn freeze_changes(&mut self) -> Frozen {
         let (delta, sessions) = (self.mvcc.take_delta(), self.sessions.take_changes());
         let leases = self.leases.take_changes();
-        self.freeze(delta, sessions, leases)
+        let changed = std::mem::take(&mut self.auth_changed);
+        let auth = changed.then(|| Arc::clone(&self.auth));
+        Frozen { auth, ..self.freeze(delta, sessions, leases) }
     }
 
     /// All of it.
     pub(super) fn freeze_all(&self) -> Frozen {
         let delta = Delta { records: self.mvcc.records(), dropped: Vec::new() };
-        self.freeze(delta, self.sessions.all(), self.leases.all())
+        let auth = (!self.auth.is_untouched()).then(|| Arc::clone(&self.auth));
+        Frozen { auth, ..self.freeze(delta, self.sessions.all(), self.leases.all()) }
     }
 
     fn freeze(
@@ -243,6 +335,7 @@ impl State {
             dropped: delta.dropped,
             sessions,
             leases,
+            auth: None,
         }
     }
 }

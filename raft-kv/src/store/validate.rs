@@ -22,7 +22,15 @@ use std::collections::BTreeSet;
 /// [`KvError::DuplicateKey`]; the action had and will have no effect.
 pub fn validate(action: &Action) -> Result<(), KvError> {
     match action {
-        Action::OpenSession | Action::Compact(_) | Action::Revoke(_) | Action::Advance(_) => Ok(()),
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Revoke(_)
+        | Action::Advance(_)
+        | Action::Auth(_) => Ok(()),
+        Action::As(_, action) => match **action {
+            Action::As(..) => Err(KvError::Malformed("an authority within another one".into())),
+            ref action => validate(action),
+        },
         Action::Grant { id, ttl_ms } => validate_grant(*id, *ttl_ms),
         Action::Op(op) => {
             Limits::default().op(op, 0, TXN_OPS_MAX)?;

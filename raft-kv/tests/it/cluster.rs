@@ -39,6 +39,8 @@ pub(crate) struct Cluster {
     disk: Option<TempDir>,
     /// What the stores may take, if not what they take by default.
     quota_bytes: Option<u64>,
+    /// What hashing a password costs, if not what it costs by default.
+    password_cost: Option<u32>,
 }
 
 /// A node without initial members.
@@ -162,6 +164,12 @@ impl Cluster {
         cluster.form(count, |_| {})
     }
 
+    /// The same where passwords are hashed for little.
+    pub(crate) fn with_cheap_passwords(count: u64) -> Self {
+        let cluster = Self { password_cost: Some(4), ..Self::empty() };
+        cluster.form(count, |_| {})
+    }
+
     fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
         Self { disk, ..Self::empty() }.form(count, change)
     }
@@ -179,7 +187,8 @@ impl Cluster {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
         let alike = Alike::default();
-        Self { alike, network, nodes, services, doors, disk: None, quota_bytes: None }
+        let (disk, quota_bytes, password_cost) = (None, None, None);
+        Self { alike, network, nodes, services, doors, disk, quota_bytes, password_cost }
     }
 
     /// Starts a blank node that waits to be added.
@@ -230,6 +239,7 @@ impl Cluster {
         config.watch.progress_interval = Duration::from_millis(20);
         config.integrity = integrity;
         config.quota_bytes = self.quota_bytes.unwrap_or(config.quota_bytes);
+        config.password_cost = self.password_cost.unwrap_or(config.password_cost);
         let service = KvService::new(config);
         self.network.serve(GROUP, id, service.clone());
         self.doors.open(id, service.clone());

@@ -259,9 +259,12 @@ impl FakeNode {
                 Ok(ReplyBody::Members(Box::new(state.members())))
             }
             // As a node of an earlier version.
-            RequestBody::Health | RequestBody::Integrity(_) | RequestBody::Published => {
-                Err(KvError::Malformed("malformed bytes".into()))
-            }
+            RequestBody::Health
+            | RequestBody::Integrity(_)
+            | RequestBody::Published
+            | RequestBody::Authenticate { .. }
+            | RequestBody::Auth(_)
+            | RequestBody::Signed { .. } => Err(KvError::Malformed("malformed bytes".into())),
             RequestBody::Status => Ok(ReplyBody::Status(Box::new(state.status(self.node)))),
             RequestBody::TransferLeadership { .. } => {
                 state.transfers += 1;

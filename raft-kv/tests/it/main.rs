@@ -1,5 +1,6 @@
 //! The crate's integration tests.
 
+mod auth;
 mod catch_up;
 mod client;
 mod clocks;

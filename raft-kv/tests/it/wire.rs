@@ -5,12 +5,13 @@ use raft_core::types::{
     Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term, Version,
 };
 use raft_kv::api::{
-    Absence, Absent, Action, ActionReply, Alarm, Chunk, ChunkDigest, Command, Consistency,
-    Divergence, Finding, Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity,
-    KeyValue, Keys, KvError, LeaseId, LeaseStatus, MemberStatus, Members, Moment, NoQuorum,
-    NodeStatus, Op, OpReply, PeerHealth, Place, Point, Position, Published, Put, Range, RangeReply,
-    Reply, ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart,
-    SessionId, Space, VERSION,
+    Absence, Absent, Access, Action, ActionReply, Alarm, AuthAnswer, AuthError, AuthQuestion,
+    AuthStatus, Chunk, ChunkDigest, Command, Consistency, Divergence, Finding, Freshness, Hashes,
+    Health, INTEGRITY_VERSION, Inquiry, Integrity, KeyValue, Keys, KvError, LeaseId, LeaseStatus,
+    MemberStatus, Members, Moment, NoQuorum, NodeStatus, Op, OpReply, Password, PeerHealth,
+    Permission, Place, Point, Position, Published, Put, Range, RangeReply, Reply, ReplyBody,
+    Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart, SessionId, Space,
+    VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -62,6 +63,12 @@ pub(crate) fn requests() -> Vec<Request> {
             Index(9),
         )),
         RequestBody::Published,
+        RequestBody::Authenticate { name: "n".into(), password: Password::Plain("p".into()) },
+        RequestBody::Auth(AuthQuestion::User("n".into())),
+        RequestBody::Signed {
+            token: "token".into(),
+            body: Box::new(RequestBody::Write(encode(&command()))),
+        },
     ];
     bodies.into_iter().map(|body| Request { deadline_ms: 5000, body }).collect()
 }
@@ -213,6 +220,14 @@ pub(crate) fn replies() -> Vec<Reply> {
     replies.extend(findings().into_iter().map(|finding| Ok(ReplyBody::Integrity(finding))));
     let published = Published { name: "n1".into(), client_urls: vec!["http://n1:2379".into()] };
     replies.extend([None, Some(Box::new(published))].map(|own| Ok(ReplyBody::Published(own))));
+    let permission = Permission { access: Access::Write, keys: Keys::prefix("a") };
+    let status = AuthStatus { enabled: true, revision: 300 };
+    replies.extend([
+        Ok(ReplyBody::Token("token".into())),
+        Ok(ReplyBody::Auth(AuthAnswer::Status(status))),
+        Ok(ReplyBody::Auth(AuthAnswer::Role(vec![permission]))),
+        Err(KvError::Auth(AuthError::OldRevision)),
+    ]);
     replies
 }
 
@@ -267,7 +282,7 @@ fn the_format_of_version_2() {
 #[test]
 fn every_kind_of_request_and_reply_has_its_place() {
     let tags: Vec<u8> = requests().iter().map(|request| encode_request(request)[3]).collect();
-    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11, 12]);
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 11, 12, 13, 14, 15]);
     let tags: Vec<_> = replies().iter().map(|reply| encode_reply(reply)[1..3].to_vec()).collect();
     let [done, failed] = [0, 1];
     let expected = [
@@ -292,6 +307,10 @@ fn every_kind_of_request_and_reply_has_its_place() {
         [done, 10],
         [done, 11],
         [done, 11],
+        [done, 12],
+        [done, 13],
+        [done, 13],
+        [failed, 24],
     ];
     assert_eq!(tags, expected);
     let [add] = [RequestBody::ChangeMembers(changes()[..1].to_vec())];

@@ -5,12 +5,13 @@
 //! that does not answer: while the stream is silent, the node is asked how it is once a second, and
 //! left when it does not say in time, or when another request over the same connection has failed.
 
-use super::super::Shared;
+use super::super::auth::{Signing, is_about_token, signed_stream};
 use super::super::directory::{Connected, Fault};
+use super::super::{ClientError, Shared};
 use super::queue::Queue;
 use super::{State, Watches};
-use crate::api::{KvError, StreamRequest, WatchId, WatchReply, WatchRequest};
-use crate::codec::{decode_sequence, encode, encode_sequence};
+use crate::api::{AuthError, KvError, StreamRequest, WatchId, WatchReply, WatchRequest};
+use crate::codec::{decode_sequence, encode_sequence};
 use bytes::Bytes;
 use raft_core::transport::{Duplex, FrameSink, FrameSource};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ const FRAME_REQUESTS_MAX: usize = 32;
 /// How long a stream may be silent before the node is asked whether it is there. While events come
 /// nothing is asked.
 const SILENCE: Duration = Duration::from_millis(500);
+/// How long logging in may take.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked at most.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -33,6 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut running = Running { watches: &watches, over: false };
     let mut failures = 0;
     loop {
+        watches.until_wanted().await;
         running.over = watches.lock().is_over();
         if running.over {
             return;
@@ -98,7 +102,18 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
             }
         },
     };
-    let request = encode(&StreamRequest::Watch { require_leader: true });
+    let signing = if shared.login.is_some() { Signing::ByLogin } else { Signing::No };
+    let token = match shared.shown(&signing, Instant::now() + LOGIN_PATIENCE).await {
+        Ok(token) => token,
+        Err(error) => {
+            if let ClientError::Refused(error) = error {
+                watches.end_all(&error);
+            }
+            return End::Broken { worked: false };
+        }
+    };
+    let request = StreamRequest::Watch { require_leader: true };
+    let request = signed_stream(request, token.as_deref());
     let opened = timeout(shared.attempt, node.channel.open_stream(request)).await;
     let Ok(Ok(Duplex { mut sink, mut source })) = opened else {
         blame(shared, &node).await;
@@ -132,6 +147,11 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
         Over::Told => shared.failed(&node, Fault::Unable),
         Over::Silent => shared.failed(&node, Fault::Broken),
         Over::GivenUp => {}
+        Over::TokenRefused => {
+            if !shared.forget_token(&signing, token.as_ref()) {
+                watches.end_all(&KvError::Auth(AuthError::UserEmpty));
+            }
+        }
         Over::Broken => blame(shared, &node).await,
     }
     End::Broken { worked }
@@ -153,6 +173,8 @@ enum Over {
     Silent,
     /// Another request has found that the connection is of no use.
     GivenUp,
+    /// The node does not take the token.
+    TokenRefused,
     Broken,
 }
 
@@ -280,7 +302,13 @@ impl Session<'_> {
         for reply in decode_sequence::<WatchReply>(frame) {
             match reply {
                 Ok(WatchReply::Opened(epoch)) => state.epoch = Some(epoch),
+                Ok(WatchReply::Ended(error)) if is_about_token(&error) => {
+                    return Some(Over::TokenRefused);
+                }
                 Ok(WatchReply::Ended(_)) => return Some(Over::Told),
+                Ok(WatchReply::Canceled(_, Some(error))) if is_about_token(&error) => {
+                    return Some(Over::TokenRefused);
+                }
                 Ok(reply) => state.hear(reply),
                 Err(_) => return Some(Over::Broken),
             }

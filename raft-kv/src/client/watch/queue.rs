@@ -145,6 +145,10 @@ impl Queue {
         !state.full && state.ended.is_none()
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
     /// Whether it was full and has room again; it takes more from now on.
     pub(super) fn is_to_resume(&self) -> bool {
         let mut state = self.lock();

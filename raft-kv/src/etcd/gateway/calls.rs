@@ -5,7 +5,8 @@ use super::reply::{all, one, said, stream};
 use crate::etcd::election::observe;
 use crate::etcd::lease::keep_alive;
 use crate::etcd::proto::etcdserverpb::{
-    cluster_server::Cluster, kv_server::Kv, lease_server::Lease, maintenance_server::Maintenance,
+    auth_server::Auth, cluster_server::Cluster, kv_server::Kv, lease_server::Lease,
+    maintenance_server::Maintenance,
 };
 use crate::etcd::proto::v3electionpb::{LeaderRequest, election_server::Election};
 use crate::etcd::proto::v3lockpb::lock_server::Lock;
@@ -28,6 +29,7 @@ impl Gateway {
             ("lease", path) => self.lease(path, body).await?,
             ("cluster", path) => self.cluster(path, body).await?,
             ("maintenance", path) => self.maintenance(path, body).await?,
+            ("auth", path) => self.auth(path, body).await?,
             ("lock", "lock") => unary(body, |asked| self.lock.lock(asked)).await,
             ("lock", "unlock") => unary(body, |asked| self.lock.unlock(asked)).await,
             ("election", path) => self.election(path, body).await?,
@@ -92,6 +94,30 @@ impl Gateway {
                 Ok(answers) => stream(answers),
                 Err(error) => super::failed(&error),
             },
+            _ => return None,
+        })
+    }
+
+    async fn auth(&self, path: &str, body: Bytes) -> Option<Response<Body>> {
+        let auth = &self.auth;
+        Some(match path {
+            "enable" => unary(body, |asked| auth.auth_enable(asked)).await,
+            "disable" => unary(body, |asked| auth.auth_disable(asked)).await,
+            "status" => unary(body, |asked| auth.auth_status(asked)).await,
+            "authenticate" => unary(body, |asked| auth.authenticate(asked)).await,
+            "user/add" => unary(body, |asked| auth.user_add(asked)).await,
+            "user/get" => unary(body, |asked| auth.user_get(asked)).await,
+            "user/list" => unary(body, |asked| auth.user_list(asked)).await,
+            "user/delete" => unary(body, |asked| auth.user_delete(asked)).await,
+            "user/changepw" => unary(body, |asked| auth.user_change_password(asked)).await,
+            "user/grant" => unary(body, |asked| auth.user_grant_role(asked)).await,
+            "user/revoke" => unary(body, |asked| auth.user_revoke_role(asked)).await,
+            "role/add" => unary(body, |asked| auth.role_add(asked)).await,
+            "role/get" => unary(body, |asked| auth.role_get(asked)).await,
+            "role/list" => unary(body, |asked| auth.role_list(asked)).await,
+            "role/delete" => unary(body, |asked| auth.role_delete(asked)).await,
+            "role/grant" => unary(body, |asked| auth.role_grant_permission(asked)).await,
+            "role/revoke" => unary(body, |asked| auth.role_revoke_permission(asked)).await,
             _ => return None,
         })
     }

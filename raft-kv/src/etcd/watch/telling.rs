@@ -102,7 +102,7 @@ impl Conversation {
         let response = self.about(named.id, self.core.revision());
         let response = pb::WatchResponse { canceled: true, ..response };
         let Some(error) = error else { return Some(response) };
-        let cancel_reason = error::of_kv(&error, true).message().to_owned();
+        let cancel_reason = error::of_canceled(&error);
         Some(match error {
             KvError::Compacted { compacted, .. } => {
                 let compact_revision = signed(compacted.0);

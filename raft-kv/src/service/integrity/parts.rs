@@ -65,7 +65,8 @@ impl Part {
         match (of, end) {
             (_, Some(end)) => Some(Self::Roll(of, end)),
             (Roll::Leases, None) => Some(Self::Roll(Roll::Sessions, 0)),
-            (Roll::Sessions, None) => None,
+            (Roll::Sessions, None) => Some(Self::Roll(Roll::Auth, 0)),
+            (Roll::Auth, None) => None,
         }
     }
 }
@@ -243,5 +244,6 @@ const fn place_in(of: Roll, id: u64) -> Place {
     match of {
         Roll::Leases => Place::Lease(LeaseId(id)),
         Roll::Sessions => Place::Session(SessionId(id)),
+        Roll::Auth => Place::Auth,
     }
 }

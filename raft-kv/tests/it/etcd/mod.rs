@@ -1,5 +1,6 @@
 //! The door for clients of the etcd v3 API, over TCP as clients use it: exact codes and texts.
 
+mod auth;
 mod cluster;
 mod gateway;
 mod hostile;
@@ -23,8 +24,8 @@ use raft_core::types::NodeId;
 use raft_kv::api::Published;
 use raft_kv::etcd::proto::etcdserverpb::{self as pb, PutRequest, RangeRequest};
 use raft_kv::etcd::proto::etcdserverpb::{
-    cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
-    maintenance_client::MaintenanceClient, watch_client::WatchClient,
+    auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
+    lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
 use raft_kv::etcd::{EtcdConfig, EtcdDoor};
 use std::collections::BTreeMap;
@@ -135,6 +136,10 @@ impl Connection {
 
     pub(crate) fn cluster(&self) -> ClusterClient<Self> {
         ClusterClient::new(self.clone())
+    }
+
+    pub(crate) fn auth(&self) -> AuthClient<Self> {
+        AuthClient::new(self.clone())
     }
 
     pub(crate) fn maintenance(&self) -> MaintenanceClient<Self> {

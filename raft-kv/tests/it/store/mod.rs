@@ -1,5 +1,6 @@
 //! The state machine, through its public interface.
 
+mod auth;
 mod check;
 mod compaction;
 mod durability;

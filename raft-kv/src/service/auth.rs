@@ -1,0 +1,418 @@
+//! Who asks, and whether they may: before a request costs anything and, of reads, once more when
+//! there is an answer, as users and roles are by then.
+//!
+//! Here a request is let in as the user its token names. What it does is decided where it takes
+//! effect: the command that a write becomes says on whose authority it runs and as of which
+//! revision of users and roles, and does not run where they are other ones by then; it is tried
+//! again with what is known then. Whoever is refused for what this node knows is refused only after
+//! it has made sure that it knows the newest.
+//!
+//! Where nobody has enabled it, all of this is one look at one number.
+
+mod password;
+mod token;
+
+use super::read::summary;
+use super::replica::Replica;
+use super::{Clock, Door};
+use crate::api::{
+    Access, Action, AuthAnswer, AuthChange, AuthError, AuthQuestion, Authority, Command, Keys,
+    KvError, LeaseStatus, Password, Query, Reply, ReplyBody, Request, RequestBody, Secret, WatchId,
+};
+use crate::store::Auth;
+use crate::{codec, wire};
+use bytes::Bytes;
+pub(super) use password::Hashing;
+use raft_core::node::ReadMode;
+use raft_core::transport::Caller;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+pub(super) use token::Tokens;
+
+/// Who has sent a request or opened a stream, as far as it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(super) caller: Caller,
+    /// The token it has shown.
+    token: Option<String>,
+    source: Source,
+}
+
+/// By which way it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// From outside.
+    Network,
+    /// Through a door of this process, which has one session for all of its clients.
+    Door,
+    /// From such a door itself, which looks after what its clients may do.
+    DoorItself,
+}
+
+/// What somebody has to be allowed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Need<'a> {
+    /// Being some user.
+    User,
+    /// Everything.
+    Root,
+    /// To read these keys.
+    Read(&'a Keys),
+    /// To be told this.
+    Told(&'a AuthQuestion),
+    /// To have this done.
+    Write(&'a Command),
+}
+
+impl Asker {
+    pub(super) const fn of(caller: Caller) -> Self {
+        Self { caller, token: None, source: Source::Network }
+    }
+
+    /// A client of a door of this process, with the token it has shown.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn through_door(token: Option<&str>) -> Self {
+        let token = token.map(Into::into);
+        Self { caller: Caller::Client, token, source: Source::Door }
+    }
+
+    /// The door itself: it may open any watch.
+    #[cfg(feature = "etcd")]
+    pub(crate) const fn door() -> Self {
+        Self { caller: Caller::Client, token: None, source: Source::DoorItself }
+    }
+
+    /// A request with the same token.
+    pub(super) fn sign(&self, body: RequestBody) -> RequestBody {
+        match self.token.clone() {
+            Some(token) => RequestBody::Signed { token, body: Box::new(body) },
+            None => body,
+        }
+    }
+
+    /// The same with the token of the request itself.
+    pub(super) fn signed(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
+    }
+}
+
+impl<N: Replica> Door<N> {
+    /// Whether somebody may do something, as far as this node knows now: who it is. `None` if
+    /// everybody may do everything.
+    pub(super) fn judge(&self, asker: &Asker, need: Need<'_>) -> Result<Option<User>, AuthError> {
+        if !self.store.is_auth_enabled() {
+            return Ok(None);
+        }
+        let auth = self.store.auth();
+        if !auth.is_enabled() {
+            return Ok(None);
+        }
+        let token = asker.token.as_deref().filter(|token| !token.is_empty());
+        let token = token.ok_or(AuthError::UserEmpty)?;
+        let name = self.tokens.user(token, &auth, self.epoch(), &self.store)?;
+        check(&auth, &name, need)?;
+        let since = auth.user(&name).map_or(0, |user| user.since);
+        Ok(Some(User { name, since, revision: auth.revision() }))
+    }
+
+    /// The same, by what the whole cluster knows if this node would refuse; `local` if that is not
+    /// to be asked.
+    pub(super) async fn allow(
+        &self,
+        asker: &Asker,
+        need: Need<'_>,
+        local: bool,
+        clock: Clock,
+    ) -> Result<Option<User>, KvError> {
+        match self.judge(asker, need) {
+            Err(_) if !local => {
+                self.catch_up(clock).await?;
+                Ok(self.judge(asker, need)?)
+            }
+            judged => Ok(judged?),
+        }
+    }
+
+    /// Waits until this node knows all that was acknowledged before.
+    async fn catch_up(&self, clock: Clock) -> Result<(), KvError> {
+        summary(&self.query(&Query::Summary, ReadMode::Lease, clock).await?).map(drop)
+    }
+
+    /// The history epoch: tokens of another one are not valid.
+    fn epoch(&self) -> u64 {
+        self.node.status().membership.epoch()
+    }
+
+    /// A token for a user whom a door of this process knows by other means than a password; `None`
+    /// where users do not count, or there is no such user.
+    #[cfg(feature = "etcd")]
+    pub(super) fn token_for(&self, name: &str) -> Option<String> {
+        let auth = self.store.auth();
+        let known = auth.is_enabled().then(|| auth.user(name)).flatten()?;
+        Some(self.tokens.sign(name, known, &auth, self.epoch(), &self.store))
+    }
+
+    /// The same token, as new: what was looked at here is not to be too old for the next node.
+    fn renewed(&self, user: &User) -> Option<String> {
+        let auth = self.store.auth();
+        let known = auth.user(&user.name).filter(|known| known.since == user.since)?;
+        Some(self.tokens.sign(&user.name, known, &auth, self.epoch(), &self.store))
+    }
+
+    /// The request as it is forwarded: the leader looks at it again.
+    pub(super) fn forwarded(
+        &self,
+        frame: Bytes,
+        user: Option<&User>,
+        body: impl FnOnce() -> RequestBody,
+        clock: Clock,
+    ) -> Bytes {
+        let Some(token) = user.and_then(|user| self.renewed(user)) else { return frame };
+        let body = RequestBody::Signed { token, body: Box::new(body()) };
+        wire::encode_request(&Request { deadline_ms: clock.remaining_ms(), body })
+    }
+
+    /// A command as it goes into the log: with the authority of whoever asks. `None` if it is to go
+    /// there as it is.
+    pub(super) async fn authorize(
+        &self,
+        asker: &Asker,
+        command: &Bytes,
+        clock: Clock,
+    ) -> Result<Option<Bytes>, KvError> {
+        if !self.store.is_auth_enabled() {
+            return Ok(None);
+        }
+        let command = codec::decode::<Command>(command)?;
+        if matches!(command.action, Action::As(..)) {
+            // Another node has done this.
+            return Ok(None);
+        }
+        let allowed = self.allow(asker, Need::Write(&command), false, clock).await?;
+        let Some(User { name, revision, .. }) = allowed else { return Ok(None) };
+        let shared_session = asker.source != Source::Network;
+        let authority = Authority::User { name, revision, shared_session };
+        let action = Action::As(authority, Box::new(command.action));
+        Ok(Some(codec::encode(&Command { action, ..command })))
+    }
+
+    /// A change of users and roles as it may go into the log: with hashes in the place of
+    /// passwords, and a secret that nobody knows.
+    pub(super) async fn prepare(
+        &self,
+        asker: &Asker,
+        command: &Bytes,
+        clock: Clock,
+    ) -> Result<Bytes, KvError> {
+        // Hashing costs much: it is done only for those who may have it done.
+        self.allow(asker, Need::Root, false, clock).await?;
+        let mut command = codec::decode::<Command>(command)?;
+        match &mut command.action {
+            Action::Auth(
+                AuthChange::AddUser { password, .. } | AuthChange::ChangePassword { password, .. },
+            ) => {
+                let typed = std::mem::replace(password, Password::None);
+                *password = match typed {
+                    Password::None => Password::None,
+                    Password::Plain(typed) => {
+                        Password::Hashed(self.hashing.hash(typed, clock.answer_by).await?)
+                    }
+                    Password::Hashed(_) => return Err(AuthError::InvalidManagement.into()),
+                };
+            }
+            Action::Auth(AuthChange::Enable { secret }) => *secret = new_secret()?,
+            _ => {}
+        }
+        Ok(codec::encode(&command))
+    }
+
+    /// Logs a user in.
+    pub(super) async fn authenticate(
+        &self,
+        name: String,
+        password: Password,
+        clock: Clock,
+    ) -> Reply {
+        self.catch_up(clock).await?;
+        let auth = self.store.auth();
+        if !auth.is_enabled() {
+            return Err(AuthError::NotEnabled.into());
+        }
+        let Password::Plain(password) = password else { return Err(AuthError::Failed.into()) };
+        let user = auth.user(&name);
+        let hash = user.and_then(|user| user.hash.clone());
+        let right = self.hashing.is_right(password, hash, clock.answer_by).await?;
+        let user = user.filter(|_| right).ok_or(AuthError::Failed)?;
+        let token = self.tokens.sign(&name, user, &auth, self.epoch(), &self.store);
+        Ok(ReplyBody::Token(token))
+    }
+
+    /// Tells about users and roles.
+    pub(super) async fn tell_auth(
+        &self,
+        asker: &Asker,
+        question: AuthQuestion,
+        clock: Clock,
+    ) -> Reply {
+        self.catch_up(clock).await?;
+        self.judge(asker, Need::Told(&question))?;
+        let auth = self.store.auth();
+        let answer = match question {
+            AuthQuestion::Status => AuthAnswer::Status(auth.status()),
+            AuthQuestion::User(name) => {
+                let user = auth.user(&name).ok_or(AuthError::UserNotFound)?;
+                AuthAnswer::User(user.roles().cloned().collect())
+            }
+            AuthQuestion::Users => AuthAnswer::Users(auth.users().cloned().collect()),
+            AuthQuestion::Role(role) => {
+                AuthAnswer::Role(auth.permissions(&role).ok_or(AuthError::RoleNotFound)?)
+            }
+            AuthQuestion::Roles => AuthAnswer::Roles(auth.roles().cloned().collect()),
+        };
+        Ok(ReplyBody::Auth(answer))
+    }
+
+    /// What of a lease may be told: who may not read its keys may not have them named.
+    pub(super) fn check_lease_told(
+        &self,
+        asker: &Asker,
+        lease: Option<&LeaseStatus>,
+    ) -> Result<(), KvError> {
+        self.judge(asker, Need::User)?;
+        for key in lease.into_iter().flat_map(|lease| &lease.keys) {
+            self.judge(asker, Need::Read(&Keys::One(key.clone())))?;
+        }
+        Ok(())
+    }
+}
+
+/// A user who was let in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct User {
+    pub(super) name: String,
+    /// Which of those who had that name.
+    since: u64,
+    /// The revision of users and roles by which that was decided.
+    revision: u64,
+}
+
+impl User {
+    /// The same user, if it is there still and may read.
+    fn again(self, auth: &Auth, keys: &Keys) -> Result<Self, AuthError> {
+        let known = auth.user(&self.name).filter(|user| user.since == self.since);
+        known.ok_or(AuthError::InvalidToken)?;
+        auth.check(&self.name, Access::Read, keys)?;
+        Ok(Self { revision: auth.revision(), ..self })
+    }
+}
+
+fn check(auth: &Auth, user: &str, need: Need<'_>) -> Result<(), AuthError> {
+    match need {
+        Need::User => Ok(()),
+        Need::Root => auth.check_root(user),
+        Need::Read(keys) => auth.check(user, Access::Read, keys),
+        Need::Write(Command { fence, action, .. }) => {
+            auth.check_action(user, action, fence.as_ref())
+        }
+        Need::Told(question) => match question {
+            AuthQuestion::User(name) if name == user => Ok(()),
+            AuthQuestion::Role(role) if auth.user(user).is_some_and(|user| user.has(role)) => {
+                Ok(())
+            }
+            _ => auth.check_root(user),
+        },
+    }
+}
+
+fn new_secret() -> Result<Secret, KvError> {
+    let mut secret = Secret::default();
+    let filled = getrandom::fill(&mut secret.0);
+    filled.map_err(|error| KvError::Unavailable(format!("no random numbers: {error}")))?;
+    Ok(secret)
+}
+
+/// What the watches of a stream may be told, as users and roles change.
+pub(super) struct WatchRights {
+    asker: Asker,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Who it is, once that was needed: the token may be old by the time of the next watch.
+    user: Option<User>,
+    /// Whether some watch has begun while nobody needed a right.
+    by_anybody: bool,
+    /// What is watched since then.
+    keys: BTreeMap<WatchId, Keys>,
+}
+
+impl WatchRights {
+    pub(super) fn of(asker: Asker) -> Self {
+        Self { asker, seen: Mutex::default() }
+    }
+
+    /// Whether a watch may begin.
+    pub(super) async fn begin<N: Replica>(
+        &self,
+        door: &Door<N>,
+        id: WatchId,
+        keys: &Keys,
+    ) -> Result<(), KvError> {
+        if self.asker.source == Source::DoorItself {
+            return Ok(());
+        }
+        let known = self.lock().user.clone();
+        let allowed = match known.map(|user| user.again(&door.store.auth(), keys)) {
+            Some(Ok(user)) => Some(user),
+            _ => {
+                let clock = Clock::new(DEADLINE_MS, door.deadline_max);
+                door.allow(&self.asker, Need::Read(keys), false, clock).await?
+            }
+        };
+        let mut seen = self.lock();
+        seen.by_anybody |= allowed.is_none();
+        if let Some(user) = allowed {
+            // Of what is watched already, an older revision is known to be right.
+            seen.user.get_or_insert(user);
+            seen.keys.insert(id, keys.clone());
+        }
+        Ok(())
+    }
+
+    /// A watch has ended.
+    pub(super) fn end(&self, id: WatchId) {
+        self.lock().keys.remove(&id);
+    }
+
+    /// Whether all watches may go on. To be asked before anything is told: a right that this node
+    /// knows to be gone is not used.
+    pub(super) fn check<N: Replica>(&self, door: &Door<N>) -> Result<(), KvError> {
+        if !door.store.is_auth_enabled() || self.asker.source == Source::DoorItself {
+            return Ok(());
+        }
+        let auth = door.store.auth();
+        let mut seen = self.lock();
+        if seen.by_anybody {
+            // It is to begin again.
+            return Err(AuthError::UserEmpty.into());
+        }
+        let Some(user) = &seen.user else { return Ok(()) };
+        if user.revision == auth.revision() {
+            return Ok(());
+        }
+        for keys in seen.keys.values() {
+            user.clone().again(&auth, keys)?;
+        }
+        seen.user.iter_mut().for_each(|user| user.revision = auth.revision());
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Every statement leaves it consistent.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long it may take to find out whether a watch may begin.
+const DEADLINE_MS: u32 = 5_000;
