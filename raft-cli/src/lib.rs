@@ -219,12 +219,7 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
             let stores = (0..connections).map(open).collect::<Result<_, _>>()?;
             verbs::bench::run(stores, args, output).await
         }),
-        Verb::Doctor(args) => block_on(async {
-            let target = target(&args.connection)?;
-            let connector = client::connector(&target)?;
-            let most = target.deadline.unwrap_or(DEADLINE_DEFAULT);
-            verbs::doctor::run(&*connector, &target.endpoints, most, args, output).await
-        }),
+        Verb::Doctor(args) => doctor(args, &target(&args.connection)?, output),
         Verb::Check(args) => {
             block_on(async { check::run(args, || target(&args.connection), output).await })
         }
@@ -239,6 +234,17 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
         Verb::Inspect(args) => inspect::run(args, output),
         Verb::Recover(args) => recover::run(args, output),
     }
+}
+
+fn doctor(
+    args: &args::doctor::Doctor,
+    target: &Target,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let connector = client::connector(target)?;
+    let most = target.deadline.unwrap_or(DEADLINE_DEFAULT);
+    let endpoints = &target.endpoints;
+    block_on(async { verbs::doctor::run(&*connector, endpoints, most, args, output).await })
 }
 
 fn snapshot(

@@ -208,7 +208,7 @@ enum WireRequestBody<'a> {
     Signed {
         token: &'a str,
         #[serde(borrow, deserialize_with = "crate::codec::nested")]
-        body: Box<WireRequestBody<'a>>,
+        body: Box<Self>,
     },
 }
 

@@ -155,6 +155,17 @@ fn findings() -> Vec<Finding> {
     vec![Finding::Hashes(hashes), Finding::Chunk(digest), Finding::Begun, Finding::Roll(roll)]
 }
 
+fn of_users() -> Vec<Reply> {
+    let permission = Permission { access: Access::Write, keys: Keys::prefix("a") };
+    let status = AuthStatus { enabled: true, revision: 300 };
+    vec![
+        Ok(ReplyBody::Token("token".into())),
+        Ok(ReplyBody::Auth(AuthAnswer::Status(status))),
+        Ok(ReplyBody::Auth(AuthAnswer::Role(vec![permission]))),
+        Err(KvError::Auth(AuthError::OldRevision)),
+    ]
+}
+
 pub(crate) fn replies() -> Vec<Reply> {
     let pair = KeyValue {
         key: Bytes::from_static(b"key"),
@@ -220,14 +231,7 @@ pub(crate) fn replies() -> Vec<Reply> {
     replies.extend(findings().into_iter().map(|finding| Ok(ReplyBody::Integrity(finding))));
     let published = Published { name: "n1".into(), client_urls: vec!["http://n1:2379".into()] };
     replies.extend([None, Some(Box::new(published))].map(|own| Ok(ReplyBody::Published(own))));
-    let permission = Permission { access: Access::Write, keys: Keys::prefix("a") };
-    let status = AuthStatus { enabled: true, revision: 300 };
-    replies.extend([
-        Ok(ReplyBody::Token("token".into())),
-        Ok(ReplyBody::Auth(AuthAnswer::Status(status))),
-        Ok(ReplyBody::Auth(AuthAnswer::Role(vec![permission]))),
-        Err(KvError::Auth(AuthError::OldRevision)),
-    ]);
+    replies.extend(of_users());
     replies
 }
 

@@ -59,7 +59,8 @@ async fn errors_have_a_code_and_a_status() {
             "etcdserver: mvcc: required revision is a future revision",
         ),
         ("/v3/none/range", json!({}), 404, 5, "Not Found"),
-        ("/v3/auth/enable", json!({}), 404, 5, "Not Found"),
+        ("/v3/auth/none", json!({}), 404, 5, "Not Found"),
+        ("/v3/auth/enable", json!({}), 400, 9, "etcdserver: root user does not exist"),
     ] {
         let (found, answer) = ask(&doors, path, body).await;
         assert_eq!(found, status, "{path}");

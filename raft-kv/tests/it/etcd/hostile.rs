@@ -40,7 +40,7 @@ async fn what_is_not_served_is_said_to_be_unimplemented() {
     let doors = Doors::start(1).await;
     let connection = doors.any().await;
     for path in [
-        "/etcdserverpb.Auth/AuthEnable",
+        "/etcdserverpb.Auth/None",
         "/etcdserverpb.KV/RangeStream",
         "/etcdserverpb.Maintenance/Downgrade",
         "/nobody.Nothing/Never",
