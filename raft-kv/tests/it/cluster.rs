@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     disk: Option<TempDir>,
     /// What the stores may take, if not what they take by default.
     quota_bytes: Option<u64>,
+    /// How often watches are told how far they have come.
+    progress_interval: Duration,
 }
 
 /// A node without initial members.
@@ -158,6 +160,12 @@ impl Cluster {
         cluster.form(count, |_| {})
     }
 
+    /// The same whose watches are told nothing as long as nothing happens.
+    pub(crate) fn quiet(count: u64) -> Self {
+        let progress_interval = Duration::from_secs(600);
+        Self { progress_interval, ..Self::empty() }.form(count, |_| {})
+    }
+
     fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
         Self { disk, ..Self::empty() }.form(count, change)
     }
@@ -174,7 +182,8 @@ impl Cluster {
     pub(crate) fn empty() -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
-        Self { network, nodes, services, doors, disk: None, quota_bytes: None }
+        let progress_interval = Duration::from_millis(20);
+        Self { network, nodes, services, doors, disk: None, quota_bytes: None, progress_interval }
     }
 
     /// Starts a blank node that waits to be added.
@@ -219,7 +228,7 @@ impl Cluster {
         let transport = self.network.transport(id);
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
         let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
-        config.watch.progress_interval = Duration::from_millis(20);
+        config.watch.progress_interval = self.progress_interval;
         config.integrity = integrity;
         config.quota_bytes = self.quota_bytes.unwrap_or(config.quota_bytes);
         let service = KvService::new(config);
