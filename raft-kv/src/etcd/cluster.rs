@@ -11,7 +11,7 @@ use crate::api::{ADDRESS_BYTES_MAX, KvError};
 use crate::client::ClientError;
 use pb::cluster_server::Cluster;
 use raft_core::node::ChangeError;
-use raft_core::types::{Change, Membership, NodeId};
+use raft_core::types::{Change, InvalidChange, Membership, NodeId};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -110,9 +110,16 @@ impl Core {
         match self.client.change_members(vec![change.clone()]).await {
             Ok(members) => Ok(self.members(&members.membership).await),
             Err(ClientError::Refused(KvError::ChangeRefused { reason, advice })) => {
-                let behind = |node| ChangeError::Behind { node }.to_string();
+                let behind = |node| {
+                    [
+                        ChangeError::Behind { node }.to_string(),
+                        InvalidChange::Unheard(node).to_string(),
+                    ]
+                };
                 Err(match change {
-                    Change::Promote { node } if reason == behind(node) => LEARNER_BEHIND.into(),
+                    Change::Promote { node } if behind(node).contains(&reason) => {
+                        LEARNER_BEHIND.into()
+                    }
                     Change::Add { .. } if reason == ChangeError::NoQuorum.to_string() => {
                         UNHEALTHY.into()
                     }

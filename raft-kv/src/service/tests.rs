@@ -8,6 +8,7 @@ mod stamps;
 mod watches;
 
 use super::Door;
+use super::auth::Asker;
 use super::cause::Why;
 use super::replica::Replica;
 use super::write::Try;
@@ -224,7 +225,7 @@ impl Fixture {
     }
 
     async fn ask(&self, caller: Caller, frame: Bytes) -> Reply {
-        wire::decode_reply(&self.door.answer(caller, frame).await).unwrap()
+        wire::decode_reply(&self.door.answer(Asker::of(caller), frame).await).unwrap()
     }
 
     async fn request(&self, body: RequestBody) -> Reply {

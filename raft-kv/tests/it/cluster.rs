@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     quota_bytes: Option<u64>,
     /// What hashing a password costs, if not what it costs by default.
     password_cost: Option<u32>,
+    /// How often watches are told how far they have come.
+    progress_interval: Duration,
 }
 
 /// A node without initial members.
@@ -170,6 +172,12 @@ impl Cluster {
         cluster.form(count, |_| {})
     }
 
+    /// The same whose watches are told nothing as long as nothing happens.
+    pub(crate) fn quiet(count: u64) -> Self {
+        let progress_interval = Duration::from_secs(600);
+        Self { progress_interval, ..Self::empty() }.form(count, |_| {})
+    }
+
     fn formed(count: u64, disk: Option<TempDir>, change: impl Fn(&mut NodeConfig)) -> Self {
         Self { disk, ..Self::empty() }.form(count, change)
     }
@@ -188,7 +196,18 @@ impl Cluster {
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
         let alike = Alike::default();
         let (disk, quota_bytes, password_cost) = (None, None, None);
-        Self { alike, network, nodes, services, doors, disk, quota_bytes, password_cost }
+        let progress_interval = Duration::from_millis(20);
+        Self {
+            alike,
+            network,
+            nodes,
+            services,
+            doors,
+            disk,
+            quota_bytes,
+            password_cost,
+            progress_interval,
+        }
     }
 
     /// Starts a blank node that waits to be added.
@@ -236,7 +255,7 @@ impl Cluster {
         let transport = self.network.transport(id);
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
         let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
-        config.watch.progress_interval = Duration::from_millis(20);
+        config.watch.progress_interval = self.progress_interval;
         config.integrity = integrity;
         config.quota_bytes = self.quota_bytes.unwrap_or(config.quota_bytes);
         config.password_cost = self.password_cost.unwrap_or(config.password_cost);

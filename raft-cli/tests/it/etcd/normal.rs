@@ -78,16 +78,9 @@ impl Names {
         &self.peers[number - 1]
     }
 
-    /// The numbers of all members that there ever were.
-    pub(super) fn numbers(&self) -> std::ops::RangeInclusive<usize> {
-        1..=self.members.len()
-    }
-
-    /// The id of a member, as `etcdctl` wants it.
-    pub(super) fn member(&self, number: usize) -> String {
-        let name = format!("n{number}");
-        let found = self.members.iter().find(|(_, known)| **known == name);
-        format!("{:x}", found.expect("there is one").0)
+    /// The ids of the members that are known, as `etcdctl` wants them, and their names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (String, &str)> {
+        self.members.iter().map(|(id, name)| (format!("{id:x}"), &**name))
     }
 
     /// Addresses have the same names on both sides.

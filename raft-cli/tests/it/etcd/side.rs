@@ -117,7 +117,7 @@ impl Side {
 
     /// Has the first member lead, on both sides: who does is told by many verbs.
     async fn have_first_lead(&self) {
-        let first = self.names.member(1);
+        let (first, _) = self.names.ids().find(|(_, name)| *name == "n1").expect("there is one");
         let leads = |status: &Status| status.leads && format!("{:x}", status.id) == first;
         let moving = async {
             while !self.status().await.iter().any(leads) {
@@ -180,8 +180,8 @@ impl Side {
             fill(format!("{{c{number}}}"), client);
             fill(format!("{{p{number}}}"), self.names.peer(number));
         }
-        for number in self.names.numbers() {
-            fill(format!("{{n{number}}}"), &self.names.member(number));
+        for (id, name) in self.names.ids() {
+            fill(format!("{{{name}}}"), &id);
         }
         for (number, lease) in (1..).zip(&self.names.leases) {
             fill(format!("{{lease{number}}}"), &format!("{lease:x}"));

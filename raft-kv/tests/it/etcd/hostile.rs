@@ -2,6 +2,7 @@
 
 use super::watch::Watching;
 use super::{Connection, Doors, assert_refused, between, get, put};
+use crate::cluster::Cluster;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -215,7 +216,7 @@ async fn a_client_is_answered_within_the_time_it_has() {
 async fn many_idle_streams_harm_nobody() {
     let slow = std::env::var("RUN_SLOW_TESTS").is_ok_and(|value| value == "1");
     let (connections, streams) = if slow { (10, 10_000) } else { (4, 500) };
-    let doors = Doors::start(1).await;
+    let doors = Doors::of(Cluster::quiet(1)).await;
     let before = resident();
     let mut held = Vec::new();
     for _ in 0..connections {
