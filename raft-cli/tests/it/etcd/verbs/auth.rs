@@ -3,9 +3,6 @@
 use crate::etcd::case::{Case, same};
 use crate::etcd::compare::Pair;
 
-/// Whether the service is there.
-const SERVED: bool = false;
-
 const CASES: &[Case] = &[
     same("auth enable"),
     same("auth disable"),
@@ -94,9 +91,6 @@ const CASES: &[Case] = &[
 /// Who may do what, and how it is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_and_roles_are_those_of_etcd() {
-    if !SERVED {
-        return;
-    }
     let mut pair = Pair::start().await;
     pair.run(CASES).await;
     pair.end();
