@@ -78,7 +78,7 @@ impl<S> Named<S> {
                         return;
                     } else {
                         let renamed = renamed(&self.bytes[whole.clone()]);
-                        let length = renamed.as_ref().map_or(whole.len(), Vec::len);
+                        let length = renamed.as_ref().map_or_else(|| whole.len(), Vec::len);
                         if let Some(frame) = renamed {
                             self.bytes.splice(whole, frame);
                         }
