@@ -7,10 +7,10 @@ mod reads;
 mod stamps;
 mod watches;
 
-use super::Door;
 use super::cause::Why;
 use super::replica::Replica;
 use super::write::Try;
+use super::{Asker, Door};
 use crate::api::{
     Absence, Absent, Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Put, Query,
     REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
@@ -217,7 +217,7 @@ impl Fixture {
     }
 
     async fn ask(&self, caller: Caller, frame: Bytes) -> Reply {
-        wire::decode_reply(&self.door.answer(caller, frame).await).unwrap()
+        wire::decode_reply(&self.door.answer(Asker::of(caller), frame).await).unwrap()
     }
 
     async fn request(&self, body: RequestBody) -> Reply {

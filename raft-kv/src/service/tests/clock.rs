@@ -153,7 +153,8 @@ impl Leader {
 
     async fn ask_within(&self, deadline_ms: u32, body: RequestBody) -> Reply {
         let frame = wire::encode_request(&Request { deadline_ms, body });
-        wire::decode_reply(&self.door.answer(Caller::Client, frame).await).expect("a reply")
+        wire::decode_reply(&self.door.answer(Asker::of(Caller::Client), frame).await)
+            .expect("a reply")
     }
 
     async fn write(&self, action: Action) -> Result<ActionReply, KvError> {
@@ -182,7 +183,7 @@ impl Leader {
         let frame = wire::encode_request(&Request { deadline_ms: DEADLINE_MS, body });
         for _ in 0..count {
             let (door, frame) = (Arc::clone(&self.door), frame.clone());
-            requests.spawn(async move { door.answer(Caller::Client, frame).await });
+            requests.spawn(async move { door.answer(Asker::of(Caller::Client), frame).await });
         }
         let replies = requests.join_all().await;
         replies.iter().map(|reply| wire::decode_reply(reply).expect("a reply")).collect()
@@ -423,7 +424,7 @@ async fn time_is_not_for_clients() {
         deadline_ms: DEADLINE_MS,
         body: RequestBody::Write(command),
     });
-    let reply = leader.door.answer(Caller::Node(NodeId(2)), frame).await;
+    let reply = leader.door.answer(Asker::of(Caller::Node(NodeId(2))), frame).await;
     assert!(matches!(wire::decode_reply(&reply), Ok(Err(KvError::Malformed(_)))));
     assert_eq!(leader.shared().log.len(), 0);
 }

@@ -14,7 +14,7 @@ async fn stream(at: &Fixture) -> Duplex {
     let watches = Watches::new(&StoreHandle::default(), WatchOptions::default());
     let (mut near, far) = Duplex::pair(64 * 1024);
     let first = codec::encode(&StreamRequest::Watch { require_leader: true });
-    serve(&watches, Arc::clone(&at.door), Caller::Client, &first, far);
+    serve(&watches, Arc::clone(&at.door), Asker::of(Caller::Client), &first, far);
     assert_eq!(next(&mut near).await, WatchReply::Opened(0));
     near
 }
