@@ -7,11 +7,10 @@ mod reads;
 mod stamps;
 mod watches;
 
-use super::Door;
-use super::auth::Asker;
 use super::cause::Why;
 use super::replica::Replica;
 use super::write::Try;
+use super::{Asker, Door};
 use crate::api::{
     Absence, Absent, Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Put, Query,
     REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
