@@ -43,7 +43,7 @@ pub(super) struct Nearest {
 }
 
 /// So many of the operations to come are asked whether they may yet be answered rightly.
-const AHEAD: usize = 24;
+const AHEAD: usize = 96;
 
 /// A search under way.
 pub(super) struct Search<'a, M: Model> {

@@ -5,7 +5,7 @@ use crate::raft::{Lease, Raft};
 use crate::state_machine::StateMachine;
 use crate::testing::linear::Outcome;
 use crate::testing::random::Random;
-use crate::types::{Entry, Index, LogId, NodeId, ReadId};
+use crate::types::{Entry, Index, LogId, NodeId, Payload, ReadId};
 use bytes::Bytes;
 use std::hash::Hash;
 
@@ -64,7 +64,8 @@ struct Waits {
 
 #[derive(Clone, Debug)]
 enum What {
-    Write(LogId),
+    /// A command, and the entry it was given.
+    Write(LogId, Bytes),
     Read(ReadId, Bytes),
     /// A read that is to be answered once so much is applied.
     Confirmed(Index, Bytes),
@@ -114,8 +115,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         ask.hash(&mut self.trace);
         let what = match ask {
             Ask::Command(command) => {
-                let taken = self.cluster.propose(node, &[command]).pop();
-                taken.and_then(Result::ok).map(What::Write)
+                let taken = self.cluster.propose(node, &[command.clone()]).pop();
+                taken.and_then(Result::ok).map(|id| What::Write(id, command))
             }
             Ask::Query(query) => self.read(node, query),
         };
@@ -171,8 +172,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let Some(raft) = server.raft().filter(|_| server.starts() == waits.start) else {
             return false;
         };
-        let is_there = match waits.what {
-            What::Write(id) => raft.log_id_at(id.index) == Some(id),
+        let is_there = match &waits.what {
+            What::Write(id, _) => raft.log_id_at(id.index) == Some(*id),
             _ => true,
         };
         is_there && self.cluster.membership().contains(waits.node)
@@ -182,7 +183,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         let waits = self.clients[client as usize].waits.take();
         let waits = waits.filter(|it| it.closing && matches!(outcome, Outcome::Done(_)));
         if let (Some(closing), Some(waits)) = (&mut self.closing, waits) {
-            closing.note(waits.node, matches!(waits.what, What::Write(_)));
+            closing.note(waits.node, matches!(waits.what, What::Write(..)));
         }
         (client, &outcome).hash(&mut self.trace);
         self.workload.answer(client, outcome);
@@ -195,18 +196,21 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.end(client, if lost { Outcome::Unknown } else { Outcome::Done(reply) });
     }
 
-    /// `node` has applied `id`.
-    pub(super) fn answer_writes(&mut self, node: NodeId, id: LogId, reply: &Bytes) {
+    /// `node` has applied `entry`.
+    pub(super) fn answer_writes(&mut self, node: NodeId, entry: &Entry, reply: &Bytes) {
         for client in 0..self.clients.len() {
             let Some(waits) = &self.clients[client].waits else { continue };
-            let What::Write(proposed) = waits.what else { continue };
-            if waits.node != node || proposed.index != id.index {
+            let What::Write(proposed, command) = &waits.what else { continue };
+            if waits.node != node || proposed.index != entry.id.index {
                 continue;
             }
-            if proposed == id {
+            // A founder that crashes before it has founded durably founds anew, in the same term,
+            // and gives another command the id of one that nobody has any more.
+            let same = matches!(&entry.payload, Payload::Command(it) if it == command);
+            if *proposed == entry.id && same {
                 self.reply(client as u64, reply.clone());
             } else {
-                // Another leader has put something else in its place, for ever.
+                // Something else has been put in its place, for ever.
                 self.end(client as u64, Outcome::NotDone);
             }
         }

@@ -338,7 +338,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             (entry.id, reply).hash(&mut self.trace);
             self.workload.applied(entry, reply);
         }
-        self.answer_writes(id, entry.id, reply);
+        self.answer_writes(id, entry, reply);
     }
 
     fn ids(&self) -> impl Iterator<Item = NodeId> + use<M, W> {
