@@ -64,7 +64,7 @@ impl Bench {
     /// Grants leases that end in the seconds after `QUIET`, the same number in each.
     fn grant(&mut self, leases: u64) {
         let commands = |index: u64| {
-            let number = (index + 1) / 2;
+            let number = index.div_ceil(2);
             let id = LeaseId(number);
             let action = match index % 2 {
                 1 => {

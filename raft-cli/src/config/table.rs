@@ -97,7 +97,8 @@ fn of_clients(settled: Settled) -> Vec<Setting> {
         deadline: patience,
     } = settled;
     // A password is not shown.
-    let name = |user: String| user.split_once(':').map_or(user.clone(), |(name, _)| name.into());
+    let name =
+        |user: String| user.split_once(':').map_or_else(|| user.clone(), |(name, _)| name.into());
     vec![
         setting("dir", dir.map(|(dir, from)| (path(dir), from)), None),
         setting(

@@ -115,7 +115,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         ask.hash(&mut self.trace);
         let what = match ask {
             Ask::Command(command) => {
-                let taken = self.cluster.propose(node, &[command.clone()]).pop();
+                let taken = self.cluster.propose(node, std::slice::from_ref(&command)).pop();
                 taken.and_then(Result::ok).map(|id| What::Write(id, command))
             }
             Ask::Query(query) => self.read(node, query),
