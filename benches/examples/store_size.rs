@@ -95,7 +95,8 @@ impl Bench {
         println!("restore: {:.2} s", began.elapsed().as_secs_f64());
     }
 
-    /// Overwrites keys, and compacts and checkpoints as a node does. How large the file was at most.
+    /// Overwrites keys, and compacts and checkpoints as a node does; how many mebibytes the file
+    /// had at most.
     fn overwrite(&mut self, count: u64) -> u64 {
         let (until, began) = (self.next + count, Instant::now());
         let (mut longest, mut largest) = (Duration::ZERO, 0);

@@ -4,9 +4,9 @@
 //! [`api`] is what all parts agree on. Feature `service` is the server side, which answers requests
 //! on a node of the cluster; feature `client` is the other end, with the `recipes` that are made of
 //! its calls: locks, elections, queues and the like. Both are given what carries their bytes - the
-//! traits in [`raft_core::transport`] - and know no network. Feature `etcd` is a door to the service
-//! for clients of the etcd v3 API, on a TCP port of its own. [`clocks`] are logical clocks, for
-//! those who want to know what happened before what without asking the store.
+//! traits in [`raft_core::transport`] - and know no network. Feature `etcd` is a door to the
+//! service for clients of the etcd v3 API, on a TCP port of its own. [`clocks`] are logical clocks,
+//! for those who want to know what happened before what without asking the store.
 //!
 //! # A client
 //!

@@ -161,8 +161,10 @@ fn nothing_is_left_undone() {
         // A module of tests lies beside what it tests where it needs what is private there.
         let tests = path.ends_with("/tests.rs") || path.contains("/tests/");
         let shipped = path.contains("/src/") && !tests;
+        // Or at the end of it.
+        let tested = text.lines().position(|line| line == "mod tests {").unwrap_or(usize::MAX);
         for (number, line) in text.lines().enumerate() {
-            let code = !line.trim_start().starts_with("//");
+            let code = !line.trim_start().starts_with("//") && number < tested;
             let careless = shipped && code && line.contains(unwrap);
             if careless || banned.iter().any(|word| line.contains(word)) {
                 found.push(format!("{path}:{}: {line}", number + 1));

@@ -79,7 +79,8 @@ pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Fut
             Some(_) = connections.join_next() => {}
             (place, accepted) = accepted => match accepted {
                 Ok((stream, peer)) => {
-                    let (router, closed, tls) = (router.of_connection(), closed.clone(), tls.clone());
+                    let (closed, tls) = (closed.clone(), tls.clone());
+                    let router = router.of_connection();
                     connections.spawn(async move {
                         let _place = place;
                         if let Err(error) = serve_one(stream, tls, router, closed).await {
