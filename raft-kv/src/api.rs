@@ -285,6 +285,7 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// Whether answering it may take long: as long as it takes to go through all keys there are.
+    #[cfg(feature = "client")]
     pub(crate) fn takes_long(&self) -> bool {
         match self {
             Self::Read { range, .. } | Self::DatedRead { range, .. } => {

@@ -12,7 +12,9 @@ use crate::api::{
     LeaseStatus, Members, NodeStatus, Password, Published, Range, RangeReply, Reply, ReplyBody,
     Request, RequestBody, changes,
 };
-use crate::codec::{WireError, decode, encode, encode_into, versioned};
+#[cfg(any(feature = "client", feature = "service"))]
+use crate::codec::versioned;
+use crate::codec::{WireError, decode, encode, encode_into};
 use bytes::{Bytes, BytesMut};
 use raft_core::types::{Change, NodeId};
 use serde::{Deserialize, Serialize};

@@ -44,6 +44,7 @@ enum Source {
     /// From outside.
     Network,
     /// Through a door of this process, which has one session for all of its clients.
+    #[cfg_attr(not(feature = "etcd"), expect(dead_code, reason = "there is no door then"))]
     Door,
     /// From such a door itself, which looks after what its clients may do.
     DoorItself,

@@ -55,6 +55,12 @@ struct Inner {
 }
 
 impl History {
+    /// The store's revision, and up to which one changes are compacted.
+    pub(crate) fn extent(&self) -> (u64, u64) {
+        let inner = self.read();
+        (inner.revision, inner.compacted)
+    }
+
     /// Adds the changes of some requests; the store is at `revision` after them.
     pub(crate) fn publish(&self, changes: impl IntoIterator<Item = Change>, revision: u64) {
         let mut inner = self.write();

@@ -94,6 +94,7 @@
 //! file in the place of the old one.
 
 mod advance;
+#[cfg_attr(not(feature = "service"), expect(dead_code, reason = "only the service asks"))]
 mod auth;
 mod backup;
 mod budget;

@@ -18,12 +18,6 @@ pub(crate) struct Page {
 }
 
 impl History {
-    /// The store's revision, and up to which one changes are compacted.
-    pub(crate) fn extent(&self) -> (u64, u64) {
-        let inner = self.read();
-        (inner.revision, inner.compacted)
-    }
-
     /// About `most` changes from revision `from` on, of `most_bytes` and one revision together at
     /// most. The error is the lowest revision that can be asked for.
     pub(crate) fn read_from(&self, from: u64, most: usize, most_bytes: usize) -> Result<Page, u64> {
