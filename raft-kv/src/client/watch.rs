@@ -52,7 +52,7 @@ impl Client {
 
     /// The same of one history only, that of a [`Position`](crate::api::Position): where the
     /// revision after a read belongs to another one by now, that ends the watch, as its first and
-    /// last word, with [`KvError::OtherHistory`](crate::api::KvError::OtherHistory).
+    /// last word, with [`KvError::OtherHistory`].
     ///
     /// # Panics
     /// As [`watch`](Self::watch).
