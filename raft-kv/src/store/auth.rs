@@ -6,6 +6,8 @@
 
 mod judge;
 mod spans;
+#[cfg(all(test, feature = "service"))]
+mod tests;
 
 use super::check::{Changed, RollEntry};
 use crate::api::{

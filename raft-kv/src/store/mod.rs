@@ -242,6 +242,7 @@ impl KvStore {
         handle: StoreHandle,
     ) -> Self {
         let changes = state.mvcc.take_changes();
+        handle.set_auth(&state.auth);
         handle.history().reset(changes, state.mvcc.revision(), state.mvcc.compacted());
         let frozen = state.applied.last;
         handle.check().follow(file.as_ref());
@@ -255,7 +256,9 @@ impl KvStore {
 
     /// Tells watches what has changed, and purges some of what was compacted.
     fn publish(&mut self, entries: usize) {
-        let Self { state: State { mvcc, time, .. }, handle, compacted, stamped, .. } = self;
+        let Self { state: State { mvcc, time, auth, .. }, handle, compacted, stamped, .. } = self;
+        // Rights first: what is told is held against those of when it was done.
+        handle.set_auth(auth);
         let history = handle.history();
         let changes = mvcc.take_changes();
         if !changes.is_empty() || mvcc.revision() != history.extent().0 {
@@ -282,7 +285,6 @@ impl KvStore {
 
     fn tell(&self) {
         self.handle.set(&self.summary(), self.purge_pending as u64);
-        self.handle.set_auth(&self.state.auth);
     }
 
     fn hashes(&self, at: &[Index]) -> Hashes {
