@@ -36,7 +36,6 @@ mod door {
         tonic_prost_build::configure()
             .bytes(".")
             .build_transport(false)
-            .client_mod_attribute(".", "#[cfg(feature = \"testing\")]")
             .emit_rerun_if_changed(false)
             .compile_fds(files)?;
         Ok(())

@@ -1,6 +1,7 @@
-//! What writes notice of the work behind them: their latency beside checkpoints, beside a node that
-//! starts, and beside a wiped node that is sent a snapshot; and how long a node of so many keys
-//! takes to start and to catch up. Each node is asked for a checkpoint every two seconds.
+//! What writes notice of the work behind them: their latency beside checkpoints, beside a node
+//! that starts, beside one that comes back after as many writes as there are keys, and beside a
+//! wiped one that is sent a snapshot; and how long a node of so many keys takes to start and to
+//! catch up. Each node is asked for a checkpoint every two seconds.
 //!
 //! ```text
 //! cargo run --release -p benches --example background_work -- 1000000 60
@@ -10,15 +11,18 @@
 //! takes the given number of seconds. Writes that overlap such work are compared with writes that
 //! overlap windows of the same lengths in which there was none: a slow write overlaps more of
 //! either, so writes that overlap something are not to be compared with all others. It fails if
-//! the p99 beside any of it is over twice that without.
+//! the p99 beside any of it is over twice that without, or if the members' states differ.
 
 use benches::{Bounds, Cluster, Machine, payload};
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
-use raft_core::node::Node;
+use raft_core::node::{Node, ReadMode};
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use raft_core::types::{Run, SnapshotMeta};
 use raft_kv::Client;
+use raft_kv::api::{Query, Summary};
+use raft_kv::codec::{decode, encode};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -160,12 +164,24 @@ async fn measure(keys: u64, phase: Duration) -> ExitCode {
     let mut bounds = Bounds::default();
     report("checkpoints", &writes, &work.take(), &mut bounds);
 
-    for (wipe, what) in [(false, "restarted"), (true, "wiped")] {
+    for (wipe, away, what) in
+        [(false, 0, "restarted"), (false, keys, "returning"), (true, 0, "wiped")]
+    {
+        let mut stopped = None;
+        if away > 0 {
+            stopped = Some(cluster.stop_follower().await);
+            fill(&client, away).await;
+            println!("{away} writes while a node was away");
+        }
         let writing = tokio::spawn(write(client.clone(), keys, phase));
         sleep(phase / 3).await;
         work.take();
         let began = Instant::now();
-        let node = cluster.restart_follower(wipe).await;
+        let stopped = match stopped {
+            Some(stopped) => stopped,
+            None => cluster.stop_follower().await,
+        };
+        let node = cluster.start_again(stopped, wipe);
         let started = began.elapsed();
         caught_up(&cluster, &node).await;
         let ended = Instant::now();
@@ -175,6 +191,9 @@ async fn measure(keys: u64, phase: Duration) -> ExitCode {
         let mut windows = work.take();
         windows.push((began, ended));
         report(&format!("a {what} node"), &writes, &windows, &mut bounds);
+        caught_up(&cluster, &node).await;
+        let differ = states(&cluster).await.len() - 1;
+        bounds.at_most("states of members, but for one", differ as f64, 0.0);
     }
     cluster.stop().await;
     bounds.end()
@@ -222,6 +241,24 @@ async fn caught_up(cluster: &Cluster, node: &Node) {
     let committed = cluster.nodes().map(|node| node.status().commit_index).max();
     while Some(node.status().last_applied) < committed {
         node.status_changed().await;
+    }
+}
+
+/// The states of the members, once all have applied the same: one, if they agree.
+async fn states(cluster: &Cluster) -> BTreeSet<u64> {
+    loop {
+        let (mut applied, mut hashes) = (BTreeSet::new(), BTreeSet::new());
+        for node in cluster.nodes() {
+            let answer = node.query(encode(&Query::Summary), ReadMode::Local).await;
+            let summary: Summary = decode(&answer.expect("it runs").reply).expect("its own");
+            applied.insert(summary.last_applied);
+            hashes.insert(summary.state_hash);
+        }
+        if applied.len() == 1 {
+            return hashes;
+        }
+        // Whoever is behind is told of the next entry at the latest.
+        sleep(STEP).await;
     }
 }
 

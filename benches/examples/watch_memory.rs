@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
-use raft_core::transport::{Caller, Duplex, MemoryNetwork, Service};
+use raft_core::transport::{Caller, ConnectionId, Duplex, MemoryNetwork, Service};
 use raft_core::types::{GroupId, Member, NodeId};
 use raft_kv::api::{
     Action, Command, Keys, Op, Put, Revision, StreamRequest, Watch, WatchId, WatchReply,
@@ -51,7 +51,7 @@ async fn watch(
 ) -> Result<Duplex, Box<dyn Error>> {
     let (mut near, far) = Duplex::pair(64 * 1024);
     let request = StreamRequest::Watch { require_leader: false };
-    service.serve_stream(Caller::Client, encode(&request), far);
+    service.serve_stream(Caller::Client(ConnectionId(0)), encode(&request), far);
     let mut begun = 0;
     let creates: Vec<_> = keys
         .enumerate()
@@ -133,7 +133,7 @@ async fn measure_stalled(streams: usize) -> Result<(), Box<dyn Error>> {
     for _ in 0..streams {
         let (mut near, far) = Duplex::pair(64 * 1024);
         let request = StreamRequest::Watch { require_leader: false };
-        service.serve_stream(Caller::Client, encode(&request), far);
+        service.serve_stream(Caller::Client(ConnectionId(0)), encode(&request), far);
         let everything = Watch { from: Some(Revision(2)), ..Watch::of(Keys::all()) };
         let everything = Watch { prev_kv: true, ..everything };
         near.sink.send(encode_sequence([&WatchRequest::Create(WatchId(1), everything)])).await?;

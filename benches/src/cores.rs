@@ -8,6 +8,8 @@ use raft_core::types::{LogId, Member, Membership, NodeId, SnapshotMeta};
 /// at once. What remains is what the core itself costs.
 pub struct Cores {
     cores: Vec<Raft>,
+    /// Which cores were given something since their output was taken.
+    stepped: Vec<bool>,
     committed: u64,
     applied: Option<SnapshotMeta>,
 }
@@ -29,7 +31,12 @@ impl Cores {
             let loaded = Loaded { snapshot, ..Loaded::default() };
             Raft::new(config, loaded, SnapshotMeta::default(), id.0).expect("a valid configuration")
         };
-        let mut cores = Self { cores: ids.map(core).collect(), committed: 0, applied: None };
+        let mut cores = Self {
+            cores: ids.map(core).collect(),
+            stepped: vec![true; count as usize],
+            committed: 0,
+            applied: None,
+        };
         cores.cores[0].campaign();
         cores.settle();
         assert!(cores.cores[0].is_leader(), "nobody else campaigns");
@@ -42,6 +49,7 @@ impl Cores {
         for command in commands {
             last = self.cores[0].propose(command).expect("the first core leads").index.0;
         }
+        self.stepped[0] = true;
         while self.committed < last {
             self.turn();
         }
@@ -50,8 +58,8 @@ impl Cores {
     /// Compacts every log up to what the leader has applied, as checkpoints do.
     pub fn compact(&mut self) {
         if let Some(meta) = self.applied.take() {
-            for core in &mut self.cores {
-                core.step(Input::Flushed(meta.clone()));
+            for position in 0..self.cores.len() {
+                self.step(position, Input::Flushed(meta.clone()));
             }
         }
     }
@@ -60,18 +68,25 @@ impl Cores {
         while self.turn() {}
     }
 
-    /// Carries out one output of every core; whether there was anything to do.
+    fn step(&mut self, position: usize, input: Input) {
+        self.cores[position].step(input);
+        self.stepped[position] = true;
+    }
+
+    /// Carries out what every core that was given something wants done; whether there was any.
     fn turn(&mut self) -> bool {
         let mut busy = false;
         for position in 0..self.cores.len() {
+            if !std::mem::take(&mut self.stepped[position]) {
+                continue;
+            }
+            busy = true;
             let output = self.cores[position].take_output();
-            busy |= !output.messages.is_empty() || output.write.is_some();
             if let Some(write) = output.write {
-                self.cores[position].step(Input::Persisted(write.seq));
+                self.step(position, Input::Persisted(write.seq));
             }
             for envelope in output.messages {
-                let to = envelope.to.0 as usize - 1;
-                self.cores[to].step(Input::Message(envelope));
+                self.step(envelope.to.0 as usize - 1, Input::Message(envelope));
             }
             if position == 0 {
                 self.note_applied(&output.apply);

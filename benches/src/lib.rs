@@ -3,9 +3,11 @@
 
 mod cluster;
 mod cores;
+mod steady;
 
-pub use cluster::{Certificates, Cluster, Machine};
+pub use cluster::{Certificates, Cluster, Machine, Stopped};
 pub use cores::Cores;
+pub use steady::{Steady, quantile};
 
 use bytes::Bytes;
 use raft_core::types::{Entry, LogId, Payload, Run};

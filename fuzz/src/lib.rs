@@ -5,6 +5,7 @@
 //! drives them through [`run`], and the tests of each crate through `replay`. See README.md.
 
 mod disk;
+mod door;
 mod frames;
 mod log;
 mod messages;
@@ -23,13 +24,14 @@ use target::Target;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-const TARGETS: [&[Target]; 6] = [
+const TARGETS: [&[Target]; 7] = [
     messages::TARGETS,
     frames::TARGETS,
     log::TARGETS,
     requests::TARGETS,
     store::TARGETS,
     text::TARGETS,
+    door::TARGETS,
 ];
 
 /// Bytes that a target may have allocated at once beside a multiple of its input. A list may be

@@ -2,6 +2,7 @@
 //! This file takes the command line to the verb that does it, and its outcome to the exit code.
 
 pub mod args;
+pub mod bench;
 pub mod cert;
 pub mod check;
 pub mod client;
@@ -212,12 +213,8 @@ pub fn run(cli: Cli, config: &Config, output: &mut Output<'_>) -> Result<(), Fai
             verbs::import::run(store, args, output).await
         }),
         Verb::Bench(args) => block_on(async {
-            let load = args.load();
-            let target = target(&load.connection)?;
-            let connections = load.connections.map_or(target.endpoints.len(), usize::from);
-            let open = |turn| Store::open(&target, DEADLINE_DEFAULT, turn);
-            let stores = (0..connections).map(open).collect::<Result<_, _>>()?;
-            verbs::bench::run(stores, args, output).await
+            let target = target(&args.load().connection())?;
+            bench::run(bench::open(args, &target).await?, args, output).await
         }),
         Verb::Doctor(args) => doctor(args, &target(&args.connection)?, output),
         Verb::Check(args) => {

@@ -14,10 +14,11 @@ mod integrity;
 mod lease;
 mod watch;
 
+pub(crate) use auth::SIGNED_BYTES_MAX;
 pub(crate) use auth::span_of;
 pub use auth::{
     AUTH_BYTES_MAX, Access, AuthAnswer, AuthChange, AuthError, AuthQuestion, AuthStatus, Authority,
-    NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Password, Permission, ROOT, Secret,
+    NAME_BYTES_MAX, PASSWORD_BYTES_MAX, Password, Permission, ROOT, Secret, Token,
 };
 pub use backup::BackupBegun;
 pub(crate) use cluster::changes;
@@ -53,11 +54,8 @@ pub const VERSION: u8 = 2;
 pub const KEY_BYTES_MAX: usize = 32 * 1024;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-/// Most compares, and most operations of one branch, in one transaction. A transaction within it
-/// has what it leaves of that: the limit less the longest of its three lists.
-pub const TXN_OPS_MAX: usize = 128;
 /// Most compares and operations of a transaction and of all those within it, in all branches.
-pub const TXN_TOTAL_MAX: usize = 8 * TXN_OPS_MAX;
+pub const TXN_OPS_MAX: usize = 1024;
 /// Most transactions within each other, the outermost counted.
 pub const TXN_DEPTH_MAX: usize = 8;
 /// What the compares and operations of one transaction may look at together, besides every key
@@ -276,7 +274,7 @@ pub enum RequestBody {
     /// A request of somebody who has logged in.
     Signed {
         /// The token that was given out.
-        token: String,
+        token: Token,
         /// What is asked, but nothing that is signed itself.
         #[serde(deserialize_with = "crate::codec::nested")]
         body: Box<Self>,
@@ -353,7 +351,7 @@ pub enum ReplyBody {
     /// To `Published`; `None` if it serves no other interface.
     Published(Option<Box<Published>>),
     /// To `Authenticate`: a token, to be sent with every request.
-    Token(String),
+    Token(Token),
     /// To `Auth`.
     Auth(AuthAnswer),
 }

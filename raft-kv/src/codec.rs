@@ -15,10 +15,10 @@ use std::marker::PhantomData;
 /// Longest list that is decoded at all. An element is some hundred times larger in memory than on
 /// the wire, so the bound on bytes alone does not bound memory. Lists over [`TXN_OPS_MAX`] decode,
 /// so that they are refused with the right error.
-const LIST_MAX: usize = 8 * TXN_OPS_MAX;
+const LIST_MAX: usize = 2 * TXN_OPS_MAX;
 /// Most elements of the lists within the elements of one list, together: nesting must not multiply
 /// what the bound on each allows.
-const NESTED_MAX: usize = 8 * LIST_MAX;
+const NESTED_MAX: usize = 4 * LIST_MAX;
 
 /// The bytes of `value`: a request, a reply, a command, a query.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {

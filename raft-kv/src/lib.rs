@@ -45,6 +45,12 @@
 //! }
 //! # }
 //! ```
+//!
+//! # Watches beside reads
+//!
+//! A watch tells every change once and in order, but a read may show a change before the watch
+//! tells of it: they are answered apart. Whoever is to act on a value only after all changes up to
+//! it were seen asks the watch for that, by the revision of the read: `Watcher::caught_up`.
 pub mod api;
 #[cfg(feature = "client")]
 pub mod client;

@@ -10,7 +10,7 @@ mod tests;
 use crate::api::{
     AuthAnswer, AuthQuestion, Consistency, Finding, Freshness, Health, Inquiry, KvError, LeaseId,
     LeaseStatus, Members, NodeStatus, Password, Published, Range, RangeReply, Reply, ReplyBody,
-    Request, RequestBody, changes,
+    Request, RequestBody, Token, changes,
 };
 #[cfg(any(feature = "client", feature = "service"))]
 use crate::codec::versioned;
@@ -48,7 +48,7 @@ fn borrowed(body: &RequestBody) -> WireRequestBody<'_> {
         }
         RequestBody::Auth(question) => WireRequestBody::Auth(question.clone()),
         RequestBody::Signed { token, body } => {
-            WireRequestBody::Signed { token, body: Box::new(borrowed(body)) }
+            WireRequestBody::Signed { token: &token.0, body: Box::new(borrowed(body)) }
         }
     }
 }
@@ -229,6 +229,6 @@ enum WireReplyBody<'a> {
     Leases(Vec<LeaseId>),
     Integrity(Finding),
     Published(Option<Box<Published>>),
-    Token(String),
+    Token(Token),
     Auth(AuthAnswer),
 }

@@ -375,7 +375,7 @@ async fn read_messages(
     let (peer, sender) = (hello.identity.node, hello.sender());
     loop {
         // Looked up once per batch: almost always all messages are of one group.
-        let mut inbox = None;
+        let (mut inbox, mut bytes) = (None, 0);
         while let Some(Frame { kind, body }) = reader.pop() {
             match kind {
                 frame::MESSAGE => {}
@@ -396,8 +396,14 @@ async fn read_messages(
             }
             if let Some((_, inbox)) = &inbox {
                 shared.counters.messages_received();
+                bytes += body.len();
                 inbox.receive(envelope);
             }
+        }
+        if bytes > 0
+            && let Some(known) = shared.peer(peer)
+        {
+            known.has_sent(bytes);
         }
         if !reader.fill().await? {
             return Ok(());
@@ -413,20 +419,24 @@ async fn serve_client(
     send: &mut SendStream,
 ) -> Result<(), ProtocolError> {
     let in_flight = InFlight::of_client(shared.limits());
-    let caller = Caller::Client;
+    let caller = Caller::Client(shared.next_connection());
     let answering = async {
         request::answer(shared, connection, caller, &in_flight, reader, send).await?;
         Err(connection.closed().await.into())
     };
     tokio::select! {
         result = answering => result,
-        error = serve_client_streams(shared, connection) => Err(error),
+        error = serve_client_streams(shared, connection, caller) => Err(error),
         error = connection.closed() => Err(error.into()),
     }
 }
 
 /// Takes the streams that a client opens, until the connection is gone.
-async fn serve_client_streams(shared: &Arc<Shared>, connection: &Connection) -> ProtocolError {
+async fn serve_client_streams(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    caller: Caller,
+) -> ProtocolError {
     let room = room_for_streams(shared, 0);
     let mut opening: JoinSet<Result<(), ProtocolError>> = JoinSet::new();
     loop {
@@ -440,7 +450,7 @@ async fn serve_client_streams(shared: &Arc<Shared>, connection: &Connection) -> 
                         let Opened::Service(first) = opened(&shared, &mut reader).await? else {
                             return Err(ProtocolError::Malformed("stream purpose"));
                         };
-                        let (caller, ends) = (Caller::Client, (send, reader));
+                        let ends = (send, reader);
                         stream::serve(&shared, connection, caller, first, ends, permit).await
                     });
                 }

@@ -5,7 +5,7 @@
 use crate::accept;
 use crate::config::QuicConfig;
 use crate::error::BindError;
-use crate::peer::Link;
+use crate::peer::{Link, Traffic};
 use crate::request::not_sent;
 use crate::shared::{Counters, Shared};
 use crate::{snapshot, tls};
@@ -108,6 +108,17 @@ impl QuicTransport {
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.owner.shared.counters.read()
+    }
+
+    /// What goes to and comes from each peer that is known, by its id. This node is none of its
+    /// own.
+    pub fn traffic(&self) -> Vec<Traffic> {
+        let (peers, me) = (self.owner.shared.peers(), *self.owner.shared.identity.borrow());
+        let others = peers.iter().map(|peer| peer.traffic());
+        let mut traffic: Vec<Traffic> =
+            others.filter(|traffic| me.is_none_or(|me| me.node != traffic.peer)).collect();
+        traffic.sort_unstable_by_key(|traffic| traffic.peer);
+        traffic
     }
 
     /// Closes all connections, tells the other ends, and waits until the port is free (5 s at

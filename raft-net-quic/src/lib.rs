@@ -263,6 +263,6 @@ pub use config::{ClientCredentials, ConnectorConfig, Credentials, Limits, QuicCo
 pub use connector::QuicConnector;
 pub use endpoint::QuicTransport;
 pub use error::{BindError, CredentialsError};
-pub use peer::Link;
+pub use peer::{Link, Traffic};
 pub use shared::Counters;
 pub use tls::{ALPN_CLIENT, ALPN_CLIENT_V1, ALPN_PEER, ALPN_PEER_V1, ANY_NODE, server_name};

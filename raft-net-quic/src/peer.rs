@@ -18,6 +18,7 @@ use raft_core::raft::Envelope;
 use raft_core::transport::{BoxFuture, CallError, Duplex};
 use raft_core::types::{GroupId, Identity, NodeId, Version};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -36,6 +37,8 @@ pub(crate) struct Peer {
     /// Votes, heartbeats and whatever else must not wait behind entries.
     control: Queue,
     bulk: Queue,
+    /// Bytes of messages that have come from it.
+    received: AtomicU64,
     link: watch::Sender<Link>,
     /// The connection, while there is one, and the calls that wait on it.
     current: Mutex<Option<Current>>,
@@ -64,6 +67,19 @@ pub enum Link {
     },
 }
 
+/// What goes to and comes from a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Whom it is about.
+    pub peer: NodeId,
+    /// Bytes of messages sent since it is known here. Snapshots and requests are not counted.
+    pub sent: u64,
+    /// Bytes of messages received since then.
+    pub received: u64,
+    /// How long a packet there and back takes at present; `None` while not connected.
+    pub round_trip: Option<Duration>,
+}
+
 impl Peer {
     pub(crate) fn new(node: NodeId, address: String, limits: &Limits) -> Self {
         let reason = "not connected yet".into();
@@ -73,6 +89,7 @@ impl Peer {
             resolved: Mutex::default(),
             control: Queue::new(limits),
             bulk: Queue::new(limits),
+            received: AtomicU64::new(0),
             link: watch::Sender::new(Link::Unreachable {
                 since: std::time::Instant::now(),
                 reason,
@@ -163,6 +180,20 @@ impl Peer {
     /// How long a packet there and back takes at present; `None` while not connected.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.current().as_ref().map(|current| current.connection.rtt())
+    }
+
+    /// Messages of so many bytes have come from it.
+    pub(crate) fn has_sent(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            peer: self.node,
+            sent: self.control.sent() + self.bulk.sent(),
+            received: self.received.load(Ordering::Relaxed),
+            round_trip: self.round_trip(),
+        }
     }
 
     fn connected(&self, current: Current, spoken: Version) {

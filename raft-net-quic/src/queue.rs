@@ -12,6 +12,7 @@ use quinn::SendStream;
 use raft_core::raft::{Envelope, Message};
 use raft_core::types::{GroupId, Version};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -21,6 +22,8 @@ const WRITE_BYTES: usize = 1024 * 1024;
 pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Notify,
+    /// Bytes of messages that were handed to a connection.
+    sent: AtomicU64,
     messages_max: usize,
     bytes_max: usize,
     message_bytes_max: usize,
@@ -41,10 +44,16 @@ impl Queue {
         Self {
             state: Mutex::default(),
             wake: Notify::new(),
+            sent: AtomicU64::new(0),
             messages_max: limits.queue_messages_max,
             bytes_max: limits.queue_bytes_max,
             message_bytes_max: limits.message_bytes_max,
         }
+    }
+
+    /// Bytes of messages that were handed to connections so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Starts to take messages of versions up to `spoken`, or stops; what waits is dropped.
@@ -128,6 +137,8 @@ impl Queue {
                     to = %envelope.to, bytes = body, most = self.message_bytes_max,
                     "message too large, dropped: the peer cannot catch up"
                 );
+            } else {
+                self.sent.fetch_add(body as u64, Ordering::Relaxed);
             }
         }
         buffer

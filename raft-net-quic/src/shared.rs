@@ -9,7 +9,7 @@ use crate::peer::{self, Peer};
 use crate::snapshot::Incoming;
 use quinn::{Connection, Endpoint, VarInt};
 use raft_core::raft::Envelope;
-use raft_core::transport::{Inbox, Service};
+use raft_core::transport::{ConnectionId, Inbox, Service};
 use raft_core::types::{GroupId, Identity, Incarnation, NodeId, Term, Version};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Recorder,
     pub(crate) incoming: Arc<Incoming>,
     pub(crate) snapshots_out: Arc<Semaphore>,
+    /// How many clients have connected.
+    clients: AtomicU64,
 }
 
 #[derive(Default)]
@@ -122,6 +124,7 @@ impl Shared {
             counters: Recorder::default(),
             incoming: Arc::new(Incoming::new(&limits, runtime.clone())),
             snapshots_out: Arc::new(Semaphore::new(limits.snapshots_out_max.max(1))),
+            clients: AtomicU64::new(0),
             runtime,
             limits,
         }
@@ -129,6 +132,11 @@ impl Shared {
 
     pub(crate) const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The number of another connection of a client.
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.clients.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The endpoint, unless closed.
@@ -184,6 +192,11 @@ impl Shared {
 
     pub(crate) fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
         self.tables().peers.get(&node).cloned()
+    }
+
+    /// All peers, in no order.
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        self.tables().peers.values().cloned().collect()
     }
 
     /// Replaces the peers of one group: connects to new ones, and away from those that are in no

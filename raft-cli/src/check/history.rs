@@ -154,6 +154,10 @@ pub struct Operation {
     pub end: u64,
     /// How it ended.
     pub outcome: Ending,
+    /// The revision of the store that the answer is as of; of a write, the one it made. All keys
+    /// have the same revisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
 }
 
 /// Trouble that was made meanwhile. What is wrong with a history does not depend on it.

@@ -1,9 +1,11 @@
 //! `raft check`: workloads on a cluster, trouble if asked for, and a verdict on what clients saw.
 //! This file puts the parts together: clients (`workload`) and trouble (`nemesis`, `proxy`,
-//! `cluster`) make a history, `judge` judges it, `report` sums it up and `page` draws it.
+//! `cluster`) make a history, `judge` judges it, `causal` says what could have known of what,
+//! `report` sums it up and `page` draws it.
 //!
 //! It leaves behind no key and no process, and never says that a cluster is right.
 
+pub mod causal;
 pub mod cluster;
 pub mod history;
 pub mod judge;

@@ -1,5 +1,6 @@
 //! What came of a history, summed up: verdicts, counts, and how long nothing was answered.
 
+use super::causal::Trace;
 use super::history::{Action, Ending, Fault, History, Workload};
 use super::judge::{self, Judged};
 use serde::Serialize;
@@ -16,6 +17,8 @@ pub struct Report {
     pub longest_unprovoked: Silence,
     /// How soon writes were done again.
     pub recoveries: Vec<Recovery>,
+    /// What could have known of what, among the operations that show what is wrong.
+    pub trace: Trace,
 }
 
 /// A time without answers.
@@ -43,7 +46,10 @@ impl Report {
         let longest_silence = longest_silence(&history, None);
         let longest_unprovoked = longest_unprovoked(&history);
         let recoveries = recoveries(&history);
-        Self { history, judged, longest_silence, longest_unprovoked, recoveries }
+        let violations = judged.iter().flat_map(|judged| &judged.violations);
+        let wanted = violations.flat_map(|violation| &violation.involved).copied().collect();
+        let trace = Trace::of(&history, &wanted);
+        Self { history, judged, longest_silence, longest_unprovoked, recoveries, trace }
     }
 
     /// Whether something is wrong.

@@ -1,20 +1,26 @@
-//! The door for clients of the etcd v3 API: ports of its own, served on a thread of its own, so
-//! that what clients do there does not hold up the node. Says when clients are served.
+//! The door for clients of the etcd v3 API: ports of its own, served on threads of its own, so that
+//! what clients do there does not hold up the node. Ports where only health and metrics are told
+//! have a thread of theirs: a large answer to a client must not look like a node that is dead. Says
+//! when clients are served.
 
 use super::credentials::MADE_HERE;
 use super::etcd_flags::{Scheme, Url};
+use super::plan::Proof;
 use super::{metrics, resolve};
 use crate::args::serve::Serve;
 use crate::cert;
 use crate::failure::Failure;
-use raft_core::types::{ClusterId, NodeId};
+use raft_core::types::NodeId;
 use raft_kv::api::Published;
 use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles};
 use raft_kv::service::KvService;
+use raft_net_quic::QuicTransport;
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -31,6 +37,10 @@ pub struct DoorPlan {
     pub advertised: Vec<Url>,
     /// What is shown at URLs with https.
     pub tls: Option<TlsPlan>,
+    /// Whether the URLs of peers begin with https.
+    pub https_peers: bool,
+    /// Operations that one list of a transaction may have; that of etcd if nothing is said.
+    pub txn_ops_max: Option<usize>,
 }
 
 /// Where the door's certificate is from.
@@ -38,8 +48,13 @@ pub struct DoorPlan {
 pub enum TlsPlan {
     /// Files.
     Files(TlsFiles),
-    /// Made in the node's directory, with these authorities of clients.
-    MadeHere(Option<PathBuf>),
+    /// Made in the node's directory.
+    MadeHere {
+        /// The authorities of clients.
+        client_ca: Option<PathBuf>,
+        /// Whether the common name in a client's certificate says who the client is.
+        client_names: bool,
+    },
 }
 
 impl DoorPlan {
@@ -54,10 +69,10 @@ impl DoorPlan {
             clients.push(Url::parse(&format!("http://{address}")).map_err(Failure::usage)?);
         }
         let probes = flags.listen_metrics_urls.clone();
-        let https = |urls: &[Url]| urls.iter().any(|url| url.scheme == Scheme::Https);
-        let tls = tls(args, https(&clients) || https(&probes))?;
+        let tls = tls(args, https(clients.iter().chain(&probes)))?;
         if clients.is_empty() && probes.is_empty() {
-            let lost = ["advertise-client-urls", "cert-file", "key-file", "auto-tls"];
+            let lost =
+                ["advertise-client-urls", "cert-file", "key-file", "auto-tls", "max-txn-ops"];
             return match lost.iter().find(|flag| args.told.has(flag)) {
                 Some(flag) => Err(Failure::usage(format!("--{flag} needs --listen-client-urls"))),
                 None => Ok(None),
@@ -67,7 +82,11 @@ impl DoorPlan {
         if advertised.is_empty() {
             advertised.clone_from(&clients);
         }
-        Ok(Some(Self { name: flags.name.clone(), clients, probes, advertised, tls }))
+        let name = flags.name.clone();
+        let txn_ops_max = flags.max_txn_ops.and_then(|most| usize::try_from(most).ok());
+        let peers = flags.listen_peer_urls.iter().chain(&flags.initial_advertise_peer_urls);
+        let https_peers = args.proof != Proof::Nothing || https(peers);
+        Ok(Some(Self { name, clients, probes, advertised, tls, https_peers, txn_ops_max }))
     }
 
     /// The names and addresses by which clients may know it.
@@ -86,18 +105,22 @@ impl DoorPlan {
         let files = match &self.tls {
             None => return Ok(None),
             Some(TlsPlan::Files(files)) => files.clone(),
-            Some(TlsPlan::MadeHere(client_ca)) => {
+            Some(TlsPlan::MadeHere { client_ca, client_names }) => {
                 let made = cert::made_here(&dir.join(MADE_HERE).join("client"), &self.hosts())?;
                 TlsFiles {
                     certificate: made.certificate,
                     key: made.key,
                     client_ca: client_ca.clone(),
-                    client_names: false,
+                    client_names: *client_names,
                 }
             }
         };
         Ok(Some(Arc::new(DoorTls::new(files).map_err(Failure::usage)?)))
     }
+}
+
+fn https<'a>(urls: impl IntoIterator<Item = &'a Url>) -> bool {
+    urls.into_iter().any(|url| url.scheme == Scheme::Https)
 }
 
 /// What is shown at URLs with https, if there are any.
@@ -110,11 +133,16 @@ fn tls(args: &Serve, https: bool) -> Result<Option<TlsPlan>, Failure> {
             Err(Failure::usage("--cert-file and --key-file go together"))
         }
         _ if !https => Ok(None),
+        _ if client_names && client_ca.is_none() => {
+            Err(Failure::usage("--client-cert-auth with https:// needs --trusted-ca-file"))
+        }
         (Some(certificate), Some(key)) => {
             let (certificate, key) = (certificate.clone(), key.clone());
             Ok(Some(TlsPlan::Files(TlsFiles { certificate, key, client_ca, client_names })))
         }
-        _ if flags.auto_tls == Some(true) => Ok(Some(TlsPlan::MadeHere(client_ca))),
+        _ if flags.auto_tls == Some(true) => {
+            Ok(Some(TlsPlan::MadeHere { client_ca, client_names }))
+        }
         _ => Err(Failure::usage("https:// needs --cert-file and --key-file, or --auto-tls")),
     }
 }
@@ -133,7 +161,8 @@ struct Port {
 }
 
 impl Door {
-    /// Opens the door of `service` as `plan` says; `dir` is the node's directory.
+    /// Opens the door of `service` as `plan` says; `dir` is the node's directory, and
+    /// `transport` its way to the others.
     ///
     /// # Errors
     /// Of kind `Local` if an address cannot be used, `Usage` if a certificate cannot.
@@ -142,6 +171,7 @@ impl Door {
         dir: &Path,
         id: NodeId,
         service: Arc<KvService>,
+        transport: &Arc<QuicTransport>,
     ) -> Result<Self, Failure> {
         let tls = plan.load(dir)?;
         let mut ports = Vec::new();
@@ -150,25 +180,44 @@ impl Door {
                 ports.push(Port::open(url, probes_only).await?);
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::local("cannot start a runtime", &error))?;
+        let told = ports.iter().map(|port| port.told(tls.is_some())).collect();
+        let (probes, clients) = ports.into_iter().partition(|port: &Port| port.probes_only);
         let (closing, closed) = watch::channel(false);
         let name = plan.name.clone().unwrap_or_else(|| id.to_string());
         let client_urls = plan.advertised.iter().map(ToString::to_string).collect();
         let member = Published { name, client_urls };
         let mut config = EtcdConfig::new(service);
         config.member = member.clone();
-        let metrics = metrics::install();
-        config.more_metrics = Some(Arc::new(move |text: &mut String| metrics.write(text)));
-        let thread = std::thread::Builder::new().name("etcd-door".into());
-        thread
-            .spawn(move || {
-                runtime.block_on(async {
-                    let door = Arc::new(EtcdDoor::new(config));
-                    serve(door, member, ports, tls, closed).await;
-                });
+        config.https_peers = plan.https_peers;
+        config.txn_ops_max = plan.txn_ops_max.unwrap_or(config.txn_ops_max);
+        let (metrics, weak) = (metrics::install(), Arc::downgrade(transport));
+        let peers = metrics::follow_peers(weak.clone());
+        config.more_metrics = Some(Arc::new(move |text: &mut String| {
+            metrics.write(text);
+            let traffic = weak.upgrade().map(|transport| transport.traffic());
+            metrics::write_traffic(&traffic.unwrap_or_default(), text);
+        }));
+        let (give, given) = oneshot::channel();
+        let (tls_there, closed_there) = (tls.clone(), closed.clone());
+        let mut runtime = Builder::new_multi_thread();
+        runtime.worker_threads(WORKERS).thread_name("etcd-door");
+        apart("etcd-door", runtime, async move {
+            let door = Arc::new(EtcdDoor::new(config));
+            // Nobody takes it where there are no probes.
+            let _ = give.send(Arc::clone(&door));
+            let announced = announce(&door, &member, told);
+            let more = async { tokio::join!(announced, peers) };
+            serve(&door, clients, tls_there, closed_there, more).await;
+        })
+        .await?;
+        if !plan.probes.is_empty() {
+            apart("etcd-probes", Builder::new_current_thread(), async move {
+                if let Ok(door) = given.await {
+                    serve(&door, probes, tls, closed, std::future::pending::<()>()).await;
+                }
             })
-            .map_err(|error| Failure::local("cannot start a thread", &error))?;
+            .await?;
+        }
         Ok(Self { closing })
     }
 
@@ -187,19 +236,56 @@ impl Port {
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Self { address, listener, url: url.clone(), probes_only })
     }
+
+    fn told(&self, tls: bool) -> Told {
+        let Self { address, probes_only, .. } = *self;
+        Told { address, encrypted: tls && self.url.scheme == Scheme::Https, probes_only }
+    }
 }
 
-/// Serves at all ports until `closed`, and says once clients are served.
+/// What is said of a port.
+struct Told {
+    address: SocketAddr,
+    encrypted: bool,
+    probes_only: bool,
+}
+
+/// Threads that serve clients: while one of them puts a large answer together, the other goes on.
+const WORKERS: usize = 2;
+
+/// Does `work` on a thread of its own, with `runtime`.
+async fn apart(
+    name: &str,
+    mut runtime: Builder,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Failure> {
+    let (tell, told) = oneshot::channel();
+    let run = move || match runtime.enable_all().build() {
+        Ok(runtime) => {
+            // Whoever asks waits for it.
+            let _ = tell.send(Ok(()));
+            runtime.block_on(work);
+            // Files that do not answer are not waited for.
+            runtime.shutdown_background();
+        }
+        Err(error) => drop(tell.send(Err(error))),
+    };
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    thread.map_err(|error| Failure::local("cannot start a thread", &error))?;
+    let started = told.await.unwrap_or(Ok(()));
+    started.map_err(|error| Failure::local("cannot start a runtime", &error))
+}
+
+/// Serves at all ports until `closed`, and does `more` meanwhile.
 async fn serve(
-    door: Arc<EtcdDoor>,
-    member: Published,
+    door: &Arc<EtcdDoor>,
     ports: Vec<Port>,
     tls: Option<Arc<DoorTls>>,
     closed: watch::Receiver<bool>,
+    more: impl Future,
 ) {
     let mut entrances = JoinSet::new();
-    let mut told = Vec::new();
-    for Port { address, listener, url, probes_only } in ports {
+    for Port { listener, url, probes_only, .. } in ports {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -208,37 +294,38 @@ async fn serve(
             }
         };
         let tls = tls.clone().filter(|_| url.scheme == Scheme::Https);
-        told.push((address, tls.is_some(), probes_only));
-        let (door, mut closed) = (Arc::clone(&door), closed.clone());
+        let (door, closed) = (Arc::clone(door), closed.clone());
         entrances.spawn(async move {
-            let until_closed = async {
-                // Either it is said, or nobody is there any more who could.
-                let _ = closed.wait_for(|closed| *closed).await;
-            };
-            door.serve_at(Entrance { listener, tls, probes_only }, until_closed).await;
+            door.serve_at(Entrance { listener, tls, probes_only }, until(closed)).await;
         });
     }
-    drop(closed);
-    let all = async { while entrances.join_next().await.is_some() {} };
-    let announced = async {
-        let cluster = door.ready().await;
-        announce(&member, cluster, &told);
+    let more = async {
+        more.await;
         std::future::pending().await
     };
     tokio::select! {
-        () = all => {}
-        () = announced => {}
+        () = more => {}
+        () = until(closed.clone()) => {}
     }
+    while entrances.join_next().await.is_some() {}
+    // The ports are free; whoever closes the door waits until nobody looks at this any more.
+    drop(closed);
 }
 
-/// What is waited for in logs: some of the words are etcd's.
-fn announce(member: &Published, cluster: ClusterId, ports: &[(SocketAddr, bool, bool)]) {
+async fn until(mut closed: watch::Receiver<bool>) {
+    // Either it is said, or nobody is there any more who could.
+    let _ = closed.wait_for(|closed| *closed).await;
+}
+
+/// Says once clients are served. What is waited for in logs: some of the words are etcd's.
+async fn announce(door: &EtcdDoor, member: &Published, ports: Vec<Told>) {
+    let cluster = door.ready().await;
     let Published { name, client_urls } = member;
     let urls = client_urls.join(" ");
     info!("published {{Name:{name} ClientURLs:[{urls}]}} to cluster {cluster}");
     info!("ready to serve client requests");
-    for (address, tls, probes_only) in ports {
-        match (probes_only, tls) {
+    for Told { address, encrypted, probes_only } in ports {
+        match (probes_only, encrypted) {
             (true, _) => info!("telling health and metrics on {address}"),
             (false, true) => info!("serving client requests on {address}"),
             (false, false) => warn!(

@@ -5,10 +5,13 @@ use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 use raft_core::node::metrics::{LEADER_CHANGES, PROPOSALS_REFUSED, WRITE_SECONDS};
+use raft_core::types::NodeId;
+use raft_net_quic::{QuicTransport, Traffic};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 /// Upper bounds in seconds: 1 ms to 8 s, each twice the one before, as etcd has them.
 const SECONDS: [f64; 14] = [
@@ -33,6 +36,18 @@ const AMOUNTS: [f64; 14] = [
     67_108_864.0,
 ];
 
+/// Upper bounds of how long there and back takes, in seconds: 0.1 ms to 3.3 s, as etcd has them.
+const ROUND_TRIPS: [f64; 16] = [
+    0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0128, 0.0256, 0.0512, 0.1024, 0.2048,
+    0.4096, 0.8192, 1.6384, 3.2768,
+];
+
+/// Etcd's name of how long there and back takes, by peer.
+const ROUND_TRIP_SECONDS: &str = "etcd_network_peer_round_trip_time_seconds";
+
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// Labels that are the same of everything a process reports.
 const OWN: [&str; 2] = ["node", "group"];
 
@@ -54,9 +69,9 @@ enum Metric {
 
 /// A histogram.
 struct Buckets {
-    bounds: [f64; 14],
+    bounds: &'static [f64],
     /// How many were recorded up to each bound, and above the one before.
-    counts: [AtomicU64; 14],
+    counts: Vec<AtomicU64>,
     count: AtomicU64,
     /// The bits of a float.
     sum: AtomicU64,
@@ -187,14 +202,53 @@ impl Recorder for Reporter {
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        let bounds = if key.name().ends_with("_seconds") { SECONDS } else { AMOUNTS };
+        let bounds: &[f64] = match key.name() {
+            ROUND_TRIP_SECONDS => &ROUND_TRIPS,
+            name if name.ends_with("_seconds") => &SECONDS,
+            _ => &AMOUNTS,
+        };
+        let counts = bounds.iter().map(|_| AtomicU64::default()).collect();
         let (count, sum) = (AtomicU64::default(), AtomicU64::default());
-        let buckets = || Buckets { bounds, counts: Default::default(), count, sum };
+        let buckets = || Buckets { bounds, counts, count, sum };
         match self.0.register(key, || Metric::Histogram(Arc::new(buckets()))) {
             Metric::Histogram(buckets) => Histogram::from_arc(buckets),
             _ => Histogram::noop(),
         }
     }
+}
+
+/// Notes how long there and back takes to each peer, for as long as there is a transport.
+pub(super) async fn follow_peers(transport: Weak<QuicTransport>) {
+    loop {
+        let Some(known) = transport.upgrade() else { return };
+        for traffic in known.traffic() {
+            let Some(round_trip) = traffic.round_trip else { continue };
+            metrics::histogram!(ROUND_TRIP_SECONDS, "To" => id(traffic.peer)).record(round_trip);
+        }
+        drop(known);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Appends what went to peers, and has come from them.
+pub(super) fn write_traffic(traffic: &[Traffic], text: &mut String) {
+    type Bytes = fn(&Traffic) -> u64;
+    let told: [(&str, &str, Bytes); 2] = [
+        ("etcd_network_peer_sent_bytes_total", "To", |traffic| traffic.sent),
+        ("etcd_network_peer_received_bytes_total", "From", |traffic| traffic.received),
+    ];
+    for (name, label, bytes) in told {
+        line(text, format_args!("# TYPE {name} counter"));
+        for traffic in traffic {
+            let (peer, bytes) = (id(traffic.peer), bytes(traffic));
+            line(text, format_args!("{name}{{{label}=\"{peer}\"}} {bytes}"));
+        }
+    }
+}
+
+/// A member's id as etcd writes it.
+fn id(node: NodeId) -> String {
+    format!("{:x}", node.0)
 }
 
 /// What Linux knows of this process; elsewhere nothing is told.
@@ -205,7 +259,7 @@ fn write_process(text: &mut String) {
     }
 }
 
-fn process() -> Option<[(&'static str, &'static str, f64); 5]> {
+fn process() -> Option<[(&'static str, &'static str, f64); 6]> {
     /// Ticks in a second, and bytes in a page of `statm`, as Linux has them where this is built.
     const TICKS: f64 = 100.0;
     const PAGE: f64 = 4096.0;
@@ -217,12 +271,17 @@ fn process() -> Option<[(&'static str, &'static str, f64); 5]> {
     let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
     let boot: f64 = boot.trim().parse().ok()?;
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let most = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    // "unlimited" is read as that, too.
+    let most = most.split_whitespace().next()?.parse().unwrap_or(f64::INFINITY);
     Some([
         ("process_cpu_seconds_total", "counter", (field(14)? + field(15)?) / TICKS),
         ("process_start_time_seconds", "gauge", boot + field(22)? / TICKS),
         ("process_virtual_memory_bytes", "gauge", field(23)?),
         ("process_resident_memory_bytes", "gauge", field(24)? * PAGE),
         ("process_open_fds", "gauge", open as f64),
+        ("process_max_fds", "gauge", most),
     ])
 }
 
@@ -265,6 +324,29 @@ mod tests {
         }
         if cfg!(target_os = "linux") {
             assert!(text.contains("process_resident_memory_bytes"), "{text}");
+            assert!(text.contains("process_max_fds"), "{text}");
+        }
+    }
+
+    #[test]
+    fn peers_are_told_by_their_ids() {
+        const META: Metadata<'_> = Metadata::new("", metrics::Level::INFO, None);
+        let metrics = Arc::<Metrics>::default();
+        let reporter = Reporter(Arc::clone(&metrics));
+        let key = Key::from_parts(ROUND_TRIP_SECONDS, &[("To", "1f")]);
+        reporter.register_histogram(&key, &META).record(0.0003);
+        let traffic = Traffic { peer: NodeId(31), sent: 5, received: 7, round_trip: None };
+        let mut text = String::new();
+        metrics.write(&mut text);
+        write_traffic(&[traffic], &mut text);
+        for expected in [
+            "etcd_network_peer_sent_bytes_total{To=\"1f\"} 5",
+            "etcd_network_peer_received_bytes_total{From=\"1f\"} 7",
+            "etcd_network_peer_round_trip_time_seconds_bucket{To=\"1f\",le=\"0.0002\"} 0",
+            "etcd_network_peer_round_trip_time_seconds_bucket{To=\"1f\",le=\"0.0004\"} 1",
+            "etcd_network_peer_round_trip_time_seconds_count{To=\"1f\"} 1",
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected}: {text}");
         }
     }
 }

@@ -205,11 +205,13 @@ impl Running {
         config.watch.progress_interval = plan.watch_progress_interval;
         config.quota_bytes = plan.quota_bytes;
         config.compaction = plan.compaction;
+        config.password_cost = plan.password_cost;
+        config.token_life = plan.token_life;
         let service = KvService::new(config);
         transport.serve(GROUP, service.clone());
         let (id, address) = (plan.raft.id, transport.local_addr());
         let door = match &plan.door {
-            Some(door) => Some(Door::open(door, dir, id, service.clone()).await?),
+            Some(door) => Some(Door::open(door, dir, id, service.clone(), &transport).await?),
             None => None,
         };
         Ok(Self { id, address, node, transport, service, door })

@@ -10,7 +10,7 @@ use crate::config::variable;
 use crate::failure::Failure;
 use raft_core::raft::Config;
 use raft_core::types::{ClusterId, Member, NodeId};
-use raft_kv::service::Compaction;
+use raft_kv::service::{Compaction, PASSWORD_COST, TOKEN_LIFE};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -54,6 +54,10 @@ pub struct Plan {
     pub compaction: Compaction,
     /// How often a watch on which nothing happens is told how far it has come.
     pub watch_progress_interval: Duration,
+    /// What the hash of a password costs.
+    pub password_cost: u32,
+    /// How long a token is valid after its last use.
+    pub token_life: Duration,
 }
 
 /// How nodes prove to each other who they are.
@@ -90,6 +94,9 @@ pub struct CredentialFiles {
 
 /// What a node that has applied so many bytes writes a checkpoint of.
 const CHECKPOINT_BYTES: RangeInclusive<u64> = 4096..=1 << 40;
+
+/// What the function that hashes passwords takes.
+pub(super) const PASSWORD_COSTS: RangeInclusive<u32> = 4..=31;
 
 /// The least quota: a full store must still take what makes room.
 const QUOTA_BYTES_MIN: u64 = 1024 * 1024;
@@ -179,6 +186,15 @@ impl Plan {
             quota_bytes: args.quota,
             compaction: args.auto_compaction,
             watch_progress_interval: args.watch_progress_interval,
+            password_cost: args
+                .etcd
+                .bcrypt_cost
+                .filter(|cost| PASSWORD_COSTS.contains(cost))
+                .unwrap_or(PASSWORD_COST),
+            token_life: args
+                .etcd
+                .auth_token_ttl
+                .map_or(TOKEN_LIFE, |seconds| Duration::from_secs(seconds.into())),
         })
     }
 

@@ -4,7 +4,6 @@
 
 pub mod auth;
 pub mod barrier;
-pub mod bench;
 pub mod broadcast;
 pub mod cas;
 pub mod compact;

@@ -1,6 +1,7 @@
 //! `raft check` on recorded histories: what is wrong is found, shown and drawn, what is right is
 //! not. On clusters it is tested in `nemesis.rs` and by the sessions of docs/cli.md.
 
+mod causal;
 mod workload;
 
 use crate::cluster::support::binary;
@@ -258,6 +259,7 @@ fn few_operations_show_what_is_wrong() {
             start,
             end,
             outcome: Ending::Ok,
+            position: None,
         };
         let write = Action::Write { value: number.into(), token: None, revision: None };
         operations.push(operation(1, write, start, end));

@@ -139,7 +139,7 @@ fn a_cluster_that_fails_stops_it_with_an_honest_account() {
     let cluster = Cluster::new(Faults { no_quorum_from: 400, reorder: true, ..Faults::default() });
     let mut args = folder.import("a.tsv");
     args.concurrency = 32;
-    let client = cluster.patient_client(std::time::Duration::from_millis(100));
+    let client = cluster.patient_client(std::time::Duration::from_secs(1));
     let (_, outcome) =
         printed(Format::Json, async |output| verbs::import::run(client, &args, output).await);
     let failure = outcome.expect_err("no quorum");

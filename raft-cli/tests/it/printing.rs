@@ -1,6 +1,6 @@
 //! Tables and JSON as golden strings.
 
-use raft_cli::output::bench::{Latency, Measurement, histogram, text};
+use raft_cli::output::bench::{Latency, Measurement, Ratio, histogram, median, percentiles, text};
 use raft_cli::output::{Format, Output, Table, printable, status, watch};
 use raft_core::types::NodeId;
 use raft_kv::api::{Event, EventKind, KeyValue, Revision};
@@ -48,8 +48,15 @@ fn measurements() {
     }
     nanoseconds.record(2_500_000_000).expect("in range");
     let measured = Measurement {
+        server: "native h:1".into(),
         workload: "put",
         clients: 64,
+        watchers: None,
+        unanswered: 0,
+        rate: None,
+        rounds_per_second: vec![100.1],
+        percentiles_us: percentiles(&nanoseconds),
+        cpu_us: None,
         connections: 3,
         value_size: 256,
         seconds: 10.0,
@@ -60,11 +67,41 @@ fn measurements() {
         first_error: Some("no quorum".into()),
     };
     assert_eq!(
-        text(std::slice::from_ref(&measured)),
+        text(std::slice::from_ref(&measured), &[]),
         "WORKLOAD  CLIENTS  OPS/S     P50     P90     P99    P99.9     MAX  ERRORS\n\
          put            64    100  501 us  901 us  991 us  1.00 ms  2.50 s       1\n\
          first error with 64 clients: no quorum\n"
     );
+    let other = Measurement {
+        server: "etcd h:2".into(),
+        rounds_per_second: vec![50.0, 25.0, 10.0],
+        cpu_us: Some(80.0),
+        first_error: None,
+        ..measured.clone()
+    };
+    let first = Measurement {
+        rounds_per_second: vec![100.0, 100.0, 100.0],
+        cpu_us: Some(20.0),
+        ..other.clone()
+    };
+    let ratio = Ratio::of(&first, &other);
+    assert_eq!(
+        text(&[measured.clone(), other], &[ratio]),
+        concat!(
+            "SERVER      WORKLOAD  CLIENTS  OPS/S     P50     P90     P99    P99.9     MAX",
+            "   CPU/OP  ERRORS\n",
+            "native h:1  put            64    100  501 us  901 us  991 us  1.00 ms  2.50 s",
+            "                1\n",
+            "etcd h:2    put            64    100  501 us  901 us  991 us  1.00 ms  2.50 s",
+            "  80.0 us       1\n",
+            "\n",
+            "FIRST/SECOND  CLIENTS  OPS/S   P50   P99  CPU/OP\n",
+            "put                64   4.00  1.00  1.00    0.25\n",
+            "first error with 64 clients: no quorum\n",
+        )
+    );
+    assert_eq!(median(&[3.0, 1.0]), 2.0);
+    assert_eq!(median(&[]), 0.0);
     let json = serde_json::to_value(&measured).expect("JSON");
     assert_eq!(json["clients"], 64);
     assert!(json["latency_us"]["p99"].as_f64().expect("a number") > 980.0);

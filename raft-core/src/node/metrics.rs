@@ -40,6 +40,12 @@ pub const APPLY_SECONDS: &str = "raft_apply_seconds";
 pub const APPLY_ENTRIES: &str = "raft_apply_entries";
 /// Gauge: the last entry applied. Stage: apply.
 pub const LAST_APPLIED: &str = "raft_last_applied";
+/// Gauge, count: committed entries, as far as the node knows, that it has not applied. Stage:
+/// apply.
+pub const APPLY_LAG: &str = "raft_apply_lag_entries";
+/// Gauge, count: entries of its log that the member furthest behind has not acknowledged; 0 on a
+/// node that does not lead. Members that are gone count. Stage: replicate.
+pub const REPLICATION_LAG: &str = "raft_replication_lag_entries";
 /// Counter: snapshots that another node has whole. Stage: snapshot.
 pub const SNAPSHOTS_SENT: &str = "raft_snapshots_sent_total";
 /// Counter: snapshots that arrived whole. Stage: snapshot.
@@ -78,6 +84,8 @@ pub(super) struct Metrics {
     pub(super) apply_seconds: Histogram,
     pub(super) apply_entries: Histogram,
     pub(super) last_applied: Gauge,
+    pub(super) apply_lag: Gauge,
+    pub(super) replication_lag: Gauge,
     pub(super) snapshots_sent: Counter,
     pub(super) snapshots_received: Counter,
     pub(super) snapshots_failed: Counter,
@@ -107,6 +115,8 @@ impl Metrics {
             apply_seconds: labels.histogram(APPLY_SECONDS),
             apply_entries: labels.histogram(APPLY_ENTRIES),
             last_applied: labels.gauge(LAST_APPLIED),
+            apply_lag: labels.gauge(APPLY_LAG),
+            replication_lag: labels.gauge(REPLICATION_LAG),
             snapshots_sent: labels.counter(SNAPSHOTS_SENT),
             snapshots_received: labels.counter(SNAPSHOTS_RECEIVED),
             snapshots_failed: labels.counter(SNAPSHOTS_FAILED),

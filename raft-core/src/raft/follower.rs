@@ -42,7 +42,7 @@ impl Follower {
         // The prefix that this message shows to be equal to the leader's. Not our own last entry:
         // beyond it there may be a stale suffix.
         let matched = entries.as_ref().map_or(prev_log.index, |run| run.last().index);
-        if entries.is_some_and(|run| !take_entries(state, &run)) {
+        if entries.is_some_and(|run| !take_entries(state, run)) {
             return;
         }
         state.commit(leader_commit.min(matched));
@@ -95,7 +95,7 @@ fn holds(state: &State, prev_log: LogId) -> bool {
 
 /// Appends what is missing of `run`; whether all of it is in the log now. An append that finds
 /// everything here changes nothing, so a late or doubled one never truncates (§5.3).
-fn take_entries(state: &mut State, run: &Run) -> bool {
+fn take_entries(state: &mut State, run: Run) -> bool {
     if state.restoring.is_some() {
         return false;
     }

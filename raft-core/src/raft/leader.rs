@@ -184,7 +184,7 @@ impl Leader {
             AppendOutcome::Matched(index) => {
                 let news = progress.matched(index, state.now);
                 progress.go_on_round(last, state.now, u64::from(state.config.election_ticks_min));
-                if news {
+                if news && index > state.commit_index() {
                     self.advance_commit(state);
                 }
             }
@@ -217,7 +217,7 @@ impl Leader {
             return;
         }
         let newly = state.log.slice(state.commit_index().next(), index);
-        self.uncommitted_bytes -= newly.iter().map(|run| run.size()).sum::<usize>();
+        self.uncommitted_bytes -= newly.map(|run| run.size()).sum::<usize>();
         let membership_index = state.log.membership_index();
         let concerns_members = state.commit_index() < membership_index && membership_index <= index;
         state.commit(index);
@@ -239,6 +239,9 @@ impl Leader {
     }
 
     fn confirm_reads(&mut self, state: &mut State) {
+        if self.confirmations.is_idle() {
+            return;
+        }
         let own = self.confirmations.seq();
         let confirmed = state.log.membership().quorum_value(|node| {
             if node == state.id() {

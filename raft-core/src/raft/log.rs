@@ -7,6 +7,9 @@ use crate::types::{Entry, Index, LogId, Membership, Payload, Run, SnapshotMeta, 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
+/// Entries that the tail keeps room for, so that it need not grow anew every turn.
+const TAIL_KEPT: usize = 1024;
+
 /// What is kept behind a compaction, at most.
 #[derive(Clone, Copy)]
 pub(super) struct Trailing {
@@ -61,7 +64,7 @@ impl Log {
 
     /// Bytes of the sealed entries above `index`.
     pub(super) fn bytes_after(&self, index: Index) -> usize {
-        self.slice(index.next(), self.last.index).iter().map(Run::size).sum()
+        self.slice(index.next(), self.last.index).map(|run| run.size()).sum()
     }
 
     /// The configuration in force: the latest in the log, committed or not (§6).
@@ -125,7 +128,11 @@ impl Log {
 
     /// Makes this turn's tail one run, for the disk and for the followers.
     pub(super) fn seal(&mut self) -> Option<Run> {
-        let run = Run::new(std::mem::take(&mut self.tail))?;
+        if self.tail.is_empty() {
+            return None;
+        }
+        let run = Run::of(&mut self.tail)?;
+        self.tail.shrink_to(TAIL_KEPT);
         self.runs.push_back(run.clone());
         Some(run)
     }
@@ -172,7 +179,10 @@ impl Log {
 
     /// The part of `run` that this log does not hold yet: from the first entry that is missing or
     /// has another term. `None` if all of it is here (§5.3).
-    pub(super) fn missing(&self, run: &Run) -> Option<Run> {
+    pub(super) fn missing(&self, run: Run) -> Option<Run> {
+        if run.first().index > self.last.index {
+            return Some(run);
+        }
         let differs = |entry: &&Entry| {
             entry.id.index > self.start.last.index
                 && self.term_at(entry.id.index) != Some(entry.id.term)
@@ -216,10 +226,10 @@ impl Log {
             return None;
         }
         let position = self.position(from)?;
-        let run = self.runs[position].slice(from, Index(u64::MAX))?;
-        let (limited, size) = limit(&run, bytes_max);
-        if limited.len() < run.len() || position + 1 == self.runs.len() {
-            return Some((limited, size));
+        let run = &self.runs[position];
+        let (last, size) = limit(run, from, bytes_max)?;
+        if last < run.last().index || position + 1 == self.runs.len() {
+            return Some((run.slice(from, last)?, size));
         }
         // A follower that lags over many small runs gets them in one message.
         let mut entries = Vec::new();
@@ -237,10 +247,9 @@ impl Log {
     }
 
     /// The sealed entries from `from` to `to`, both included, as shared runs.
-    pub(super) fn slice(&self, from: Index, to: Index) -> Vec<Run> {
-        let Some(position) = self.position(from) else { return Vec::new() };
-        let runs = self.runs.range(position..);
-        runs.map_while(|run| run.slice(from, to)).collect()
+    pub(super) fn slice(&self, from: Index, to: Index) -> impl Iterator<Item = Run> {
+        let position = self.position(from).unwrap_or(self.runs.len());
+        self.runs.range(position..).map_while(move |run| run.slice(from, to))
     }
 
     /// Whether compaction to `limit` would drop anything and keep what is to trail.
@@ -308,11 +317,21 @@ impl Log {
         if index <= self.start.last.index || index > self.sealed_last() {
             return None;
         }
-        // Nearly every look-up is at the end.
-        if self.runs.back()?.first().index <= index {
-            return Some(self.runs.len() - 1);
+        // No run is empty, so as many runs as there are entries on either side of `index` are the
+        // most that can lie there. Nearly every look-up is near the end, and takes one step.
+        let behind = (self.sealed_last().0 - index.0) as usize;
+        let before = (index.0 - self.start.last.index.0 - 1) as usize;
+        let mut low = self.runs.len().saturating_sub(behind + 1);
+        let mut high = before.min(self.runs.len() - 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.runs[middle].last().index < index {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-        Some(self.runs.partition_point(|run| run.last().index < index))
+        Some(low)
     }
 
     fn run_with(&self, index: Index) -> Option<&Run> {
@@ -324,18 +343,19 @@ impl Log {
     }
 }
 
-/// The front of `run` that fits in `bytes_max`, at least one entry, and its size.
-fn limit(run: &Run, bytes_max: usize) -> (Run, usize) {
-    let (mut count, mut bytes) = (0, 0);
-    for entry in run.entries() {
-        if bytes + entry.size() > bytes_max && count > 0 {
+/// The last of the entries of `run` from `from` on that fit in `bytes_max`, at least one, and the
+/// size of them all. `None` if `run` ends before.
+fn limit(run: &Run, from: Index, bytes_max: usize) -> Option<(Index, usize)> {
+    let skipped = from.0.saturating_sub(run.first().index.0) as usize;
+    let mut fits: Option<(Index, usize)> = None;
+    for entry in run.entries().get(skipped..)? {
+        let bytes = fits.map_or(0, |(_, bytes)| bytes) + entry.size();
+        if bytes > bytes_max && fits.is_some() {
             break;
         }
-        bytes += entry.size();
-        count += 1;
+        fits = Some((entry.id.index, bytes));
     }
-    let last = Index(run.first().index.0 + count - 1);
-    (run.slice(run.first().index, last).expect("at least one entry"), bytes)
+    fits
 }
 
 /// Equal content: how entries are grouped into runs does not matter.

@@ -318,9 +318,7 @@ impl Raft {
             Role::Follower(_) => self.state.ask_leader(),
             Role::Candidate(_) => {}
         }
-        let mut output = Output::default();
-        self.state.drain_into(&mut output);
-        output
+        self.state.take_output()
     }
 
     fn on_tick(&mut self) -> Next {

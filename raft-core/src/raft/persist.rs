@@ -151,9 +151,9 @@ impl Persistence {
     }
 
     /// The held messages that may go now, in the order they were made.
-    pub(super) fn release(&mut self) -> Vec<Envelope> {
+    pub(super) fn release(&mut self) -> impl Iterator<Item = Envelope> {
         let done = self.done;
-        self.held.extract_if(.., |held| held.until <= done).map(|held| held.envelope).collect()
+        self.held.extract_if(.., move |held| held.until <= done).map(|held| held.envelope)
     }
 
     /// Numbers the writes from the oldest that is not complete; see `Raft::rebase`.

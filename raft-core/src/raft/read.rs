@@ -77,8 +77,8 @@ impl Reads {
         self.asked.iter_mut().for_each(|asked| asked.at = super::rebase::NOW);
     }
 
-    pub(super) fn drain_answered(&mut self, into: &mut Vec<(ReadId, Index)>) {
-        into.append(&mut self.answered);
+    pub(super) fn take_answered(&mut self) -> Vec<(ReadId, Index)> {
+        std::mem::take(&mut self.answered)
     }
 }
 
@@ -154,6 +154,11 @@ impl Confirmations {
         }
         self.seq += 1;
         self.rounds.push_back((self.seq, now));
+    }
+
+    /// Whether nothing waits to be confirmed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.rounds.is_empty()
     }
 
     /// When the lease began, if a quorum has confirmed anything.

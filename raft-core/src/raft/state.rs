@@ -334,20 +334,28 @@ impl State {
         self.flushed_index = self.commit_index;
     }
 
-    /// Moves what this state has to do into `output`.
-    pub(super) fn drain_into(&mut self, output: &mut Output) {
-        output.messages.append(&mut self.outbox);
-        output.apply.extend(self.restores.drain(..).map(Apply::Restore));
-        output.send_snapshot.append(&mut self.send_snapshot);
-        self.reads.drain_answered(&mut output.reads);
+    /// Takes what this state has to do.
+    pub(super) fn take_output(&mut self) -> Output {
+        Output {
+            messages: std::mem::take(&mut self.outbox),
+            apply: self.take_apply(),
+            reads: self.reads.take_answered(),
+            send_snapshot: std::mem::take(&mut self.send_snapshot),
+            write: self.persist.take_write(self.now),
+        }
+    }
+
+    fn take_apply(&mut self) -> Vec<Apply> {
+        let restores = std::mem::take(&mut self.restores);
+        let mut apply: Vec<Apply> = restores.into_iter().map(Apply::Restore).collect();
         // Entries are applied once committed and durable here: see ARCHITECTURE.md on slow disks.
         let applicable = self.commit_index.min(self.persist.persisted_index());
         if applicable > self.handed_index && self.restoring.is_none() {
             let runs = self.log.slice(self.handed_index.next(), applicable);
-            output.apply.extend(runs.into_iter().map(Apply::Entries));
+            apply.extend(runs.map(Apply::Entries));
             self.handed_index = applicable;
         }
-        output.write = self.persist.take_write(self.now);
+        apply
     }
 
     /// See `Raft::rebase`.

@@ -141,6 +141,15 @@ impl Raft {
         }
     }
 
+    /// How many entries of a leader's log the member furthest behind has not acknowledged; 0 where
+    /// nobody leads.
+    pub fn lag(&self) -> u64 {
+        let Role::Leader(leader) = &self.role else { return 0 };
+        let matched = leader.progress().values().map(|progress| progress.match_index).min();
+        let last = self.state.log.last().index;
+        matched.map_or(0, |matched| last.0.saturating_sub(matched.0))
+    }
+
     fn peer_status(&self, id: NodeId) -> PeerStatus {
         let contact = self.state.contacts.of(id);
         let heard_ticks = contact.heard_at.map(|at| self.state.now - at);

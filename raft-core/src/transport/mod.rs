@@ -130,13 +130,25 @@ pub enum CallError {
     Lost(String),
 }
 
+/// Tells the connections of clients to one process apart, for as long as that runs. It says nothing
+/// about who a client is; a service may use it to share out what all have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
 /// Who sent a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
-    /// A client.
-    Client,
+    /// A client, by its connection: all that comes over that has its number, nothing else has.
+    Client(ConnectionId),
     /// A node of the cluster, which forwards.
     Node(NodeId),
+}
+
+impl Caller {
+    /// Whether it is a client, over whatever connection.
+    pub const fn is_client(self) -> bool {
+        matches!(self, Self::Client(_))
+    }
 }
 
 /// Answers requests. Called concurrently, on the transport's runtime; must not block it.

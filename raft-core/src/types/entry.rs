@@ -59,7 +59,12 @@ impl Run {
     /// # Panics
     /// If indexes are not consecutive or a term falls: such a run would break Log Matching, so
     /// whoever reads entries from outside checks them first (`codec`).
-    pub fn new(entries: Vec<Entry>) -> Option<Self> {
+    pub fn new(mut entries: Vec<Entry>) -> Option<Self> {
+        Self::of(&mut entries)
+    }
+
+    /// The same, of entries that are taken out of a vector which keeps its room.
+    pub(crate) fn of(entries: &mut Vec<Entry>) -> Option<Self> {
         if entries.is_empty() {
             return None;
         }
@@ -72,7 +77,7 @@ impl Run {
             );
         }
         let end = entries.len();
-        Some(Self { block: entries.into(), start: 0, end })
+        Some(Self { block: entries.drain(..).collect(), start: 0, end })
     }
 
     /// Whether `entries` may form a run: consecutive indexes, terms that do not fall.

@@ -7,17 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bugs in the list.
-const BUGS: u32 = 50;
+const BUGS: u32 = 51;
 
 /// So many of them must be planted.
 const PLANTED_MIN: usize = 40;
 
 /// So many rows of the table were not written by the command, at most. As it writes them, this
 /// falls.
-const BY_HAND_MAX: usize = 57;
+const BY_HAND_MAX: usize = 60;
 
 /// So many of these say that nobody has run them yet.
-const NOT_RUN_MAX: usize = 6;
+const NOT_RUN_MAX: usize = 5;
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in the workspace")

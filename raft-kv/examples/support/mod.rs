@@ -9,7 +9,7 @@ use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, ConnectionId, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::Client;
@@ -121,13 +121,13 @@ struct Door(Arc<dyn Service>);
 
 impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
-        let reply = self.0.call(Caller::Client, request);
+        let reply = self.0.call(Caller::Client(ConnectionId(0)), request);
         Box::pin(async move { Ok(reply.await) })
     }
 
     fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
         let (near, far) = Duplex::pair(1 << 20);
-        self.0.serve_stream(Caller::Client, first, far);
+        self.0.serve_stream(Caller::Client(ConnectionId(0)), first, far);
         Box::pin(std::future::ready(Ok(near)))
     }
 }

@@ -82,6 +82,33 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What a request may be longer by for who asks: a token in front of it or, of a command, on whose
+/// [`Authority`] it runs. So what may be asked is the same for everybody.
+pub(crate) const SIGNED_BYTES_MAX: usize = 4 * NAME_BYTES_MAX;
+
+/// What somebody shows who has logged in; in no message for people, as whoever has it may do what
+/// its user may.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl From<String> for Token {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 /// A change of users, roles or whether they count.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum AuthChange {

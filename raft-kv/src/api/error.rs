@@ -57,7 +57,7 @@ pub enum KvError {
     #[error("lease {0} exists already")]
     LeaseExists(LeaseId),
     /// No effect: a lease cannot be granted for so long.
-    #[error("a lease of {ttl_ms} ms, over the limit of {limit_ms} ms")]
+    #[error("a lease of {}, over the limit of {}", written(*ttl_ms), written(*limit_ms))]
     LeaseTooLong {
         /// What was asked, in milliseconds.
         ttl_ms: u64,
@@ -157,4 +157,18 @@ impl KvError {
             Self::Unknown(_) | Self::AnsweredBefore(_) | Self::NoQuorum { may_have_run: true, .. }
         )
     }
+}
+
+/// A time in milliseconds as times are written everywhere, such as `1d 12h`: all of it, so that two
+/// that differ look different.
+fn written(mut ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let mut parts = Vec::new();
+    for (unit, name) in units {
+        if ms >= unit {
+            parts.push(format!("{}{name}", ms / unit));
+            ms %= unit;
+        }
+    }
+    if parts.is_empty() { "0ms".into() } else { parts.join(" ") }
 }

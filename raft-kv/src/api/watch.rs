@@ -3,7 +3,7 @@
 //! A client opens one stream for all its watches; both sides send these messages over it. For each
 //! watch the changes come in order, each once, none left out, all of one revision together.
 
-use super::{KeyValue, Keys, KvError, Revision};
+use super::{KeyValue, Keys, KvError, Revision, Token};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub enum StreamRequest {
     /// A stream of somebody who has logged in.
     Signed {
         /// The token that was given out.
-        token: String,
+        token: Token,
         /// What it is for, but nothing that is signed itself.
         #[serde(deserialize_with = "crate::codec::nested")]
         request: Box<Self>,

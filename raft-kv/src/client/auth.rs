@@ -48,7 +48,7 @@ enum Known {
 }
 
 /// What a request shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Signing {
     /// Nothing.
     No,
@@ -74,6 +74,13 @@ impl Client {
     #[cfg(feature = "etcd")]
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// The same client, whose requests go another way to the node it is connected to: what it does
+    /// beside them does not.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn by_way_of(&self, way: Arc<dyn raft_core::transport::Channel>) -> Self {
+        Self { way: Some(way), ..self.clone() }
     }
 
     /// What requests show.
@@ -108,7 +115,7 @@ impl Client {
     ) -> Result<String, ClientError> {
         let (name, password) = (user.into(), Password::Plain(password.into()));
         match self.request(RequestBody::Authenticate { name, password }, true).await? {
-            ReplyBody::Token(token) => Ok(token),
+            ReplyBody::Token(token) => Ok(token.0),
             _ => Err(unexpected(false)),
         }
     }
@@ -240,7 +247,7 @@ impl Shared {
         let password = Password::Plain(password);
         let asked = self.ask_unsigned(RequestBody::Authenticate { name: user, password }, deadline);
         let known = match asked.await {
-            Ok(ReplyBody::Token(token)) => Known::Token(token.into()),
+            Ok(ReplyBody::Token(token)) => Known::Token(token.0.into()),
             Ok(_) => return Err(unexpected(false)),
             Err(ClientError::Refused(KvError::Auth(AuthError::NotEnabled))) => Known::NotNeeded,
             // A token that was made for nobody has no effect.
@@ -271,6 +278,7 @@ impl Shared {
             repeatable: true,
             in_doubt: false,
             signing: Signing::No,
+            way: None,
         };
         // It asks for no token itself, so this goes no deeper.
         Box::pin(self.exchange(&mut exchange)).await

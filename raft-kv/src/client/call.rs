@@ -55,15 +55,17 @@ impl Client {
             true => Signing::No,
             false => self.signing(),
         };
+        let (in_doubt, way) = (false, self.way.clone());
         let mut exchange =
-            Exchange { frame, frame_ms, attempt, deadline, repeatable, in_doubt: false, signing };
+            Exchange { frame, frame_ms, attempt, deadline, repeatable, in_doubt, signing, way };
         self.shared.exchange(&mut exchange).await
     }
 
     /// Puts an action through the log, exactly once.
     pub(super) async fn write(&self, action: Action) -> Result<ActionReply, ClientError> {
         // What no node would take is told at once, and for certain.
-        crate::store::validate(&action).map_err(ClientError::Refused)?;
+        let lists = crate::store::validate_lists(&action, self.shared.txn_ops_max);
+        lists.and_then(|()| crate::store::validate(&action)).map_err(ClientError::Refused)?;
         let deadline = Instant::now() + self.deadline;
         loop {
             let ticket = self.ticket(deadline).await?;
@@ -148,8 +150,9 @@ impl Client {
 
     fn repeatable(&self, frame: Bytes, frame_ms: u32, deadline: Instant) -> Exchange {
         let attempt = self.shared.attempt;
-        let signing = self.signing();
-        Exchange { frame, frame_ms, attempt, deadline, repeatable: true, in_doubt: false, signing }
+        let (signing, way) = (self.signing(), self.way.clone());
+        let (repeatable, in_doubt) = (true, false);
+        Exchange { frame, frame_ms, attempt, deadline, repeatable, in_doubt, signing, way }
     }
 
     /// The deadline a request is first encoded with.

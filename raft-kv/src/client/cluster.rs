@@ -278,7 +278,7 @@ impl Shared {
         })?;
         let mut body = RequestBody::Integrity(Inquiry::Scrub);
         if let Some(token) = &token {
-            body = RequestBody::Signed { token: token.to_string(), body: Box::new(body) };
+            body = RequestBody::Signed { token: (**token).into(), body: Box::new(body) };
         }
         let found = self.ask(asked, body).await.inspect_err(|cause| {
             if matches!(cause, Cause::Node(error) if is_about_token(error)) {

@@ -50,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) in_doubt: bool,
     /// What it shows.
     pub(super) signing: Signing,
+    /// The way it goes; otherwise over the connection of whoever is asked.
+    pub(super) way: Option<Arc<dyn Channel>>,
 }
 
 /// What a failed try means for the next one.
@@ -213,7 +215,8 @@ impl Shared {
             exchange.frame =
                 wire::with_deadline(&exchange.frame, time_ms).expect("the frame was encoded here");
         }
-        let mut call = node.channel.call(exchange.frame.clone());
+        let way = exchange.way.as_ref().unwrap_or(&node.channel);
+        let mut call = way.call(exchange.frame.clone());
         let early = timeout_at(now + time.min(self.attempt) / 2, &mut call).await;
         let answer = match early {
             Ok(answer) => Some(answer),
@@ -293,17 +296,19 @@ impl Shared {
     /// were broken off.
     async fn handshake(&self, address: &str) -> Result<Arc<dyn Channel>, CallError> {
         let begun_at = Instant::now();
-        let mut begun = JoinSet::new();
+        let (mut begun, mut failed) = (JoinSet::new(), None);
         let mut patience = self.attempt;
         for _ in 0..HANDSHAKES_MAX {
             begun.spawn(self.connector.connect(address));
-            if let Ok(end) = timeout(patience, first_up(&mut begun)).await {
+            if let Ok(end) = timeout(patience, first_up(&mut begun, &mut failed)).await {
                 return end;
             }
             patience *= 2;
         }
         let waited = begun_at.elapsed().as_secs_f64();
-        Err(CallError::NotSent(format!("no connection within {waited:.1} s")))
+        let why = failed.map(|error| format!("; one handshake ended with: {error}"));
+        let why = why.unwrap_or_default();
+        Err(CallError::NotSent(format!("no connection within {waited:.1} s{why}")))
     }
 
     /// Asks a node for the members of its cluster and who leads; whether to ask again, because it
@@ -362,19 +367,21 @@ async fn follow_the_leader(client: Weak<Shared>) {
     }
 }
 
-/// The first of these connections that comes about, or why the last of them does not.
+/// The first of these connections that comes about, or why the last of them does not. Why one has
+/// failed stays in `failed`, also if this is given up because others take long.
 async fn first_up(
     begun: &mut JoinSet<Result<Arc<dyn Channel>, CallError>>,
+    failed: &mut Option<CallError>,
 ) -> Result<Arc<dyn Channel>, CallError> {
-    let mut failed = CallError::NotSent("no connection was begun".into());
     while let Some(end) = begun.join_next().await {
         match end {
             Ok(Ok(channel)) => return Ok(channel),
-            Ok(Err(error)) => failed = error,
-            Err(error) => failed = CallError::NotSent(error.to_string()),
+            Ok(Err(error)) => *failed = Some(error),
+            Err(error) => *failed = Some(CallError::NotSent(error.to_string())),
         }
     }
-    Err(failed)
+    let failed = failed.take();
+    Err(failed.unwrap_or_else(|| CallError::NotSent("no connection was begun".into())))
 }
 
 /// Whether an error is about the moment, not about the request.

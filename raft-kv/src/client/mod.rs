@@ -35,15 +35,15 @@ pub use read::{Pages, ReadReply};
 pub use watch::{WatchBatch, WatchServer, Watcher};
 pub use write::{DeleteReply, PutReply, SwapReply};
 
-use crate::api::Fence;
 #[cfg(doc)]
 use crate::api::KvError;
+use crate::api::{Fence, TXN_OPS_MAX};
 use auth::{Credentials, Login};
 use call::{millis, unexpected};
 use directory::Directory;
 use error::Trouble;
 use keep::Keeper;
-use raft_core::transport::Connector;
+use raft_core::transport::{Channel, Connector};
 use raft_core::types::ClusterId;
 use session::Session;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -66,6 +66,10 @@ pub struct ClientOptions {
     /// changes: a write then saves the way from the node asked to the leader. Every node takes
     /// every request either way. Default no, so that clients stay with the node they name first.
     pub prefer_leader: bool,
+    /// Most compares, and most operations of one branch, of a transaction; one within it has what
+    /// the longest of its lists leaves of that. What is longer is refused before it is sent.
+    /// Default [`TXN_OPS_MAX`], what the store takes of all lists together.
+    pub txn_ops_max: usize,
     credentials: Option<Credentials>,
 }
 
@@ -74,7 +78,14 @@ impl ClientOptions {
     pub fn new<A: Into<String>>(endpoints: impl IntoIterator<Item = A>) -> Self {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
         let (deadline, attempt) = (Duration::from_secs(5), Duration::from_secs(1));
-        Self { endpoints, deadline, attempt, prefer_leader: false, credentials: None }
+        Self {
+            endpoints,
+            deadline,
+            attempt,
+            prefer_leader: false,
+            txn_ops_max: TXN_OPS_MAX,
+            credentials: None,
+        }
     }
 
     /// The same for a user: it logs in by itself, and again whenever it has to.
@@ -97,6 +108,8 @@ pub struct Client {
     fence: Option<Arc<Fence>>,
     /// What its requests show, if that is not for it to find out.
     token: Option<Arc<str>>,
+    /// The way its requests go, if that is another one than the connection to the node.
+    way: Option<Arc<dyn Channel>>,
 }
 
 struct Shared {
@@ -104,6 +117,7 @@ struct Shared {
     directory: Directory,
     attempt: Duration,
     prefer_leader: bool,
+    txn_ops_max: usize,
     /// Whether the leader is being followed already.
     following: AtomicBool,
     /// The cluster, once a node has told. Members of another one are not taken in.
@@ -126,7 +140,7 @@ impl Client {
     /// A client of the cluster that `options.endpoints` belong to. Connects when first used; from
     /// then on it needs the tokio runtime, with its clock, that it is used on.
     pub fn new(connector: Arc<dyn Connector>, options: ClientOptions) -> Self {
-        let ClientOptions { endpoints, deadline, attempt, prefer_leader, credentials } = options;
+        let ClientOptions { endpoints, deadline, attempt, prefer_leader, .. } = options;
         let directory = Directory::new(&endpoints);
         // A bad seed only makes pauses of several clients alike.
         let jitter = AtomicU64::new(getrandom::u64().unwrap_or_default());
@@ -137,9 +151,10 @@ impl Client {
             directory,
             attempt,
             prefer_leader,
+            txn_ops_max: options.txn_ops_max,
             following: AtomicBool::new(false),
             cluster,
-            login: credentials.map(Login::of),
+            login: options.credentials.map(Login::of),
             session,
             opening,
             trouble,
@@ -147,7 +162,7 @@ impl Client {
             keeper: Keeper::default(),
             watches: Arc::default(),
         };
-        Self { shared: Arc::new(shared), deadline, fence: None, token: None }
+        Self { shared: Arc::new(shared), deadline, fence: None, token: None, way: None }
     }
 
     /// The same client with another deadline for each call.

@@ -7,6 +7,8 @@
 
 mod pump;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use super::{Client, ClientError, Shared};
 use crate::api::{Event, KvError, Revision, Watch};

@@ -18,7 +18,8 @@ use tonic::{Request, Response, Status};
 /// The headers that may hold a token, over gRPC as over HTTP.
 const TOKEN_HEADERS: [&str; 2] = ["token", "authorization"];
 
-/// The token of a request, if it says who asks.
+/// The token of a request, if it says who asks: it is taken along also where this node knows of no
+/// users, for it may be behind the others.
 pub(super) fn token_of(core: &Core, headers: &HeaderMap, known: &Extensions) -> Option<String> {
     let shown = TOKEN_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
     if let Some(token) = shown {
@@ -26,8 +27,17 @@ pub(super) fn token_of(core: &Core, headers: &HeaderMap, known: &Extensions) -> 
     }
     // Where authentication is enabled, the common name of a certificate is the user of those that
     // show no token.
-    let CommonName(name) = known.get()?;
+    let CommonName(name) = known.get().filter(|_| core.service.store().is_auth_enabled())?;
     core.service.token_for(name)
+}
+
+/// What a password was made into elsewhere is not taken: it could not be told from one that is easy
+/// to find.
+fn refuse_hash(hashed: &str) -> Result<(), Status> {
+    match hashed {
+        "" => Ok(()),
+        _ => Err(Status::invalid_argument("etcdserver: hashedPassword is not taken")),
+    }
 }
 
 /// See the module.
@@ -84,7 +94,9 @@ impl Auth for AuthDoor {
         &self,
         request: Request<pb::AuthUserAddRequest>,
     ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
-        let pb::AuthUserAddRequest { name: user, password, options, .. } = request.into_inner();
+        let pb::AuthUserAddRequest { name: user, password, options, hashed_password } =
+            request.into_inner();
+        refuse_hash(&hashed_password)?;
         let password = match options.is_some_and(|options| options.no_password) {
             true => Password::None,
             false => Password::Plain(password),
@@ -127,7 +139,9 @@ impl Auth for AuthDoor {
         &self,
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Result<Response<pb::AuthUserChangePasswordResponse>, Status> {
-        let pb::AuthUserChangePasswordRequest { name: user, password, .. } = request.into_inner();
+        let pb::AuthUserChangePasswordRequest { name: user, password, hashed_password } =
+            request.into_inner();
+        refuse_hash(&hashed_password)?;
         let password = Password::Plain(password);
         let change = AuthChange::ChangePassword { user, password };
         done!(self, AuthUserChangePasswordResponse, change)

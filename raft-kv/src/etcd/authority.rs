@@ -4,14 +4,14 @@
 //! the table that both ends keep of headers stays the same, and none has to be kept here. Whatever
 //! else comes is passed on as it is.
 
+use super::patience::PREFACE;
 use http::uri::Authority;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a connection of HTTP/2 begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes in front of each frame.
 const FRAME_HEAD: usize = 9;
 /// Most bytes of a frame that is looked at: a longer one is none that this server allows.
@@ -96,6 +96,27 @@ impl<S> Named<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Named<S> {
+    /// Reads what nobody has to look at: most of it, where values are long.
+    fn poll_rest(
+        &mut self,
+        left: usize,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, out))?;
+        let read = out.filled().len() - before;
+        self.state = State::Frames(left.saturating_sub(read));
+        if read > left {
+            self.bytes.extend_from_slice(&out.filled()[before + left..]);
+            out.set_filled(before + left);
+            self.look();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Named<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -103,11 +124,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Named<S> {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.ready == 0 {
-            if matches!(self.state, State::Other) {
-                return Pin::new(&mut self.stream).poll_read(context, out);
+            match self.state {
+                State::Other => return Pin::new(&mut self.stream).poll_read(context, out),
+                State::Frames(left) if left > 0 => return self.poll_rest(left, context, out),
+                State::Frames(_) | State::Preface => {}
             }
-            let mut read = [0; READ];
-            let mut read = ReadBuf::new(&mut read);
+            let mut read = [MaybeUninit::uninit(); READ];
+            let mut read = ReadBuf::uninit(&mut read);
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut read))?;
             if read.filled().is_empty() {
                 // What was begun is not ended any more.
@@ -307,6 +330,35 @@ fn letter(code: u32, bits: u32) -> Option<u8> {
         first += u32::try_from(letters.len()).ok()?;
     }
     None
+}
+
+/// What is told of a connection on which these bytes come, so many at a time.
+#[cfg(feature = "testing")]
+pub(crate) fn told(bytes: &[u8], piece: usize) -> Vec<u8> {
+    use std::future::Future;
+    use tokio::io::AsyncReadExt;
+
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl AsyncRead for Pieces<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let length = self.1.max(1).min(self.0.len()).min(out.remaining());
+            let (piece, rest) = self.0.split_at(length);
+            out.put_slice(piece);
+            self.0 = rest;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let (mut told, mut named) = (Vec::new(), Named::new(Pieces(bytes, piece)));
+    let read = std::pin::pin!(named.read_to_end(&mut told));
+    let read = read.poll(&mut Context::from_waker(std::task::Waker::noop()));
+    assert!(matches!(read, Poll::Ready(Ok(_))), "it is all there");
+    told
 }
 
 #[cfg(test)]

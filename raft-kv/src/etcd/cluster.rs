@@ -134,12 +134,13 @@ impl Core {
     /// The members in the interface's form, with what they say of themselves.
     async fn members(&self, membership: &Membership) -> Vec<pb::Member> {
         let attributes = self.attributes(membership).await;
+        let scheme = if self.https_peers { "https" } else { "http" };
         let member = |(id, member): (&NodeId, &raft_core::types::Member)| {
             let own = attributes.get(id).cloned().unwrap_or_default();
             pb::Member {
                 id: id.0,
                 name: own.name,
-                peer_ur_ls: vec![format!("http://{}", member.address)],
+                peer_ur_ls: vec![format!("{scheme}://{}", member.address)],
                 client_ur_ls: own.client_urls,
                 is_learner: !membership.is_voter(*id),
             }

@@ -5,16 +5,18 @@ use super::EtcdConfig;
 use super::applied::Applied;
 use super::error::{self, STOPPED, TIMED_OUT};
 use super::inside::Inside;
+use super::memory::Memory;
 use super::metrics::{Calls, MoreMetrics};
 use super::proto::etcdserverpb::ResponseHeader;
 use crate::api::{Published, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
-use crate::service::{Asker, KvService};
+use crate::service::{Asker, Kept, KvService};
 use raft_core::node::{Node, Status as NodeStatus};
-use raft_core::transport::{Channel, Duplex};
+use raft_core::transport::{Channel, ConnectionId, Duplex};
 use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -24,19 +26,35 @@ use tonic::Status;
 /// The name of the own node where a client asks for one; which, does not matter.
 pub(super) const SELF: &str = "self";
 
-/// See the module. There is one for the door, and one for each request of a user.
+/// Less memory than this has no room for the longest requests and answers of several connections.
+const MEMORY_MIN: usize = 16 * 1024 * 1024;
+
+/// See the module. There is one for the door, one for each connection, and one for each request of
+/// a user.
 #[derive(Clone)]
 pub(super) struct Core {
     /// Whose writes are each done once, however often leadership changes.
     pub(super) client: Client,
+    /// What those wait with who stand in a line: its watches are on a stream of the connection, so
+    /// that many of one client leave room for others. The door looks itself at what is told.
+    pub(super) watching: Client,
     pub(super) service: Arc<KvService>,
     pub(super) inside: Inside,
+    /// Its token stays valid as long as this is there.
+    _kept: Option<Arc<Kept>>,
+    /// Whose requests it is for; 0 is nobody's.
+    connection: ConnectionId,
+    /// How many connections there were.
+    connections: Arc<AtomicU64>,
     pub(super) request_timeout: Duration,
+    pub(super) https_peers: bool,
     /// Whether the node knows of a leader, and of nothing wrong with its data.
     pub(super) serving: watch::Receiver<bool>,
     /// Whether it has known of no leader for three election timeouts.
     unled: watch::Receiver<bool>,
     applied: Applied,
+    /// What the connection may hold.
+    pub(super) memory: Memory,
     /// What members have told of themselves.
     pub(super) attributes: Arc<Mutex<BTreeMap<NodeId, Published>>>,
     /// What became of calls so far.
@@ -46,13 +64,12 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(config: EtcdConfig) -> Arc<Self> {
-        let EtcdConfig { service, member, request_timeout, more_metrics } = config;
-        let own = Inside::new(service.clone(), Asker::door());
-        let inside = Inside::new(service.clone(), Asker::through_door(None));
-        let mut options = ClientOptions::new([SELF]);
-        options.deadline = request_timeout;
-        // There is no other node to ask: the own one has all the time there is.
-        options.attempt = request_timeout;
+        let EtcdConfig { service, member, request_timeout, .. } = config;
+        let connection = ConnectionId(0);
+        let own = Inside::new(service.clone(), Asker::door(connection));
+        let inside = Inside::new(service.clone(), Asker::through_door(connection, None));
+        let mut options = own_options(request_timeout);
+        options.txn_ops_max = config.txn_ops_max;
         let client = Client::new(Arc::new(own), options);
         service.publish(member);
         let applied = Applied::of(service.store().history());
@@ -60,23 +77,50 @@ impl Core {
         let (unled, is_unled) = watch::channel(false);
         tokio::spawn(follow(Arc::clone(&service), serving, unled));
         Arc::new(Self {
+            watching: client.clone(),
             client,
             service,
             inside,
+            _kept: None,
+            connection,
+            connections: Arc::default(),
             request_timeout,
+            https_peers: config.https_peers,
             serving: is_serving,
             unled: is_unled,
             applied,
+            memory: Memory::of(config.memory.max(MEMORY_MIN)),
             attributes: Arc::default(),
             calls: Arc::default(),
-            more_metrics,
+            more_metrics: config.more_metrics,
         })
+    }
+
+    /// The same for another connection, which may hold as much as others: its requests wait for
+    /// each other where there are many, not for those of all that came through this door.
+    pub(super) fn of_connection(&self) -> Arc<Self> {
+        let connection = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
+        let own = Inside::new(self.service.clone(), Asker::door(connection));
+        let inside = Inside::new(self.service.clone(), Asker::through_door(connection, None));
+        // It costs nothing until it is used.
+        let watching = Client::new(Arc::new(own.clone()), own_options(self.request_timeout));
+        let (client, memory) = (self.client.by_way_of(Arc::new(own)), self.memory.of_connection());
+        Arc::new(Self { client, watching, inside, connection, memory, ..self.clone() })
+    }
+
+    /// The same for what has to be answered whatever memory the others take.
+    pub(super) fn apart(&self) -> Arc<Self> {
+        Arc::new(Self { memory: Memory::of(MEMORY_MIN), ..self.clone() })
     }
 
     /// The same for the requests of whoever shows this token.
     pub(super) fn signed(&self, token: &str) -> Arc<Self> {
-        let inside = Inside::new(self.service.clone(), Asker::through_door(Some(token)));
-        Arc::new(Self { client: self.client.with_token(token), inside, ..self.clone() })
+        let asker = Asker::through_door(self.connection, Some(token));
+        let inside = Inside::new(self.service.clone(), asker);
+        // Whoever waits in line for long was let in, and stays so.
+        let kept = self.service.keep_token(token).map(Arc::new);
+        let client = self.client.with_token(token);
+        Arc::new(Self { client, inside, _kept: kept, ..self.clone() })
     }
 
     /// What the node knows of itself and the others.
@@ -171,6 +215,15 @@ impl Core {
         let done = tokio::time::timeout(self.request_timeout, work).await;
         done.unwrap_or_else(|_| Err(TIMED_OUT.into()))
     }
+}
+
+/// Of a client of the own node that is the door itself.
+fn own_options(patience: Duration) -> ClientOptions {
+    let mut options = ClientOptions::new([SELF]);
+    options.deadline = patience;
+    // There is no other node to ask: the own one has all the time there is.
+    options.attempt = patience;
+    options
 }
 
 /// Numbers of ours in the interface's form; none is ever so large that it makes a difference.

@@ -79,7 +79,7 @@ impl Election for ElectionDoor {
 
 /// Tells of each leader, and of what it proclaims, from now on.
 pub(super) fn observe(core: Arc<Core>, name: Bytes) -> Outflow<pb::LeaderResponse> {
-    let (outlet, outflow) = channel();
+    let (outlet, outflow) = channel(&core.memory);
     tokio::spawn(async move {
         let ended = tokio::select! {
             ended = tell_leaders(&core, &name, &outlet) => ended,
@@ -110,7 +110,7 @@ async fn tell_leaders(
         if !outlet.send(core.leader(first, revision)).await {
             return Ok(());
         }
-        let mut watcher = core.client.watch(watch);
+        let mut watcher = core.watching.watch(watch);
         'leads: while let Some(batch) = watcher.next().await {
             // What was missed, the next look finds.
             let Ok(batch) = batch else { break };
@@ -149,7 +149,7 @@ impl Core {
     async fn until_put(&self, name: &Bytes, seen: Revision) -> Result<(), Status> {
         let from = Some(Revision(seen.0 + 1));
         let watch = Watch { from, no_deletes: true, ..Watch::of(line(name)) };
-        match self.client.watch_once(watch).await {
+        match self.watching.watch_once(watch).await {
             Ok(_) => Ok(()),
             Err(crate::client::ClientError::Refused(crate::api::KvError::Compacted { .. })) => {
                 Ok(())

@@ -35,7 +35,10 @@ pub(super) const NO_SPACE: Known =
     Known(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded");
 pub(super) const TOO_MANY_REQUESTS: Known =
     Known(Code::ResourceExhausted, "etcdserver: too many requests");
-/// A text of our own: the interface knows no limit of answers.
+/// A text of our own, of a request that does not end.
+pub(super) const TOO_SLOW: Known =
+    Known(Code::DeadlineExceeded, "etcdserver: the request takes too long to come");
+/// The same: the interface knows no limit of answers.
 pub(super) const REPLY_TOO_LARGE: Known =
     Known(Code::ResourceExhausted, "etcdserver: the answer is too large, ask for less at a time");
 pub(super) const LEASE_NOT_FOUND: Known =

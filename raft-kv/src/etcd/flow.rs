@@ -1,8 +1,10 @@
 //! Requests and answers that come one after the other. Between whoever makes answers and the
-//! connection is a bounded queue: whoever makes them waits while the client does not take them, and
-//! is told when it has gone.
+//! connection is a bounded queue: whoever makes them waits while the client does not take them, or
+//! its connection holds too much already, and is told when it has gone.
 
 use super::error;
+use super::memory::{Held, Memory};
+use prost::Message;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,32 +16,46 @@ use tonic::{Status, Streaming};
 const AHEAD: usize = 2;
 
 /// The end that answers are put into.
-pub(super) struct Outlet<T>(mpsc::Sender<Result<T, Status>>);
-
-/// The end that the connection takes them from.
-pub(super) struct Outflow<T>(mpsc::Receiver<Result<T, Status>>);
-
-/// Both ends.
-pub(super) fn channel<T>() -> (Outlet<T>, Outflow<T>) {
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    (Outlet(sender), Outflow(receiver))
+pub(super) struct Outlet<T> {
+    answers: mpsc::Sender<(Result<T, Status>, Held)>,
+    memory: Memory,
 }
 
-impl<T> Outlet<T> {
+/// The end that the connection takes them from.
+pub(super) struct Outflow<T>(mpsc::Receiver<(Result<T, Status>, Held)>);
+
+/// Both ends, on a connection with this memory.
+pub(super) fn channel<T>(memory: &Memory) -> (Outlet<T>, Outflow<T>) {
+    let (answers, receiver) = mpsc::channel(AHEAD);
+    (Outlet { answers, memory: memory.clone() }, Outflow(receiver))
+}
+
+impl<T: Message> Outlet<T> {
     /// Waits until there is room for an answer. False if nobody listens any more.
     pub(super) async fn send(&self, answer: T) -> bool {
-        self.0.send(Ok(answer)).await.is_ok()
+        self.send_held(answer, self.memory.hold()).await
+    }
+
+    /// The same of an answer for which `held` is held already.
+    pub(super) async fn send_held(&self, answer: T, mut held: Held) -> bool {
+        if !held.fit(answer.encoded_len()) {
+            tokio::select! {
+                () = self.closed() => return false,
+                () = held.wait_to_fit(answer.encoded_len()) => {}
+            }
+        }
+        self.answers.send((Ok(answer), held)).await.is_ok()
     }
 
     /// The last thing said.
     pub(super) async fn fail(&self, error: Status) {
         // Should nobody listen any more, nobody needs to know.
-        let _ = self.0.send(Err(error)).await;
+        let _ = self.answers.send((Err(error), self.memory.hold())).await;
     }
 
     /// Waits until nobody listens any more.
     pub(super) async fn closed(&self) {
-        self.0.closed().await;
+        self.answers.closed().await;
     }
 }
 
@@ -47,7 +63,8 @@ impl<T> Stream for Outflow<T> {
     type Item = Result<T, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
+        // What is taken is held by the answer's body, once it is encoded.
+        self.0.poll_recv(context).map(|next| next.map(|(answer, _)| answer))
     }
 }
 

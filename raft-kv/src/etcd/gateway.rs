@@ -14,26 +14,22 @@ use super::lease::LeaseDoor;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, ORIGIN};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use reply::{failed, refused};
+pub(super) use reply::failed;
+use reply::refused;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 /// Bytes of the longest request: in base64 keys and values are longer by a third.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How long a request may take to come.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What a path of the gateway begins with, by version of the interface.
 const PREFIXES: [&str; 2] = ["/v3/", "/v3beta/"];
 
-/// See the module. A clone is cheap.
-#[derive(Clone)]
+/// See the module.
 pub(super) struct Gateway {
     core: Arc<Core>,
     kv: Arc<KvDoor>,
@@ -69,10 +65,13 @@ impl Gateway {
             let status = Status::unimplemented("Method Not Allowed");
             return refused(StatusCode::METHOD_NOT_ALLOWED, &status);
         }
-        let body = match timeout(PATIENCE, body_of(request)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) => return failed(&error),
-            Err(_) => return failed(&Status::deadline_exceeded("the request takes too long")),
+        if is_smuggled(request.headers()) {
+            let status = Status::invalid_argument("application/json is asked for");
+            return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
+        }
+        let body = match body_of(request).await {
+            Ok(body) => body,
+            Err(error) => return failed(&error),
         };
         if method == "watch" {
             return self.watch(&body).await;
@@ -84,12 +83,24 @@ impl Gateway {
     }
 }
 
+/// Whether a page in a browser may have sent it to a server that it has nothing to do with. That it
+/// is not JSON is what a browser lets a page do unasked; and whatever says where it is from is a
+/// browser.
+fn is_smuggled(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    headers.contains_key(ORIGIN) && !kind.eq_ignore_ascii_case("application/json")
+}
+
 async fn body_of(request: Request<Body>) -> Result<Bytes, Status> {
     match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Err(super::error::TOO_LARGE.into())
         }
-        Err(error) => Err(Status::cancelled(error.to_string())),
+        Err(error) => Err(match error.downcast::<Status>() {
+            Ok(status) => *status,
+            Err(error) => Status::cancelled(error.to_string()),
+        }),
     }
 }

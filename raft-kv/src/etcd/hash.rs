@@ -62,14 +62,28 @@ impl Core {
         }
     }
 
+    /// A hash of all there is on this node, as it is kept at every entry. Whoever asks has to have
+    /// the role root, as for all that is asked of a node's data as a whole.
+    pub(super) async fn hash(&self) -> Result<NodeStatus, Status> {
+        self.inquire(Inquiry::Hashes(Vec::new())).await?;
+        self.node_status().await
+    }
+
     async fn chunk(&self, chunk: Chunk, applied: Index) -> Result<ChunkDigest, Status> {
-        let body = RequestBody::Integrity(Inquiry::Chunk(chunk, applied));
+        match self.inquire(Inquiry::Chunk(chunk, applied)).await? {
+            Finding::Chunk(found) => Ok(found),
+            _ => Err(TIMED_OUT.into()),
+        }
+    }
+
+    async fn inquire(&self, inquiry: Inquiry) -> Result<Finding, Status> {
+        let body = RequestBody::Integrity(inquiry);
         let deadline_ms = u32::try_from(self.request_timeout.as_millis()).unwrap_or(u32::MAX);
         let request = wire::encode_request(&Request { deadline_ms, body });
         let reply = self.inside.call(request).await;
         let reply = reply.ok().and_then(|reply| wire::decode_reply(&reply).ok());
         match reply {
-            Some(Ok(ReplyBody::Integrity(Finding::Chunk(found)))) => Ok(found),
+            Some(Ok(ReplyBody::Integrity(found))) => Ok(found),
             Some(Err(error @ KvError::Compacted { .. })) => Err(error::of_kv(&error, true)),
             Some(Err(error)) => Err(error::of_kv(&error, self.is_led())),
             _ => Err(TIMED_OUT.into()),

@@ -29,7 +29,7 @@ impl Health for HealthDoor {
         &self,
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (outlet, outflow) = channel();
+        let (outlet, outflow) = channel(&self.0.memory);
         let known = is_known(&request.into_inner().service);
         let mut serving = self.0.serving.clone();
         tokio::spawn(async move {

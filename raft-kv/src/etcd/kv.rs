@@ -1,16 +1,19 @@
 //! Service KV: reads and writes. Everything that writes is done once, through the log; nothing is
 //! cached.
 
+use super::bodies::set_aside;
 use super::convert;
 use super::core::Core;
-use super::error::COMPACTED;
+use super::error::{COMPACTED, TOO_MANY_REQUESTS};
+use super::memory::Held;
 use super::proto::etcdserverpb as pb;
+use super::range::{answer_bytes_max, txn_answer_bytes_max};
 use crate::api::{Op, OpReply, Revision};
 use crate::client::DeleteReply;
 use pb::kv_server::Kv;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::{Request, Response, Status};
 
 /// Between looks whether the memory of what was compacted is free.
@@ -26,8 +29,8 @@ impl Kv for KvDoor {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
         let (range, consistency) = convert::range(request.into_inner())?;
-        let reply = self.0.read_all(range, consistency).await?;
-        Ok(Response::new(convert::range_reply(self.0.header(reply.revision), reply)))
+        let (reply, held) = self.0.read_all(range, consistency).await?;
+        Ok(set_aside(convert::range_reply(self.0.header(reply.revision), reply), held))
     }
 
     async fn put(
@@ -35,10 +38,11 @@ impl Kv for KvDoor {
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
         let put = convert::put(request.into_inner())?;
+        let held = self.0.hold_answer(answer_bytes_max(&Op::Put(put.clone()))).await?;
         let done = self.0.client.put_with(put).await;
         let reply = done.map_err(|error| self.0.fail(&error))?;
         let header = self.0.header_of_write(reply.revision).await;
-        Ok(Response::new(convert::put_reply(header, reply)))
+        Ok(set_aside(convert::put_reply(header, reply), held))
     }
 
     async fn delete_range(
@@ -46,9 +50,10 @@ impl Kv for KvDoor {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let op = convert::delete(request.into_inner())?;
+        let held = self.0.hold_answer(answer_bytes_max(&op)).await?;
         let reply = self.0.delete(op).await?;
         let header = self.0.header_of_write(reply.revision).await;
-        Ok(Response::new(convert::delete_reply(header, reply)))
+        Ok(set_aside(convert::delete_reply(header, reply), held))
     }
 
     async fn txn(
@@ -56,13 +61,14 @@ impl Kv for KvDoor {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let txn = convert::txn(request.into_inner())?;
-        // What it holds is shared, not copied; but few answers are cut, and so need it.
+        let held = self.0.hold_answer(txn_answer_bytes_max(&txn)).await?;
+        // Keys and values are shared, not copied.
         let asked = txn.clone();
         let done = self.0.client.txn(txn).await;
         let mut reply = done.map_err(|error| self.0.fail(&error))?;
         let header = self.0.header_of_write(reply.revision).await;
-        self.0.complete(&asked, &mut reply).await?;
-        Ok(Response::new(convert::txn_reply(header, reply)))
+        let held = self.0.complete(&asked, &mut reply, held).await?;
+        Ok(set_aside(convert::txn_reply(header, reply), held))
     }
 
     async fn compact(
@@ -81,6 +87,16 @@ impl Kv for KvDoor {
 }
 
 impl Core {
+    /// Holds `bytes`, as much as the answer to a write may take, so that none is done whose answer
+    /// has no room any more.
+    async fn hold_answer(&self, bytes: usize) -> Result<Held, Status> {
+        let mut held = self.memory.hold();
+        match timeout(self.request_timeout, held.wait_to_fit(bytes)).await {
+            Ok(()) => Ok(held),
+            Err(_) => Err(TOO_MANY_REQUESTS.into()),
+        }
+    }
+
     /// Deletes what `op` says.
     pub(super) async fn delete(&self, op: Op) -> Result<DeleteReply, Status> {
         match self.client.op(op).await {

@@ -110,7 +110,7 @@ pub(super) fn keep_alive(
     mut requests: Inflow<pb::LeaseKeepAliveRequest>,
     require_leader: bool,
 ) -> Outflow<pb::LeaseKeepAliveResponse> {
-    let (outlet, outflow) = channel();
+    let (outlet, outflow) = channel(&core.memory);
     tokio::spawn(async move {
         let ended = tokio::select! {
             ended = answer(&core, &mut requests, &outlet) => ended,

@@ -158,7 +158,7 @@ impl Core {
     async fn until_deleted(&self, key: Bytes, seen: Revision) -> Result<(), Status> {
         let from = Some(Revision(seen.0 + 1));
         let watch = Watch { from, no_puts: true, ..Watch::of(Keys::One(key)) };
-        let mut watcher = self.client.watch(watch);
+        let mut watcher = self.watching.watch(watch);
         while let Some(told) = watcher.next().await {
             match told {
                 Ok(batch) => {

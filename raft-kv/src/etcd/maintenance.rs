@@ -80,7 +80,7 @@ impl Maintenance for MaintenanceDoor {
         &self,
         _request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        let status = self.0.node_status().await?;
+        let status = self.0.hash().await?;
         let header = Some(self.0.header(status.revision));
         Ok(Response::new(pb::HashResponse { header, hash: folded(status.state_hash) }))
     }

@@ -3,12 +3,14 @@
 
 use super::VERSION;
 use super::core::Core;
+use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use raft_core::raft::RoleName;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tonic::body::Body;
@@ -20,9 +22,14 @@ const METHODS_MAX: usize = 256;
 /// More lines for /metrics than the door knows: they are appended as they are.
 pub type MoreMetrics = Arc<dyn Fn(&mut String) + Send + Sync>;
 
-/// What became of the calls over gRPC, by method.
+/// What became of the calls over gRPC.
 #[derive(Default)]
-pub(super) struct Calls(Mutex<BTreeMap<String, Method>>);
+pub(super) struct Calls {
+    by_method: Mutex<BTreeMap<String, Method>>,
+    /// Bytes of messages that have come, and of those that have gone.
+    received: AtomicU64,
+    sent: AtomicU64,
+}
 
 #[derive(Default)]
 struct Method {
@@ -34,11 +41,16 @@ struct Method {
 impl Calls {
     fn with<T>(&self, path: &str, change: impl FnOnce(&mut Method) -> T) -> Option<T> {
         // Nothing under it can fail.
-        let mut methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut methods = self.by_method.lock().unwrap_or_else(PoisonError::into_inner);
         if !methods.contains_key(path) && methods.len() >= METHODS_MAX {
             return None;
         }
         Some(change(methods.entry(path.to_owned()).or_default()))
+    }
+
+    /// The body of a request, whose bytes are counted as they come.
+    pub(super) fn received(self: &Arc<Self>, body: Body) -> Body {
+        Body::new(Received { body, calls: Arc::clone(self) })
     }
 
     /// Counts a call of `path`, which has been answered so far, and its end when it ends. Of what
@@ -53,7 +65,8 @@ impl Calls {
             return response;
         }
         self.with(&path, |method| method.started += 1);
-        let mut counted = Counted { body: Body::empty(), end: Some((self, path)) };
+        let mut counted =
+            Counted { body: Body::empty(), calls: Arc::clone(&self), end: Some((self, path)) };
         if let Some(status) = status {
             counted.end(status.code());
             return response;
@@ -65,7 +78,14 @@ impl Calls {
     }
 
     fn write(&self, text: &mut String) {
-        let methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, bytes) in [
+            ("etcd_network_client_grpc_received_bytes_total", &self.received),
+            ("etcd_network_client_grpc_sent_bytes_total", &self.sent),
+        ] {
+            kind_line(text, name, "counter");
+            line(text, format_args!("{name} {}", bytes.load(Ordering::Relaxed)));
+        }
+        let methods = self.by_method.lock().unwrap_or_else(PoisonError::into_inner);
         let labels = |path: &str| {
             let path = path.trim_start_matches('/');
             let (service, method) = path.split_once('/').unwrap_or((path, ""));
@@ -106,9 +126,46 @@ fn kind(method: &str) -> &'static str {
     }
 }
 
-/// A body whose end is counted.
+/// A body whose bytes are counted.
+struct Received {
+    body: Body,
+    calls: Arc<Calls>,
+}
+
+impl http_body::Body for Received {
+    type Data = <Body as http_body::Body>::Data;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        add_bytes(&self.calls.received, &frame);
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn add_bytes<E>(counter: &AtomicU64, frame: &Option<Result<Frame<Bytes>, E>>) {
+    if let Some(Ok(frame)) = frame
+        && let Some(data) = frame.data_ref()
+    {
+        counter.fetch_add(data.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// A body whose bytes and whose end are counted.
 struct Counted {
     body: Body,
+    calls: Arc<Calls>,
     end: Option<(Arc<Calls>, String)>,
 }
 
@@ -136,6 +193,7 @@ impl http_body::Body for Counted {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        add_bytes(&self.calls.sent, &frame);
         let code = |trailers: &HeaderMap| {
             Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
         };
@@ -165,7 +223,7 @@ impl Core {
     pub(super) fn metrics(&self) -> String {
         let status = self.status();
         let gauges = self.service.store().gauges();
-        let space = self.service.space();
+        let (space, watches) = (self.service.space(), self.service.watch_counts());
         let own = status.identity.node;
         let learner = status.membership.contains(own) && !status.membership.is_voter(own);
         let (commit, applied) = (status.commit_index.0, status.last_applied.0);
@@ -192,6 +250,10 @@ impl Core {
             ("etcd_debugging_mvcc_current_revision", "gauge", gauges.revision.0),
             ("etcd_debugging_mvcc_compact_revision", "gauge", gauges.compacted.0),
             ("etcd_debugging_mvcc_keys_total", "gauge", gauges.keys),
+            ("etcd_debugging_mvcc_watch_stream_total", "gauge", watches.streams),
+            ("etcd_debugging_mvcc_watcher_total", "gauge", watches.watches),
+            ("etcd_debugging_mvcc_slow_watcher_total", "gauge", watches.behind),
+            ("etcd_debugging_mvcc_events_total", "counter", watches.events),
             ("raft_leases", "gauge", gauges.leases),
             ("raft_members", "gauge", status.membership.members().len() as u64),
             ("raft_voters", "gauge", status.membership.voter_count() as u64),

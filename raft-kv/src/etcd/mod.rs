@@ -17,12 +17,13 @@
 //!   added as learners. Alarms follow the state of the store, and need not be disarmed;
 //!   `Defragment` has nothing to do. `Snapshot` streams a backup of this store's own format.
 //! - Tokens are signed, not kept: they outlive the restart of a node. Compaction, the hand-over of
-//!   leadership and backups need the role root.
+//!   leadership and backups need the role root, and a password is not empty.
 
 mod applied;
 mod attributes;
 mod auth;
 mod authority;
+mod bodies;
 mod cluster;
 mod convert;
 mod core;
@@ -32,13 +33,14 @@ mod flow;
 mod gateway;
 mod hash;
 mod health;
-mod held;
 mod inside;
+mod kind;
 mod kv;
 mod lease;
 mod line;
 mod lock;
 mod maintenance;
+mod memory;
 mod metrics;
 mod patience;
 #[doc(hidden)]
@@ -52,6 +54,8 @@ mod watch;
 
 use crate::api::Published;
 use crate::service::KvService;
+#[cfg(feature = "testing")]
+pub(crate) use authority::told;
 use core::Core;
 pub use metrics::MoreMetrics;
 use raft_core::types::ClusterId;
@@ -77,6 +81,16 @@ pub struct EtcdConfig {
     pub member: Published,
     /// How long a request may take. Default 7 s, etcd's.
     pub request_timeout: Duration,
+    /// Most compares, and most operations of one branch, of a transaction; one within it has what
+    /// the longest of its lists leaves of that. Default 128, etcd's. Of all lists together the
+    /// store takes [`TXN_OPS_MAX`](crate::api::TXN_OPS_MAX).
+    pub txn_ops_max: usize,
+    /// Whether the URLs of members for each other begin with `https://`: where these show each
+    /// other certificates. Default no.
+    pub https_peers: bool,
+    /// Bytes of memory that requests and answers may take together, until the one is answered and
+    /// the other has been sent; 16 MiB at least. Default 512 MiB.
+    pub memory: usize,
     /// What else is to be told at /metrics. Default nothing.
     pub more_metrics: Option<MoreMetrics>,
 }
@@ -88,6 +102,9 @@ impl EtcdConfig {
             service,
             member: Published::default(),
             request_timeout: Duration::from_secs(7),
+            txn_ops_max: 128,
+            https_peers: false,
+            memory: 512 * 1024 * 1024,
             more_metrics: None,
         }
     }

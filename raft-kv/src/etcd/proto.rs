@@ -1,5 +1,5 @@
 //! What is generated of the interface's definition: messages, their form in JSON, services, and
-//! clients for tests. No part of this crate's own interface.
+//! clients for tests and measurements. No part of this crate's own interface.
 #![allow(
     missing_docs,
     unreachable_pub,

@@ -1,24 +1,45 @@
 //! Reads of any size: put together from our own answers, which hold a mebibyte, as of one revision.
 
 use super::core::Core;
-use super::error::REPLY_TOO_LARGE;
+use super::error::{REPLY_TOO_LARGE, TOO_MANY_REQUESTS};
+use super::memory::Held;
 use crate::api::{
-    Consistency, Filter, KeyValue, Keys, KvError, Op, OpReply, Order, OrderBy, PAIR_OVERHEAD_BYTES,
-    Range, RangeReply, Txn, TxnReply,
+    Consistency, Filter, KEY_BYTES_MAX, KeyValue, Keys, KvError, Op, OpReply, Order, OrderBy,
+    PAIR_OVERHEAD_BYTES, PREVIOUS_BYTES_MAX, RANGE_BYTES_MAX, Range, RangeReply, Txn, TxnReply,
+    VALUE_BYTES_MAX,
 };
 use crate::client::ClientError;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use tonic::Status;
 
-/// Most bytes of pairs in one answer; as [`RANGE_BYTES_MAX`](crate::api::RANGE_BYTES_MAX) counts.
+/// Most bytes of pairs that are put together for one answer; as
+/// [`RANGE_BYTES_MAX`](crate::api::RANGE_BYTES_MAX) counts.
 const BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Most bytes of one pair.
+const PAIR_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + PAIR_OVERHEAD_BYTES;
 
 /// How often a read begins anew that was overtaken by a compaction.
 const TRIES_MAX: u32 = 3;
 
+/// What an answer takes, and may still take.
+struct Budget {
+    held: Held,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Counts pairs that have come.
+    fn take(&mut self, pairs: &[KeyValue]) -> Result<(), Failed> {
+        let bytes = pairs.iter().map(bytes_of).sum();
+        self.bytes = self.bytes.checked_sub(bytes).ok_or(Failed::TooLarge)?;
+        if self.held.take(bytes) { Ok(()) } else { Err(Failed::NoRoom) }
+    }
+}
+
 impl Core {
-    /// Reads all of a range that was asked for.
+    /// Reads all of a range that was asked for, and holds what it takes.
     ///
     /// # Errors
     /// What the client is told.
@@ -26,18 +47,26 @@ impl Core {
         &self,
         range: Range,
         consistency: Consistency,
-    ) -> Result<RangeReply, Status> {
+    ) -> Result<(RangeReply, Held), Status> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.read_whole(&range, consistency).await {
+            let mut budget = Budget { held: self.memory.hold(), bytes: BYTES_MAX };
+            match self.read_whole(&range, consistency, &mut budget).await {
                 // It read as of now, and that was a while ago.
                 Err(Failed::Client(ClientError::Refused(KvError::Compacted { .. })))
                     if range.revision.is_none() && tries < TRIES_MAX => {}
-                Err(Failed::Client(error)) => return Err(self.fail(&error)),
-                Err(Failed::TooLarge) => return Err(REPLY_TOO_LARGE.into()),
-                Ok(reply) => return Ok(reply),
+                Err(failed) => return Err(self.why(failed)),
+                Ok(reply) => return Ok((reply, budget.held)),
             }
+        }
+    }
+
+    fn why(&self, failed: Failed) -> Status {
+        match failed {
+            Failed::Client(error) => self.fail(&error),
+            Failed::TooLarge => REPLY_TOO_LARGE.into(),
+            Failed::NoRoom => TOO_MANY_REQUESTS.into(),
         }
     }
 
@@ -45,17 +74,21 @@ impl Core {
         &self,
         range: &Range,
         consistency: Consistency,
+        budget: &mut Budget,
     ) -> Result<RangeReply, Failed> {
         // Without limit and filter, what is returned is all there is.
         let partly = range.limit > 0 || range.filter != Filter::NONE;
         let count_all = partly && !range.count_only;
         let first = Range { count_all, ..range.clone() };
         let mut reply = self.client.get(first, consistency).await?;
+        budget.take(&reply.kvs)?;
         if is_cut(&reply, range.limit) {
             let at = Range { revision: range.revision.or(Some(reply.revision)), ..range.clone() };
             reply = match at.order {
-                None | Some(Order { by: OrderBy::Key, .. }) => self.go_on(at, reply).await?,
-                Some(order) => self.sort(at, order, reply).await?,
+                None | Some(Order { by: OrderBy::Key, .. }) => {
+                    self.go_on(at, reply, budget).await?
+                }
+                Some(order) => self.sort(at, order, reply, budget).await?,
             };
             if !partly {
                 reply.count = reply.kvs.len() as u64;
@@ -65,7 +98,12 @@ impl Core {
     }
 
     /// Reads the rest of what `reply` begins with.
-    async fn go_on(&self, range: Range, mut reply: RangeReply) -> Result<RangeReply, Failed> {
+    async fn go_on(
+        &self,
+        range: Range,
+        mut reply: RangeReply,
+        budget: &mut Budget,
+    ) -> Result<RangeReply, Failed> {
         let returned = reply.kvs.len() as u64;
         let descending = range.order.is_some_and(|order| order.descending);
         let last = reply.kvs.last().map(|pair| pair.key.clone());
@@ -74,12 +112,8 @@ impl Core {
         let limit = range.limit.saturating_sub(returned);
         let mut pages =
             self.client.pages(Range { keys, limit, ..range }, Consistency::Serializable);
-        let mut bytes = bytes_of(&reply.kvs);
         while let Some(page) = pages.next().await? {
-            bytes += bytes_of(&page.kvs);
-            if bytes > BYTES_MAX {
-                return Err(Failed::TooLarge);
-            }
+            budget.take(&page.kvs)?;
             reply.kvs.extend(page.kvs);
             reply.more = page.more;
         }
@@ -92,12 +126,14 @@ impl Core {
         range: Range,
         order: Order,
         first: RangeReply,
+        budget: &mut Budget,
     ) -> Result<RangeReply, Failed> {
         let (limit, keys_only) = (range.limit, range.keys_only);
         let all = Range { order: None, limit: 0, keys_only: false, ..range };
         let mut reply = self.client.get(all.clone(), Consistency::Serializable).await?;
+        budget.take(&reply.kvs)?;
         if is_cut(&reply, 0) {
-            reply = self.go_on(all, reply).await?;
+            reply = self.go_on(all, reply, budget).await?;
         }
         reply.kvs.sort_by(|one, other| compare(order, one, other));
         let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
@@ -109,15 +145,24 @@ impl Core {
         Ok(RangeReply { revision: first.revision, count: first.count, ..reply })
     }
 
-    /// Reads what did not fit into the answer to a transaction, as of the transaction; but where
-    /// that has itself written what is read, the answer stays cut, and says so.
+    /// Reads what did not fit into the answer to a transaction, as of the transaction, all of it
+    /// together within the bound of one answer; `held` is what the answer takes already, and will.
+    /// Where the transaction has written, it has happened, whatever becomes of its reads: of
+    /// what cannot be read any more the answer stays cut, and says so. So it does where the
+    /// transaction has itself written what is read.
     ///
     /// # Errors
-    /// As [`read_all`](Self::read_all): the transaction has run.
-    pub(super) async fn complete(&self, txn: &Txn, reply: &mut TxnReply) -> Result<(), Status> {
+    /// As [`read_all`](Self::read_all), if nothing was written.
+    pub(super) async fn complete(
+        &self,
+        txn: &Txn,
+        reply: &mut TxnReply,
+        held: Held,
+    ) -> Result<Held, Status> {
         let mut written = Vec::new();
         writes(txn, reply, &mut written);
         let revision = reply.revision;
+        let mut budget = Budget { held, bytes: BYTES_MAX };
         let mut left = vec![(txn, reply)];
         while let Some((txn, reply)) = left.pop() {
             for (op, reply) in branch(txn, reply.succeeded).iter().zip(&mut reply.replies) {
@@ -129,15 +174,38 @@ impl Core {
                     {
                         let at = range.revision.or(Some(revision));
                         let at = Range { revision: at, ..range.clone() };
-                        *reply = self.read_all(at, Consistency::Serializable).await?;
-                        reply.revision = revision;
+                        let read = self.read_whole(&at, Consistency::Serializable, &mut budget);
+                        match read.await {
+                            Ok(whole) => *reply = RangeReply { revision, ..whole },
+                            Err(_) if !written.is_empty() => return Ok(budget.held),
+                            Err(failed) => return Err(self.why(failed)),
+                        }
                     }
                     _ => {}
                 }
             }
         }
-        Ok(())
+        Ok(budget.held)
     }
+}
+
+/// Most bytes of pairs in the answer to an operation that runs through the log.
+pub(super) fn answer_bytes_max(op: &Op) -> usize {
+    match op {
+        Op::Put(put) if put.prev_kv => PAIR_BYTES_MAX,
+        Op::Delete { keys: Keys::One(_), prev_kv: true } => PAIR_BYTES_MAX,
+        Op::Delete { prev_kv: true, .. } => PREVIOUS_BYTES_MAX,
+        Op::Put(_) | Op::Delete { .. } => 0,
+        Op::Range(Range { keys: Keys::One(_), .. }) => PAIR_BYTES_MAX,
+        Op::Range(_) => RANGE_BYTES_MAX,
+        Op::Txn(txn) => txn_answer_bytes_max(txn),
+    }
+}
+
+/// The same of a transaction.
+pub(super) fn txn_answer_bytes_max(txn: &Txn) -> usize {
+    let of = |ops: &[Op]| ops.iter().map(answer_bytes_max).sum::<usize>();
+    of(&txn.success).max(of(&txn.failure)).min(PREVIOUS_BYTES_MAX + RANGE_BYTES_MAX)
 }
 
 fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
@@ -178,6 +246,7 @@ fn after(keys: &Keys, last: &Bytes, descending: bool) -> Option<Keys> {
 enum Failed {
     Client(ClientError),
     TooLarge,
+    NoRoom,
 }
 
 impl From<ClientError> for Failed {
@@ -191,8 +260,8 @@ fn is_cut(reply: &RangeReply, limit: u64) -> bool {
     reply.more && (limit == 0 || (reply.kvs.len() as u64) < limit)
 }
 
-fn bytes_of(pairs: &[KeyValue]) -> usize {
-    pairs.iter().map(|pair| pair.key.len() + pair.value.len() + PAIR_OVERHEAD_BYTES).sum()
+const fn bytes_of(pair: &KeyValue) -> usize {
+    pair.key.len() + pair.value.len() + PAIR_OVERHEAD_BYTES
 }
 
 /// Of equal ones the keys decide; that is the order in which they come.

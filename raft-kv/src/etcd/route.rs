@@ -1,13 +1,14 @@
 //! Which service a request is for. What is no gRPC goes to the gateway.
 
 use super::auth::{AuthDoor, token_of};
+use super::bodies::DECODED_BYTES_MAX;
 use super::cluster::ClusterDoor;
 use super::core::Core;
 use super::election::ElectionDoor;
-use super::error::{self, NO_LEADER, TOO_LARGE};
+use super::error::{self, NO_LEADER, TOO_LARGE, TOO_MANY_REQUESTS};
 use super::gateway::Gateway;
 use super::health::HealthDoor;
-use super::held::Bounds;
+use super::kind::Kind;
 use super::kv::KvDoor;
 use super::lease::LeaseDoor;
 use super::lock::LockDoor;
@@ -20,7 +21,8 @@ use super::proto::health::health_server::HealthServer;
 use super::proto::v3electionpb::election_server::ElectionServer;
 use super::proto::v3lockpb::lock_server::LockServer;
 use super::watch::WatchDoor;
-use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response};
 use raft_core::types::ClusterId;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,27 +33,19 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower_service::Service;
 
-/// Bytes of the longest request that is decoded: those of a command, and what etcd allows beside.
-const DECODED_BYTES_MAX: usize = crate::api::REQUEST_BYTES_MAX + 512 * 1024;
+/// Bytes of the headers of a request, as HTTP counts them, which are there until it is answered.
+fn bytes_of(headers: &HeaderMap) -> usize {
+    const OVERHEAD: usize = 32;
+    let bytes =
+        |(name, value): (&HeaderName, &HeaderValue)| OVERHEAD + name.as_str().len() + value.len();
+    headers.iter().map(bytes).sum()
+}
 
-/// The methods whose requests are streams.
-const STREAMS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
-
-/// All services of the door. A clone is cheap.
+/// The way to all services of the door. A clone is cheap, and so is a service: the one that is
+/// called is made for the request, for whoever asks.
 #[derive(Clone)]
 pub(super) struct Router {
     core: Arc<Core>,
-    kv: KvServer<KvDoor>,
-    watch: WatchServer<WatchDoor>,
-    lease: LeaseServer<LeaseDoor>,
-    cluster: ClusterServer<ClusterDoor>,
-    maintenance: MaintenanceServer<MaintenanceDoor>,
-    auth: AuthServer<AuthDoor>,
-    lock: LockServer<LockDoor>,
-    election: ElectionServer<ElectionDoor>,
-    health: HealthServer<HealthDoor>,
-    gateway: Gateway,
-    bounds: Bounds,
     /// Whether only health, version and metrics are answered.
     probes_only: bool,
 }
@@ -67,32 +61,18 @@ macro_rules! limited {
 
 impl Router {
     pub(super) fn new(core: &Arc<Core>) -> Self {
-        let core = || Arc::clone(core);
-        Self {
-            core: core(),
-            kv: limited!(KvServer, KvDoor(core())),
-            watch: limited!(WatchServer, WatchDoor(core())),
-            lease: limited!(LeaseServer, LeaseDoor(core())),
-            cluster: limited!(ClusterServer, ClusterDoor(core())),
-            maintenance: limited!(MaintenanceServer, MaintenanceDoor(core())),
-            auth: limited!(AuthServer, AuthDoor(core())),
-            lock: limited!(LockServer, LockDoor(core())),
-            election: limited!(ElectionServer, ElectionDoor(core())),
-            health: limited!(HealthServer, HealthDoor(core())),
-            gateway: Gateway::new(core()),
-            bounds: Bounds::new(),
-            probes_only: false,
-        }
+        Self { core: Arc::clone(core), probes_only: false }
     }
 
-    /// The same for another connection, whose requests have a bound of their own.
+    /// The same for another connection.
     pub(super) fn of_connection(&self) -> Self {
-        Self { bounds: self.bounds.of_connection(), ..self.clone() }
+        Self { core: self.core.of_connection(), ..*self }
     }
 
-    /// The same for a port at which only health, version and metrics are answered.
+    /// The same for a port at which only health, version and metrics are answered, whatever memory
+    /// clients take.
     pub(super) fn probes_only(self) -> Self {
-        Self { probes_only: true, ..self }
+        Self { core: self.core.apart(), probes_only: true }
     }
 
     /// Waits until clients can be served.
@@ -102,37 +82,43 @@ impl Router {
 
     /// Answers one request, whatever it is.
     pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
-        if self.probes_only {
-            return self.gateway.probe(request).await;
-        }
         let (parts, body) = request.into_parts();
-        // Its bytes count until it is answered, or, of a stream, until each message is there.
-        let (body, _held) = self.bounds.body(body, STREAMS.contains(&parts.uri.path()));
+        let kind = Kind::of(&parts);
+        let memory = self.core.memory.clone();
+        let mut of_headers = memory.hold();
+        if !of_headers.take(bytes_of(&parts.headers)) {
+            return kind.refuse(TOO_MANY_REQUESTS);
+        }
+        // Held until it is answered or, of a stream, until each message is there.
+        let (body, _held) = memory.receive(body, kind);
         let request = Request::from_parts(parts, body);
-        // Where users do not count, nobody is asked who they are.
-        let token = match self.core.service.store().is_auth_enabled() {
-            true => token_of(&self.core, request.headers(), request.extensions()),
-            false => None,
+        if self.probes_only {
+            return memory.send(Gateway::new(self.core).probe(request).await, kind).await;
+        }
+        let core = match token_of(&self.core, request.headers(), request.extensions()) {
+            Some(token) => self.core.signed(&token),
+            None => self.core,
         };
-        match token {
-            Some(token) => Self::new(&self.core.signed(&token)).answer_as(request).await,
-            None => self.answer_as(request).await,
+        let router = Self { core, ..self };
+        match kind {
+            Kind::Http => memory.send(Gateway::new(router.core).answer(request).await, kind).await,
+            Kind::Call | Kind::Stream => router.call(request, kind).await,
         }
     }
 
-    /// Answers it for whom this was made.
-    async fn answer_as(self, request: Request<Body>) -> Response<Body> {
-        if !is_grpc(request.headers()) {
-            return self.gateway.answer(request).await;
-        }
+    /// Answers a call over gRPC.
+    async fn call(self, request: Request<Body>, kind: Kind) -> Response<Body> {
         if requires_leader(request.headers()) && !self.core.is_led() {
-            return Status::from(NO_LEADER).into_http();
+            return kind.refuse(NO_LEADER);
         }
         let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
-        let response = calls.counted(path, self.dispatch_in_time(request).await);
+        let memory = self.core.memory.clone();
+        let request = request.map(|body| calls.received(body));
+        let response = memory.send(self.dispatch_in_time(request).await, kind).await;
+        let response = calls.counted(path, response);
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
-            Some(status) if error::is_oversize(&status) => Status::from(TOO_LARGE).into_http(),
+            Some(status) if error::is_oversize(&status) => kind.refuse(TOO_LARGE),
             _ => response,
         }
     }
@@ -147,20 +133,37 @@ impl Router {
             .unwrap_or_else(|_| Status::deadline_exceeded("context deadline exceeded").into_http())
     }
 
-    async fn dispatch(mut self, request: Request<Body>) -> Response<Body> {
+    async fn dispatch(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
         let Some((service, _)) = service else { return unknown(&path) };
+        let core = self.core;
         let answered: Result<Response<Body>, Infallible> = match service {
-            KvServer::<KvDoor>::NAME => self.kv.call(request).await,
-            WatchServer::<WatchDoor>::NAME => self.watch.call(request).await,
-            LeaseServer::<LeaseDoor>::NAME => self.lease.call(request).await,
-            ClusterServer::<ClusterDoor>::NAME => self.cluster.call(request).await,
-            MaintenanceServer::<MaintenanceDoor>::NAME => self.maintenance.call(request).await,
-            AuthServer::<AuthDoor>::NAME => self.auth.call(request).await,
-            LockServer::<LockDoor>::NAME => self.lock.call(request).await,
-            ElectionServer::<ElectionDoor>::NAME => self.election.call(request).await,
-            HealthServer::<HealthDoor>::NAME => self.health.call(request).await,
+            KvServer::<KvDoor>::NAME => limited!(KvServer, KvDoor(core)).call(request).await,
+            WatchServer::<WatchDoor>::NAME => {
+                limited!(WatchServer, WatchDoor(core)).call(request).await
+            }
+            LeaseServer::<LeaseDoor>::NAME => {
+                limited!(LeaseServer, LeaseDoor(core)).call(request).await
+            }
+            ClusterServer::<ClusterDoor>::NAME => {
+                limited!(ClusterServer, ClusterDoor(core)).call(request).await
+            }
+            MaintenanceServer::<MaintenanceDoor>::NAME => {
+                limited!(MaintenanceServer, MaintenanceDoor(core)).call(request).await
+            }
+            AuthServer::<AuthDoor>::NAME => {
+                limited!(AuthServer, AuthDoor(core)).call(request).await
+            }
+            LockServer::<LockDoor>::NAME => {
+                limited!(LockServer, LockDoor(core)).call(request).await
+            }
+            ElectionServer::<ElectionDoor>::NAME => {
+                limited!(ElectionServer, ElectionDoor(core)).call(request).await
+            }
+            HealthServer::<HealthDoor>::NAME => {
+                limited!(HealthServer, HealthDoor(core)).call(request).await
+            }
             _ => Ok(unknown(&path)),
         };
         let Ok(response) = answered;
@@ -170,11 +173,6 @@ impl Router {
 
 fn unknown(path: &str) -> Response<Body> {
     Status::unimplemented(format!("unknown service or method {path}")).into_http()
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let content = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    content.is_some_and(|content| content.starts_with(b"application/grpc"))
 }
 
 /// Whether the client wants no answer from a node that knows of no leader.
@@ -211,7 +209,7 @@ mod tests {
                 &[("grpc-timeout", value)]
                     .iter()
                     .map(|(name, value)| {
-                        (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())
+                        (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())
                     })
                     .collect(),
             )

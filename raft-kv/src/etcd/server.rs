@@ -31,7 +31,7 @@ const STREAMS_MAX: u32 = 128 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of headers of one request.
-const HEADER_BYTES_MAX: u32 = 64 * 1024;
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// A client that says nothing for so long is asked whether it is there, and how long it has to
 /// answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);

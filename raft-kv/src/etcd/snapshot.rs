@@ -26,7 +26,7 @@ pub(super) async fn stream(core: Arc<Core>) -> Result<Outflow<pb::SnapshotRespon
         BackupError::Refused(error) => Status::unavailable(format!("etcdserver: {error}")),
         BackupError::Call(_) | BackupError::Broken(_) => TOO_MANY_REQUESTS.into(),
     })?;
-    let (outlet, outflow) = channel();
+    let (outlet, outflow) = channel(&core.memory);
     tokio::spawn(async move {
         tokio::select! {
             () = send(&core, backup, &outlet) => {}

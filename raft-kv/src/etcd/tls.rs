@@ -1,6 +1,7 @@
 //! TLS at the door: the server's certificate and the authority of its clients, read anew whenever
 //! their files change. A change that cannot be used is told once, and what was there before stays
-//! in force.
+//! in force. Files are looked at apart from the threads that serve, by one handshake at a time:
+//! while they do not answer, further handshakes go on with what is known.
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_blocking;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
@@ -63,13 +65,10 @@ pub struct CommonName(pub Arc<str>);
 /// TLS with certificates that may change.
 pub struct DoorTls {
     files: TlsFiles,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    config: Arc<ServerConfig>,
-    /// Of the files that were read last, whether or not they could be used.
-    stamp: Vec<Stamp>,
+    config: Mutex<Arc<ServerConfig>>,
+    /// Of the files that were read last, whether or not they could be used. Held by whoever looks
+    /// at them.
+    stamp: Arc<tokio::sync::Mutex<Vec<Stamp>>>,
 }
 
 /// What tells that a file was changed.
@@ -83,7 +82,8 @@ impl DoorTls {
     pub fn new(files: TlsFiles) -> Result<Self, TlsError> {
         let stamp = files.stamp();
         let config = files.config()?;
-        Ok(Self { files, current: Mutex::new(Current { config, stamp }) })
+        let stamp = Arc::new(tokio::sync::Mutex::new(stamp));
+        Ok(Self { files, config: Mutex::new(config), stamp })
     }
 
     /// Takes a TLS connection over `stream`.
@@ -91,35 +91,43 @@ impl DoorTls {
     /// # Errors
     /// As the handshake fails.
     pub(super) async fn accept<S>(
-        &self,
+        self: &Arc<Self>,
         stream: S,
     ) -> io::Result<(TlsStream<S>, Option<CommonName>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let stream = TlsAcceptor::from(self.current()).accept(stream).await?;
+        let stream = TlsAcceptor::from(self.current().await).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let name = certificates.first().filter(|_| self.files.client_names).and_then(common_name);
         Ok((stream, name))
     }
 
     /// What holds now: the files are looked at, and read if they have changed.
-    fn current(&self) -> Arc<ServerConfig> {
-        let stamp = self.files.stamp();
-        // Nothing under it can fail.
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.stamp != stamp {
-            current.stamp = stamp;
-            let certificate = self.files.certificate.display();
-            match self.files.config() {
-                Ok(config) => {
-                    info!(%certificate, "the door's certificates have changed");
-                    current.config = config;
-                }
-                Err(error) => warn!(%error, "the door keeps the certificates it has"),
-            }
+    async fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
+        if let Ok(mut known) = Arc::clone(&self.stamp).try_lock_owned() {
+            let own = Arc::clone(self);
+            // Should it fail, what is known stays in force.
+            let _ = spawn_blocking(move || own.look(&mut known)).await;
         }
-        Arc::clone(&current.config)
+        Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn look(&self, known: &mut Vec<Stamp>) {
+        let stamp = self.files.stamp();
+        if *known == stamp {
+            return;
+        }
+        *known = stamp;
+        let certificate = self.files.certificate.display();
+        match self.files.config() {
+            Ok(config) => {
+                info!(%certificate, "the door's certificates have changed");
+                // Nothing under it can fail.
+                *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            }
+            Err(error) => warn!(%error, "the door keeps the certificates it has"),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn watch(
     require_leader: bool,
 ) -> Result<Outflow<pb::WatchResponse>, Status> {
     let stream = core.open_stream(&StreamRequest::Watch { require_leader }).await?;
-    let (outlet, outflow) = channel();
+    let (outlet, outflow) = channel(&core.memory);
     let conversation = Conversation { core, outlet, names: Mutex::default() };
     tokio::spawn(conversation.run(requests, stream));
     Ok(outflow)

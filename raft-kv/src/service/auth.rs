@@ -17,30 +17,39 @@ use super::replica::Replica;
 use super::{Clock, Door};
 use crate::api::{
     Access, Action, AuthAnswer, AuthChange, AuthError, AuthQuestion, Authority, Command, Keys,
-    KvError, LeaseStatus, Password, Query, Reply, ReplyBody, Request, RequestBody, Secret, WatchId,
+    KvError, LeaseStatus, Password, Query, Reply, ReplyBody, Request, RequestBody, Secret, Token,
 };
 use crate::store::Auth;
+use crate::watch::Stream;
 use crate::{codec, wire};
 use bytes::Bytes;
 pub(super) use password::Hashing;
 use raft_core::node::ReadMode;
 use raft_core::transport::Caller;
-use std::collections::BTreeMap;
+#[cfg(feature = "etcd")]
+use raft_core::transport::ConnectionId;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "etcd")]
+pub(crate) use token::Kept;
 pub(super) use token::Tokens;
+#[cfg(feature = "testing")]
+pub(crate) use token::sample;
 
 /// Who has sent a request or opened a stream, as far as it says.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(super) caller: Caller,
     /// The token it has shown.
-    token: Option<String>,
+    token: Option<Token>,
     source: Source,
 }
 
+/// Whose requests wait for each other: those of one connection.
+pub(super) type Whose = (Source, Caller);
+
 /// By which way it came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Source {
     /// From outside.
     Network,
     /// Through a door of this process, which has one session for all of its clients.
@@ -70,17 +79,23 @@ impl Asker {
         Self { caller, token: None, source: Source::Network }
     }
 
-    /// A client of a door of this process, with the token it has shown.
+    /// A client of a door of this process, with the token it has shown. The door numbers its
+    /// connections as it likes.
     #[cfg(feature = "etcd")]
-    pub(crate) fn through_door(token: Option<&str>) -> Self {
-        let token = token.map(Into::into);
-        Self { caller: Caller::Client, token, source: Source::Door }
+    pub(crate) fn through_door(connection: ConnectionId, token: Option<&str>) -> Self {
+        let token = token.map(Token::from);
+        Self { caller: Caller::Client(connection), token, source: Source::Door }
     }
 
-    /// The door itself: it may open any watch.
+    /// The door itself, on behalf of one of its connections: it may open any watch.
     #[cfg(feature = "etcd")]
-    pub(crate) const fn door() -> Self {
-        Self { caller: Caller::Client, token: None, source: Source::DoorItself }
+    pub(crate) const fn door(connection: ConnectionId) -> Self {
+        Self { caller: Caller::Client(connection), token: None, source: Source::DoorItself }
+    }
+
+    /// Whose requests wait for each other.
+    pub(super) const fn whose(&self) -> Whose {
+        (self.source, self.caller)
     }
 
     /// A request with the same token.
@@ -92,7 +107,7 @@ impl Asker {
     }
 
     /// The same with the token of the request itself.
-    pub(super) fn signed(self, token: String) -> Self {
+    pub(super) fn signed(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
     }
 }
@@ -108,7 +123,7 @@ impl<N: Replica> Door<N> {
         if !auth.is_enabled() {
             return Ok(None);
         }
-        let token = asker.token.as_deref().filter(|token| !token.is_empty());
+        let token = asker.token.as_ref().map(|token| &*token.0).filter(|token| !token.is_empty());
         let token = token.ok_or(AuthError::UserEmpty)?;
         let name = self.tokens.user(token, &auth, self.epoch(), &self.store)?;
         check(&auth, &name, need)?;
@@ -150,14 +165,22 @@ impl<N: Replica> Door<N> {
     pub(super) fn token_for(&self, name: &str) -> Option<String> {
         let auth = self.store.auth();
         let known = auth.is_enabled().then(|| auth.user(name)).flatten()?;
-        Some(self.tokens.sign(name, known, &auth, self.epoch(), &self.store))
+        Some(self.tokens.sign_again(name, known, &auth, self.epoch(), &self.store))
+    }
+
+    /// Keeps a token valid here as long as what is returned is there; `None` if it is not valid.
+    #[cfg(feature = "etcd")]
+    pub(super) fn keep_token(&self, token: &str) -> Option<Kept> {
+        let auth = self.store.auth();
+        let counts = auth.is_enabled();
+        counts.then(|| self.tokens.keep(token, &auth, self.epoch(), &self.store)).flatten()
     }
 
     /// The same token, as new: what was looked at here is not to be too old for the next node.
     fn renewed(&self, user: &User) -> Option<String> {
         let auth = self.store.auth();
         let known = auth.user(&user.name).filter(|known| known.since == user.since)?;
-        Some(self.tokens.sign(&user.name, known, &auth, self.epoch(), &self.store))
+        Some(self.tokens.sign_again(&user.name, known, &auth, self.epoch(), &self.store))
     }
 
     /// The request as it is forwarded: the leader looks at it again.
@@ -169,7 +192,7 @@ impl<N: Replica> Door<N> {
         clock: Clock,
     ) -> Bytes {
         let Some(token) = user.and_then(|user| self.renewed(user)) else { return frame };
-        let body = RequestBody::Signed { token, body: Box::new(body()) };
+        let body = RequestBody::Signed { token: token.into(), body: Box::new(body()) };
         wire::encode_request(&Request { deadline_ms: clock.remaining_ms(), body })
     }
 
@@ -215,6 +238,10 @@ impl<N: Replica> Door<N> {
                 let typed = std::mem::replace(password, Password::None);
                 *password = match typed {
                     Password::None => Password::None,
+                    // Forgotten rather than meant.
+                    Password::Plain(typed) if typed.is_empty() => {
+                        return Err(AuthError::InvalidManagement.into());
+                    }
                     Password::Plain(typed) => {
                         Password::Hashed(self.hashing.hash(typed, clock.answer_by).await?)
                     }
@@ -242,10 +269,14 @@ impl<N: Replica> Door<N> {
         let Password::Plain(password) = password else { return Err(AuthError::Failed.into()) };
         let user = auth.user(&name);
         let hash = user.and_then(|user| user.hash.clone());
-        let right = self.hashing.is_right(password, hash, clock.answer_by).await?;
-        let user = user.filter(|_| right).ok_or(AuthError::Failed)?;
+        let known = user.map(|_| &*name);
+        let right = self.hashing.is_right(password, known, hash, clock.answer_by).await?;
+        let Some(user) = user.filter(|_| right) else {
+            self.hashing.failed(&name);
+            return Err(AuthError::Failed.into());
+        };
         let token = self.tokens.sign(&name, user, &auth, self.epoch(), &self.store);
-        Ok(ReplyBody::Token(token))
+        Ok(ReplyBody::Token(token.into()))
     }
 
     /// Tells about users and roles.
@@ -332,7 +363,8 @@ fn new_secret() -> Result<Secret, KvError> {
     Ok(secret)
 }
 
-/// What the watches of a stream may be told, as users and roles change.
+/// What the watches of a stream may be told, as users and roles change. What is watched, the stream
+/// itself knows: watches also end by themselves.
 pub(super) struct WatchRights {
     asker: Asker,
     seen: Mutex<Seen>,
@@ -344,8 +376,6 @@ struct Seen {
     user: Option<User>,
     /// Whether some watch has begun while nobody needed a right.
     by_anybody: bool,
-    /// What is watched since then.
-    keys: BTreeMap<WatchId, Keys>,
 }
 
 impl WatchRights {
@@ -353,11 +383,10 @@ impl WatchRights {
         Self { asker, seen: Mutex::default() }
     }
 
-    /// Whether a watch may begin.
+    /// Whether a watch may begin; if so it has to begin at once, before anything is checked.
     pub(super) async fn begin<N: Replica>(
         &self,
         door: &Door<N>,
-        id: WatchId,
         keys: &Keys,
     ) -> Result<(), KvError> {
         if self.asker.source == Source::DoorItself {
@@ -374,21 +403,17 @@ impl WatchRights {
         let mut seen = self.lock();
         seen.by_anybody |= allowed.is_none();
         if let Some(user) = allowed {
-            // Of what is watched already, an older revision is known to be right.
-            seen.user.get_or_insert(user);
-            seen.keys.insert(id, keys.clone());
+            // Of all that is watched, only as of the older revision is it known to be right.
+            let known = seen.user.get_or_insert_with(|| user.clone());
+            known.revision = known.revision.min(user.revision);
         }
         Ok(())
     }
 
-    /// A watch has ended.
-    pub(super) fn end(&self, id: WatchId) {
-        self.lock().keys.remove(&id);
-    }
-
-    /// Whether all watches may go on. To be asked before anything is told: a right that this node
-    /// knows to be gone is not used.
-    pub(super) fn check<N: Replica>(&self, door: &Door<N>) -> Result<(), KvError> {
+    /// Whether all watches of `stream` may go on. To be asked before anything is told, and before a
+    /// watch is forgotten of which there is something to tell: a right that this node knows to be
+    /// gone is not used.
+    pub(super) fn check<N: Replica>(&self, door: &Door<N>, stream: &Stream) -> Result<(), KvError> {
         if !door.store.is_auth_enabled() || self.asker.source == Source::DoorItself {
             return Ok(());
         }
@@ -402,8 +427,8 @@ impl WatchRights {
         if user.revision == auth.revision() {
             return Ok(());
         }
-        for keys in seen.keys.values() {
-            user.clone().again(&auth, keys)?;
+        for keys in stream.keys() {
+            user.clone().again(&auth, &keys)?;
         }
         seen.user.iter_mut().for_each(|user| user.revision = auth.revision());
         Ok(())

@@ -1,8 +1,9 @@
 //! What other doors of the same process see of a service: the node and the store themselves.
 
-use super::{Asker, KvService, watches};
+use super::{Asker, Kept, KvService, watches};
 use crate::api::{Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
 use crate::store::StoreHandle;
+use crate::watch::WatchCounts;
 use crate::wire;
 use bytes::Bytes;
 use raft_core::node::Node;
@@ -33,6 +34,17 @@ impl KvService {
     /// not count, or there is no such user.
     pub(crate) fn token_for(&self, user: &str) -> Option<String> {
         self.door.token_for(user)
+    }
+
+    /// Keeps a token valid here as long as what is returned is there; `None` if it is not valid, or
+    /// nobody asks for tokens.
+    pub(crate) fn keep_token(&self, token: &str) -> Option<Kept> {
+        self.door.keep_token(token)
+    }
+
+    /// How many watches there are on this node, and what they were told.
+    pub(crate) fn watch_counts(&self) -> WatchCounts {
+        self.watches.counts()
     }
 
     /// The store that the node owns.

@@ -14,7 +14,7 @@ mod scrub;
 
 use super::replica::Replica;
 use super::turns::Line;
-use super::{Clock, Door, not_understood};
+use super::{Asker, Clock, Door, not_understood};
 use crate::api::{
     Alarm, ChunkAnswer, Divergence, Finding, Hashes, Inquiry, Integrity, KvError, Place, Query,
     Reply, ReplyBody, RollAnswer,
@@ -25,7 +25,6 @@ use crate::store::StoreCheck;
 pub(super) use exchange::Exchange;
 use raft_core::node::{ReadMode, Status};
 use raft_core::raft::RoleName;
-use raft_core::transport::Caller;
 use raft_core::types::{Index, Membership, NodeId, Version};
 use scrub::Scrub;
 use std::collections::BTreeMap;
@@ -95,16 +94,16 @@ impl Known {
 
 impl<N: Replica> Door<N> {
     /// Answers another member, or whoever looks after this one.
-    pub(super) async fn inquire(&self, caller: Caller, inquiry: Inquiry, clock: Clock) -> Reply {
+    pub(super) async fn inquire(&self, asker: &Asker, inquiry: Inquiry, clock: Clock) -> Reply {
         let mut mode = ReadMode::Local;
         let mut turn = None;
         if let Inquiry::Chunk(_, applied) | Inquiry::Roll(_, applied) = &inquiry {
             mode = ReadMode::AtLeast(*applied);
             // Members take their time by themselves. A client may ask for what is yet to come: that
             // is waited for first, as whoever has a turn keeps others waiting.
-            if caller == Caller::Client {
+            if asker.caller.is_client() {
                 self.query(&Query::Summary, mode, clock).await?;
-                turn = Some(self.turns.take(Line::Everything, clock).await?);
+                turn = Some(self.turns.take(Line::Everything, asker.whose(), clock).await?);
                 mode = ReadMode::Local;
             }
         }

@@ -28,13 +28,17 @@ mod write;
 
 use crate::api::{
     Consistency, Divergence, Inquiry, KvError, Published, REQUEST_BYTES_MAX, Range, Reply,
-    ReplyBody, RequestBody,
+    ReplyBody, RequestBody, SIGNED_BYTES_MAX,
 };
 use crate::codec::WireError;
 use crate::store::StoreHandle;
 pub use crate::watch::{LocalStream, LocalWatches, WatchOptions};
 use crate::wire;
 pub(crate) use auth::Asker;
+#[cfg(feature = "etcd")]
+pub(crate) use auth::Kept;
+#[cfg(feature = "testing")]
+pub(crate) use auth::sample as sample_tokens;
 use auth::{Hashing, Need, Tokens};
 use bytes::Bytes;
 use cause::Why;
@@ -83,10 +87,15 @@ pub struct ServiceConfig {
     /// What the hash of a password costs: of the function bcrypt, 4 to 31. Each one more takes
     /// twice as long.
     pub password_cost: u32,
+    /// How long a token is valid after its last use on this node, and after it was made.
+    pub token_life: Duration,
 }
 
-/// Etcd's.
-const PASSWORD_COST: u32 = 10;
+/// What the hash of a password costs if nothing is said: etcd's.
+pub const PASSWORD_COST: u32 = 10;
+
+/// How long a token is valid after its last use if nothing is said: five minutes, etcd's.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(300);
 
 /// 2 GiB.
 const QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -113,6 +122,7 @@ impl ServiceConfig {
             watch: WatchOptions::default(),
             integrity: IntegrityConfig::default(),
             password_cost: PASSWORD_COST,
+            token_life: TOKEN_LIFE,
         }
     }
 }
@@ -144,6 +154,7 @@ impl KvService {
             watch,
             integrity,
             password_cost,
+            token_life,
         } = config;
         let exchange = Exchange { node: node.clone(), group, peers: Arc::clone(&peers) };
         let check = store.check().clone();
@@ -151,6 +162,7 @@ impl KvService {
         let mut door = Door::new(node, store, deadline_max, group, peers, version);
         door.quota_bytes = quota_bytes;
         door.hashing = Hashing::new(password_cost);
+        door.tokens = Tokens::new(token_life);
         let known = Arc::clone(&door.known);
         let mut tasks = JoinSet::new();
         tasks.spawn(door.take_ticker(compaction).run());
@@ -266,7 +278,7 @@ impl<N: Replica> Door<N> {
             published: OnceLock::new(),
             turns: Turns::new(),
             hashing: Hashing::new(PASSWORD_COST),
-            tokens: Tokens::new(),
+            tokens: Tokens::new(TOKEN_LIFE),
         }
     }
 
@@ -280,7 +292,7 @@ impl<N: Replica> Door<N> {
 
     /// Answers one request, whatever it is.
     async fn answer(&self, asker: Asker, frame: Bytes) -> Bytes {
-        if frame.len() > REQUEST_BYTES_MAX {
+        if frame.len() > REQUEST_BYTES_MAX + SIGNED_BYTES_MAX {
             return wire::encode_reply(&Err(too_large(frame.len(), REQUEST_BYTES_MAX)));
         }
         let request = match wire::decode_request(&frame) {
@@ -357,7 +369,7 @@ impl<N: Replica> Door<N> {
             }
             RequestBody::Integrity(inquiry) => {
                 self.allow_inquiry(asker, &inquiry, clock).await?;
-                self.inquire(asker.caller, inquiry, clock).await
+                self.inquire(asker, inquiry, clock).await
             }
             RequestBody::TransferLeadership { to } => {
                 let root = self.allow(asker, Need::Root, false, clock).await?;
@@ -387,7 +399,7 @@ impl<N: Replica> Door<N> {
         let keys = range.keys.clone();
         let local = consistency == Consistency::Serializable;
         self.allow(asker, Need::Read(&keys), local, clock).await?;
-        let reply = self.read(range, consistency, dated, clock).await?;
+        let reply = self.read(asker.whose(), range, consistency, dated, clock).await?;
         self.judge(asker, Need::Read(&keys))?;
         Ok(reply)
     }
@@ -427,7 +439,7 @@ impl<N: Replica> Door<N> {
             let reply = match leader {
                 Some(leader) if to == Some(leader) => Ok(ReplyBody::Transferred),
                 Some(leader) if leader == self.id => self.transfer_own(to).await,
-                Some(leader) if caller == Caller::Client => {
+                Some(leader) if caller.is_client() => {
                     match self.call_peer(leader, frame, clock).await {
                         Ok(reply) => return reply,
                         Err(CallError::NotSent(why) | CallError::Refused(why)) => {

@@ -2,6 +2,7 @@
 //! Those that go through many keys do so a part at a time, and few of them at once: what is applied
 //! waits for no more than that.
 
+use super::auth::Whose;
 use super::cause::Why;
 use super::replica::Replica;
 use super::turns::Line;
@@ -21,6 +22,7 @@ impl<N: Replica> Door<N> {
     /// Reads on this node; the encoded reply, which says how fresh it is if it is to be `dated`.
     pub(super) async fn read(
         &self,
+        whose: Whose,
         range: Range,
         consistency: Consistency,
         dated: bool,
@@ -37,8 +39,12 @@ impl<N: Replica> Door<N> {
         };
         let found = match range.keys {
             Keys::One(_) => self.query(&Query::Range(range), mode, clock).await?,
-            Keys::Range { .. } => self.scan(range, mode, clock).await?,
+            Keys::Range { .. } => self.scan(whose, range, mode, clock).await?,
         };
+        if let Consistency::AtLeast(position) = consistency {
+            // A read in parts is of now; that may be another history by the last of them.
+            self.check_history(position)?;
+        }
         let dated = dated.then(|| {
             let epoch = self.node.status().membership.epoch();
             Freshness { epoch, staleness: found.staleness }
@@ -48,7 +54,13 @@ impl<N: Replica> Door<N> {
 
     /// Reads a range, a part at a time. Nearly all reads end with the first part; the others begin
     /// anew once it is their turn, as what was found would have to be kept until then.
-    async fn scan(&self, range: Range, mode: ReadMode, clock: Clock) -> Result<Queried, KvError> {
+    async fn scan(
+        &self,
+        whose: Whose,
+        range: Range,
+        mode: ReadMode,
+        clock: Clock,
+    ) -> Result<Queried, KvError> {
         let first = {
             let scan = self.store.begin_scan(range.clone());
             self.query_bytes(scan.query(), mode, clock.within(BEGUN_MAX)).await?
@@ -58,13 +70,14 @@ impl<N: Replica> Door<N> {
         }
         let page = match range.visits_all() {
             true => None,
-            false => self.scan_in(Line::Pages, &range, clock).await?,
+            false => self.scan_in(Line::Pages, whose, &range, clock).await?,
         };
         let found = match page {
             Some(found) => found,
-            // No store has so many keys that this line is too short for them.
             None => {
-                self.scan_in(Line::Everything, &range, clock).await?.ok_or(KvError::Overloaded)?
+                let found = self.scan_in(Line::Everything, whose, &range, clock).await?;
+                // No store has so many keys that this line is too short for them.
+                found.ok_or(KvError::Overloaded)?
             }
         };
         // What is applied now was when the first part was read, which was as fresh as it had to be.
@@ -76,10 +89,11 @@ impl<N: Replica> Door<N> {
     async fn scan_in(
         &self,
         line: Line,
+        whose: Whose,
         range: &Range,
         clock: Clock,
     ) -> Result<Option<Queried>, KvError> {
-        let _turn = self.turns.take(line, clock).await?;
+        let _turn = self.turns.take(line, whose, clock).await?;
         let begun = Instant::now();
         let scan = self.store.begin_scan(range.clone());
         let mut staleness = None;
@@ -103,10 +117,7 @@ impl<N: Replica> Door<N> {
         if status.membership.is_empty() {
             return Err(Why::of(&status, clock.waited()).unavailable());
         }
-        let current = status.membership.epoch();
-        if position.epoch != current {
-            return Err(KvError::OtherHistory { asked: position.epoch, current });
-        }
+        self.check_history(position)?;
         let mut mode = ReadMode::Local;
         let mut reached = None;
         loop {
@@ -127,6 +138,12 @@ impl<N: Replica> Door<N> {
             reached = Some(summary.revision);
             mode = ReadMode::AtLeast(seen.applied.next());
         }
+    }
+
+    /// Whether the node's history is the one that a position is of.
+    fn check_history(&self, position: Position) -> Result<(), KvError> {
+        let (asked, current) = (position.epoch, self.node.status().membership.epoch());
+        if asked == current { Ok(()) } else { Err(KvError::OtherHistory { asked, current }) }
     }
 
     /// Asks the state machine.

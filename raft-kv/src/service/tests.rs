@@ -4,6 +4,8 @@ mod backup;
 mod clock;
 mod members;
 mod reads;
+#[cfg(feature = "etcd")]
+mod rights;
 mod stamps;
 mod watches;
 
@@ -12,8 +14,8 @@ use super::replica::Replica;
 use super::write::Try;
 use super::{Asker, Door};
 use crate::api::{
-    Absence, Absent, Action, ActionReply, Consistency, Keys, KvError, Op, OpReply, Put, Query,
-    REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
+    Absence, Absent, Action, ActionReply, AuthError, Consistency, Keys, KvError, Op, OpReply, Put,
+    Query, REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
     Revision, SessionId, Summary,
 };
 use crate::client::frame::encode_write;
@@ -25,7 +27,7 @@ use raft_core::node::{
     Status, StopCause, TransferError,
 };
 use raft_core::raft::RoleName;
-use raft_core::transport::{BoxFuture, CallError, Caller, Peers};
+use raft_core::transport::{BoxFuture, CallError, Caller, ConnectionId, Peers};
 use raft_core::types::{
     Change, ClusterId, GroupId, Identity, Incarnation, Index, LogId, Member, Membership, NodeId,
     Term,
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 
 const SILENCE: Duration = Duration::from_secs(2);
 const DEADLINE_MS: u32 = 1000;
+const CLIENT: Caller = Caller::Client(ConnectionId(1));
 
 /// How a fake answers a call; when there is none left, it never does.
 type Script<T> = Arc<Mutex<VecDeque<T>>>;
@@ -228,7 +231,7 @@ impl Fixture {
     }
 
     async fn request(&self, body: RequestBody) -> Reply {
-        self.ask(Caller::Client, request(body)).await
+        self.ask(CLIENT, request(body)).await
     }
 
     fn called(&self) -> Vec<NodeId> {
@@ -288,8 +291,10 @@ fn written() -> Reply {
     Ok(ReplyBody::Write(done()))
 }
 
-fn session_gone() -> Bytes {
-    codec::encode(&Err::<ActionReply, _>(KvError::SessionUnknown(SessionId(1))))
+/// What went while a try was under way: the session, or the right.
+fn gone() -> [Bytes; 2] {
+    let causes = [KvError::SessionUnknown(SessionId(1)), AuthError::Denied.into()];
+    causes.map(|error| codec::encode(&Err::<ActionReply, _>(error)))
 }
 
 fn found() -> Result<RangeReply, KvError> {
@@ -372,7 +377,7 @@ fn failures_say_whether_the_write_may_have_run() {
 async fn a_leader_proposes() {
     let at = Fixture::new(Some(1));
     at.proposals([Ok(done())]);
-    assert_eq!(at.ask(Caller::Client, put(true)).await, written());
+    assert_eq!(at.ask(CLIENT, put(true)).await, written());
     at.proposals([Ok(done())]);
     assert_eq!(at.ask(Caller::Node(NodeId(2)), put(true)).await, written());
     assert_eq!((at.proposed(), at.called().len()), (2, 0));
@@ -382,7 +387,7 @@ async fn a_leader_proposes() {
 async fn a_follower_forwards_the_same_request_with_less_time() {
     let at = Fixture::new(Some(2));
     at.peer_answers([Ok(wire::encode_reply(&written()))]);
-    assert_eq!(at.ask(Caller::Client, put(true)).await, written());
+    assert_eq!(at.ask(CLIENT, put(true)).await, written());
     let called = at.peers.called.lock().unwrap();
     let sent = wire::decode_request(&put(true)).unwrap();
     let forwarded = wire::decode_request(&called[0].1).unwrap();
@@ -410,7 +415,7 @@ async fn a_write_waits_for_a_leader() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         at.lead(Some(3));
     };
-    let (reply, ()) = tokio::join!(at.ask(Caller::Client, put(false)), elect);
+    let (reply, ()) = tokio::join!(at.ask(CLIENT, put(false)), elect);
     assert_eq!(reply, written());
     assert_eq!(at.called(), [NodeId(3)]);
 }
@@ -424,7 +429,7 @@ async fn what_was_certainly_not_done_is_tried_again() {
         peer_error(KvError::Overloaded),
         Ok(wire::encode_reply(&written())),
     ]);
-    assert_eq!(at.ask(Caller::Client, put(false)).await, written());
+    assert_eq!(at.ask(CLIENT, put(false)).await, written());
     assert_eq!(at.called().len(), 4);
 }
 
@@ -432,17 +437,17 @@ async fn what_was_certainly_not_done_is_tried_again() {
 async fn a_write_in_doubt_is_repeated_only_under_a_name() {
     let at = Fixture::new(Some(2));
     at.peer_answers([lost(), lost(), Ok(wire::encode_reply(&written()))]);
-    assert_eq!(at.ask(Caller::Client, put(false)).await, unknown("leader n2: connection lost"));
+    assert_eq!(at.ask(CLIENT, put(false)).await, unknown("leader n2: connection lost"));
     assert_eq!(at.called().len(), 1);
-    assert_eq!(at.ask(Caller::Client, put(true)).await, written());
+    assert_eq!(at.ask(CLIENT, put(true)).await, written());
     assert_eq!(at.called().len(), 3);
 
     let at = Fixture::new(Some(1));
     at.proposals([Err(ProposeError::LeadershipLost), Err(ProposeError::LeadershipLost)]);
     at.proposals([Ok(done())]);
     let lost = unknown("leadership lost before the outcome was known");
-    assert_eq!(at.ask(Caller::Client, put(false)).await, lost);
-    assert_eq!(at.ask(Caller::Client, put(true)).await, written());
+    assert_eq!(at.ask(CLIENT, put(false)).await, lost);
+    assert_eq!(at.ask(CLIENT, put(true)).await, written());
     assert_eq!(at.proposed(), 3);
 }
 
@@ -452,7 +457,7 @@ async fn opening_a_session_is_repeated() {
     let at = Fixture::new(Some(2));
     at.peer_answers([lost(), Ok(wire::encode_reply(&written()))]);
     let open = encode_write(DEADLINE_MS, None, None, &Action::OpenSession, 0);
-    assert_eq!(at.ask(Caller::Client, open).await, written());
+    assert_eq!(at.ask(CLIENT, open).await, written());
 }
 
 #[tokio::test(start_paused = true)]
@@ -463,21 +468,23 @@ async fn a_dead_leader_is_left_when_another_leads() {
         at.peer_answers([Ok(wire::encode_reply(&written()))]);
         at.lead(Some(3));
     };
-    let (reply, ()) = tokio::join!(at.ask(Caller::Client, put(true)), elect);
+    let (reply, ()) = tokio::join!(at.ask(CLIENT, put(true)), elect);
     assert_eq!(reply, written());
     assert_eq!(at.called(), [NodeId(2), NodeId(3)]);
 }
 
-/// The first try may have run while the session was there: the client must not start over.
+/// The first try may have run while it was there: the client must not start over.
 #[tokio::test(start_paused = true)]
-async fn a_session_that_went_after_a_doubtful_try_leaves_it_unknown() {
+async fn what_went_after_a_doubtful_try_leaves_it_unknown() {
     let at = Fixture::new(Some(1));
-    at.proposals([Ok(session_gone())]);
-    let reply = at.ask(Caller::Client, put(true)).await;
-    assert_eq!(reply, Ok(ReplyBody::Write(session_gone())));
-    at.proposals([Err(ProposeError::LeadershipLost), Ok(session_gone())]);
-    let reply = at.ask(Caller::Client, put(true)).await;
-    assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
+    for gone in gone() {
+        at.proposals([Ok(gone.clone())]);
+        let reply = at.ask(CLIENT, put(true)).await;
+        assert_eq!(reply, Ok(ReplyBody::Write(gone.clone())));
+        at.proposals([Err(ProposeError::LeadershipLost), Ok(gone)]);
+        let reply = at.ask(CLIENT, put(true)).await;
+        assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
+    }
 }
 
 /// The first try may be what has made it full.
@@ -486,10 +493,10 @@ async fn a_store_that_is_full_after_a_doubtful_try_leaves_it_unknown() {
     let full = || peer_error(KvError::Full { bytes: 9, quota: 9 });
     let at = Fixture::new(Some(2));
     at.peer_answers([full()]);
-    let reply = at.ask(Caller::Client, put(true)).await;
+    let reply = at.ask(CLIENT, put(true)).await;
     assert_eq!(reply, Err(KvError::Full { bytes: 9, quota: 9 }));
     at.peer_answers([lost(), full()]);
-    let reply = at.ask(Caller::Client, put(true)).await;
+    let reply = at.ask(CLIENT, put(true)).await;
     assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
 }
 
@@ -505,7 +512,7 @@ async fn everything_is_answered_before_its_deadline() {
     let text = "no quorum 1/3: n2 unreachable 4.1 s, n3 unreachable 4.0 s";
     for request in [put(true), request(read)] {
         let started = Instant::now();
-        let error = at.ask(Caller::Client, request).await.unwrap_err();
+        let error = at.ask(CLIENT, request).await.unwrap_err();
         assert_eq!((error.to_string(), error.may_have_run()), (text.into(), false));
         let KvError::NoQuorum { why, .. } = error else { panic!("{error}") };
         assert_eq!((why.reachable, why.needed, why.voters), (1, 2, 3));
@@ -518,29 +525,17 @@ async fn everything_is_answered_before_its_deadline() {
     at.lead(Some(2));
     let text = "leader n2 did not answer within 0.9 s";
     let started = Instant::now();
-    assert_eq!(at.ask(Caller::Client, put(true)).await, unknown(text));
+    assert_eq!(at.ask(CLIENT, put(true)).await, unknown(text));
     in_time(started);
     at.lead(Some(1));
     let started = Instant::now();
-    let reply = at.ask(Caller::Client, put(true)).await;
+    let reply = at.ask(CLIENT, put(true)).await;
     assert!(reply.is_err_and(|error| error.may_have_run()));
     in_time(started);
     let started = Instant::now();
     let reply = at.request(RequestBody::TransferLeadership { to: None }).await;
     assert!(reply.is_err_and(|error| error.may_have_run()));
     in_time(started);
-}
-
-#[tokio::test(start_paused = true)]
-async fn reads_are_answered_from_the_state_machine() {
-    let at = Fixture::new(None);
-    let consistency = Consistency::Serializable;
-    let mut range = Range::of(Keys::all());
-    let reply = at.request(RequestBody::Read { range: range.clone(), consistency }).await;
-    assert_eq!(reply, found().map(ReplyBody::Range));
-    range = Range { limit: 1, ..Range::of(Keys::One("key".into())) };
-    let reply = at.request(RequestBody::Read { range, consistency }).await;
-    assert_eq!(reply, future_revision().map(ReplyBody::Range));
 }
 
 #[tokio::test(start_paused = true)]
@@ -581,17 +576,17 @@ async fn leadership_is_transferred_by_the_leader() {
 async fn bad_requests_are_answered_and_go_no_further() {
     let at = Fixture::new(Some(1));
     let malformed = |reply| matches!(reply, Err(KvError::Malformed(_)));
-    assert!(malformed(at.ask(Caller::Client, Bytes::new()).await));
-    assert!(malformed(at.ask(Caller::Client, Bytes::from_static(&[9, 1, 1])).await));
+    assert!(malformed(at.ask(CLIENT, Bytes::new()).await));
+    assert!(malformed(at.ask(CLIENT, Bytes::from_static(&[9, 1, 1])).await));
     assert!(malformed(at.request(RequestBody::Write(Bytes::new())).await));
     // The front of a command is all a follower looks at; the leader looks at all of it.
     let command = Bytes::from_static(&[1, 0, 1, 0, 200]);
     assert!(malformed(at.request(RequestBody::Write(command)).await));
-    let large = Bytes::from(vec![1; REQUEST_BYTES_MAX + 1]);
-    let reply = at.ask(Caller::Client, large).await;
+    let large = Bytes::from(vec![1; REQUEST_BYTES_MAX + 2048]);
+    let reply = at.ask(CLIENT, large).await;
     assert!(matches!(reply, Err(KvError::TooLarge { .. })), "{reply:?}");
     let delete = Action::Op(Op::Delete { keys: Keys::One(Bytes::new()), prev_kv: false });
-    let reply = at.ask(Caller::Client, encode_write(DEADLINE_MS, None, None, &delete, 0)).await;
+    let reply = at.ask(CLIENT, encode_write(DEADLINE_MS, None, None, &delete, 0)).await;
     assert_eq!(reply, Err(KvError::KeyEmpty));
     assert_eq!(at.proposed(), 0);
 }

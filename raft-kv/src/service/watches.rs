@@ -10,6 +10,8 @@ use super::{Clock, Door};
 use crate::api::{KvError, REQUEST_BYTES_MAX, StreamRequest, WatchReply, WatchRequest};
 use crate::codec;
 use crate::store::StoreHandle;
+#[cfg(feature = "etcd")]
+use crate::watch::WatchCounts;
 use crate::watch::{Hub, Speech, Stream, WatchOptions};
 use bytes::Bytes;
 use raft_core::node::Status;
@@ -38,6 +40,12 @@ impl Watches {
         let hub = Hub::new(store.history(), options);
         runtime.spawn(Hub::run(Arc::downgrade(&hub)));
         Arc::new(Self { hub, progress_interval: options.progress_interval, runtime })
+    }
+
+    /// How many there are, and what they were told.
+    #[cfg(feature = "etcd")]
+    pub(super) fn counts(&self) -> WatchCounts {
+        self.hub.counts()
     }
 }
 
@@ -172,12 +180,13 @@ async fn ask<N: Replica>(
     let Watching { stream: own, rights, .. } = watching;
     match request {
         WatchRequest::Create(id, watch) => {
-            if let Err(error) = rights.begin(door, *id, &watch.keys).await {
+            if let Err(error) = rights.begin(door, &watch.keys).await {
                 own.say(WatchReply::Canceled(*id, Some(error)));
                 return Ok(());
             }
         }
-        WatchRequest::Cancel(id) => rights.end(*id),
+        // Of what it has not been told yet, nobody would ask any more whether it may.
+        WatchRequest::Cancel(_) => rights.check(door, own)?,
         WatchRequest::Progress | WatchRequest::Reach(_) => {}
     }
     own.ask(request)
@@ -192,7 +201,7 @@ async fn speak<N: Replica>(
     let mut speech = Speech::default();
     loop {
         let frame = watching.stream.next(&mut speech).await;
-        if let Err(error) = watching.rights.check(door) {
+        if let Err(error) = watching.rights.check(door, &watching.stream) {
             return Ok(error);
         }
         sink.send(frame).await?;

@@ -19,7 +19,7 @@ use crate::api::{
 use crate::{codec, wire};
 use bytes::Bytes;
 use raft_core::node::ProposeError;
-use raft_core::transport::{CallError, Caller};
+use raft_core::transport::CallError;
 use raft_core::types::{Change, NodeId};
 use std::time::Duration;
 use tokio::time::{sleep, timeout, timeout_at};
@@ -128,7 +128,7 @@ impl<N: Replica> Door<N> {
     ) -> Bytes {
         let refuse = |error| wire::encode_reply(&Err(error));
         let (repeatable, changes_auth) = match CommandHead::of(&command) {
-            Ok(head) if head.has_authority() && asker.caller == Caller::Client => {
+            Ok(head) if head.has_authority() && asker.caller.is_client() => {
                 let text = "on whose authority a command runs, nodes say".into();
                 return refuse(KvError::Malformed(text));
             }
@@ -136,7 +136,7 @@ impl<N: Replica> Door<N> {
             Err(error) => return refuse(KvError::Malformed(format!("command: {error}"))),
         };
         let asker = asker.clone();
-        if !changes_auth || asker.caller != Caller::Client {
+        if !changes_auth || !asker.caller.is_client() {
             let work = Work::Command(command);
             return self.carry_out(Write { asker, frame, work, repeatable, clock }).await;
         }
@@ -212,9 +212,7 @@ impl<N: Replica> Door<N> {
             progress.in_flight = leader.is_some();
             let tried = match leader {
                 Some(leader) if leader == self.id => self.try_here(write).await,
-                Some(leader) if write.asker.caller == Caller::Client => {
-                    self.forward(leader, write).await
-                }
+                Some(leader) if write.asker.caller.is_client() => self.forward(leader, write).await,
                 _ => Try::NotDone(KvError::Unavailable(not_leader(leader))),
             };
             progress.in_flight = false;
@@ -229,7 +227,7 @@ impl<N: Replica> Door<N> {
             let certain = !error.may_have_run();
             let caller = write.asker.caller;
             debug!(?caller, ?leader, %error, "write not answered");
-            if caller != Caller::Client || !(certain || write.repeatable) {
+            if !caller.is_client() || !(certain || write.repeatable) {
                 return Err(error);
             }
             progress.last = Some(error);
@@ -333,8 +331,8 @@ impl<N: Replica> Door<N> {
 }
 
 /// What a leader refuses before it is in the log, as growth of a store that is full by now, says
-/// nothing about the fate of an earlier try; nor does a session that is gone. Whatever else the
-/// state machine answers is about the request, whichever try brought it there.
+/// nothing about the fate of an earlier try; nor does a session or a right that is gone. Whatever
+/// else the state machine answers is about the request, whichever try brought it there.
 fn settle(reply: Bytes, progress: &Progress) -> Bytes {
     if !progress.in_doubt {
         return reply;
@@ -343,6 +341,8 @@ fn settle(reply: Bytes, progress: &Progress) -> Bytes {
         Ok(Err(error)) if !error.may_have_run() => error,
         Ok(Ok(ReplyBody::Write(inner))) => match codec::decode::<CommandReply>(&inner) {
             Ok(Err(error @ KvError::SessionUnknown(_))) => error,
+            // Rights are looked at before it is known whether it ran.
+            Ok(Err(error @ KvError::Auth(AuthError::Denied | AuthError::UserEmpty))) => error,
             _ => return reply,
         },
         _ => return reply,

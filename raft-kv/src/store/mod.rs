@@ -134,6 +134,8 @@ pub use scan::{FIRST_PART_KEYS_MAX, PART_KEYS_MAX, Scan};
 pub use session::{
     REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,
 };
+#[cfg(feature = "client")]
+pub(crate) use validate::validate_lists;
 pub use validate::{validate, validate_keys};
 
 use crate::api::{

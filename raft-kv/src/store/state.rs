@@ -23,7 +23,7 @@ use super::session::{Admission, Session, SessionChange, Sessions};
 use super::time::Time;
 use crate::api::{
     Action, ActionReply, AuthChange, AuthError, Authority, Command, CommandReply, Fence, KvError,
-    REQUEST_BYTES_MAX,
+    REQUEST_BYTES_MAX, SIGNED_BYTES_MAX,
 };
 use crate::codec;
 use crate::integrity::HashRing;
@@ -341,7 +341,7 @@ impl State {
 }
 
 fn decode(bytes: &[u8]) -> Result<Command, KvError> {
-    if bytes.len() > REQUEST_BYTES_MAX {
+    if bytes.len() > REQUEST_BYTES_MAX + SIGNED_BYTES_MAX {
         let (size, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
         return Err(KvError::TooLarge { what: "request".into(), size, limit });
     }

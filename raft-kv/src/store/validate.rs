@@ -4,7 +4,7 @@
 use super::lease::validate_grant;
 use crate::api::{
     Action, Compare, KEY_BYTES_MAX, Keys, KvError, Op, Put, SEQUENCE_DIGITS, TXN_DEPTH_MAX,
-    TXN_OPS_MAX, TXN_TOTAL_MAX, Target, Txn, VALUE_BYTES_MAX,
+    TXN_OPS_MAX, Target, Txn, VALUE_BYTES_MAX,
 };
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -33,17 +33,41 @@ pub fn validate(action: &Action) -> Result<(), KvError> {
         },
         Action::Grant { id, ttl_ms } => validate_grant(*id, *ttl_ms),
         Action::Op(op) => {
-            Limits::default().op(op, 0, TXN_OPS_MAX)?;
+            Limits::default().op(op, 0)?;
             match op {
                 Op::Txn(_) => check_duplicates(std::slice::from_ref(op), None),
                 Op::Put(_) | Op::Delete { .. } | Op::Range(_) => Ok(()),
             }
         }
         Action::Txn(txn) => {
-            Limits::default().txn(txn, 1, TXN_OPS_MAX)?;
+            Limits::default().txn(txn, 1)?;
             check_duplicates(&txn.success, None)?;
             check_duplicates(&txn.failure, None)
         }
+    }
+}
+
+/// Checks that a transaction has up to `most` compares, and as many operations in each branch.
+/// Those within it have what the longest of its three lists leaves of that, each, as in etcd.
+///
+/// # Errors
+/// [`KvError::TooManyOps`].
+#[cfg(feature = "client")]
+pub(crate) fn validate_lists(action: &Action, most: usize) -> Result<(), KvError> {
+    fn check(txn: &Txn, left: usize, most: usize) -> Result<(), KvError> {
+        let longest = lengths(txn).into_iter().max().unwrap_or(0);
+        let Some(rest) = left.checked_sub(longest) else {
+            return too_many(most - left + longest, most);
+        };
+        txn.success.iter().chain(&txn.failure).try_for_each(|op| match op {
+            Op::Txn(txn) => check(txn, rest, most),
+            Op::Put(_) | Op::Delete { .. } | Op::Range(_) => Ok(()),
+        })
+    }
+    match action {
+        Action::Txn(txn) => check(txn, most, most),
+        Action::Op(Op::Txn(txn)) => check(txn, most, most),
+        _ => Ok(()),
     }
 }
 
@@ -103,33 +127,31 @@ struct Limits {
 }
 
 impl Limits {
-    /// A transaction `depth` deep, the outermost being 1, may have up to `left` compares, and as
-    /// many operations in each branch; those within it have what it leaves of that, each.
-    fn txn(&mut self, txn: &Txn, depth: usize, left: usize) -> Result<(), KvError> {
+    /// A transaction `depth` deep, the outermost being 1.
+    fn txn(&mut self, txn: &Txn, depth: usize) -> Result<(), KvError> {
         if depth > TXN_DEPTH_MAX {
             return Err(KvError::TooDeep(depth as u64));
         }
-        let lengths = [txn.compares.len(), txn.success.len(), txn.failure.len()];
-        let longest = lengths.into_iter().max().unwrap_or(0);
-        let Some(left) = left.checked_sub(longest) else {
-            return too_many(TXN_OPS_MAX - left + longest, TXN_OPS_MAX);
-        };
-        self.total += lengths.into_iter().sum::<usize>();
-        if self.total > TXN_TOTAL_MAX {
-            return too_many(self.total, TXN_TOTAL_MAX);
+        self.total += lengths(txn).into_iter().sum::<usize>();
+        if self.total > TXN_OPS_MAX {
+            return too_many(self.total, TXN_OPS_MAX);
         }
         txn.compares.iter().try_for_each(validate_compare)?;
-        txn.success.iter().chain(&txn.failure).try_for_each(|op| self.op(op, depth, left))
+        txn.success.iter().chain(&txn.failure).try_for_each(|op| self.op(op, depth))
     }
 
-    fn op(&mut self, op: &Op, depth: usize, left: usize) -> Result<(), KvError> {
+    fn op(&mut self, op: &Op, depth: usize) -> Result<(), KvError> {
         match op {
             Op::Put(put) => validate_put(put),
             Op::Delete { keys, .. } => validate_keys(keys),
             Op::Range(range) => validate_keys(&range.keys),
-            Op::Txn(txn) => self.txn(txn, depth + 1, left),
+            Op::Txn(txn) => self.txn(txn, depth + 1),
         }
     }
+}
+
+const fn lengths(txn: &Txn) -> [usize; 3] {
+    [txn.compares.len(), txn.success.len(), txn.failure.len()]
 }
 
 fn too_many(count: usize, limit: usize) -> Result<(), KvError> {
@@ -244,5 +266,38 @@ impl<'a> PutKey<'a> {
             Some(next) => Self { key: key_of(put, next), beginning: false },
             None => Self { key: Cow::Borrowed(&put.key), beginning: put.sequential },
         }
+    }
+}
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use super::*;
+    use crate::api::{Operator, Range};
+
+    /// What a transaction may have is what those around it leave of the limit, as in etcd.
+    #[test]
+    fn lists_within_have_what_is_left() {
+        let read = || Op::Range(Range::of(Keys::One("a".into())));
+        let reads = |count| vec![read(); count];
+        let of = |success| Txn { success, ..Txn::default() };
+        let nested = |success| Op::Txn(Box::new(of(success)));
+        let refused = |txn| validate_lists(&Action::Txn(txn), 128).err();
+        let with = |own: usize, within: usize| {
+            let mut ops = reads(own - 1);
+            ops.push(nested(reads(within)));
+            of(ops)
+        };
+        assert_eq!(refused(of(reads(128))), None);
+        assert_eq!(refused(with(28, 100)), None);
+        let many = Some(KvError::TooManyOps { count: 129, limit: 128 });
+        assert_eq!(refused(of(reads(129))), many);
+        assert_eq!(refused(Txn { failure: reads(129), ..Txn::default() }), many);
+        assert_eq!(refused(with(28, 101)), many);
+        assert_eq!(refused(of(vec![nested(reads(126)), nested(reads(126))])), None, "each has it");
+        let keys = Keys::One("a".into());
+        let compare = Compare { keys, operator: Operator::Equal, target: Target::Version(0) };
+        let compares = vec![compare; 129];
+        assert_eq!(refused(Txn { compares, ..Txn::default() }), many);
+        assert_eq!(validate_lists(&Action::Op(nested(reads(129))), 128).err(), many);
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Message {
     /// From here on, and before `end`, those that are wanted.
     start: usize,
     pub(super) end: usize,
-    count: usize,
+    pub(super) count: usize,
     /// Bytes of the events, about; never less.
     pub(super) size: usize,
     revision: u64,

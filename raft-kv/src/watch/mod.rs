@@ -121,7 +121,21 @@ pub(crate) struct Hub {
     history: Arc<History>,
     options: WatchOptions,
     news: Arc<News>,
+    /// Events that were said, to each watch.
+    told: AtomicU64,
     inner: Mutex<Inner>,
+}
+
+/// How many watches there are, and what they were told.
+#[cfg(feature = "etcd")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WatchCounts {
+    pub(crate) streams: u64,
+    pub(crate) watches: u64,
+    /// Of the watches, those that have to be told of the past.
+    pub(crate) behind: u64,
+    /// Events that were said so far.
+    pub(crate) events: u64,
 }
 
 /// What the applier and the hub's task share.
@@ -208,7 +222,7 @@ impl Hub {
         let (cursor, _) = history.extent();
         news.seen.store(cursor, Ordering::Release);
         let inner = Mutex::new(Inner { cursor, ..Inner::default() });
-        Arc::new(Self { history, options, news, inner })
+        Arc::new(Self { history, options, news, told: AtomicU64::new(0), inner })
     }
 
     /// Looks at the changes as they come, until the hub is gone.
@@ -238,6 +252,18 @@ impl Hub {
         };
         let number = self.lock().streams.insert(state);
         Stream { hub: Arc::clone(self), number, outbox }
+    }
+
+    /// How many watches there are, and what they were told.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn counts(&self) -> WatchCounts {
+        let inner = self.lock();
+        WatchCounts {
+            streams: inner.streams.len() as u64,
+            watches: inner.watchers.len() as u64,
+            behind: inner.streams.iter().map(|stream| stream.behind as u64).sum(),
+            events: self.told.load(Ordering::Relaxed),
+        }
     }
 
     /// Looks at some changes. Whether there may be more.
@@ -506,6 +532,14 @@ impl Stream {
                 self.outbox.push(WatchReply::Progress(Some(*id), Revision(*cursor)));
             }
         }
+    }
+
+    /// What is watched now: once for each watch.
+    pub(crate) fn keys(&self) -> Vec<Keys> {
+        let inner = self.hub.lock();
+        let Some(stream) = inner.streams.get(self.number) else { return Vec::new() };
+        let topic = |watcher: &u32| inner.topics.get(inner.watchers.get(*watcher)?.topic);
+        stream.watches.values().filter_map(topic).map(|topic| topic.keys.clone()).collect()
     }
 
     /// Says something that is not about a single watch.

@@ -186,6 +186,7 @@ impl Saying {
             }
             let room = frame.room_for(message.size + MESSAGE_OVERHEAD);
             batch.encode(&message, id, options, room);
+            frame.events += message.count as u64;
             self.at = message.end;
         }
         true
@@ -194,32 +195,36 @@ impl Saying {
 
 /// The next frame: the version, then one reply after the other.
 #[derive(Default)]
-pub(super) struct Frame(BytesMut);
+pub(super) struct Frame {
+    bytes: BytesMut,
+    /// How many events are in it.
+    pub(super) events: u64,
+}
 
 impl Frame {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// Whether so many bytes more should go into it; into an empty one they have to.
     fn fits(&self, size: usize) -> bool {
-        self.is_empty() || self.0.len() + size <= FRAME_BYTES
+        self.is_empty() || self.bytes.len() + size <= FRAME_BYTES
     }
 
     /// Whether it should be sent before more is put into it.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= FRAME_BYTES
+        self.bytes.len() >= FRAME_BYTES
     }
 
     fn room_for(&mut self, size: usize) -> &mut BytesMut {
-        if self.0.is_empty() {
-            self.0.reserve(size + 1);
-            self.0.put_u8(crate::api::VERSION);
+        if self.bytes.is_empty() {
+            self.bytes.reserve(size + 1);
+            self.bytes.put_u8(crate::api::VERSION);
         }
-        &mut self.0
+        &mut self.bytes
     }
 
     pub(super) fn freeze(self) -> Bytes {
-        self.0.freeze()
+        self.bytes.freeze()
     }
 }

@@ -6,6 +6,7 @@ use super::catch_up::CatchUp;
 use super::outbox::{Frame, Item, Saying};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 /// How far what a stream has to say was said.
 #[derive(Default)]
@@ -46,6 +47,7 @@ impl Stream {
             }
             speech.saying = None;
         }
+        self.hub.told.fetch_add(frame.events, Ordering::Relaxed);
         (!frame.is_empty()).then(|| frame.freeze())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use bytes::Bytes;
-use raft_core::transport::{Caller, Connector, Service};
+use raft_core::transport::{Caller, ConnectionId, Connector, Duplex, Service};
 use raft_kv::api::*;
 use raft_kv::client::{Client, ClientError, ClientOptions};
 use raft_kv::{codec, wire};
@@ -126,13 +126,39 @@ fn signed(token: &str, body: RequestBody) -> RequestBody {
     RequestBody::Signed { token: token.into(), body: Box::new(body) }
 }
 
+/// The longest command is the same for everybody: whose it is does not count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_command_is_as_long_for_a_user() {
+    let cluster = enabled(3).await;
+    let puts = |length: usize| {
+        let put = |key: &'static str, length| Op::Put(Put::new(key, vec![0; length]));
+        let success = vec![put("a/1", VALUE_BYTES_MAX), put("a/2", length)];
+        let action = Action::Txn(Txn { success, ..Txn::default() });
+        codec::encode(&Command { request: None, fence: None, action })
+    };
+    let length = REQUEST_BYTES_MAX - puts(0).len();
+    let longest = puts(length - (puts(length).len() - REQUEST_BYTES_MAX));
+    assert_eq!(longest.len(), REQUEST_BYTES_MAX);
+    let leader = cluster.leader().await;
+    let token = cluster.client(leader).authenticate("alice", "alice-pw").await.unwrap();
+    for id in [leader, cluster.other(leader)] {
+        let body = signed(&token, RequestBody::Write(longest.clone()));
+        let request = wire::encode_request(&Request { deadline_ms: 5000, body });
+        let reply = cluster.services[&id].call(Caller::Client(ConnectionId(0)), request).await;
+        let reply = wire::decode_reply(&reply).unwrap();
+        let Ok(ReplyBody::Write(reply)) = reply else { panic!("on {id}: {reply:?}") };
+        codec::decode::<CommandReply>(&reply).unwrap().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn made_up_tokens_are_refused() {
     let cluster = enabled(1).await;
     let id = cluster.leader().await;
     let token = cluster.client(id).authenticate("alice", "alice-pw").await.unwrap();
     let try_token = async |token: &str| {
-        let reply = ask(&cluster, Caller::Client, signed(token, read("a/1"))).await;
+        let reply =
+            ask(&cluster, Caller::Client(ConnectionId(0)), signed(token, read("a/1"))).await;
         reply.map(drop)
     };
     try_token(&token).await.unwrap();
@@ -155,7 +181,10 @@ async fn made_up_tokens_are_refused() {
     }
     assert_eq!(try_token("").await, Err(AuthError::UserEmpty.into()));
     let twice = signed(&token, signed(&token, read("a/1")));
-    assert!(matches!(ask(&cluster, Caller::Client, twice).await, Err(KvError::Malformed(_))));
+    assert!(matches!(
+        ask(&cluster, Caller::Client(ConnectionId(0)), twice).await,
+        Err(KvError::Malformed(_))
+    ));
     // On whose authority something runs, nobody outside says.
     for authority in [
         Authority::Cluster,
@@ -165,7 +194,10 @@ async fn made_up_tokens_are_refused() {
         let action = Action::As(authority, Box::new(put));
         let command = codec::encode(&Command { request: None, fence: None, action });
         let write = signed(&token, RequestBody::Write(command));
-        assert!(matches!(ask(&cluster, Caller::Client, write).await, Err(KvError::Malformed(_))));
+        assert!(matches!(
+            ask(&cluster, Caller::Client(ConnectionId(0)), write).await,
+            Err(KvError::Malformed(_))
+        ));
     }
 }
 
@@ -177,7 +209,7 @@ async fn a_token_ends_with_its_password_and_with_authentication() {
     let anybody = cluster.client(leader);
     let log_in = async |password: &str| anybody.authenticate("alice", password).await;
     let try_token = async |token: &str| {
-        ask(&cluster, Caller::Client, signed(token, read("a/1"))).await.map(drop)
+        ask(&cluster, Caller::Client(ConnectionId(0)), signed(token, read("a/1"))).await.map(drop)
     };
     let invalid = Err(KvError::Auth(AuthError::InvalidToken));
     let first = log_in("alice-pw").await.unwrap();
@@ -294,5 +326,79 @@ async fn off_by_default_it_is_not_asked_for() {
     assert_refused(client.authenticate("alice", "x").await, AuthError::NotEnabled);
     // What goes into the log is what went there before.
     let token = signed("anything", RequestBody::Leases);
-    assert_eq!(ask(&cluster, Caller::Client, token).await, Ok(ReplyBody::Leases(vec![])));
+    assert_eq!(
+        ask(&cluster, Caller::Client(ConnectionId(0)), token).await,
+        Ok(ReplyBody::Leases(vec![]))
+    );
+}
+
+/// A stream of watches by hand, and what was heard on it.
+struct Stream(Duplex);
+
+impl Stream {
+    async fn of_alice(cluster: &Cluster) -> Self {
+        let id = cluster.leader().await;
+        let token = cluster.client(id).authenticate("alice", "alice-pw").await.unwrap();
+        let request = Box::new(StreamRequest::Watch { require_leader: true });
+        let first = codec::encode(&StreamRequest::Signed { token: token.into(), request });
+        let channel = cluster.doors.connect(&id.to_string()).await.unwrap();
+        Self(channel.open_stream(first).await.unwrap())
+    }
+
+    async fn ask(&mut self, requests: &[WatchRequest]) {
+        self.0.sink.send(codec::encode_sequence(requests)).await.unwrap();
+    }
+
+    /// What comes up to the first reply that is looked for.
+    async fn hear_until(&mut self, found: impl Fn(&WatchReply) -> bool) -> Vec<WatchReply> {
+        let mut heard = Vec::new();
+        loop {
+            let frame = self.0.source.receive().await.unwrap().expect("it has not ended");
+            for reply in codec::decode_sequence::<WatchReply>(&frame) {
+                heard.push(reply.unwrap());
+                if found(heard.last().unwrap()) {
+                    return heard;
+                }
+            }
+        }
+    }
+}
+
+fn create(id: u64, keys: Keys, from: Option<u64>) -> WatchRequest {
+    let from = from.map(Revision);
+    WatchRequest::Create(WatchId(id), Watch { from, ..Watch::of(keys) })
+}
+
+/// What is kept of a watch goes with it, also if nobody canceled it: a right that only such a watch
+/// needed is no reason to end the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_that_have_ended_by_themselves_need_no_right() {
+    let cluster = enabled(1).await;
+    let root = cluster.client_of(cluster.leader().await, ROOT);
+    let permission = Permission { access: Access::Read, keys: Keys::prefix("c/") };
+    root.grant_permission("a", permission).await.unwrap();
+    for value in ["1", "2"] {
+        root.put("a/1", value).await.unwrap();
+    }
+    let last = root.put("a/1", "3").await.unwrap().revision;
+    root.compact(last).await.unwrap();
+    let mut stream = Stream::of_alice(&cluster).await;
+    let too_long = Keys::One(format!("a/{}", "x".repeat(64 * 1024)).into());
+    let asked = [
+        create(1, Keys::prefix("a/"), Some(1)),
+        create(2, too_long, None),
+        create(3, Keys::prefix("c/"), None),
+    ];
+    stream.ask(&asked).await;
+    let ended = |reply: &WatchReply| matches!(reply, WatchReply::Canceled(WatchId(1), Some(_)));
+    let heard = stream.hear_until(ended).await;
+    let refused = |reply: &WatchReply| matches!(reply, WatchReply::Canceled(WatchId(2), Some(_)));
+    assert!(heard.iter().any(refused), "{heard:?}");
+    root.revoke_permission("a", Keys::prefix("a/")).await.unwrap();
+    root.put("c/1", "1").await.unwrap();
+    let told = |reply: &WatchReply| {
+        matches!(reply, WatchReply::Ended(_) | WatchReply::Events { id: WatchId(3), .. })
+    };
+    let heard = stream.hear_until(told).await;
+    assert!(!matches!(heard.last(), Some(WatchReply::Ended(_))), "{heard:?}");
 }

@@ -128,6 +128,23 @@ async fn no_handshake_is_broken_off_soon() {
     assert!(cluster.with(|state| state.asked_to_connect) <= 4);
 }
 
+/// Of several handshakes that were begun one may tell what is wrong, though others never end.
+#[tokio::test(start_paused = true)]
+async fn what_ended_one_handshake_is_told() {
+    let cluster = Cluster::new(1);
+    cluster.set(1, Fault::Unreachable);
+    let client = client(&cluster, &["1:1"]).with_deadline(ATTEMPT * 20);
+    let trouble = async {
+        tokio::time::sleep(ATTEMPT / 2).await;
+        cluster.set(1, Fault::Distrusts);
+        tokio::time::sleep(ATTEMPT).await;
+        cluster.set(1, Fault::Unreachable);
+    };
+    let (put, ()) = tokio::join!(client.put("a", "1"), trouble);
+    let told = put.unwrap_err().to_string();
+    assert!(told.contains("one handshake ended with: ") && told.contains("certificate"), "{told}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mute_node_is_left_within_the_attempt_and_for_good() {
     let cluster = Cluster::new(3);

@@ -6,7 +6,7 @@ use raft_core::node::{Node, NodeConfig, ReadMode};
 use raft_core::raft::Config;
 use raft_core::state_machine::StateMachine;
 use raft_core::transport::{
-    BoxFuture, CallError, Caller, Channel, Connector, Duplex, MemoryNetwork, Service,
+    BoxFuture, CallError, Caller, Channel, ConnectionId, Connector, Duplex, MemoryNetwork, Service,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Index, Member, NodeId};
 use raft_kv::api::{
@@ -41,6 +41,7 @@ pub(crate) struct Cluster {
     quota_bytes: Option<u64>,
     /// What hashing a password costs, if not what it costs by default.
     password_cost: Option<u32>,
+    watches_per_stream_max: Option<usize>,
     /// How often watches are told how far they have come.
     progress_interval: Duration,
 }
@@ -168,8 +169,17 @@ impl Cluster {
 
     /// The same where passwords are hashed for little.
     pub(crate) fn with_cheap_passwords(count: u64) -> Self {
-        let cluster = Self { password_cost: Some(4), ..Self::empty() };
-        cluster.form(count, |_| {})
+        Self::empty_with_cheap_passwords().form(count, |_| {})
+    }
+
+    /// The same without nodes.
+    pub(crate) fn empty_with_cheap_passwords() -> Self {
+        Self { password_cost: Some(4), ..Self::empty() }
+    }
+
+    /// The same where a stream has so many watches at most.
+    pub(crate) fn with_few_watches(count: u64, most: usize) -> Self {
+        Self { watches_per_stream_max: Some(most), ..Self::empty() }.form(count, |_| {})
     }
 
     /// The same whose watches are told nothing as long as nothing happens.
@@ -196,6 +206,7 @@ impl Cluster {
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
         let alike = Alike::default();
         let (disk, quota_bytes, password_cost) = (None, None, None);
+        let watches_per_stream_max = None;
         let progress_interval = Duration::from_millis(20);
         Self {
             alike,
@@ -206,6 +217,7 @@ impl Cluster {
             disk,
             quota_bytes,
             password_cost,
+            watches_per_stream_max,
             progress_interval,
         }
     }
@@ -256,6 +268,8 @@ impl Cluster {
         let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
         let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         config.watch.progress_interval = self.progress_interval;
+        let most = self.watches_per_stream_max;
+        config.watch.watches_per_stream_max = most.unwrap_or(config.watch.watches_per_stream_max);
         config.integrity = integrity;
         config.quota_bytes = self.quota_bytes.unwrap_or(config.quota_bytes);
         config.password_cost = self.password_cost.unwrap_or(config.password_cost);
@@ -374,13 +388,13 @@ struct Door(Arc<dyn Service>);
 
 impl Channel for Door {
     fn call(&self, request: Bytes) -> BoxFuture<Result<Bytes, CallError>> {
-        let reply = self.0.call(Caller::Client, request);
+        let reply = self.0.call(Caller::Client(ConnectionId(0)), request);
         Box::pin(async move { Ok(reply.await) })
     }
 
     fn open_stream(&self, first: Bytes) -> BoxFuture<Result<Duplex, CallError>> {
         let (near, far) = Duplex::pair(256 * 1024);
-        self.0.serve_stream(Caller::Client, first, far);
+        self.0.serve_stream(Caller::Client(ConnectionId(0)), first, far);
         Box::pin(async move { Ok(near) })
     }
 }

@@ -1,7 +1,9 @@
 //! A cluster that is none: one little store behind several nodes whose faults can be chosen.
 
 use bytes::Bytes;
-use raft_core::transport::{BoxFuture, CallError, Caller, Channel, Connector, Service};
+use raft_core::transport::{
+    BoxFuture, CallError, Caller, Channel, ConnectionId, Connector, Service,
+};
 use raft_core::types::{
     Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term,
 };
@@ -175,7 +177,7 @@ impl Channel for FakeNode {
             }
             let lost = fault == Fault::LosesFirstReply && node.is_first(&request);
             let request_bytes = request.clone();
-            let reply = node.service().call(Caller::Client, request).await;
+            let reply = node.service().call(Caller::Client(ConnectionId(0)), request).await;
             if let Fault::Busy(times) = fault
                 && wire::decode_request(&request_bytes).unwrap().body == RequestBody::Status
             {

@@ -2,6 +2,9 @@
 
 #[path = "../../../fuzz/src/disk.rs"]
 mod disk;
+#[cfg(feature = "etcd")]
+#[path = "../../../fuzz/src/door.rs"]
+mod door;
 #[path = "../../../fuzz/src/replay.rs"]
 mod replay;
 #[path = "../../../fuzz/src/requests.rs"]
@@ -29,6 +32,12 @@ fn changed_bytes_harm_no_request() {
 #[test]
 fn changed_bytes_harm_no_state() {
     replay(store::TARGETS, |target, bytes| (target.run)(bytes));
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn changed_bytes_harm_no_door() {
+    replay(door::TARGETS, |target, bytes| (target.run)(bytes));
 }
 
 /// A snapshot with nothing in it but a revision, up to which all is compacted.
@@ -61,6 +70,32 @@ fn the_corpora_are_of_real_requests() {
     plant(reply, wire::replies().iter().map(|it| encode_reply(it).into()));
     plant(value, values());
     plant(watch, watches());
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn the_corpora_are_of_real_connections() {
+    let [named, token] = door::TARGETS else { panic!("other targets") };
+    let frame = |kind, flags, payload: &[u8]| {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags, 0, 0, 0, 1]);
+        frame.extend_from_slice(payload);
+        frame
+    };
+    // A request with a server's name, as it is, padded and with a priority, or packed.
+    let block = |name: &[u8]| [&[0x83, 0x86, 0x44, 2, b'/', b'a', 0x41], name].concat();
+    let (settings, data) = (frame(4, 0, b""), frame(0, 0, &[1; 300]));
+    let padded = [&[2, 0, 0, 0, 0, 9], &block(b"\x0dhttps://[::1]")[..], &[0, 0]].concat();
+    let packed = b"\x8b\x08\x9d\x5c\x0b\x81\x70\xdc\x13\x2f\xbe\xff";
+    let connections = [
+        [&settings[..], &frame(1, 4, &block(b"\x03a:1")), &data].concat(),
+        [&settings[..], &frame(1, 4, &block(b"\x0ahttp://a:1")), &data].concat(),
+        [frame(1, 0x2c, &padded), data.clone()].concat(),
+        [frame(1, 4, &block(packed)), frame(1, 0, &block(b"\x0ahttp://a:1"))].concat(),
+    ];
+    let pieces = [7, 255, 1, 100].into_iter();
+    plant(named, pieces.zip(connections).map(|(piece, bytes)| [vec![piece], bytes].concat()));
+    plant(token, [raft_kv::fuzzing::token().into_bytes()]);
 }
 
 #[test]

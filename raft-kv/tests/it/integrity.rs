@@ -4,7 +4,7 @@ use crate::cluster::{Cluster, GROUP, initial_configs};
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
-use raft_core::transport::{BoxFuture, Caller, Service};
+use raft_core::transport::{BoxFuture, Caller, ConnectionId, Service};
 use raft_core::types::{Entry, Index, LogId, NodeId, Payload, Run, SnapshotMeta};
 use raft_kv::api::{
     Action, Alarm, Command, Divergence, Finding, Hashes, Health, INTEGRITY_VERSION, Inquiry, Keys,
@@ -153,7 +153,7 @@ fn cluster(oddities: &[Oddity], integrity: &IntegrityConfig) -> Cluster {
 
 async fn ask(service: &KvService, body: RequestBody) -> Reply {
     let request = wire::encode_request(&Request { deadline_ms: 10_000, body });
-    wire::decode_reply(&service.call(Caller::Client, request).await).unwrap()
+    wire::decode_reply(&service.call(Caller::Client(ConnectionId(0)), request).await).unwrap()
 }
 
 async fn health(service: &KvService) -> Health {

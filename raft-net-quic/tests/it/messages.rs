@@ -75,6 +75,15 @@ async fn messages_of_one_kind_keep_their_order() {
         }
     }
     assert_eq!(nodes[1].transport.counters().messages_received, 4000);
+    let [sent, received] = [0, 1].map(|at| nodes[at].transport.traffic()[0]);
+    assert_eq!((sent.peer, received.peer), (NodeId(2), NodeId(1)));
+    assert!(sent.sent > 2000 * 500 && sent.round_trip.is_some(), "{sent:?}");
+    assert_eq!((sent.received, received.sent), (0, 0));
+    // The bytes of a batch are counted once all of it was delivered.
+    while nodes[1].transport.traffic()[0].received < sent.sent {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(nodes[1].transport.traffic()[0].received, sent.sent);
 }
 
 #[tokio::test]

@@ -13,12 +13,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const MIB: usize = 1024 * 1024;
 
-/// Hands every stream to the test; answers a request with itself.
+/// Hands every stream to the test; answers a request with itself, and an empty one with who asks.
 struct Hand(UnboundedSender<(Caller, Bytes, Duplex)>);
 
 impl Service for Hand {
-    fn call(&self, _caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
-        Box::pin(async move { request })
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+        let who = request.is_empty().then(|| format!("{caller:?}").into());
+        Box::pin(async move { who.unwrap_or(request) })
     }
 
     fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
@@ -51,6 +52,28 @@ fn broken(why: &str) -> StreamError {
     StreamError::Broken(why.into())
 }
 
+/// A service may share out what it has by connection.
+#[tokio::test]
+async fn each_connection_of_a_client_has_a_number_of_its_own() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let mut handed = serve(&node);
+    let mut callers = Vec::new();
+    for _ in 0..3 {
+        let channel = connect(&authority, &node).await;
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            let _near = channel.open_stream("for its number".into()).await.unwrap();
+            numbers.push(handed.recv().await.unwrap().0);
+        }
+        let reply = channel.call(Bytes::new()).await.unwrap();
+        assert_eq!(reply, format!("{:?}", numbers[0]));
+        assert_eq!(numbers[0], numbers[1]);
+        assert!(!callers.contains(&numbers[0]), "{:?} after {callers:?}", numbers[0]);
+        callers.push(numbers[0]);
+    }
+}
+
 #[tokio::test]
 async fn frames_of_all_sizes_go_both_ways_until_the_clean_end() {
     let authority = Authority::new();
@@ -59,7 +82,7 @@ async fn frames_of_all_sizes_go_both_ways_until_the_clean_end() {
     let channel = connect(&authority, &node).await;
     let near = channel.open_stream("what for".into()).await.unwrap();
     let (caller, first, far) = handed.recv().await.unwrap();
-    assert_eq!((caller, &first[..]), (Caller::Client, &b"what for"[..]));
+    assert!(caller.is_client() && first == "what for", "{caller:?}: {first:?}");
 
     let sizes = [0, 1, 4096, 4097, 100_000, 3 * MIB, 16 * MIB];
     let frames: Vec<_> = sizes.into_iter().chain([7; 1000]).map(bytes).collect();

@@ -142,7 +142,7 @@ fn faults(report: &Report, html: &mut String) -> fmt::Result {
 }
 
 /// Text that is only text.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -1,4 +1,5 @@
-//! A violation in one picture: a row for each operation that it takes to see it, in order of time.
+//! A violation in one picture: a row for each operation that it takes to see it, causes above their
+//! effects; time is from left to right.
 //! Distances are those of times only by their order: what is long is shortened, so that operations
 //! of microseconds and the minutes between them are both seen.
 
@@ -6,6 +7,7 @@ use super::escaped;
 use crate::check::history::{Action, Ending, Operation};
 use crate::check::judge::{Violation, seconds};
 use crate::check::report::Report;
+use raft_kv::clocks::Relation;
 use std::fmt::{self, Write};
 
 const WIDTH: f64 = 1210.0;
@@ -57,8 +59,9 @@ pub(super) fn draw(report: &Report, violation: &Violation, html: &mut String) ->
         // The last ones tell most.
         all[all.len().saturating_sub(ROWS_MAX)..].to_vec()
     };
-    let rows: Vec<(usize, &Operation)> =
+    let mut rows: Vec<(usize, &Operation)> =
         involved.iter().filter_map(|at| Some((*at, operations.get(*at)?))).collect();
+    rows.sort_by_key(|(at, _)| (report.trace.stamp(*at), *at));
     let mut times: Vec<u64> = rows.iter().flat_map(|(_, it)| [it.start, it.end]).collect();
     times.push(violation.at);
     let scale = Scale::of(times);
@@ -84,12 +87,29 @@ pub(super) fn draw(report: &Report, violation: &Violation, html: &mut String) ->
     )?;
     for (row, (at, operation)) in rows.iter().enumerate() {
         let decisive = violation.decisive.contains(at);
-        draw_row(operation, decisive, &scale, TOP + row as f64 * ROW, html)?;
+        let y = TOP + row as f64 * ROW;
+        draw_row(operation, decisive, &scale, y, html)?;
+        if let (false, Some(marked)) = (decisive, violation.decisive.first()) {
+            let standing = standing(report.trace.relation(*at, *marked));
+            write!(html, "<text x=\"0\" y=\"{:.1}\">{standing}</text>", y + 16.0)?;
+        }
     }
     html.write_str(
         "</svg><p class=\"dim\">Left to right is time; long times are drawn shorter than they \
-         are.</p>",
+         are. From top to bottom, what an operation could have known of stands above it; said of \
+         each is whether it was before the marked one in this sense, after it, or concurrent: \
+         neither could have known of the other.</p>",
     )
+}
+
+/// How an operation stands to the one that cannot be explained.
+const fn standing(relation: Option<Relation>) -> &'static str {
+    match relation {
+        Some(Relation::Before) => "before",
+        Some(Relation::After) => "after",
+        Some(Relation::Concurrent) => "concurrent",
+        Some(Relation::Equal) | None => "",
+    }
 }
 
 fn draw_row(

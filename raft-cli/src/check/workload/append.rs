@@ -17,8 +17,9 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
         if session.random.once_in(2) {
             let element = session.recorder.unique();
             let start = session.recorder.now();
-            let outcome = append(session, &key, element).await;
-            session.record(&key, Action::Append { value: element.into() }, start, outcome);
+            let (outcome, position) = append(session, &key, element).await;
+            let action = Action::Append { value: element.into() };
+            session.record(&key, action, start, outcome, position);
         } else {
             read(session, &key).await;
         }
@@ -28,37 +29,49 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
 
 pub(super) async fn read(session: &Session, key: &str) {
     let start = session.recorder.now();
-    let (result, outcome) = match list(session, key).await {
-        Ok((text, _)) => (elements(&text), Ending::Ok),
-        Err(_) => (Value::Null, Ending::Failed),
+    let (result, outcome, position) = match list(session, key).await {
+        Ok(list) => (elements(&list.text), Ending::Ok, Some(list.position)),
+        Err(_) => (Value::Null, Ending::Failed, None),
     };
-    session.record(key, Action::Read { result, token: None, revision: None }, start, outcome);
+    let action = Action::Read { result, token: None, revision: None };
+    session.record(key, action, start, outcome, position);
 }
 
-async fn append(session: &Session, key: &str, element: u64) -> Ending {
+async fn append(session: &Session, key: &str, element: u64) -> (Ending, Option<Revision>) {
     for _ in 0..TRIES_MAX {
         // Nothing of earlier tries was done: each was answered no.
-        let Ok((mut text, revision)) = list(session, key).await else { return Ending::Failed };
+        let Ok(List { mut text, changed, .. }) = list(session, key).await else {
+            return (Ending::Failed, None);
+        };
         if !text.is_empty() {
             text.push(',');
         }
         text.push_str(&element.to_string());
-        let swap = session.client.compare_and_swap(session.full(key), revision, text).await;
+        let swap = session.client.compare_and_swap(session.full(key), changed, text).await;
         match swap {
-            Ok(reply) if reply.swapped => return Ending::Ok,
+            Ok(reply) if reply.swapped => return (Ending::Ok, Some(reply.revision)),
             Ok(_) => {}
-            Err(error) => return ending(&error),
+            Err(error) => return (ending(&error), None),
         }
     }
-    Ending::Failed
+    (Ending::Failed, None)
 }
 
-/// The list as it stands, and the revision of it.
-async fn list(session: &Session, key: &str) -> Result<(String, Revision), ClientError> {
-    let pair = session.client.get_one(session.full(key)).await?;
-    Ok(pair.map_or_else(Default::default, |pair| {
+/// A list as it stands.
+struct List {
+    text: String,
+    /// The revision of its last change.
+    changed: Revision,
+    /// The revision of the store.
+    position: Revision,
+}
+
+async fn list(session: &Session, key: &str) -> Result<List, ClientError> {
+    let (pair, position) = session.look(session.full(key)).await?;
+    let (text, changed) = pair.map_or_else(Default::default, |pair| {
         (String::from_utf8_lossy(&pair.value).into_owned(), pair.mod_revision)
-    }))
+    });
+    Ok(List { text, changed, position })
 }
 
 fn elements(text: &str) -> Value {

@@ -29,12 +29,13 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
         };
         let Some(lock) = acquired else {
             // Its place in the line goes with its lease; nobody has, or will have, this token.
-            session.record(KEY, Action::Acquire { token: None }, start, Ending::Failed);
+            session.record(KEY, Action::Acquire { token: None }, start, Ending::Failed, None);
             continue;
         };
         let fence = lock.fence();
-        let token = Some(fence.token.0);
-        session.record(KEY, Action::Acquire { token }, start, Ending::Ok);
+        // Its place in the line was made then; it knows whose turn was before its own.
+        let (token, position) = (Some(fence.token.0), Some(fence.token));
+        session.record(KEY, Action::Acquire { token }, start, Ending::Ok, position);
         let holder = session.client.fenced(fence);
         read(session, token).await;
         for _ in 0..WRITES {
@@ -45,19 +46,16 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
             let start = session.recorder.now();
             let put = holder.put(data(session), value.to_string()).await;
             let outcome = put.as_ref().map_or_else(ending, |_| Ending::Ok);
-            let revision = put.ok().map(|put| put.revision.0);
-            session.record(
-                KEY,
-                Action::Write { value: value.into(), token, revision },
-                start,
-                outcome,
-            );
+            let position = put.ok().map(|put| put.revision);
+            let revision = position.map(|position| position.0);
+            let action = Action::Write { value: value.into(), token, revision };
+            session.record(KEY, action, start, outcome, position);
         }
         read(session, token).await;
         let start = session.recorder.now();
         let released = lock.release().await;
         let outcome = if released.is_ok() { Ending::Ok } else { Ending::Unknown };
-        session.record(KEY, Action::Release, start, outcome);
+        session.record(KEY, Action::Release, start, outcome, None);
     }
     Ok(())
 }
@@ -70,12 +68,15 @@ fn data(session: &Session) -> String {
 /// Reads what holders write, as the holder of `token` if there is one.
 pub(super) async fn read(session: &Session, token: Option<u64>) {
     let start = session.recorder.now();
-    let (result, revision, outcome) = match session.client.get_one(data(session)).await {
-        Ok(Some(pair)) => (value(&pair.value), Some(pair.mod_revision.0), Ending::Ok),
-        Ok(None) => (Value::Null, Some(0), Ending::Ok),
-        Err(_) => (Value::Null, None, Ending::Failed),
+    let (result, revision, outcome, position) = match session.look(data(session)).await {
+        Ok((pair, position)) => {
+            let revision = pair.as_ref().map_or(0, |pair| pair.mod_revision.0);
+            let value = pair.map(|pair| value(&pair.value));
+            (value.unwrap_or_default(), Some(revision), Ending::Ok, Some(position))
+        }
+        Err(_) => (Value::Null, None, Ending::Failed, None),
     };
-    session.record(KEY, Action::Read { result, token, revision }, start, outcome);
+    session.record(KEY, Action::Read { result, token, revision }, start, outcome, position);
 }
 
 async fn until(mut stop: tokio::sync::watch::Receiver<bool>) {

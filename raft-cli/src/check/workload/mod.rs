@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use futures_util::future::join_all;
 use raft_core::testing::Random;
 use raft_core::transport::Connector;
-use raft_kv::api::{Consistency, Keys, Range};
+use raft_kv::api::{Consistency, KeyValue, Keys, Range, Revision};
 use raft_kv::client::{Client, ClientError, ClientOptions};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -214,11 +214,36 @@ impl Session {
         format!("{}{key}", self.prefix)
     }
 
-    /// Takes down an operation that began at `start` and has ended now.
-    fn record(&self, key: &str, action: Action, start: u64, outcome: Ending) {
+    /// Takes down an operation that began at `start` and has ended now, by an answer as of some
+    /// position if there was one.
+    fn record(
+        &self,
+        key: &str,
+        action: Action,
+        start: u64,
+        outcome: Ending,
+        position: Option<Revision>,
+    ) {
         let (key, end) = (key.to_owned(), self.recorder.now());
         let (workload, client) = (self.workload, self.number);
-        self.recorder.operation(Operation { workload, client, key, action, start, end, outcome });
+        let position = position.map(|position| position.0);
+        self.recorder.operation(Operation {
+            workload,
+            client,
+            key,
+            action,
+            start,
+            end,
+            outcome,
+            position,
+        });
+    }
+
+    /// What is at a key, and as of which revision of the store.
+    async fn look(&self, full: String) -> Result<(Option<KeyValue>, Revision), ClientError> {
+        let range = Range::of(Keys::One(full.into()));
+        let reply = self.client.get(range, Consistency::Linearizable).await?;
+        Ok((reply.kvs.into_iter().next(), reply.revision))
     }
 }
 

@@ -30,16 +30,15 @@ pub(super) async fn read(session: &Session, key: &str) {
 
 async fn look(session: &Session, key: &str) -> Option<Value> {
     let start = session.recorder.now();
-    let got = session.client.get_one(session.full(key)).await;
-    let (result, outcome) = match &got {
-        Ok(pair) => {
-            let value = pair.as_ref().map(|pair| value(&pair.value));
-            (value.unwrap_or_default(), Ending::Ok)
+    let (result, outcome, position) = match session.look(session.full(key)).await {
+        Ok((pair, position)) => {
+            let value = pair.map(|pair| value(&pair.value));
+            (value.unwrap_or_default(), Ending::Ok, Some(position))
         }
-        Err(_) => (Value::Null, Ending::Failed),
+        Err(_) => (Value::Null, Ending::Failed, None),
     };
     let action = Action::Read { result: result.clone(), token: None, revision: None };
-    session.record(key, action, start, outcome);
+    session.record(key, action, start, outcome, position);
     (outcome == Ending::Ok).then_some(result)
 }
 
@@ -47,13 +46,10 @@ async fn write(session: &Session, key: &str, value: u64) {
     let start = session.recorder.now();
     let put = session.client.put(session.full(key), value.to_string()).await;
     let outcome = put.as_ref().map_or_else(ending, |_| Ending::Ok);
-    let revision = put.ok().map(|put| put.revision.0);
-    session.record(
-        key,
-        Action::Write { value: value.into(), token: None, revision },
-        start,
-        outcome,
-    );
+    let position = put.ok().map(|put| put.revision);
+    let revision = position.map(|position| position.0);
+    let action = Action::Write { value: value.into(), token: None, revision };
+    session.record(key, action, start, outcome, position);
 }
 
 /// Whether it was as expected.
@@ -72,7 +68,9 @@ async fn cas(session: &Session, key: &str, expected: Value, value: u64) -> bool 
     let start = session.recorder.now();
     let reply = session.client.txn(txn).await;
     let outcome = reply.as_ref().map_or_else(ending, |_| Ending::Ok);
+    let position = reply.as_ref().ok().map(|reply| reply.revision);
     let result = reply.ok().map(|reply| reply.succeeded);
-    session.record(key, Action::Cas { expected, value: value.into(), result }, start, outcome);
+    let action = Action::Cas { expected, value: value.into(), result };
+    session.record(key, action, start, outcome, position);
     result == Some(true)
 }

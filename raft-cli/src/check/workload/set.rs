@@ -3,7 +3,7 @@
 use super::{Session, ending, value};
 use crate::check::history::{Action, Ending};
 use crate::failure::Failure;
-use raft_kv::api::{Consistency, Keys, Range};
+use raft_kv::api::{Consistency, Keys, Range, Revision};
 use raft_kv::client::ClientError;
 use serde_json::Value;
 
@@ -22,27 +22,31 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
         let full = format!("{}/{member}", session.full(&key));
         let created = session.client.create_if_absent(full, member.to_string()).await;
         let outcome = created.as_ref().map_or_else(ending, |_| Ending::Ok);
+        let position = created.as_ref().ok().map(|reply| reply.revision);
         let result = created.ok().map(|reply| reply.swapped);
-        session.record(&key, Action::Add { value: member.into(), result }, start, outcome);
+        let action = Action::Add { value: member.into(), result };
+        session.record(&key, action, start, outcome, position);
     }
     Ok(())
 }
 
 pub(super) async fn read(session: &Session, key: &str) {
     let start = session.recorder.now();
-    let (result, outcome) = match members(session, key).await {
-        Ok(members) => (members, Ending::Ok),
-        Err(_) => (Value::Null, Ending::Failed),
+    let (result, outcome, position) = match members(session, key).await {
+        Ok((members, position)) => (members, Ending::Ok, position),
+        Err(_) => (Value::Null, Ending::Failed, None),
     };
-    session.record(key, Action::Read { result, token: None, revision: None }, start, outcome);
+    let action = Action::Read { result, token: None, revision: None };
+    session.record(key, action, start, outcome, position);
 }
 
-async fn members(session: &Session, key: &str) -> Result<Value, ClientError> {
+/// The members, and the revision of the store that they are as of.
+async fn members(session: &Session, key: &str) -> Result<(Value, Option<Revision>), ClientError> {
     let range = Range::of(Keys::prefix(format!("{}/", session.full(key))));
     let mut pages = session.client.pages(range, Consistency::Linearizable);
     let mut members = Vec::new();
     while let Some(page) = pages.next().await? {
         members.extend(page.kvs.iter().map(|pair| value(&pair.value)));
     }
-    Ok(members.into())
+    Ok((members.into(), pages.position().map(|position| position.revision)))
 }

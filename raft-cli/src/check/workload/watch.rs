@@ -27,9 +27,10 @@ pub(super) async fn write(session: &mut Session) -> Result<(), Failure> {
         let start = session.recorder.now();
         let put = session.client.put(session.full(&key), value.to_string()).await;
         let outcome = put.as_ref().map_or_else(ending, |_| Ending::Ok);
-        let revision = put.ok().map(|put| put.revision.0);
-        let value = value.into();
-        session.record(&key, Action::Write { value, token: None, revision }, start, outcome);
+        let position = put.ok().map(|put| put.revision);
+        let (value, revision) = (value.into(), position.map(|position| position.0));
+        let action = Action::Write { value, token: None, revision };
+        session.record(&key, action, start, outcome, position);
     }
     Ok(())
 }
@@ -76,8 +77,8 @@ pub(super) async fn watch(session: &mut Session) -> Result<(), Failure> {
         // There may have been more to be told.
         (_, Err(_)) => (told, Ending::Unknown),
     };
-    let (after, revision) = (after.0, revision.0);
-    session.record("", Action::Watched { after, revision }, start, outcome);
+    let action = Action::Watched { after: after.0, revision: revision.0 };
+    session.record("", action, start, outcome, (outcome == Ending::Ok).then_some(revision));
     Ok(())
 }
 
@@ -119,6 +120,7 @@ fn record(session: &Session, events: &[Event]) {
             start,
             end: start,
             outcome: Ending::Ok,
+            position: Some(revision),
         });
     }
 }

@@ -54,17 +54,12 @@ fn no(value: &str) -> bool {
     value == "false"
 }
 
-fn at_most(value: &str, most: u64) -> bool {
-    value.parse().is_ok_and(|number: u64| number <= most)
-}
-
 const NO_BACKEND: Verdict = Ignored("the store is in memory, its log on the disk");
 const NO_DISCOVERY: Verdict = Refused("name the members in --initial-cluster");
 const NO_PROXY: Verdict = Ignored("there is no proxy");
 const NO_LISTS: Verdict = Refused("revocation lists are not read");
 const NO_NAMES: Verdict = Refused("certificates are let in by their authority, not by names");
 const PINGS: Verdict = Ignored("a connection that is silent for 60 s is asked whether it lives");
-const TOKENS: Verdict = Ignored("tokens and hashes have fixed costs");
 const COMPARED: Verdict = Ignored("members compare their data all the time");
 
 /// All of them.
@@ -81,12 +76,7 @@ pub const FOREIGN: &[Foreign] = &[
     value("experimental-bootstrap-defrag-threshold-megabytes", never, NO_BACKEND),
     switch("experimental-memory-mlock", no, NO_BACKEND),
     switch("experimental-txn-mode-write-with-shared-buffer", always, NO_BACKEND),
-    value("max-txn-ops", |most| at_most(most, 1024), Ignored("a transaction has 1,024 at most")),
-    value(
-        "max-request-bytes",
-        |most| at_most(most, 1_572_864),
-        Ignored("a request has 1.5 MiB at most"),
-    ),
+    value("max-request-bytes", |most| most == "1572864", Ignored("a request has 1.5 MiB at most")),
     value("max-concurrent-streams", always, Ignored("there may be 131,072 on a connection")),
     value("grpc-keepalive-min-time", always, PINGS),
     value("grpc-keepalive-interval", never, PINGS),
@@ -118,8 +108,6 @@ pub const FOREIGN: &[Foreign] = &[
     value("cors", |origins| origins == "*", Ignored("nothing is said to browsers")),
     value("host-whitelist", |hosts| hosts == "*", Ignored("hosts are not looked at")),
     value("auth-token", |kind| kind == "simple", Refused("there are simple tokens only")),
-    value("bcrypt-cost", |cost| cost == "10", TOKENS),
-    value("auth-token-ttl", |seconds| seconds == "300", TOKENS),
     switch("enable-pprof", no, Ignored("there are no profiles")),
     value("metrics", always, Ignored("all metrics are always told")),
     value("logger", never, Ignored("lines are in a form of their own")),

@@ -6,9 +6,10 @@ use super::{CompactionMode, EtcdFlags, FOREIGN, Scheme, State, Url};
 use crate::args::serve::Serve;
 use crate::args::values;
 use crate::failure::Failure;
-use crate::serve::plan::{Proof, TICK, cluster_id};
+use crate::serve::plan::{PASSWORD_COSTS, Proof, TICK, cluster_id};
 use raft_core::types::NodeId;
-use raft_kv::service::Compaction;
+use raft_kv::api::TXN_OPS_MAX;
+use raft_kv::service::{Compaction, PASSWORD_COST};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -88,7 +89,7 @@ pub fn is_etcd(args: &Serve) -> bool {
 /// # Errors
 /// Of kind `Usage`: the first that makes no sense or cannot be had.
 pub fn map(args: &Serve, known: Option<Known>) -> Result<Mapped, Failure> {
-    let notes = foreign(args)?;
+    let notes = [foreign(args)?, cut(&args.etcd)].concat();
     let mut mapped = Mapped { serve: args.clone(), notes, search: None };
     if !is_etcd(args) {
         let both = FORMATION.iter().find(|flag| args.told.has(flag));
@@ -121,6 +122,16 @@ fn foreign(args: &Serve) -> Result<Vec<String>, Failure> {
     let judged = FOREIGN.iter().filter_map(said).map(|(flag, value)| flag.judge(value));
     let judged: Result<Vec<_>, String> = judged.collect();
     Ok(judged.map_err(Failure::usage)?.into_iter().flatten().collect())
+}
+
+/// What is to be said of values that hold only up to a bound.
+fn cut(flags: &EtcdFlags) -> Vec<String> {
+    let most = TXN_OPS_MAX as u32;
+    let ops = flags.max_txn_ops.filter(|ops| *ops > most);
+    let ops = ops.map(|_| format!("--max-txn-ops is taken as {most}: no transaction has more"));
+    let cost = flags.bcrypt_cost.filter(|cost| !PASSWORD_COSTS.contains(cost));
+    let cost = cost.map(|_| format!("--bcrypt-cost is taken as {PASSWORD_COST}, as in etcd"));
+    ops.into_iter().chain(cost).collect()
 }
 
 impl Mapped {

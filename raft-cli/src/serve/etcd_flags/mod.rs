@@ -102,6 +102,16 @@ pub struct EtcdFlags {
     /// How often a watch is told how far it has come when nothing happens.
     #[arg(long, value_name = "TIME", value_parser = crate::args::values::duration)]
     pub experimental_watch_progress_notify_interval: Option<std::time::Duration>,
+    /// Operations that one list of a transaction may have, of clients of the etcd v3 API; 1024 at
+    /// most [default: 128].
+    #[arg(long, value_name = "N")]
+    pub max_txn_ops: Option<u32>,
+    /// What the hash of a password costs, 4 to 31: each one more takes twice as long [default: 10].
+    #[arg(long, value_name = "N")]
+    pub bcrypt_cost: Option<u32>,
+    /// How long a token is valid after its last use, in seconds [default: 300].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub auth_token_ttl: Option<u32>,
     /// Certificate (PEM) of the server for clients at https:// URLs. It is read anew when it
     /// changes, as are the two below.
     #[arg(long, value_name = "FILE")]

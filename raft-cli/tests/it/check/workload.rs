@@ -3,13 +3,16 @@
 
 use crate::fake::{self, ADDRESSES, block_on};
 use bytes::Bytes;
+use raft_cli::check::causal::Trace;
 use raft_cli::check::history::{Action, Ending, History, Operation, Workload};
 use raft_cli::check::recorder::Recorder;
 use raft_cli::check::report::Report;
 use raft_cli::check::workload::Plan;
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector, Duplex};
 use raft_kv::api::{KvError, Revision, WatchReply, WatchRequest};
+use raft_kv::clocks::Relation;
 use raft_kv::codec::{decode_sequence, encode_sequence};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -121,6 +124,34 @@ fn compaction_is_the_only_excuse_of_a_watch() {
     let (violation, endings) = of_watchers(Some(other));
     assert!(violation.is_some());
     assert_eq!(endings, [Ending::Failed]);
+}
+
+/// Answers tell what they are as of, so that what clients did can be put in order without their
+/// times: whoever reads a value comes after whoever wrote it, and knew of it.
+#[test]
+fn whoever_reads_comes_after_who_wrote() {
+    let history = run(Workload::Register, 4, 200, None);
+    let operations = &history.operations;
+    assert!(operations.iter().all(|it| it.outcome != Ending::Ok || it.position.is_some()));
+    let all = (0..operations.len()).collect();
+    let trace = Trace::of(&history, &all);
+    let written: BTreeMap<_, _> = operations
+        .iter()
+        .enumerate()
+        .filter_map(|(at, operation)| match &operation.action {
+            Action::Write { value, .. } => Some((value.as_u64()?, at)),
+            Action::Cas { value, result: Some(true), .. } => Some((value.as_u64()?, at)),
+            _ => None,
+        })
+        .collect();
+    let mut read = 0;
+    for (at, operation) in operations.iter().enumerate() {
+        let Action::Read { result, .. } = &operation.action else { continue };
+        let Some(write) = result.as_u64().and_then(|value| written.get(&value)) else { continue };
+        assert_eq!(trace.relation(*write, at), Some(Relation::Before), "{operations:#?}");
+        read += 1;
+    }
+    assert!(read > 0, "{operations:#?}");
 }
 
 #[test]

@@ -2,10 +2,16 @@
 
 use super::recover::{join, printed};
 use super::support::{GUARD, TestCluster, ask, connector};
-use raft_core::transport::Connector;
+use futures_util::future::join_all;
+use raft_core::testing::Random;
+use raft_core::transport::{Channel, Connector};
 use raft_core::types::NodeId;
-use raft_kv::api::{Consistency, Keys, KvError, Position, Range, ReplyBody, RequestBody, Revision};
+use raft_kv::Client;
+use raft_kv::api::{
+    Consistency, Freshness, Keys, KvError, Position, Range, ReplyBody, RequestBody, Revision,
+};
 use raft_kv::store::HISTORY_REVISIONS;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +47,89 @@ async fn read(
     ask(channel, GUARD, RequestBody::DatedRead { range, consistency }).await
 }
 
+/// A client that reads on another node each time, with what it has seen.
+struct Hopper {
+    random: Random,
+    client: Client,
+    nodes: Vec<Arc<dyn Channel>>,
+    token: Position,
+    /// The newest revision of each key that it has seen or written.
+    seen: BTreeMap<String, Revision>,
+}
+
+impl Hopper {
+    const KEYS: u64 = 5;
+    const STEPS: usize = 30;
+
+    /// Some of them, that have seen what there is now.
+    async fn some(cluster: &TestCluster) -> Vec<Self> {
+        let mut hoppers = Vec::new();
+        for seed in 0..6 {
+            let (random, client) = (Random::new(seed), cluster.client());
+            let (token, seen) = (Position::default(), BTreeMap::new());
+            let mut hopper = Self { random, client, nodes: Vec::new(), token, seen };
+            hopper.begin(cluster).await;
+            hoppers.push(hopper);
+        }
+        hoppers
+    }
+
+    /// Begins with what there is now, and nothing seen.
+    async fn begin(&mut self, cluster: &TestCluster) {
+        self.nodes = join_all([1, 2, 3].map(|id| cluster.channel(NodeId(id)))).await;
+        self.seen.clear();
+        let (position, _) = self.read("hop", Consistency::Linearizable).await.unwrap();
+        assert!(position >= self.token, "what comes later is later, also in another history");
+        self.token = position;
+    }
+
+    /// Is told, whichever node it asks, that there is another history, and goes on in that.
+    async fn begin_anew(&mut self, cluster: &TestCluster, current: u64) {
+        self.nodes = join_all([1, 2, 3].map(|id| cluster.channel(NodeId(id)))).await;
+        let asked = self.token.epoch;
+        let refused = self.read("hop", Consistency::AtLeast(self.token)).await.unwrap_err();
+        assert_eq!(refused, KvError::OtherHistory { asked, current });
+        self.begin(cluster).await;
+        self.hop().await;
+    }
+
+    async fn read(
+        &mut self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<(Position, Revision), KvError> {
+        let range = Range::of(Keys::One(key.to_owned().into()));
+        let node = Arc::clone(self.random.choose(&self.nodes));
+        match ask(node, GUARD, RequestBody::DatedRead { range, consistency }).await? {
+            ReplyBody::Dated(Freshness { epoch, .. }, found) => {
+                let changed = found.kvs.first().map_or(Revision(0), |pair| pair.mod_revision);
+                Ok((Position { epoch, revision: found.revision }, changed))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads and writes; what it has seen is never gone behind.
+    async fn hop(&mut self) {
+        for _ in 0..Self::STEPS {
+            let key = format!("hop{}", self.random.below(Self::KEYS));
+            if self.random.once_in(3) {
+                let put = self.client.put(key.clone(), "").await.unwrap();
+                assert!(put.revision > self.token.revision, "writes follow reads");
+                self.token.revision = put.revision;
+                self.seen.insert(key, put.revision);
+                continue;
+            }
+            let (position, changed) =
+                self.read(&key, Consistency::AtLeast(self.token)).await.unwrap();
+            assert!(position >= self.token, "reads are monotonic");
+            self.token = position;
+            let before = self.seen.insert(key, changed).unwrap_or_default();
+            assert!(changed >= before, "it was seen at {before}, and then at {changed}");
+        }
+    }
+}
+
 /// Saved while others write, and restored to three nodes under the old addresses: everything that
 /// was acknowledged before the backup began is there, and whoever knew the old history is told.
 #[tokio::test]
@@ -69,6 +158,8 @@ async fn a_backup_becomes_a_new_cluster_of_three() {
     // What comes after the backup is not in it.
     cluster.put("key0", "later").await;
     cluster.put("later", "lost").await;
+    let mut hoppers = Hopper::some(&cluster).await;
+    join_all(hoppers.iter_mut().map(Hopper::hop)).await;
     let Ok(ReplyBody::Dated(freshness, now)) =
         read(&cluster, Consistency::Linearizable, None).await
     else {
@@ -102,6 +193,7 @@ async fn a_backup_becomes_a_new_cluster_of_three() {
     assert_eq!(refused, KvError::OtherHistory { asked: 0, current: epoch });
     let refused = read(&cluster, Consistency::Linearizable, Some(token.revision)).await;
     assert!(matches!(refused, Err(KvError::Compacted { .. })), "{refused:?}");
+    join_all(hoppers.iter_mut().map(|hopper| hopper.begin_anew(&cluster, epoch))).await;
     cluster.put("after", "written").await;
     let status = cluster.observer.converged(GUARD).await.unwrap();
     assert_eq!(status.members.iter().filter(|member| member.voter).count(), 3);

@@ -6,5 +6,5 @@ mod compare;
 mod grpc;
 mod kubernetes;
 mod normal;
-mod side;
+pub(crate) mod side;
 mod verbs;

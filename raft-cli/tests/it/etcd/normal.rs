@@ -67,7 +67,8 @@ impl Names {
         for member in told["members"].as_array().unwrap() {
             let name = member["name"].as_str().unwrap().to_owned();
             let peer = member["peerURLs"][0].as_str().unwrap();
-            peers.insert(name.clone(), peer.strip_prefix("http://").unwrap().to_owned());
+            let (_, peer) = peer.split_once("://").unwrap();
+            peers.insert(name.clone(), peer.to_owned());
             self.members.insert(member["ID"].as_u64().unwrap(), name);
         }
         self.peers = peers.into_values().collect();
@@ -83,8 +84,10 @@ impl Names {
         self.members.iter().map(|(id, name)| (format!("{id:x}"), &**name))
     }
 
-    /// Addresses have the same names on both sides.
-    pub(super) fn addresses(&self, mut text: String, clients: &[String]) -> String {
+    /// Addresses have the same names on both sides. Only here do members prove to each other who
+    /// they are, which their URLs tell.
+    pub(super) fn addresses(&self, text: String, clients: &[String]) -> String {
+        let mut text = text.replace("https://", "http://");
         for (what, addresses) in [("peer", &self.peers[..]), ("client", clients)] {
             for (number, address) in (1..).zip(addresses) {
                 text = text.replace(address, &format!("<{what} {number}>"));

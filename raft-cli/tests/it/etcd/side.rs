@@ -293,7 +293,7 @@ fn missing(name: &str, error: &std::io::Error) -> ! {
 }
 
 /// Ports below those that systems draw by themselves.
-pub(super) fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     let first = 12_000 + u16::try_from(std::process::id() % 18_000).unwrap();
     static USED: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let mut ports = Vec::new();

@@ -163,11 +163,15 @@ fn certificates_of_peers_prove_what_they_prove_in_etcd() {
         panic!("files are given")
     };
     assert_eq!(proof, Proof::Authority);
+    let https_peers = |words: &[&str]| door(words).https_peers;
+    assert!(https_peers(&["--peer-cert-file=p", "--peer-key-file=k", "--peer-trusted-ca-file=c"]));
+    assert!(!https_peers(&["--name=a"]));
     assert_eq!((files.cert, files.key, files.ca), ("p".into(), "k".into(), "c".into()));
     let bare = self::mapped(&["--name=a"], None).unwrap();
     assert!(bare.notes[0].contains("do not authenticate each other"), "{:?}", bare.notes);
     let auto = ["--listen-peer-urls=https://localhost:1", "--peer-auto-tls"];
     assert_eq!(planned(&auto).credentials, CredentialSource::MadeHere);
+    assert!(https_peers(&auto));
 }
 
 #[test]
@@ -185,13 +189,24 @@ fn the_door_is_encrypted_where_a_url_says_so() {
         panic!("files are given")
     };
     assert_eq!((files.client_ca, files.client_names), (Some("a".into()), true));
-    assert_eq!(door(&[HTTPS, "--auto-tls"]).tls, Some(TlsPlan::MadeHere(None)));
+    let made_here = |client_ca: Option<&str>, client_names| {
+        Some(TlsPlan::MadeHere { client_ca: client_ca.map(Into::into), client_names })
+    };
+    assert_eq!(door(&[HTTPS, "--auto-tls"]).tls, made_here(None, false));
+    let names = [HTTPS, "--auto-tls", "--trusted-ca-file=a", "--client-cert-auth"];
+    assert_eq!(door(&names).tls, made_here(Some("a"), true));
     assert_eq!(door(&["--cert-file=c", "--key-file=k"]).tls, None);
     // The same at the door of a node with our own flags.
     let own = ["--id=1", "--single", "--listen=h:1", "--ca=a", "--cert=c", "--key=k"];
     let own = [&own[..], &["--data-dir=d", HTTPS, "--auto-tls", "-name=people"]].concat();
-    let door = door(&own);
-    assert_eq!((door.name.as_deref(), door.tls), (Some("people"), Some(TlsPlan::MadeHere(None))));
+    let named = door(&own);
+    assert_eq!((named.name.as_deref(), named.tls), (Some("people"), made_here(None, false)));
+    let own = [&own[..], &["--client-cert-auth"]].concat();
+    assert!(plan(&own).unwrap_err().contains("needs --trusted-ca-file"));
+    assert_eq!(
+        door(&[&own[..], &["--trusted-ca-file=a"]].concat()).tls,
+        made_here(Some("a"), true)
+    );
 }
 
 #[test]
@@ -240,6 +255,8 @@ fn what_means_nothing_is_told_once_and_what_is_so_anyway_is_not() {
         "--strict-reconfig-check=true",
         "--enable-v2=0",
         "--max-txn-ops=1024",
+        "--bcrypt-cost=10",
+        "--auth-token-ttl=300",
         "--max-request-bytes=1572864",
         "--metrics=extensive",
         "--log-outputs=stderr",
@@ -248,12 +265,41 @@ fn what_means_nothing_is_told_once_and_what_is_so_anyway_is_not() {
         "--experimental-initial-corrupt-check",
     ];
     assert_eq!(notes(&quiet), Vec::<String>::new());
-    let told = notes(&["--enable-v2", "--snapshot-count=5000", "--max-txn-ops=5000"]);
-    assert_eq!(told.len(), 3, "{told:?}");
+    let told = notes(&[
+        "--enable-v2",
+        "--snapshot-count=5000",
+        "--max-txn-ops=5000",
+        "--bcrypt-cost=40",
+        "--max-request-bytes=100000",
+    ]);
+    assert_eq!(told.len(), 5, "{told:?}");
     let text = told.join("\n");
-    for expected in ["--enable-v2 is ignored", "--checkpoint-bytes", "1,024"] {
+    for expected in [
+        "--enable-v2 is ignored",
+        "--checkpoint-bytes",
+        "--max-txn-ops is taken as 1024",
+        "--bcrypt-cost is taken as 10",
+        "--max-request-bytes is ignored",
+    ] {
         assert!(text.contains(expected), "{text}");
     }
+}
+
+#[test]
+fn what_passwords_tokens_and_transactions_cost_is_as_said() {
+    let plan = planned(&["--name=a"]);
+    assert_eq!((plan.password_cost, plan.token_life), (10, Duration::from_secs(300)));
+    assert_eq!(plan.door.unwrap().txn_ops_max, None);
+    let words = ["--bcrypt-cost=12", "--auth-token-ttl=7", "--max-txn-ops=500"];
+    let own = ["--id=1", "--single", "--listen=h:1", "--ca=a", "--cert=c", "--key=k"];
+    let own = [&own[..], &["--data-dir=d", "--etcd-listen=h:2"], &words].concat();
+    for words in [&words[..], &own] {
+        let plan = planned(words);
+        assert_eq!((plan.password_cost, plan.token_life), (12, Duration::from_secs(7)));
+        assert_eq!(plan.door.unwrap().txn_ops_max, Some(500));
+    }
+    assert_eq!(planned(&["--bcrypt-cost=40"]).password_cost, 10);
+    assert_eq!(planned(&["--max-txn-ops=5000"]).door.unwrap().txn_ops_max, Some(5000));
 }
 
 /// docs/etcd.md has a row for every flag.

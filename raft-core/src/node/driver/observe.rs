@@ -84,6 +84,9 @@ impl Driver {
         metrics.term.set(self.seen.term.0 as f64);
         metrics.commit_index.set(self.seen.committed.0 as f64);
         metrics.last_applied.set(self.last_applied.0 as f64);
+        let unapplied = self.seen.committed.0.saturating_sub(self.last_applied.0);
+        metrics.apply_lag.set(unapplied as f64);
+        metrics.replication_lag.set(self.raft.lag() as f64);
         metrics.log_bytes.set(self.raft.log_bytes() as f64);
     }
 

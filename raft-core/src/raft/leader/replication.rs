@@ -18,8 +18,10 @@ pub(super) fn heartbeat(state: &mut State, to: NodeId, progress: &mut Progress, 
 
 /// Sends what the follower's flow allows.
 pub(super) fn replicate(state: &mut State, to: NodeId, progress: &mut Progress, read_seq: u64) {
-    if let Flow::Snapshot(_) = progress.flow {
-        return;
+    match progress.flow {
+        Flow::Snapshot(_) => return,
+        Flow::Replicate { .. } if progress.next_index > state.log.last().index => return,
+        Flow::Replicate { .. } | Flow::Probe { .. } => {}
     }
     let Some(prev_log) = state.log.id_at(progress.next_index.previous()) else {
         // Compacted away: nothing but a snapshot helps (§7).

@@ -320,8 +320,8 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
     }
 
     /// Whether the cluster can do without what `id` knows: every configuration that is in any log
-    /// has three voters or more, all of which are there as it knows them, and is of a version in
-    /// which another life of a node is taken back.
+    /// has three voters or more, all members of which are there as it knows them, and is of a
+    /// version in which another life of a node is taken back.
     fn can_lose(&self, id: NodeId) -> bool {
         let roomy = |membership: &Membership| {
             let knows = membership.version() >= Version(2);
@@ -344,14 +344,17 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             && !self.cluster.server(id).is_damaged()
     }
 
-    /// Whether every voter of every configuration is there as it is known.
+    /// Whether every member of every configuration is there as it is known. A learner counts like
+    /// a voter, as it is about to be one: what it acknowledged before it was lost may promote it,
+    /// and two of four voters are more than a cluster can do without. One that is not bound to a
+    /// life yet has nothing to lose.
     fn nobody_is_lost(&self) -> bool {
         self.memberships().iter().all(|membership| {
-            membership.voters().iter().chain(membership.outgoing()).all(|node| {
+            membership.members().iter().all(|(node, member)| {
                 let server = self.cluster.server(*node);
                 let own = server.disk().identity.map(|it| it.incarnation);
-                !server.is_damaged()
-                    && own == membership.members().get(node).and_then(|member| member.incarnation)
+                let is_new = !membership.is_voter(*node) && member.incarnation.is_none();
+                !server.is_damaged() && (is_new || own == member.incarnation)
             })
         })
     }

@@ -5,7 +5,7 @@ use super::{Network, Report};
 use crate::raft::{AppendEntries, Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::testing::breach::Breach;
-use crate::transport::{BoxFuture, Caller, Duplex, Inbox, Service, Transport as _};
+use crate::transport::{BoxFuture, Caller, ConnectionId, Duplex, Inbox, Service, Transport as _};
 use crate::types::{
     ClusterId, GroupId, Identity, Incarnation, Index, LogId, NodeId, Sender, SnapshotMeta, Term,
 };
@@ -86,7 +86,7 @@ struct Window(Arc<Desk>);
 
 impl Service for Window {
     fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
-        let desk = Arc::clone(&self.0);
+        let (desk, caller) = (Arc::clone(&self.0), kind(caller));
         Box::pin(async move {
             let number = request.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
             *lock(&desk.runs).entry(number).or_default() += 1;
@@ -99,8 +99,16 @@ impl Service for Window {
     }
 
     fn serve_stream(&self, caller: Caller, first: Bytes, stream: Duplex) {
-        self.0.streams.push((caller, first, stream));
+        self.0.streams.push((kind(caller), first, stream));
     }
+}
+
+/// A client, over whatever connection.
+pub(super) const CLIENT: Caller = Caller::Client(ConnectionId(0));
+
+/// Who has sent something, as far as whoever asks can know it.
+const fn kind(caller: Caller) -> Caller {
+    if caller.is_client() { CLIENT } else { caller }
 }
 
 /// A node.

@@ -1,7 +1,9 @@
 //! Requests and streams, of nodes and of clients, and what becomes of them when a node goes.
 
 use super::Network;
-use super::parties::{CLUSTER, Desk, GROUP, GROUPS, HOLD, NO_GROUP, NOBODY, Scene, pattern};
+use super::parties::{
+    CLIENT, CLUSTER, Desk, GROUP, GROUPS, HOLD, NO_GROUP, NOBODY, Scene, pattern,
+};
 use super::wait::{all, both, lock, pause, within};
 use crate::testing::breach::Breach;
 use crate::transport::{
@@ -41,7 +43,7 @@ impl<N: Network> Scene<'_, N> {
     fn caller(&self, asker: &Asker) -> Caller {
         match asker {
             Asker::Node(from) => Caller::Node(self.parties[*from].node()),
-            Asker::Client(_) => Caller::Client,
+            Asker::Client(_) => CLIENT,
         }
     }
 

@@ -28,7 +28,11 @@ impl Recorded {
     }
 
     fn of(&self, name: &str) -> f64 {
-        self.0.lock().unwrap()[&format!("{name} node=n1 group=g0")]
+        self.of_node(name, NodeId(1))
+    }
+
+    fn of_node(&self, name: &str, node: NodeId) -> f64 {
+        self.0.lock().unwrap()[&format!("{name} node={node} group=g0")]
     }
 }
 
@@ -111,4 +115,31 @@ async fn every_stage_of_a_write_is_measured() {
     assert!(recorded.of(metrics::COMMIT_INDEX) >= 11.0);
     assert_eq!(recorded.of(metrics::LEADER_CHANGES), 1.0);
     assert_eq!(recorded.of(metrics::MESSAGES_DROPPED), 0.0);
+}
+
+/// How far members are behind is seen on the leader, and goes with them.
+#[tokio::test]
+async fn what_members_lack_is_measured() {
+    let recorded = Recorded::default();
+    let cluster = ::metrics::with_local_recorder(&recorded, || Cluster::start(3));
+    let leader = cluster.leader(&[]).await;
+    let node = cluster.node(leader);
+    let [behind, _] =
+        [1, 2, 3].map(NodeId).into_iter().filter(|id| *id != leader).collect::<Vec<_>>()[..]
+    else {
+        unreachable!("two of three follow")
+    };
+    cluster.network.isolate(behind, true);
+    for _ in 0..10 {
+        node.propose("x".into()).await.unwrap();
+    }
+    let lag = |name| recorded.of_node(name, leader);
+    while lag(metrics::REPLICATION_LAG) < 10.0 {
+        node.status_changed().await;
+    }
+    assert_eq!(recorded.of_node(metrics::REPLICATION_LAG, behind), 0.0, "it does not lead");
+    cluster.network.isolate(behind, false);
+    while lag(metrics::REPLICATION_LAG) > 0.0 || lag(metrics::APPLY_LAG) > 0.0 {
+        node.status_changed().await;
+    }
 }

@@ -8,7 +8,7 @@
 use super::super::auth::{Signing, is_about_token, signed_stream};
 use super::super::directory::{Connected, Fault};
 use super::super::{ClientError, Shared};
-use super::queue::Queue;
+use super::queue::{Begin, Queue};
 use super::{State, Watches};
 use crate::api::{AuthError, KvError, StreamRequest, WatchId, WatchReply, WatchRequest};
 use crate::codec::{decode_sequence, encode_sequence};
@@ -144,7 +144,7 @@ async fn serve_once(shared: &Arc<Shared>, watches: &Watches) -> End {
             let _ = sink.finish().await;
             return End::NoWatches;
         }
-        Over::Told => shared.failed(&node, Fault::Unable),
+        Over::Told | Over::Behind => shared.failed(&node, Fault::Unable),
         Over::Silent => shared.failed(&node, Fault::Broken),
         Over::GivenUp => {}
         Over::TokenRefused => {
@@ -175,6 +175,8 @@ enum Over {
     GivenUp,
     /// The node does not take the token.
     TokenRefused,
+    /// The node is of an earlier history than a watch.
+    Behind,
     Broken,
 }
 
@@ -193,6 +195,8 @@ struct SessionState {
     heard: Option<Instant>,
     /// Some watch was begun.
     worked: bool,
+    /// Some watch is of a later history than the node.
+    behind: bool,
     next: u64,
     /// The watches that the node knows, by the number of their queue.
     known: BTreeMap<u64, Known>,
@@ -222,6 +226,9 @@ impl Session<'_> {
                     return Over::Broken;
                 }
             }
+            if self.lock().behind {
+                return Over::Behind;
+            }
             if !requests.is_empty() {
                 continue;
             }
@@ -250,9 +257,14 @@ impl Session<'_> {
         let mut requests: Vec<_> = ended.into_iter().map(WatchRequest::Cancel).collect();
         for (number, queue) in &watches.queues {
             if !state.known.contains_key(number) && queue.is_open() {
-                let Some(watch) = queue.begin(epoch) else { continue };
-                let id = state.learn(*number, queue);
-                requests.push(WatchRequest::Create(id, watch));
+                match queue.begin(epoch) {
+                    Begin::Watch(watch) => {
+                        let id = state.learn(*number, queue);
+                        requests.push(WatchRequest::Create(id, watch));
+                    }
+                    Begin::Behind => state.behind = true,
+                    Begin::Ended => {}
+                }
             }
             if state.known.contains_key(number)
                 && let Some(revision) = queue.question()

@@ -7,12 +7,17 @@ use super::WatchBatch;
 use crate::api::{Event, EventKind, KeyValue, KvError, PAIR_OVERHEAD_BYTES, Revision, Watch};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Most bytes of events that wait to be taken; a batch that is larger is taken alone.
 const BYTES_MAX: usize = 1024 * 1024;
 /// Most batches that wait.
 const BATCHES_MAX: usize = 1024;
+/// How long nodes may be of an earlier history: after a restore they learn of the later one by the
+/// log. If all of them still are, that is the history there is.
+pub(super) const BEHIND_MAX: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct Queue {
@@ -36,6 +41,8 @@ struct State {
     begun: Option<Revision>,
     /// The history that its revisions belong to.
     epoch: Option<u64>,
+    /// Since when it has found nodes of earlier histories only.
+    behind_since: Option<Instant>,
     /// The revision of the last batch taken.
     taken: Revision,
     /// It takes no more until what waits is taken.
@@ -44,6 +51,17 @@ struct State {
     ended: Option<Option<KvError>>,
     /// What is to be reached, and whether the node was asked for it.
     reach: Option<(Revision, bool)>,
+}
+
+/// What is to become of a watch at a node.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Begin {
+    /// It is asked for this.
+    Watch(Watch),
+    /// The node has not come to the watch's history yet: another one may have.
+    Behind,
+    /// The watch has ended: its history is not there any more.
+    Ended,
 }
 
 /// What there is to take.
@@ -71,6 +89,7 @@ impl Queue {
             pieces: Vec::new(),
             begun: None,
             epoch,
+            behind_since: None,
             taken: Revision(next.map_or(0, |next| next - 1)),
             full: false,
             ended: None,
@@ -160,15 +179,17 @@ impl Queue {
         resume
     }
 
-    /// What to ask a node of this history for; `None` if the watch ends, as it is of another one.
-    pub(super) fn begin(&self, epoch: u64) -> Option<Watch> {
+    /// What to ask a node of this history for.
+    pub(super) fn begin(&self, epoch: u64) -> Begin {
         let mut state = self.lock();
-        match state.epoch {
+        let asked = state.epoch;
+        match asked {
+            Some(asked) if asked > epoch && state.is_patient() => Begin::Behind,
             Some(asked) if asked != epoch => {
                 state.ended = Some(Some(KvError::OtherHistory { asked, current: epoch }));
                 drop(state);
                 self.arrived.notify_waiters();
-                None
+                Begin::Ended
             }
             _ => {
                 state.pieces.clear();
@@ -176,7 +197,8 @@ impl Queue {
                 if let Some((_, asked)) = &mut state.reach {
                     *asked = false;
                 }
-                Some(Watch { from: state.next.map(Revision), ..state.watch.clone() })
+                let from = state.next.map(Revision);
+                Begin::Watch(Watch { from, ..state.watch.clone() })
             }
         }
     }
@@ -185,6 +207,7 @@ impl Queue {
     pub(super) fn created(&self, revision: Revision, epoch: u64) {
         let mut state = self.lock();
         state.epoch = Some(epoch);
+        state.behind_since = None;
         state.begun.get_or_insert(revision);
         if state.next.is_none() {
             state.next = Some(revision.0 + 1);
@@ -228,6 +251,11 @@ impl Queue {
 }
 
 impl State {
+    /// Whether a node of an earlier history may yet come to this one.
+    fn is_patient(&mut self) -> bool {
+        self.behind_since.get_or_insert_with(Instant::now).elapsed() < BEHIND_MAX
+    }
+
     fn seen(&self) -> Revision {
         Revision(self.next.map_or(0, |next| next - 1))
     }

@@ -1,19 +1,37 @@
 //! Transactions as they are asked for.
 
 use super::{delete, keys, put, range};
-use crate::api::{Compare, LeaseId, Op, Operator, Revision, Target, Txn};
-use crate::etcd::error::{EMPTY_KEY, KEY_NOT_FOUND};
+use crate::api::{Compare, LeaseId, Op, Operator, Revision, TXN_OPS_MAX, Target, Txn};
+use crate::etcd::error::{EMPTY_KEY, KEY_NOT_FOUND, TOO_MANY_OPS};
 use crate::etcd::proto::etcdserverpb as pb;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::request_op::Request;
 use tonic::Status;
 
-/// A transaction. How many operations it may have and what it may write twice is for the store to
-/// say; how deep it may be, for the decoder, which bounds this recursion.
+/// A transaction. What it may write twice is for the store to say; how deep it may be, for the
+/// decoder, which bounds this recursion. How many operations it has is looked at first: they take
+/// up to a hundred times as much here as the few bytes that announce them.
 ///
 /// # Errors
 /// What is wrong with any part of it.
 pub(in crate::etcd) fn txn(request: pb::TxnRequest) -> Result<Txn, Status> {
+    if lengths(&request) > TXN_OPS_MAX {
+        return Err(TOO_MANY_OPS.into());
+    }
+    whole(request)
+}
+
+/// How long all its lists are together.
+fn lengths(request: &pb::TxnRequest) -> usize {
+    let within = |op: &pb::RequestOp| match &op.request {
+        Some(Request::RequestTxn(request)) => lengths(request),
+        _ => 0,
+    };
+    let ops = || request.success.iter().chain(&request.failure);
+    request.compare.len() + ops().count() + ops().map(within).sum::<usize>()
+}
+
+fn whole(request: pb::TxnRequest) -> Result<Txn, Status> {
     let pb::TxnRequest { compare: compares, success, failure } = request;
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().map(op).collect::<Result<Vec<_>, _>>();
     let compares = compares.into_iter().map(compare).collect::<Result<Vec<_>, _>>()?;
@@ -25,7 +43,7 @@ fn op(op: pb::RequestOp) -> Result<Op, Status> {
         Some(Request::RequestRange(request)) => Op::Range(range(request)?.0),
         Some(Request::RequestPut(request)) => Op::Put(put(request)?),
         Some(Request::RequestDeleteRange(request)) => delete(request)?,
-        Some(Request::RequestTxn(request)) => Op::Txn(Box::new(txn(request)?)),
+        Some(Request::RequestTxn(request)) => Op::Txn(Box::new(whole(request)?)),
         None => return Err(KEY_NOT_FOUND.into()),
     })
 }
@@ -103,6 +121,25 @@ mod tests {
             assert_eq!(compare.operator, expected);
             assert_eq!(compare.target, Target::ModRevision(Revision(u64::MAX)));
         }
+    }
+
+    /// Before they are made anything of: none of these would be one.
+    #[test]
+    fn operations_are_counted_however_deep_they_are() {
+        let nothing = || pb::RequestOp { request: None };
+        let within = |ops| {
+            let txn = pb::TxnRequest { failure: ops, ..Default::default() };
+            pb::RequestOp { request: Some(Request::RequestTxn(txn)) }
+        };
+        let of = |count| {
+            let half: Vec<_> = (0..count / 2).map(|_| nothing()).collect();
+            let deep = vec![within(half.clone())];
+            pb::TxnRequest { success: half, failure: deep, ..Default::default() }
+        };
+        let refused = txn(of(TXN_OPS_MAX)).unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: too many operations in txn request");
+        let refused = txn(of(TXN_OPS_MAX - 2)).unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: key not found");
     }
 
     #[test]

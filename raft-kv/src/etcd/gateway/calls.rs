@@ -162,7 +162,13 @@ where
         Err(error) => return super::failed(&error),
     };
     match call(Request::new(asked)).await {
-        Ok(answer) => said(&answer.into_inner()),
+        Ok(answer) => {
+            let (_, answer, known) = answer.into_parts();
+            let mut response = said(&answer);
+            // What was held for it.
+            *response.extensions_mut() = known;
+            response
+        }
         Err(error) => super::failed(&error),
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn said(answer: &impl Serialize) -> Response<Body> {
 }
 
 /// An error.
-pub(super) fn failed(error: &Status) -> Response<Body> {
+pub(in crate::etcd) fn failed(error: &Status) -> Response<Body> {
     refused(http_status(error.code()), error)
 }
 

@@ -2,6 +2,7 @@
 //! and towards the node, where each watch has another.
 
 use crate::api::{Event, WatchId};
+use crate::etcd::memory::Held;
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -26,8 +27,8 @@ pub(super) struct Named {
     pub(super) told: u64,
     /// Whether the client takes the changes of one revision in pieces.
     pub(super) in_pieces: bool,
-    /// The pieces of a revision that is to be told at once.
-    pub(super) pieces: Vec<Event>,
+    /// The pieces of a revision that is to be told at once, and what they take.
+    pub(super) pieces: Option<(Vec<Event>, Held)>,
 }
 
 impl Names {
@@ -41,7 +42,7 @@ impl Names {
         let own = WatchId(self.next_own);
         self.next_own += 1;
         self.by_client.insert(id, own);
-        let named = Named { id, begun: false, told: 0, in_pieces, pieces: Vec::new() };
+        let named = Named { id, begun: false, told: 0, in_pieces, pieces: None };
         self.by_node.insert(own, named);
         Some(own)
     }
@@ -63,6 +64,11 @@ impl Names {
     /// A watch that the node tells of.
     pub(super) fn named(&mut self, own: WatchId) -> Option<&mut Named> {
         self.by_node.get_mut(&own)
+    }
+
+    /// Those of which pieces are kept.
+    pub(super) fn kept(&mut self) -> impl Iterator<Item = &mut Named> {
+        self.by_node.values_mut().filter(|named| named.pieces.is_some())
     }
 
     /// The node has ended a watch.

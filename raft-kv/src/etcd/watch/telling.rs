@@ -1,18 +1,31 @@
 //! What the node says over a stream of watches, in the interface's form.
 
+use super::names::Named;
 use super::{Conversation, NO_WATCH};
 use crate::api::{Event, KvError, Revision, WatchId, WatchReply};
 use crate::codec;
 use crate::etcd::convert;
 use crate::etcd::core::signed;
 use crate::etcd::error::{self, CORRUPT, NO_LEADER, STOPPED};
+use crate::etcd::memory::Held;
 use crate::etcd::proto::etcdserverpb as pb;
+use prost::Message;
 use raft_core::transport::FrameSource;
 use tonic::Status;
 
 /// Most bytes of one revision that are put together for a client that does not take pieces; what is
-/// more, it is told in pieces all the same.
+/// more, or has no room, it is told in pieces all the same.
 const WHOLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What becomes of changes that come.
+enum Joined {
+    /// More of their revision is to come; or nobody watches them any more.
+    Kept,
+    /// They are told, and this is held for it.
+    Told(pb::WatchResponse, Held),
+    /// They do not fit to those that are kept.
+    NoRoom(Vec<Event>),
+}
 
 impl Conversation {
     /// Says what the node says until that ends; why it did.
@@ -20,18 +33,48 @@ impl Conversation {
         loop {
             let Ok(Some(frame)) = source.receive().await else { return STOPPED.into() };
             for reply in codec::decode_sequence::<WatchReply>(&frame) {
-                let response = match reply {
+                let said = match reply {
                     Ok(WatchReply::Ended(error)) => return self.why(&error),
-                    Ok(reply) => self.response(reply),
+                    Ok(WatchReply::Events { id, revision, events, fragment }) => {
+                        self.tell_events(id, revision, events, fragment).await
+                    }
+                    Ok(reply) => match self.response(reply) {
+                        Some(told) => self.say(told, self.core.memory.hold()).await,
+                        None => true,
+                    },
                     Err(error) => return Status::internal(error.to_string()),
                 };
-                if let Some(response) = response
-                    && !self.outlet.send(response).await
-                {
+                if !said {
                     return STOPPED.into();
                 }
             }
         }
+    }
+
+    /// Says something, for which `held` is held already. False if nobody listens any more.
+    async fn say(&self, told: pb::WatchResponse, mut held: Held) -> bool {
+        // Whoever waits for room keeps nothing that others might wait for.
+        (held.fit(told.encoded_len()) || self.say_kept().await)
+            && self.outlet.send_held(told, held).await
+    }
+
+    /// Says in pieces what is kept of revisions that were to be told at once.
+    async fn say_kept(&self) -> bool {
+        for (told, held) in self.kept() {
+            if !self.outlet.send_held(told, held).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn kept(&self) -> Vec<(pb::WatchResponse, Held)> {
+        let mut names = self.names();
+        let kept = names.kept().filter_map(|named| {
+            let (events, held) = named.pieces.take()?;
+            Some((self.pieces(named, events, true), held))
+        });
+        kept.collect()
     }
 
     /// Why the stream ends.
@@ -53,9 +96,6 @@ impl Conversation {
                 let response = self.about(named.id, revision);
                 Some(pb::WatchResponse { created: true, ..response })
             }
-            WatchReply::Events { id, revision, events, fragment } => {
-                self.events(id, revision, events, fragment)
-            }
             WatchReply::Canceled(own, error) => self.ended(own, error),
             WatchReply::Progress(Some(own), revision) => {
                 let mut names = self.names();
@@ -65,7 +105,7 @@ impl Conversation {
             }
             WatchReply::Progress(None, revision) => Some(self.about(NO_WATCH, revision)),
             // The history is that of this node; no client of the interface asks for another.
-            WatchReply::Opened(_) | WatchReply::Ended(_) => None,
+            WatchReply::Opened(_) | WatchReply::Ended(_) | WatchReply::Events { .. } => None,
         }
     }
 
@@ -74,27 +114,57 @@ impl Conversation {
         pb::WatchResponse { header, watch_id, ..Default::default() }
     }
 
-    fn events(
+    /// Tells changes of one revision, those of before that were kept together with them.
+    async fn tell_events(
         &self,
         own: WatchId,
         revision: Revision,
         events: Vec<Event>,
         fragment: bool,
-    ) -> Option<pb::WatchResponse> {
-        let mut names = self.names();
-        let named = names.named(own)?;
-        let mut told = std::mem::take(&mut named.pieces);
-        told.extend(events);
-        if fragment && !named.in_pieces && bytes_of(&told) <= WHOLE_BYTES_MAX {
-            named.pieces = told;
-            return None;
+    ) -> bool {
+        match self.join(own, revision, events, fragment) {
+            Joined::Kept => true,
+            Joined::Told(told, held) => self.say(told, held).await,
+            // Everything that is kept makes room, and they are told by themselves.
+            Joined::NoRoom(events) => {
+                self.say_kept().await
+                    && match self.join(own, revision, events, false) {
+                        Joined::Told(told, held) => {
+                            self.say(pb::WatchResponse { fragment, ..told }, held).await
+                        }
+                        Joined::Kept | Joined::NoRoom(_) => true,
+                    }
+            }
         }
+    }
+
+    fn join(&self, own: WatchId, revision: Revision, events: Vec<Event>, fragment: bool) -> Joined {
+        let mut names = self.names();
+        let Some(named) = names.named(own) else { return Joined::Kept };
         // Of what happened long ago it is told that the store has come further since; that never
         // goes back.
         named.told = named.told.max(revision.0);
+        let (mut told, mut held) =
+            named.pieces.take().unwrap_or_else(|| (Vec::new(), self.core.memory.hold()));
+        if !told.is_empty() || (fragment && !named.in_pieces) {
+            let bytes = bytes_of(&told) + bytes_of(&events);
+            if bytes > WHOLE_BYTES_MAX || !held.fit(bytes) {
+                named.pieces = Some((told, held)).filter(|(told, _)| !told.is_empty());
+                return Joined::NoRoom(events);
+            }
+        }
+        told.extend(events);
+        if fragment && !named.in_pieces {
+            named.pieces = Some((told, held));
+            return Joined::Kept;
+        }
+        Joined::Told(self.pieces(named, told, fragment), held)
+    }
+
+    fn pieces(&self, named: &Named, events: Vec<Event>, fragment: bool) -> pb::WatchResponse {
         let response = self.about(named.id, Revision(named.told));
-        let events = told.into_iter().map(convert::event).collect();
-        Some(pb::WatchResponse { events, fragment, ..response })
+        let events = events.into_iter().map(convert::event).collect();
+        pb::WatchResponse { events, fragment, ..response }
     }
 
     fn ended(&self, own: WatchId, error: Option<KvError>) -> Option<pb::WatchResponse> {

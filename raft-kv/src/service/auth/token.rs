@@ -6,22 +6,21 @@
 //! another password: what comes later ends it. The secret is another one each time authentication
 //! is enabled, which ends all of them.
 //!
-//! It is valid for five minutes from when it was made, by the log's time, which every member has,
-//! and from each use on the member where it was used, as with etcd. What a member remembers of uses
-//! is bounded; of a token that it has forgotten it knows when it was made.
+//! It is valid for some time from when it was made, by the log's time, which every member has, and
+//! from each use on the member where it was used, as with etcd. What a member remembers of uses
+//! is bounded; of a token that it has forgotten it knows when it was made. A token stays valid
+//! where a request or a stream that showed it goes on, however long that takes.
 
 use crate::api::{AuthError, NAME_BYTES_MAX};
 use crate::store::{Auth, AuthUser, StoreHandle};
 use ring::hmac::{HMAC_SHA256, Key, Tag, sign, verify};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a token is valid after its last use.
-const LIFE: Duration = Duration::from_secs(300);
-/// Most tokens whose last use is remembered.
+/// Most tokens whose last use is remembered, beside those that are kept.
 const USES_MAX: usize = 64 * 1024;
 /// Bytes of a signature.
 const SIGNATURE: usize = 32;
@@ -31,9 +30,19 @@ const TOKEN_BYTES_MAX: usize = 2 * (NAME_BYTES_MAX + 32 + SIGNATURE);
 /// See the module.
 pub(in super::super) struct Tokens {
     life: Duration,
-    /// When some tokens were used last, by the beginning of their signature.
-    uses: Mutex<HashMap<[u8; 16], Instant>>,
+    uses: Arc<Mutex<HashMap<TokenId, Use>>>,
     now: Mutex<LogTime>,
+}
+
+/// Tells tokens apart: the beginning of a signature.
+type TokenId = [u8; 16];
+
+/// How a token is used on this member.
+#[derive(Clone, Copy)]
+struct Use {
+    last: Instant,
+    /// How many requests and streams that showed it go on.
+    kept: usize,
 }
 
 /// What time it is in the log.
@@ -55,12 +64,13 @@ struct Claim<'a> {
 }
 
 impl Tokens {
-    pub(in super::super) fn new() -> Self {
+    /// Tokens that are valid for `life`.
+    pub(in super::super) fn new(life: Duration) -> Self {
         let now = LogTime { time_ms: 0, at: Instant::now() };
-        Self { life: LIFE, uses: Mutex::default(), now: Mutex::new(now) }
+        Self { life, uses: Arc::default(), now: Mutex::new(now) }
     }
 
-    /// A token for a user.
+    /// A token for a user who logs in.
     pub(super) fn sign(
         &self,
         name: &str,
@@ -69,7 +79,26 @@ impl Tokens {
         epoch: u64,
         store: &StoreHandle,
     ) -> String {
-        let claim = Claim { user: name, since: user.since, made_ms: self.now_ms(store) };
+        Self::signed_at(self.now_ms(store), name, user, auth, epoch)
+    }
+
+    /// A token for a user who is known anyway, with each request: the same for some time, so that
+    /// many requests are one use.
+    pub(super) fn sign_again(
+        &self,
+        name: &str,
+        user: &AuthUser,
+        auth: &Auth,
+        epoch: u64,
+        store: &StoreHandle,
+    ) -> String {
+        let period = u64::try_from(self.life.as_millis() / 16).map_or(1, |period| period.max(1));
+        let now_ms = self.now_ms(store);
+        Self::signed_at(now_ms - now_ms % period, name, user, auth, epoch)
+    }
+
+    fn signed_at(made_ms: u64, name: &str, user: &AuthUser, auth: &Auth, epoch: u64) -> String {
+        let claim = Claim { user: name, since: user.since, made_ms };
         let mut bytes = bytes::BytesMut::new();
         raft_core::codec::put(&claim, &mut bytes);
         let tag = tag(auth, epoch, &bytes);
@@ -88,6 +117,35 @@ impl Tokens {
         epoch: u64,
         store: &StoreHandle,
     ) -> Result<String, AuthError> {
+        let (name, id, age) = self.look(token, auth, epoch, store)?;
+        if self.is_in_use(id, age) { Ok(name) } else { Err(AuthError::InvalidToken) }
+    }
+
+    /// Keeps a token valid here until what is returned is dropped; `None` if it is not valid now.
+    #[cfg(feature = "etcd")]
+    pub(super) fn keep(
+        &self,
+        token: &str,
+        auth: &Auth,
+        epoch: u64,
+        store: &StoreHandle,
+    ) -> Option<Kept> {
+        let (_, id, age) = self.look(token, auth, epoch, store).ok()?;
+        if !self.is_in_use(id, age) {
+            return None;
+        }
+        lock(&self.uses).get_mut(&id)?.kept += 1;
+        Some(Kept { id, uses: Arc::clone(&self.uses) })
+    }
+
+    /// Who has a token that was signed here, which it is, and how old.
+    fn look(
+        &self,
+        token: &str,
+        auth: &Auth,
+        epoch: u64,
+        store: &StoreHandle,
+    ) -> Result<(String, TokenId, Duration), AuthError> {
         let bytes = unhex(token).ok_or(AuthError::InvalidToken)?;
         let (claimed, signature) =
             bytes.split_last_chunk::<SIGNATURE>().ok_or(AuthError::InvalidToken)?;
@@ -100,25 +158,27 @@ impl Tokens {
         let mut id = [0; 16];
         id.copy_from_slice(&signature[..16]);
         let age = Duration::from_millis(self.now_ms(store).saturating_sub(claim.made_ms));
-        if known.is_none() || !self.is_in_use(id, age) {
-            return Err(AuthError::InvalidToken);
-        }
-        Ok(claim.user.into())
+        known.map(|_| (claim.user.into(), id, age)).ok_or(AuthError::InvalidToken)
     }
 
     /// Whether a token of this age is valid still; if so, it is used now.
-    fn is_in_use(&self, id: [u8; 16], age: Duration) -> bool {
+    fn is_in_use(&self, id: TokenId, age: Duration) -> bool {
         let now = Instant::now();
         let mut uses = lock(&self.uses);
-        let used = uses.get(&id).is_some_and(|used| now - *used < self.life);
-        if !used && age >= self.life {
-            uses.remove(&id);
-            return false;
+        match uses.get_mut(&id) {
+            Some(used) if used.kept > 0 || now - used.last < self.life => used.last = now,
+            _ if age >= self.life => {
+                uses.remove(&id);
+                return false;
+            }
+            Some(used) => used.last = now,
+            None => {
+                if uses.len() >= USES_MAX {
+                    make_room(&mut uses, now, self.life);
+                }
+                uses.insert(id, Use { last: now, kept: 0 });
+            }
         }
-        if uses.len() >= USES_MAX && !uses.contains_key(&id) {
-            make_room(&mut uses, now, self.life);
-        }
-        uses.insert(id, now);
         true
     }
 
@@ -134,16 +194,33 @@ impl Tokens {
     }
 }
 
+/// A token that is shown by something that goes on.
+#[cfg(feature = "etcd")]
+pub(crate) struct Kept {
+    id: TokenId,
+    uses: Arc<Mutex<HashMap<TokenId, Use>>>,
+}
+
+#[cfg(feature = "etcd")]
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // What is kept is not forgotten.
+        if let Some(used) = lock(&self.uses).get_mut(&self.id) {
+            *used = Use { last: Instant::now(), kept: used.kept - 1 };
+        }
+    }
+}
+
 /// Forgets what is over, and the oldest uses if that is not enough.
-fn make_room(uses: &mut HashMap<[u8; 16], Instant>, now: Instant, life: Duration) {
-    uses.retain(|_, used| now - *used < life);
+fn make_room(uses: &mut HashMap<TokenId, Use>, now: Instant, life: Duration) {
+    uses.retain(|_, used| used.kept > 0 || now - used.last < life);
     if uses.len() < USES_MAX / 16 * 15 {
         return;
     }
-    let mut all: Vec<Instant> = uses.values().copied().collect();
+    let mut all: Vec<Instant> = uses.values().map(|used| used.last).collect();
     let (_, oldest, _) = all.select_nth_unstable(USES_MAX / 16);
     let oldest = *oldest;
-    uses.retain(|_, used| *used > oldest);
+    uses.retain(|_, used| used.kept > 0 || used.last > oldest);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -183,16 +260,17 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
-#[cfg(all(test, feature = "client"))]
-mod tests {
-    use super::*;
+/// Tokens of a store that is always the same, for tests and fuzz targets.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod sample {
+    use super::{Tokens, lock};
     use crate::api::{Action, AuthChange, Command, Password, ROOT, Secret};
     use crate::store::KvStore;
     use raft_core::state_machine::StateMachine;
     use raft_core::types::{Entry, LogId, Payload, Run};
 
     /// A store with a user root, and authentication enabled.
-    fn enabled() -> KvStore {
+    pub(crate) fn enabled() -> KvStore {
         let mut store = KvStore::in_memory();
         let root = || ROOT.to_owned();
         let changes = [
@@ -204,16 +282,41 @@ mod tests {
             let action = Action::Auth(change);
             let command = crate::codec::encode(&Command { request: None, fence: None, action });
             let entry = Entry { id: LogId::new(index, 1), payload: Payload::Command(command) };
-            store.apply(&Run::new(vec![entry]).unwrap());
+            store.apply(&Run::new(vec![entry]).expect("there is an entry"));
         }
         store
     }
+
+    /// The token of root, as it is made at the beginning of the log's time.
+    pub(crate) fn token() -> String {
+        let auth = enabled().handle().auth();
+        let root = auth.user(ROOT).expect("it was added");
+        Tokens::signed_at(0, ROOT, root, &auth, 0)
+    }
+
+    /// Whose token it is, if it is one.
+    pub(crate) fn user(token: &str) -> Option<String> {
+        let (handle, tokens) = (enabled().handle(), Tokens::new(crate::service::TOKEN_LIFE));
+        let user = tokens.user(token, &handle.auth(), 0, &handle).ok();
+        // What is remembered is of tokens that were signed here.
+        assert_eq!(lock(&tokens.uses).len(), usize::from(user.is_some()));
+        user
+    }
+}
+
+#[cfg(all(test, feature = "client"))]
+mod tests {
+    use super::sample::enabled;
+    use super::*;
+    use crate::api::ROOT;
+
+    const LIFE: Duration = crate::service::TOKEN_LIFE;
 
     #[tokio::test(start_paused = true)]
     async fn a_token_ends_five_minutes_after_its_last_use_here() {
         let store = enabled();
         let (handle, auth) = (store.handle(), store.handle().auth());
-        let (here, elsewhere) = (Tokens::new(), Tokens::new());
+        let (here, elsewhere) = (Tokens::new(LIFE), Tokens::new(LIFE));
         let token = here.sign(ROOT, auth.user(ROOT).unwrap(), &auth, 0, &handle);
         let on = |tokens: &Tokens, epoch| tokens.user(&token, &auth, epoch, &handle).is_ok();
         assert!(on(&here, 0) && on(&elsewhere, 0));
@@ -229,7 +332,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn uses_are_remembered_of_so_many_only() {
-        let tokens = Tokens::new();
+        let tokens = Tokens::new(LIFE);
         let id = |number: u64| {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&number.to_le_bytes());
@@ -244,6 +347,47 @@ mod tests {
         assert!(lock(&tokens.uses).len() <= USES_MAX);
         let newest = 2 * USES_MAX as u64 - 1;
         assert!(tokens.is_in_use(id(newest), LIFE) && !tokens.is_in_use(id(0), LIFE));
+    }
+
+    #[cfg(feature = "etcd")]
+    #[tokio::test(start_paused = true)]
+    async fn a_token_holds_as_long_as_something_goes_on_that_showed_it() {
+        let store = enabled();
+        let (handle, auth) = (store.handle(), store.handle().auth());
+        let tokens = Tokens::new(LIFE);
+        let token = tokens.sign(ROOT, auth.user(ROOT).unwrap(), &auth, 0, &handle);
+        let keep = || tokens.keep(&token, &auth, 0, &handle);
+        let valid = || tokens.user(&token, &auth, 0, &handle).is_ok();
+        let (first, second) = (keep().unwrap(), keep().unwrap());
+        tokio::time::advance(3 * LIFE).await;
+        assert!(valid());
+        drop(first);
+        tokio::time::advance(3 * LIFE).await;
+        make_room(&mut lock(&tokens.uses), Instant::now(), LIFE);
+        assert!(valid());
+        tokio::time::advance(3 * LIFE).await;
+        drop(second);
+        tokio::time::advance(LIFE / 2).await;
+        assert!(valid(), "that was its last use");
+        tokio::time::advance(LIFE).await;
+        assert!(!valid() && keep().is_none());
+        assert_eq!(lock(&tokens.uses).len(), 0);
+        assert!(tokens.keep("00", &auth, 0, &handle).is_none());
+    }
+
+    /// With each request of a user who has a certificate, or is forwarded, there is a token.
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_nobody_was_given_are_few() {
+        let store = enabled();
+        let (handle, auth) = (store.handle(), store.handle().auth());
+        let tokens = Tokens::new(LIFE);
+        for _ in 0..1000 {
+            let user = auth.user(ROOT).unwrap();
+            let token = tokens.sign_again(ROOT, user, &auth, 0, &handle);
+            assert!(tokens.user(&token, &auth, 0, &handle).is_ok());
+            tokio::time::advance(LIFE / 1000).await;
+        }
+        assert!(lock(&tokens.uses).len() <= 17);
     }
 
     #[test]

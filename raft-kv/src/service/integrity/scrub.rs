@@ -42,6 +42,10 @@ pub(super) struct Scrub {
     /// When the next pass begins by itself.
     begins: Option<Instant>,
     pass: Option<Pass>,
+    /// Until then it rests, whoever asks: clients cannot keep members busy with nothing else.
+    rests: Option<Instant>,
+    /// Somebody has asked meanwhile.
+    asked: bool,
     /// What the last whole pass, and the one under way, found that nobody can decide.
     split: Option<String>,
     /// What is wrong with the file.
@@ -55,6 +59,9 @@ struct Pass {
     /// When it is due.
     due: Instant,
     pause: Duration,
+    began: Instant,
+    /// It was asked for, and goes on without rests.
+    urgent: bool,
     keys: u64,
     split: Option<String>,
     file: Reading,
@@ -74,6 +81,24 @@ enum Reading {
 }
 
 impl Pass {
+    fn new(pause: Duration, urgent: bool, file: Reading) -> Self {
+        let (now, next) = (Instant::now(), Some(Part::first()));
+        let (tries, tries_in_all, missed) = (0, 0, 0);
+        Self {
+            next,
+            due: now,
+            pause,
+            began: now,
+            urgent,
+            keys: 0,
+            split: None,
+            file,
+            tries,
+            tries_in_all,
+            missed,
+        }
+    }
+
     /// Whether the part that too few have answered for is tried again; if so, says when.
     fn try_again(&mut self) -> bool {
         if self.tries == TRIES_MAX || self.tries_in_all == TRIES_IN_PASS_MAX {
@@ -103,7 +128,8 @@ impl Pass {
 impl Scrub {
     pub(super) fn new(every: Option<Duration>) -> Self {
         let begins = every.map(|every| Instant::now() + every.min(REST_MAX));
-        Self { every, begins, pass: None, split: None, damaged: None }
+        let (pass, split, damaged) = (None, None, None);
+        Self { every, begins, pass, rests: None, asked: false, split, damaged }
     }
 
     /// Waits until there is something to do.
@@ -125,6 +151,23 @@ impl Scrub {
         split.into_iter().chain(self.damaged.clone())
     }
 
+    /// Whether a pass that is asked for now has to wait, until this has rested.
+    fn put_off(&mut self) -> bool {
+        let Some(rests) = self.rests.filter(|rests| *rests > Instant::now()) else { return false };
+        self.asked = true;
+        self.begins = Some(self.begins.map_or(rests, |begins| begins.min(rests)));
+        true
+    }
+
+    /// The pass has come to its end.
+    fn end(&mut self) -> Option<Pass> {
+        let pass = self.pass.take()?;
+        if pass.urgent {
+            self.rests = Some(Instant::now() + pass.began.elapsed());
+        }
+        Some(pass)
+    }
+
     /// Begins a pass: spread out, or as fast as nobody notices.
     fn begin(&mut self, keys: u64, urgent: bool, store: &StoreCheck) {
         let chunks = u32::try_from(keys / u64::from(CHUNK_KEYS_MAX) + 1).unwrap_or(u32::MAX);
@@ -132,18 +175,7 @@ impl Scrub {
         let pause = spread.unwrap_or_default().clamp(PAUSE_MIN, PAUSE_MAX);
         let now = Instant::now();
         self.begins = self.every.map(|every| now + every);
-        let file = read_back(store.clone());
-        self.pass = Some(Pass {
-            next: Some(Part::first()),
-            due: now,
-            pause,
-            keys: 0,
-            split: None,
-            file,
-            tries: 0,
-            tries_in_all: 0,
-            missed: 0,
-        });
+        self.pass = Some(Pass::new(pause, urgent, read_back(store.clone())));
         debug!(keys, ?pause, "all data is being looked at");
     }
 }
@@ -170,9 +202,17 @@ fn read_back(store: StoreCheck) -> Reading {
 }
 
 impl<N: Replica> Comparison<N> {
-    /// Has all data looked at soon: if that is under way, it goes on without rests.
+    /// Has all data looked at soon: if that is under way, it goes on without rests. After a pass
+    /// that did, the next one that is asked for begins as much later as that has taken.
     pub(super) async fn hurry(&mut self) {
-        let Some(pass) = &mut self.scrub.pass else { return self.begin_pass(true).await };
+        let Some(pass) = &mut self.scrub.pass else {
+            if self.scrub.put_off() {
+                // Whoever asked is to know that it will be done.
+                return self.publish(|known| known.scrubbing = Some(0));
+            }
+            return self.begin_pass(true).await;
+        };
+        pass.urgent = true;
         pass.pause = PAUSE_MIN;
         pass.due = pass.due.min(Instant::now() + pass.pause);
     }
@@ -187,7 +227,8 @@ impl<N: Replica> Comparison<N> {
     /// Does what is due; how this node differs, if it does.
     pub(super) async fn scrub_step(&mut self) -> Option<Divergence> {
         let Some(pass) = &mut self.scrub.pass else {
-            self.begin_pass(false).await;
+            let urgent = std::mem::take(&mut self.scrub.asked);
+            self.begin_pass(urgent).await;
             return None;
         };
         match pass.next.clone() {
@@ -198,7 +239,7 @@ impl<N: Replica> Comparison<N> {
 
     /// The pass has come to its end.
     async fn end_pass(&mut self) -> Option<Divergence> {
-        let Pass { split, file, keys, missed, .. } = self.scrub.pass.take()?;
+        let Pass { split, file, keys, missed, .. } = self.scrub.end()?;
         debug!(keys, missed, "all data was looked at");
         let is_complete = missed == 0;
         if is_complete || split.is_some() {
@@ -305,4 +346,40 @@ impl<N: Replica> Comparison<N> {
 
 fn pass_keys(scrub: &Scrub) -> Option<u64> {
     scrub.pass.as_ref().map(|pass| pass.keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    /// A pass that was asked for, or not, and took so long; then somebody asks.
+    async fn after(urgent: bool, took: Duration) -> Scrub {
+        let mut scrub = Scrub::new(None);
+        scrub.pass = Some(Pass::new(PAUSE_MIN, urgent, Reading::Ended(None)));
+        advance(took).await;
+        assert!(scrub.end().is_some());
+        scrub
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_all_the_time_leaves_a_member_half_of_it() {
+        let took = Duration::from_secs(100);
+        let mut scrub = after(true, took).await;
+        let ended = Instant::now();
+        for _ in 0..10 {
+            assert!(scrub.put_off());
+            advance(took / 20).await;
+        }
+        assert!(scrub.asked);
+        // It begins by itself, though none would have.
+        scrub.due().await;
+        assert!(ended.elapsed() >= took);
+        assert!(!scrub.put_off(), "it has rested");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pass_of_its_own_a_member_looks_at_once() {
+        assert!(!after(false, Duration::from_secs(100)).await.put_off());
+    }
 }

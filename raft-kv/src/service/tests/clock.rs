@@ -153,8 +153,7 @@ impl Leader {
 
     async fn ask_within(&self, deadline_ms: u32, body: RequestBody) -> Reply {
         let frame = wire::encode_request(&Request { deadline_ms, body });
-        wire::decode_reply(&self.door.answer(Asker::of(Caller::Client), frame).await)
-            .expect("a reply")
+        wire::decode_reply(&self.door.answer(Asker::of(CLIENT), frame).await).expect("a reply")
     }
 
     async fn write(&self, action: Action) -> Result<ActionReply, KvError> {
@@ -183,7 +182,7 @@ impl Leader {
         let frame = wire::encode_request(&Request { deadline_ms: DEADLINE_MS, body });
         for _ in 0..count {
             let (door, frame) = (Arc::clone(&self.door), frame.clone());
-            requests.spawn(async move { door.answer(Asker::of(Caller::Client), frame).await });
+            requests.spawn(async move { door.answer(Asker::of(CLIENT), frame).await });
         }
         let replies = requests.join_all().await;
         replies.iter().map(|reply| wire::decode_reply(reply).expect("a reply")).collect()

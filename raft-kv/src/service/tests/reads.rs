@@ -2,6 +2,14 @@
 
 use super::*;
 use crate::api::{Chunk, Freshness, Inquiry, Point, Position};
+use tokio::task::JoinSet;
+
+impl Fixture {
+    /// A request of the client that has this connection.
+    async fn request_of(&self, connection: u64, body: RequestBody) -> Reply {
+        self.ask(Caller::Client(ConnectionId(connection)), request(body)).await
+    }
+}
 
 fn read(consistency: Consistency) -> RequestBody {
     RequestBody::DatedRead { range: Range::of(Keys::all()), consistency }
@@ -14,6 +22,18 @@ fn at_least(epoch: u64, revision: u64) -> RequestBody {
 fn dated() -> Reply {
     let freshness = Freshness { epoch: 0, staleness: Some(Duration::from_millis(20)) };
     found().map(|range| ReplyBody::Dated(freshness, range))
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_are_answered_from_the_state_machine() {
+    let at = Fixture::new(None);
+    let consistency = Consistency::Serializable;
+    let mut range = Range::of(Keys::all());
+    let reply = at.request(RequestBody::Read { range: range.clone(), consistency }).await;
+    assert_eq!(reply, found().map(ReplyBody::Range));
+    range = Range { limit: 1, ..Range::of(Keys::One("key".into())) };
+    let reply = at.request(RequestBody::Read { range, consistency }).await;
+    assert_eq!(reply, future_revision().map(ReplyBody::Range));
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,6 +83,22 @@ async fn a_position_of_another_history_is_refused() {
     assert_eq!(text, "the position is of history 1, this is history 0: read anew");
 }
 
+/// What was read in parts is of one history, or it is not answered.
+#[tokio::test(start_paused = true)]
+async fn a_history_that_ends_while_it_is_read_is_told() {
+    let at = Fixture::new(None);
+    at.node.parts.left.store(3, Ordering::Relaxed);
+    let restore = async {
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        let mut restored = (*at.node.status()).clone();
+        let membership = &restored.membership;
+        restored.membership = membership.refounded(membership.members().clone(), 1);
+        at.node.status.send_replace(Arc::new(restored));
+    };
+    let (reply, ()) = tokio::join!(at.request(at_least(0, 7)), restore);
+    assert_eq!(reply, Err(KvError::OtherHistory { asked: 0, current: 1 }));
+}
+
 fn count() -> RequestBody {
     let range = Range { count_only: true, ..Range::of(Keys::all()) };
     RequestBody::DatedRead { range, consistency: Consistency::Linearizable }
@@ -73,8 +109,8 @@ fn count() -> RequestBody {
 async fn few_large_reads_go_on_at_once() {
     let at = Fixture::new(Some(1));
     at.node.parts.left.store(20, Ordering::Relaxed);
-    let count = || at.request(count());
-    let replies = tokio::join!(count(), count(), count(), count());
+    let count = |client| at.request_of(client, count());
+    let replies = tokio::join!(count(1), count(2), count(3), count(4));
     for reply in [replies.0, replies.1, replies.2, replies.3] {
         assert_eq!(reply.map(|_| ()), dated().map(|_| ()));
     }
@@ -82,6 +118,33 @@ async fn few_large_reads_go_on_at_once() {
     let modes = at.node.modes.lock().expect("unpoisoned");
     assert_eq!(modes[..4], [ReadMode::Lease; 4]);
     assert!(modes[4..].iter().all(|mode| *mode == ReadMode::Local));
+}
+
+/// Of one connection one goes on at a time, and the others wait behind it: whoever else counts has
+/// the next turn, however many there are.
+#[tokio::test(start_paused = true)]
+async fn the_counts_of_one_client_keep_no_other_waiting() {
+    let at = Fixture::new(Some(1));
+    at.node.parts.left.store(usize::MAX, Ordering::Relaxed);
+    let mut many = JoinSet::new();
+    for _ in 0..100 {
+        let door = Arc::clone(&at.door);
+        many.spawn(async move { door.answer(Asker::of(CLIENT), request(count())).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(at.node.parts.most.load(Ordering::Relaxed), 1);
+    // None of those that are under way ever ends.
+    let last = at.node.parts.scans.lock().expect("unpoisoned").iter().max().copied();
+    at.node.parts.endless.store(last.expect("some have begun"), Ordering::Relaxed);
+    at.node.parts.left.store(3, Ordering::Relaxed);
+    let begun = Instant::now();
+    let counted = at.request_of(2, count()).await;
+    assert!(counted.is_ok(), "{counted:?}");
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+    // What waits for its turn is given up with whoever asked.
+    assert_eq!(at.door.turns.connections(), 1);
+    many.shutdown().await;
+    assert_eq!(at.door.turns.connections(), 0);
 }
 
 /// What one found before it had to wait is not kept: any number may wait.
@@ -112,7 +175,7 @@ async fn pages_do_not_wait_for_what_goes_through_everything() {
         let page = at.request(read(Consistency::Serializable)).await;
         (page, begun.elapsed())
     };
-    let counts = async { tokio::join!(at.request(count()), at.request(count())) };
+    let counts = async { tokio::join!(at.request_of(2, count()), at.request_of(3, count())) };
     let (counts, (page, took)) = tokio::join!(counts, page);
     assert!(counts.0.is_err() && counts.1.is_err(), "{counts:?}");
     assert!(page.is_ok(), "{page:?}");
@@ -158,15 +221,15 @@ async fn who_asks_for_what_is_to_come_keeps_nobody_waiting() {
 async fn a_large_read_that_waits_too_long_is_told() {
     let at = Fixture::new(Some(1));
     at.node.parts.left.store(usize::MAX, Ordering::Relaxed);
-    let ask = || at.request(count());
-    let replies: [Reply; 3] = tokio::join!(ask(), ask(), ask()).into();
+    let ask = |client| at.request_of(client, count());
+    let replies: [Reply; 3] = tokio::join!(ask(1), ask(2), ask(3)).into();
     let no_turn = unavailable("too many large reads: no turn for this one within 0.9 s");
     assert_eq!(replies.iter().filter(|reply| **reply == no_turn).count(), 1, "{replies:?}");
     let slow = unavailable("the state machine did not answer within 0.9 s");
     assert_eq!(replies.iter().filter(|reply| **reply == slow).count(), 2, "{replies:?}");
     // It has gone for good: what comes next has its turn.
     at.node.parts.left.store(1, Ordering::Relaxed);
-    assert!(ask().await.is_ok());
+    assert!(ask(4).await.is_ok());
 }
 
 /// A read that may take long is told as soon as others that there is no quorum.
@@ -175,7 +238,7 @@ async fn a_count_without_a_quorum_is_told_soon() {
     let at = Fixture::new(None);
     let request = Request { deadline_ms: 30_000, body: count() };
     let begun = Instant::now();
-    let reply = at.ask(Caller::Client, wire::encode_request(&request)).await;
+    let reply = at.ask(CLIENT, wire::encode_request(&request)).await;
     assert!(matches!(reply, Err(KvError::NoQuorum { .. } | KvError::Unavailable(_))), "{reply:?}");
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }

@@ -11,15 +11,20 @@ const ELECTION_MAX: Duration = Duration::from_secs(1);
 
 /// A stream to the node, which is there.
 async fn stream(at: &Fixture) -> Duplex {
-    let watches = Watches::new(&StoreHandle::default(), WatchOptions::default());
+    let first = StreamRequest::Watch { require_leader: true };
+    stream_of(at, &StoreHandle::default(), first).await
+}
+
+pub(super) async fn stream_of(at: &Fixture, store: &StoreHandle, first: StreamRequest) -> Duplex {
+    let watches = Watches::new(store, WatchOptions::default());
     let (mut near, far) = Duplex::pair(64 * 1024);
-    let first = codec::encode(&StreamRequest::Watch { require_leader: true });
-    serve(&watches, Arc::clone(&at.door), Asker::of(Caller::Client), &first, far);
+    let first = codec::encode(&first);
+    serve(&watches, Arc::clone(&at.door), Asker::of(CLIENT), &first, far);
     assert_eq!(next(&mut near).await, WatchReply::Opened(0));
     near
 }
 
-async fn next(stream: &mut Duplex) -> WatchReply {
+pub(super) async fn next(stream: &mut Duplex) -> WatchReply {
     let frame = stream.source.receive().await.expect("not broken").expect("not ended");
     codec::decode_sequence(&frame).next().expect("a reply").expect("a right one")
 }

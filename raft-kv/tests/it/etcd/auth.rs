@@ -9,7 +9,7 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
 /// A request that shows a token.
-fn signed<T>(token: &str, request: T) -> Request<T> {
+pub(crate) fn signed<T>(token: &str, request: T) -> Request<T> {
     let mut request = Request::new(request);
     request.metadata_mut().insert("token", token.parse().unwrap());
     request
@@ -76,6 +76,37 @@ async fn enabled(count: u64) -> (Doors, Connection) {
     connection.put("a1", "1").await;
     auth.auth_enable(enable).await.unwrap();
     (doors, connection)
+}
+
+/// What is told of all data needs the role root, and a password is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hashes_need_root_and_passwords_are_no_hashes() {
+    let (_doors, connection) = enabled(1).await;
+    let (alice, root) = (log_in(&connection, "alice").await, log_in(&connection, "root").await);
+    let (denied, empty) = ("etcdserver: permission denied", "etcdserver: user name is empty");
+    let hash = async |request| connection.maintenance().hash(request).await;
+    let asked = hash(signed(&alice, pb::HashRequest {})).await;
+    assert_refused(asked, Code::PermissionDenied, denied);
+    assert_refused(hash(Request::new(pb::HashRequest {})).await, Code::InvalidArgument, empty);
+    hash(signed(&root, pb::HashRequest {})).await.unwrap();
+
+    let invalid = "etcdserver: invalid auth management";
+    let hashed_password = String::from("JDJhJDEw");
+    let unknown = "etcdserver: hashedPassword is not taken";
+    let mut auth = connection.auth();
+    let add = pb::AuthUserAddRequest { name: "bob".into(), ..Default::default() };
+    let asked = auth.user_add(signed(&root, add.clone())).await;
+    assert_refused(asked, Code::InvalidArgument, invalid);
+    let hashed = pb::AuthUserAddRequest { hashed_password: hashed_password.clone(), ..add };
+    let asked = auth.user_add(signed(&root, hashed)).await;
+    assert_refused(asked, Code::InvalidArgument, unknown);
+    let change = pb::AuthUserChangePasswordRequest { name: "alice".into(), ..Default::default() };
+    let asked = auth.user_change_password(signed(&root, change.clone())).await;
+    assert_refused(asked, Code::InvalidArgument, invalid);
+    let hashed = pb::AuthUserChangePasswordRequest { hashed_password, ..change };
+    let asked = auth.user_change_password(signed(&root, hashed)).await;
+    assert_refused(asked, Code::InvalidArgument, unknown);
+    log_in(&connection, "alice").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

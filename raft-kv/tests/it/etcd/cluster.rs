@@ -30,6 +30,15 @@ async fn members_are_listed_with_what_they_say_of_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_show_certificates_to_each_other_have_urls_that_say_so() {
+    let mut doors = Doors::start(1).await;
+    doors.open_with(NodeId(1), |config| config.https_peers = true).await;
+    let request = pb::MemberListRequest { linearizable: false };
+    let list = doors.any().await.cluster().member_list(request).await.unwrap().into_inner();
+    assert_eq!(list.members[0].peer_ur_ls, ["https://n1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go() {
     let mut doors = Doors::start(3).await;
     // It waits to be added; its address is its name.

@@ -1,6 +1,6 @@
 //! What is not gRPC.
 
-use super::{Doors, http_at};
+use super::{Doors, http_at, http_with};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
@@ -74,6 +74,29 @@ async fn errors_have_a_code_and_a_status() {
     let large = format!("{{\"key\": \"{}\"}}", "A".repeat(5 * 1024 * 1024));
     let (status, answer) = doors.http("POST", "/v3/kv/range", &large).await;
     assert!(status == 400 && answer.contains("request is too large"), "{status} {answer}");
+}
+
+/// A browser lets any page send a text to any server, but JSON only to those that allow it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_strangers_write_nothing() {
+    let doors = Doors::start(1).await;
+    let address = *doors.addresses.values().next().unwrap();
+    let put = json!({"key": "Zm9v", "value": "YmFy"}).to_string();
+    let origin = ("origin", "http://elsewhere");
+    let send = async |headers: &[(&str, &str)]| {
+        let answer = http_with(address, "POST", "/v3/kv/put", headers, &put).await;
+        answer.status().as_u16()
+    };
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "text/plain; application/json"]
+    {
+        assert_eq!(send(&[origin, ("content-type", kind)]).await, 415, "{kind}");
+    }
+    assert_eq!(send(&[origin]).await, 415);
+    let (_, found) = ask(&doors, "/v3/kv/range", json!({"key": "Zm9v"})).await;
+    assert_eq!(found.get("count"), None);
+    assert_eq!(send(&[origin, ("content-type", "Application/JSON; charset=utf-8")]).await, 200);
+    // Whoever is no browser may send what it likes, as with etcd.
+    assert_eq!(send(&[("content-type", "text/plain")]).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,15 +8,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use raft_kv::etcd::proto::etcdserverpb as pb;
 use std::collections::BTreeSet;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
 use tower_service::Service;
 
 /// Sends bytes as the body of a gRPC request; its status.
@@ -90,7 +88,7 @@ async fn bytes_without_sense_harm_nobody() {
 }
 
 /// The front of a message of so many bytes.
-fn front(length: u32) -> Vec<u8> {
+pub(super) fn front(length: u32) -> Vec<u8> {
     [&[0][..], &length.to_be_bytes()].concat()
 }
 
@@ -144,53 +142,6 @@ async fn json_without_sense_is_said_to_have_none() {
         }
     }
     assert_eq!(doors.any().await.range(get("k")).await.count, 0);
-}
-
-/// The first part of a request, and no more of it.
-struct Begun(Option<Bytes>);
-
-impl hyper::body::Body for Begun {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Status>>> {
-        match self.0.take() {
-            Some(bytes) => Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes)))),
-            None => Poll::Pending,
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_never_end_are_bounded_in_bytes() {
-    const EXHAUSTED: &str = "8";
-    let doors = Doors::start(1).await;
-    let connection = doors.any().await;
-    let length = 1024 * 1024;
-    let begun = Bytes::from([front(length), vec![1; length as usize - 1]].concat());
-    let mut asking = JoinSet::new();
-    // More than a connection may have under way, and far more than it may send ahead.
-    for _ in 0..80 {
-        let (connection, body) = (connection.clone(), Body::new(Begun(Some(begun.clone()))));
-        asking.spawn(async move {
-            let request = Request::post("/etcdserverpb.KV/Put")
-                .header("content-type", "application/grpc")
-                .header("te", "trailers")
-                .body(body);
-            let response = connection.clone().call(request.unwrap()).await.unwrap();
-            response.headers()["grpc-status"].to_str().unwrap().to_owned()
-        });
-    }
-    let refused = asking.join_next().await.unwrap().unwrap();
-    assert_eq!(refused, EXHAUSTED);
-    // Others are not hindered, and neither is this client once it has given up.
-    doors.any().await.put("k", "v").await;
-    asking.shutdown().await;
-    let ours = async { while connection.kv().put(put("k", "v")).await.is_err() {} };
-    tokio::time::timeout(Duration::from_secs(60), ours).await.expect("it may ask again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

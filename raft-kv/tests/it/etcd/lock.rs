@@ -1,9 +1,11 @@
 //! The lock and the election service.
 
 use super::{Connection, Doors, assert_refused, between, get};
+use crate::cluster::Cluster;
 use raft_kv::etcd::proto::etcdserverpb as pb;
 use raft_kv::etcd::proto::v3electionpb::{self as election, election_client::ElectionClient};
 use raft_kv::etcd::proto::v3lockpb::{self as lock, lock_client::LockClient};
+use tokio::task::JoinSet;
 use tonic::Code;
 
 async fn lease(connection: &Connection) -> i64 {
@@ -66,6 +68,46 @@ async fn whoever_waits_no_more_leaves_the_line() {
     connection.lease().lease_revoke(pb::LeaseRevokeRequest { id: third }).await.unwrap();
     let ended = waiting.await.unwrap();
     assert_refused(ended, Code::Unknown, "mutex: session is expired");
+}
+
+/// Those who wait at one connection take no room from those at others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_connection_has_its_own_who_wait() {
+    let doors = Doors::of(Cluster::with_few_watches(1, 4)).await;
+    let address = *doors.addresses.values().next().unwrap();
+    let connection = doors.any().await;
+    let request = |lease| lock::LockRequest { name: "l".into(), lease };
+    LockClient::new(connection.clone()).lock(request(lease(&connection).await)).await.unwrap();
+    // Each waits for the one before, and for its own key to be deleted.
+    let mut waiting = JoinSet::new();
+    for _ in 0..3 {
+        let (mut client, lease) = (LockClient::new(connection.clone()), lease(&connection).await);
+        waiting.spawn(async move { client.lock(request(lease)).await });
+    }
+    let refused = waiting.join_next().await.unwrap().unwrap();
+    assert_refused(refused, Code::ResourceExhausted, "etcdserver: too many requests");
+    let other = Connection::open(address).await;
+    let lease = lease(&other).await;
+    waiting.spawn(async move { LockClient::new(other).lock(request(lease)).await });
+    // All three keys stand in the line, and nobody is refused any more.
+    while connection.range(between("l/", "l0")).await.count < 4 {
+        tokio::select! {
+            biased;
+            ended = waiting.join_next() => panic!("one was refused: {ended:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    loop {
+        let first = connection.range(between("l/", "l0")).await;
+        let Some(first) = first.kvs.into_iter().min_by_key(|pair| pair.create_revision) else {
+            break;
+        };
+        let unlock = lock::UnlockRequest { key: first.key };
+        LockClient::new(connection.clone()).unlock(unlock).await.unwrap();
+    }
+    while let Some(ended) = waiting.join_next().await {
+        ended.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

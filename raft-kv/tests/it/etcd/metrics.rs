@@ -3,7 +3,7 @@
 use super::watch::Watching;
 use super::{Doors, get};
 use http::Request;
-use raft_kv::etcd::proto::etcdserverpb::RangeRequest;
+use raft_kv::etcd::proto::etcdserverpb::{RangeRequest, WatchCreateRequest};
 use std::collections::BTreeMap;
 use tonic::body::Body;
 use tower_service::Service;
@@ -71,6 +71,9 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     assert_eq!(after["etcd_debugging_mvcc_keys_total"], 2.0);
     assert_eq!(after["etcd_debugging_mvcc_current_revision"], 3.0);
     let grown = |name: &str| after[name] > before[name];
+    let grown_by = |name: &str| after[name] - before[name];
+    assert!(grown_by("etcd_network_client_grpc_received_bytes_total") > 4.0 * 5.0);
+    assert!(grown_by("etcd_network_client_grpc_sent_bytes_total") > 3.0 * 5.0);
     assert!(grown("etcd_mvcc_db_total_size_in_bytes"));
     assert!(grown("etcd_server_proposals_applied_total"));
     assert_eq!(after[&calls("Put", None)], 2.0);
@@ -87,10 +90,20 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
 async fn a_stream_is_counted_when_it_begins_and_when_it_ends() {
     let doors = Doors::start(1).await;
     let connection = doors.any().await;
-    let stream = Watching::start(&connection).await;
+    let mut stream = Watching::start(&connection).await;
     let open = told(&doors).await;
     assert_eq!(open[&calls("Watch", None)], 1.0);
+    assert_eq!(open["etcd_debugging_mvcc_watch_stream_total"], 1.0);
     assert!(!open.contains_key(&calls("Watch", Some("Canceled"))));
+    let create = WatchCreateRequest { key: "a".into(), ..Default::default() };
+    stream.create(create).await;
+    assert!(stream.next().await.created);
+    connection.put("a", "1").await;
+    assert_eq!(stream.next().await.events.len(), 1);
+    let watched = told(&doors).await;
+    assert_eq!(watched["etcd_debugging_mvcc_watcher_total"], 1.0);
+    assert_eq!(watched["etcd_debugging_mvcc_slow_watcher_total"], 0.0);
+    assert_eq!(watched["etcd_debugging_mvcc_events_total"], 1.0);
     drop(stream);
     loop {
         if told(&doors).await.get(&calls("Watch", Some("Canceled"))) == Some(&1.0) {

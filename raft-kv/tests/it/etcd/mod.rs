@@ -5,12 +5,15 @@ mod cluster;
 mod gateway;
 mod hostile;
 mod kv;
+mod late;
 mod lease;
 mod lock;
 mod maintenance;
+mod memory;
 mod metrics;
 mod model;
 mod tls;
+mod turns;
 mod txn;
 mod watch;
 
@@ -63,6 +66,11 @@ impl Doors {
 
     /// Opens a door on a node.
     pub(crate) async fn open(&mut self, id: NodeId) {
+        self.open_with(id, |_| {}).await;
+    }
+
+    /// The same with other settings; an earlier one stays open, and is not known any more.
+    pub(crate) async fn open_with(&mut self, id: NodeId, change: impl FnOnce(&mut EtcdConfig)) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = EtcdConfig::new(self.cluster.services[&id].clone());
@@ -71,6 +79,7 @@ impl Doors {
             client_urls: vec![format!("http://{address}")],
         };
         config.request_timeout = Duration::from_secs(5);
+        change(&mut config);
         let door = EtcdDoor::new(config);
         self.serving.spawn(async move { door.serve(listener, std::future::pending()).await });
         self.addresses.insert(id, address);
@@ -102,10 +111,23 @@ pub(crate) async fn http_at(
     path: &str,
     body: &str,
 ) -> Response<Incoming> {
+    http_with(address, method, path, &[], body).await
+}
+
+/// The same with headers.
+pub(crate) async fn http_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response<Incoming> {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header("host", "test");
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
     sender.send_request(request).await.unwrap()
 }

@@ -1,12 +1,16 @@
 //! TLS at the door: who comes in, and that certificates change under way.
 
-use super::{Doors, get};
+use super::auth::signed;
+use super::{Doors, assert_refused, get, put};
+use crate::auth::prepare;
 use crate::cluster::Cluster;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use raft_kv::etcd::proto::etcdserverpb::kv_client::KvClient;
 use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -18,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::Code;
 
 /// An authority, and what it signs.
 struct Authority {
@@ -35,7 +40,13 @@ impl Authority {
     }
 
     fn issue(&self) -> (String, String) {
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        self.issue_to("somebody")
+    }
+
+    fn issue_to(&self, name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
@@ -56,7 +67,12 @@ impl Authority {
 
     /// A client that trusts this authority, and has a certificate of it.
     fn client(&self) -> ClientConfig {
-        let (certificate, key) = self.issue();
+        self.client_called("somebody")
+    }
+
+    /// The same whose certificate has this common name.
+    fn client_called(&self, name: &str) -> ClientConfig {
+        let (certificate, key) = self.issue_to(name);
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         self.stranger_config().with_client_auth_cert(chain, key).unwrap()
@@ -88,9 +104,13 @@ struct Secured {
 
 impl Secured {
     async fn start(authority: &Authority) -> Self {
+        Self::of(authority, Cluster::start(1)).await
+    }
+
+    async fn of(authority: &Authority, cluster: Cluster) -> Self {
         let dir = TempDir::new().unwrap();
         let tls = Arc::new(DoorTls::new(authority.write(dir.path())).unwrap());
-        let mut doors = Doors::of(Cluster::start(1)).await;
+        let mut doors = Doors::of(cluster).await;
         let service = doors.cluster.services.values().next().unwrap().clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -109,6 +129,14 @@ impl Secured {
         let stream = TcpStream::connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(client)).connect(name, stream).await
+    }
+
+    /// Over gRPC.
+    async fn kv(&self, client: ClientConfig) -> KvClient<super::Connection> {
+        let stream = TokioIo::new(self.connect(client, "h2").await.unwrap());
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        KvClient::new(super::Connection(sender))
     }
 
     /// What the door answers over HTTP/1; an error if it does not let the client in.
@@ -148,6 +176,31 @@ async fn grpc_and_http_are_served_to_those_with_a_certificate() {
     door.version(authority.client()).await.unwrap();
 }
 
+/// The common name of a certificate is the user of requests that show no token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_says_who_its_client_is() {
+    let authority = Authority::new();
+    let cluster = Cluster::with_cheap_passwords(1);
+    let client = cluster.client(cluster.leader().await);
+    prepare(&client).await;
+    client.enable_auth().await.unwrap();
+    let token = client.authenticate(raft_kv::api::ROOT, "root-pw").await.unwrap();
+    let door = Secured::of(&authority, cluster).await;
+    let mut alice = door.kv(authority.client_called("alice")).await;
+    alice.put(put("a/1", "1")).await.unwrap();
+    assert_eq!(alice.range(get("a/1")).await.unwrap().into_inner().count, 1);
+    let (denied, empty) = ("etcdserver: permission denied", "etcdserver: user name is empty");
+    assert_refused(alice.range(get("b")).await, Code::PermissionDenied, denied);
+    alice.range(signed(&token, get("b"))).await.unwrap();
+    // Who needs no password to come with a certificate has no rights by that.
+    let mut other = door.kv(authority.client_called("no-password")).await;
+    assert_refused(other.range(get("a/1")).await, Code::PermissionDenied, denied);
+    for name in ["nobody", "", "Alice"] {
+        let mut nobody = door.kv(authority.client_called(name)).await;
+        assert_refused(nobody.range(get("a/1")).await, Code::InvalidArgument, empty);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_change_while_it_serves() {
     let (first, second) = (Authority::new(), Authority::new());
@@ -161,6 +214,42 @@ async fn certificates_change_while_it_serves() {
     second.write(door.dir.path());
     door.version(second.client()).await.unwrap();
     assert!(door.version(first.client()).await.is_err());
+}
+
+/// A disk that hangs, as of a network, must not hold up who comes in, nor who is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_do_not_answer_hold_up_nobody() {
+    let authority = Authority::new();
+    let door = Secured::start(&authority).await;
+    door.version(authority.client()).await.unwrap();
+    // Whoever reads this waits until somebody has written it.
+    let path = door.dir.path().join("cert");
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (tell_read, read) = tokio::sync::oneshot::channel();
+    let (served, wait_for_served) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        // Opened once it is being read.
+        let pipe = std::fs::File::create(path).unwrap();
+        tell_read.send(()).unwrap();
+        let served = wait_for_served.recv_timeout(std::time::Duration::from_secs(60));
+        drop(pipe);
+        served
+    });
+    let reading = async { door.version(authority.client()).await.unwrap() };
+    let others = async {
+        read.await.unwrap();
+        for _ in 0..3 {
+            door.version(authority.client()).await.unwrap();
+        }
+        let known = door.doors.http("GET", "/version", "").await;
+        // Nobody listens any more if that took too long.
+        let _ = served.send(());
+        known
+    };
+    let (_, (status, _)) = tokio::join!(reading, others);
+    assert_eq!(status, 200);
+    writer.join().unwrap().expect("it was not served while the file was read");
 }
 
 #[test]

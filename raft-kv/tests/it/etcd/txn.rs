@@ -115,6 +115,25 @@ async fn a_transaction_takes_one_revision_and_reads_its_own_writes() {
     assert_eq!(reply.header.unwrap().revision, 2);
 }
 
+/// What an operator sets is what the door takes, up to what the store does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_operations_are_taken_as_the_door_is_told() {
+    let mut doors = Doors::start(1).await;
+    let id = *doors.addresses.keys().next().unwrap();
+    let puts = |count: usize| pb::TxnRequest {
+        success: (0..count).map(|number| put_op(&number.to_string(), "")).collect(),
+        ..Default::default()
+    };
+    let too_many = "etcdserver: too many operations in txn request";
+    for (most, taken) in [(4, 4), (500, 500), (9999, 1024)] {
+        doors.open_with(id, |config| config.txn_ops_max = most).await;
+        let connection = doors.any().await;
+        connection.kv().txn(puts(taken)).await.unwrap();
+        let refused = connection.kv().txn(puts(taken + 1)).await;
+        assert_refused(refused, Code::InvalidArgument, too_many);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_that_make_no_sense_have_no_effect() {
     let doors = Doors::start(1).await;

@@ -27,8 +27,12 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const CHECKPOINT: &str = "kv.redb.packed";
 const SNAPSHOT: &str = "snapshot.bin";
 
+/// The newest version of files and streams. It has users and roles; memberships are as before.
+const NEWEST: Version = Version(4);
+
 /// The membership of a version: with all that the version has.
 fn membership_of(version: Version) -> Membership {
+    let version = version.min(Version::CURRENT);
     let first = membership("a:1").upgraded(Version(1));
     if version == Version(1) {
         return first;
@@ -71,6 +75,40 @@ impl Filling<'_> {
     fn op(&mut self, op: Op) {
         self.run(None, Action::Op(op));
     }
+
+    /// Users and roles, and what somebody does where they count.
+    fn users(&mut self) {
+        let name = |name: &str| name.to_owned();
+        let (user, role) = (|| name("alice"), || name("readers"));
+        let hash = "$2b$04$......................aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+        let keys = || Keys::prefix("k");
+        for change in [
+            AuthChange::AddUser { user: name(ROOT), password: Password::Hashed(hash.into()) },
+            AuthChange::GrantRole { user: name(ROOT), role: name(ROOT) },
+            AuthChange::AddUser { user: user(), password: Password::None },
+            AuthChange::AddRole { role: role() },
+            AuthChange::GrantPermission {
+                role: role(),
+                permission: Permission { access: Access::ReadWrite, keys: keys() },
+            },
+            AuthChange::GrantRole { user: user(), role: role() },
+            AuthChange::Enable { secret: Secret([7; 32]) },
+        ] {
+            self.run(None, Action::Auth(change));
+        }
+        let revision = self.fed.store.summary().auth_revision;
+        let authority = Authority::User { name: user(), revision, shared_session: false };
+        let by_alice = |action| Action::As(authority.clone(), Box::new(action));
+        self.run(None, by_alice(Action::OpenSession));
+        self.run(None, by_alice(Action::Op(put("k9", "hers"))));
+    }
+
+    /// The same where users count, of whom nobody is asked.
+    fn run_anyway(&mut self, action: Action) {
+        let counts = self.version >= NEWEST;
+        let of_cluster = |action| Action::As(Authority::Cluster, Box::new(action));
+        self.run(None, if counts { of_cluster(action) } else { action });
+    }
 }
 
 /// What is in the snapshots.
@@ -96,16 +134,19 @@ fn fill(fed: &mut Fed, version: Version) {
         // Its time has not begun to run.
         filling.run(None, Action::Grant { id: Some(LeaseId(8)), ttl_ms: 60_000 });
     }
+    if version >= NEWEST {
+        filling.users();
+    }
 }
 
 /// What the second checkpoint adds.
 fn fill_more(fed: &mut Fed, version: Version) {
     let mut filling = Filling { fed, version };
-    filling.op(put_bytes("large", vec![7; 100_000].into()));
-    filling.op(Op::Delete { keys: one("k4"), prev_kv: false });
-    filling.run(None, Action::OpenSession);
+    filling.run_anyway(Action::Op(put_bytes("large", vec![7; 100_000].into())));
+    filling.run_anyway(Action::Op(Op::Delete { keys: one("k4"), prev_kv: false }));
+    filling.run_anyway(Action::OpenSession);
     if version >= Version(3) {
-        filling.run(None, Action::Revoke(LeaseId(8)));
+        filling.run_anyway(Action::Revoke(LeaseId(8)));
     }
 }
 
@@ -143,6 +184,11 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     assert!(contents(&restored(&store).unwrap()) == contents(&expected.store));
     let mut fed = Fed { store, log: expected.log };
     assert_eq!((fed.value("k5"), fed.value("k4")), (Some("value".into()), None));
+    if version >= NEWEST {
+        let refused = fed.run(Action::Op(put("k3", "by nobody")));
+        assert_eq!(refused, Err(AuthError::UserEmpty.into()));
+        Filling { fed: &mut fed, version }.run_anyway(Action::Auth(AuthChange::Disable));
+    }
 
     let session = RequestId { session: session_of(version), seq: 3, unanswered_from: 2 };
     let again = fed.command(Some(session), Action::Op(put_bytes("k3", "run twice".into())));
@@ -157,7 +203,7 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     let checkpointed = replayed(&fed.log[..fed.log.len() - 1]);
     assert!(contents(&restored(&fed.store).unwrap()) == contents(&checkpointed));
     drop(fed);
-    assert_eq!(version_of_file(&path), Version::CURRENT.0);
+    assert_eq!(version_of_file(&path), version.max(Version::CURRENT).0);
 }
 
 /// What every later version must read, and what this one must still write. It pins the records, the
@@ -173,7 +219,7 @@ fn a_snapshot_is_read_and_written(version: Version) {
     assert_eq!(store.applied().membership, membership_of(version));
     assert_eq!(store.summary(), fed.store.summary());
     let range = Range { keys_only: true, ..Range::of(between("k", "l")) };
-    assert_eq!(read(&store, range).unwrap().kvs.len(), 3);
+    assert_eq!(read(&store, range).unwrap().kvs.len(), if version < NEWEST { 3 } else { 4 });
 }
 
 #[test]
@@ -195,15 +241,21 @@ fn version_3_is_read_and_written() {
 }
 
 #[test]
+fn version_4_is_read_and_written() {
+    a_checkpoint_is_read_and_written_on(Version(4));
+    a_snapshot_is_read_and_written(Version(4));
+}
+
+#[test]
 fn fixtures_are_made_on_request() {
     let Some(folder) = env::var_os("MAKE_FIXTURES") else { return };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kv.redb");
     let mut fed = Fed::at(&path);
-    fill(&mut fed, Version::CURRENT);
+    fill(&mut fed, NEWEST);
     fed.checkpoint();
     let snapshot = bytes_of(fed.store.snapshot().unwrap()).1;
-    fill_more(&mut fed, Version::CURRENT);
+    fill_more(&mut fed, NEWEST);
     fed.checkpoint();
     drop(fed);
     let folder = Path::new(&folder);

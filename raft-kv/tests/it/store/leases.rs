@@ -166,6 +166,11 @@ fn what_a_lease_may_be() {
     }
     let too_long =
         KvError::LeaseTooLong { ttl_ms: LEASE_TTL_MAX_MS + 1, limit_ms: LEASE_TTL_MAX_MS };
+    assert_eq!(
+        too_long.to_string(),
+        "a lease of 104166d 16h 1ms, over the limit of 104166d 16h",
+        "times as they are written everywhere"
+    );
     assert_eq!(grant(None, LEASE_TTL_MAX_MS + 1), Err(too_long));
     let highest = LeaseId((1 << 63) - 1);
     assert_eq!(grant(Some(highest.0), LEASE_TTL_MAX_MS), Ok((highest, LEASE_TTL_MAX_MS)));

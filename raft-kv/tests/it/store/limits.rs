@@ -55,7 +55,7 @@ fn keys_and_values() {
 fn operations_in_a_transaction() {
     let mut fed = Fed::in_memory();
     let ops: Vec<Op> = (0..=TXN_OPS_MAX).map(|n| put(&n.to_string(), "v")).collect();
-    let many = |error: &KvError| matches!(error, KvError::TooManyOps { count: 129, limit: 128 });
+    let many = |error: &KvError| matches!(error, KvError::TooManyOps { count: 1025, limit: 1024 });
     refused(&mut fed, txn(ops.clone()), many);
     refused(&mut fed, Action::Txn(Txn { failure: ops.clone(), ..Txn::default() }), many);
     let compare = Compare { keys: one("a"), operator: Operator::Equal, target: Target::Version(0) };
@@ -98,7 +98,7 @@ fn duplicate_keys() {
 #[test]
 fn a_request_over_the_limit_is_answered() {
     let mut fed = Fed::in_memory();
-    let bytes = vec![VERSION; REQUEST_BYTES_MAX + 1];
+    let bytes = vec![VERSION; REQUEST_BYTES_MAX + 2048];
     let reply = fed.entry(Payload::Command(bytes.into()));
     let reply: CommandReply = codec::decode(&reply).unwrap();
     assert!(matches!(reply, Err(KvError::TooLarge { what, .. }) if what == "request"));

@@ -1,0 +1,316 @@
+//! Bodies whose bytes are held in the memory of their connection: those of requests while they come
+//! and until they are answered, those of answers until the connection has sent them.
+
+use super::error::{TOO_MANY_REQUESTS, TOO_SLOW};
+use super::kind::Kind;
+use super::memory::{Held, Memory};
+use bytes::Bytes;
+use http::{Extensions, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+use tonic::body::Body;
+
+/// Bytes of the longest message that is decoded: those of a command, and what etcd allows beside.
+pub(super) const DECODED_BYTES_MAX: usize = crate::api::REQUEST_BYTES_MAX + 512 * 1024;
+/// Bytes before each message of gRPC: one, and its length.
+const PREFIX: usize = 5;
+/// How long a request, or a message of a stream, may take to come once it has begun.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of an answer that is given whatever room there is: less than its request takes meanwhile.
+const SMALL: usize = 16 * 1024;
+
+impl Memory {
+    /// A body whose bytes are held until what is returned beside it is dropped or, of one that
+    /// streams, until each message is there.
+    pub(super) fn receive(&self, body: Body, kind: Kind) -> (Body, Arc<Mutex<Held>>) {
+        let held = Arc::new(Mutex::new(self.hold()));
+        let received = Received {
+            body,
+            held: Arc::clone(&held),
+            messages: (kind != Kind::Http).then(Messages::default),
+            streams: kind == Kind::Stream,
+            patience: None,
+        };
+        (Body::new(received), held)
+    }
+
+    /// An answer whose bytes are held until the connection has sent them. What there is of it
+    /// already is held in the place of what was set aside for it; if nothing was and there is no
+    /// room, the answer is that.
+    pub(super) async fn send(&self, response: Response<Body>, kind: Kind) -> Response<Body> {
+        let (mut parts, mut body) = response.into_parts();
+        let mut first = std::future::poll_fn(|context| {
+            Poll::Ready(match Pin::new(&mut body).poll_frame(context) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => None,
+            })
+        })
+        .await;
+        if let Some(Ok(frame)) = first.as_mut()
+            && let Some(data) = frame.data_mut()
+        {
+            let Some(held) = self.hold_answer(data.len(), &mut parts.extensions) else {
+                return kind.refuse(TOO_MANY_REQUESTS);
+            };
+            *data = owned(std::mem::take(data), held);
+        }
+        let sent = Sent { memory: self.clone(), first, body };
+        Response::from_parts(parts, Body::new(sent))
+    }
+
+    fn hold_answer(&self, bytes: usize, extensions: &mut Extensions) -> Option<Held> {
+        let set_aside = extensions.remove::<SetAside>().and_then(|SetAside(held)| {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.take()
+        });
+        let mut held = match set_aside {
+            Some(held) => held,
+            None if bytes <= SMALL => self.hold(),
+            None => {
+                let mut held = self.hold();
+                return held.take(bytes).then_some(held);
+            }
+        };
+        held.resize(bytes);
+        Some(held)
+    }
+}
+
+/// Bytes that were held for an answer before it was put together; goes with it.
+#[derive(Clone)]
+struct SetAside(Arc<Mutex<Option<Held>>>);
+
+/// An answer for which bytes have been held.
+pub(super) fn set_aside<T>(answer: T, held: Held) -> tonic::Response<T> {
+    let mut response = tonic::Response::new(answer);
+    response.extensions_mut().insert(SetAside(Arc::new(Mutex::new(Some(held)))));
+    response
+}
+
+/// The same bytes, held until the last part of them is dropped.
+fn owned(bytes: Bytes, held: Held) -> Bytes {
+    struct Owned(Bytes, #[expect(dead_code, reason = "dropped with the bytes")] Held);
+    impl AsRef<[u8]> for Owned {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Owned(bytes, held))
+}
+
+/// The body of a request.
+struct Received {
+    body: Body,
+    held: Arc<Mutex<Held>>,
+    /// How far it has come, if it says how long it is.
+    messages: Option<Messages>,
+    streams: bool,
+    /// While something has begun that has not ended.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Received {
+    /// Holds what has come, or is to come now; false if there is no room.
+    fn hold(&mut self, data: &[u8]) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(messages) = &mut self.messages else { return held.take(data.len()) };
+        let announced = messages.read(data);
+        if !self.streams {
+            return held.take(announced);
+        }
+        if messages.unfinished == 0 {
+            self.patience = None;
+        }
+        held.fit(messages.unfinished)
+    }
+
+    /// Whether the client is in the middle of something.
+    fn has_begun(&self) -> bool {
+        !self.streams || self.messages.as_ref().is_none_or(|messages| messages.begun > 0)
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            if self.has_begun() {
+                let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+                ready!(patience.as_mut().poll(context));
+                return Poll::Ready(Some(Err(TOO_SLOW.into())));
+            }
+            return Poll::Pending;
+        };
+        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
+        let fits = frame.data_ref().is_none_or(|data| self.hold(data));
+        Poll::Ready(Some(if fits { Ok(frame) } else { Err(TOO_MANY_REQUESTS.into()) }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How far the messages of a body have come.
+#[derive(Default)]
+struct Messages {
+    prefix: [u8; PREFIX],
+    /// Bytes of the last one's prefix that have come.
+    begun: usize,
+    /// Bytes of it that are still to come, once the prefix is there.
+    left: usize,
+    /// Bytes that are reserved for it until its end.
+    unfinished: usize,
+}
+
+impl Messages {
+    /// Goes on by these bytes. Returns how many the messages take that have been announced in them.
+    fn read(&mut self, mut data: &[u8]) -> usize {
+        let mut announced = 0;
+        while !data.is_empty() {
+            if self.begun < PREFIX {
+                self.prefix[self.begun] = data[0];
+                self.begun += 1;
+                data = &data[1..];
+                if self.begun == PREFIX {
+                    announced += self.announced();
+                }
+            } else {
+                let here = self.left.min(data.len());
+                self.left -= here;
+                data = &data[here..];
+            }
+            if self.begun == PREFIX && self.left == 0 {
+                (self.begun, self.unfinished) = (0, 0);
+            }
+        }
+        announced
+    }
+
+    /// Bytes of the message whose prefix is there now. For one that is too long none are reserved:
+    /// the decoder refuses it.
+    fn announced(&mut self) -> usize {
+        let [_, length @ ..] = self.prefix;
+        self.left = u32::from_be_bytes(length) as usize;
+        let bytes = if self.left > DECODED_BYTES_MAX { 0 } else { self.left };
+        self.unfinished = PREFIX + bytes;
+        self.unfinished
+    }
+}
+
+/// The body of an answer.
+struct Sent {
+    memory: Memory,
+    /// What there was of it at once.
+    first: Option<Result<Frame<Bytes>, Status>>,
+    body: Body,
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = frame.as_mut()
+            && let Some(data) = frame.data_mut()
+        {
+            let mut held = self.memory.hold();
+            held.resize(data.len());
+            *data = owned(std::mem::take(data), held);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+        let (first, rest) = (first.map_or(0, |data| data.len() as u64), self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_take_what_they_announce_until_they_end() {
+        let mut messages = Messages::default();
+        assert_eq!((messages.read(&[0, 0, 0]), messages.unfinished), (0, 0));
+        assert_eq!((messages.read(&[0, 3, 1, 1]), messages.unfinished), (8, 8));
+        assert_eq!((messages.read(&[1, 0]), messages.unfinished), (0, 0));
+        assert_eq!((messages.read(&[0, 0, 0, 0]), messages.unfinished), (5, 0));
+        assert_eq!(
+            (messages.read(&[0, 0, 0, 0, 1, 7, 0, 0, 0, 1, 0]), messages.unfinished),
+            (267, 261)
+        );
+        let mut messages = Messages::default();
+        assert_eq!(messages.read(&[0, 255, 255, 255, 255, 1]), 5, "nobody decodes it");
+    }
+
+    /// The first part of a request, and no more of it.
+    struct Begun(Option<Bytes>);
+
+    impl HttpBody for Begun {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_has_to_end_in_time() {
+        let memory = Memory::of(1000);
+        let ends = async |kind, begun: &'static [u8]| {
+            let body = Body::new(Begun(Some(Bytes::from_static(begun))));
+            let (mut body, _held) = memory.receive(body, kind);
+            let mut frame = async || {
+                std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+            };
+            assert!(matches!(frame().await, Some(Ok(_))));
+            let end = tokio::time::timeout(2 * PATIENCE, frame()).await;
+            end.ok().and_then(|end| end?.err()).map(|error| error.code())
+        };
+        let late = Some(TOO_SLOW.0);
+        assert_eq!(ends(Kind::Http, b"{").await, late);
+        assert_eq!(ends(Kind::Call, &[0, 0, 0, 0, 9]).await, late);
+        assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7, 0]).await, late);
+        assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7]).await, None, "it says nothing now");
+        assert!(memory.hold().take(500), "nothing is held any more");
+    }
+}

@@ -1,0 +1,42 @@
+//! What kinds of requests there are on one port.
+
+use super::error::Known;
+use super::gateway;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Response};
+use tonic::Status;
+use tonic::body::Body;
+
+/// The methods whose requests are streams.
+const STREAMS: [&str; 2] = ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
+
+/// What a request is, and consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// No gRPC: bytes of which nobody says how many there will be.
+    Http,
+    /// A call with one message, which takes as much as it announces.
+    Call,
+    /// One with any number of them.
+    Stream,
+}
+
+impl Kind {
+    pub(super) fn of(request: &Parts) -> Self {
+        let content = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        match content.is_some_and(|content| content.starts_with(b"application/grpc")) {
+            false => Self::Http,
+            true if STREAMS.contains(&request.uri.path()) => Self::Stream,
+            true => Self::Call,
+        }
+    }
+
+    /// What is answered instead.
+    pub(super) fn refuse(self, error: Known) -> Response<Body> {
+        match self {
+            Self::Http => gateway::failed(&error.into()),
+            Self::Call | Self::Stream => Status::from(error).into_http(),
+        }
+    }
+}
