@@ -129,7 +129,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// How the cluster is reached. Over etcd's API nobody has to prove anything unless --ca says so.
+    /// How the cluster is reached. Over etcd's API nobody proves anything unless --ca says so.
     pub fn connection(&self) -> Connection {
         let native = self.api == Api::Native
             || (!self.compare.is_empty() && self.compare_api == Api::Native);
