@@ -6,8 +6,15 @@ use std::collections::BTreeMap;
 use std::io;
 
 /// The durable log of all groups of a process. Blocking on purpose: *returning is the promise*. It
-/// runs on a thread of its own.
+/// runs on a thread of its own, unless it says that it never waits.
 pub trait LogStore: Send + 'static {
+    /// Whether [`write`](Self::write) may wait for something, such as a disk. If not, the node
+    /// calls it on its loop, where a write costs no change of threads. Asked once, when the node
+    /// starts.
+    fn blocks(&self) -> bool {
+        true
+    }
+
     /// The state of `group` after the last successful `write`; empty on first use. Called once per
     /// group, before its first write.
     ///
@@ -76,6 +83,10 @@ impl MemoryLog {
 }
 
 impl LogStore for MemoryLog {
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn load(&mut self, group: GroupId) -> Result<Loaded, StorageError> {
         Ok(self.groups.get(&group).cloned().unwrap_or_default())
     }

@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use std::io::{Cursor, Read};
 
 /// The replicated application. Deterministic: the same entries give the same state and the same
-/// replies on every node - no clock, no randomness, no hash-map order, no floats. It is owned by
-/// one thread, the applier.
+/// replies on every node - no clock, no randomness, no hash-map order, no floats. One thread, the
+/// applier, works on it; what is quick the node's loop does itself while that thread has nothing
+/// to do.
 pub trait StateMachine: Send + 'static {
     /// The last entry whose effect survived the restart, *and the membership stored with it*.
     /// Entries at or below it are never applied again.
@@ -18,8 +19,22 @@ pub trait StateMachine: Send + 'static {
     /// A command that makes no sense is answered, not refused: every node must treat it alike.
     fn apply(&mut self, run: &Run) -> Vec<Bytes>;
 
+    /// Whether applying `run` takes microseconds and never waits. The loop then does it, if the
+    /// applier thread is idle: a change of threads costs more. It says nothing about the outcome.
+    fn is_quick(&self, run: &Run) -> bool {
+        let _ = run;
+        false
+    }
+
     /// Answers a query from the state as it is. Must not change it.
     fn query(&self, query: &[u8]) -> Bytes;
+
+    /// Answers a query if that takes microseconds and never waits, as [`query`](Self::query) would;
+    /// else `None`. See [`is_quick`](Self::is_quick).
+    fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
+        let _ = query;
+        None
+    }
 
     /// Freezes what has changed since the last checkpoint, cheaply, and returns the job that makes
     /// it durable. The job runs on another thread while applying goes on; at most one at a time.
@@ -51,8 +66,16 @@ impl<M: StateMachine + ?Sized> StateMachine for Box<M> {
         (**self).apply(run)
     }
 
+    fn is_quick(&self, run: &Run) -> bool {
+        (**self).is_quick(run)
+    }
+
     fn query(&self, query: &[u8]) -> Bytes {
         (**self).query(query)
+    }
+
+    fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
+        (**self).quick_query(query)
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {
@@ -120,10 +143,18 @@ impl StateMachine for Journal {
         replies
     }
 
+    fn is_quick(&self, _run: &Run) -> bool {
+        true
+    }
+
     fn query(&self, query: &[u8]) -> Bytes {
         let number = query.try_into().map_or(0, u64::from_be_bytes);
         let position = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
         position.and_then(|position| self.commands.get(position)).cloned().unwrap_or_default()
+    }
+
+    fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
+        Some(self.query(query))
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {

@@ -54,6 +54,8 @@ pub(super) struct Driver {
     transfers: Vec<(u64, Transfer)>,
     changes: Changes,
     receivers: Receivers,
+    /// Reports of what was done at once, to be taken in before the turn ends.
+    done: Vec<Completion>,
     /// Snapshots stepped into the core since the last output.
     incoming: Vec<Snapshot>,
     /// Entries up to here were handed to the applier.
@@ -94,6 +96,7 @@ impl Driver {
             transfers: Vec::new(),
             changes: Changes::default(),
             receivers: Receivers::default(),
+            done: Vec::new(),
             incoming: Vec::new(),
             handed,
             proposed: None,
@@ -121,17 +124,19 @@ impl Driver {
     ) -> StopCause {
         let mut ticks = self.clock();
         self.publish();
-        self.carry_out();
+        if let Err(cause) = self.carry_out() {
+            return cause;
+        }
         loop {
             let outcome = tokio::select! {
                 _ = ticks.tick() => self.tick(),
                 Some(event) = events.recv() => self.accept(event),
                 Some(completion) = completions.recv() => self.complete(completion),
             };
-            if let Err(cause) = outcome.and_then(|()| self.drain(events, completions)) {
+            let outcome = outcome.and_then(|()| self.drain(events, completions));
+            if let Err(cause) = outcome.and_then(|()| self.carry_out()) {
                 return cause;
             }
-            self.carry_out();
         }
     }
 
@@ -181,7 +186,7 @@ impl Driver {
 
     /// Half full: does not wait for the usual number of bytes. Asked again and again, because there
     /// may have been nothing to write yet; the applier begins one checkpoint at a time.
-    fn make_room(&self) {
+    fn make_room(&mut self) {
         if self.raft.log_bytes() > self.config.raft.log_bytes_max / 2 {
             self.give_applier(Job::Checkpoint);
         }
@@ -309,13 +314,26 @@ impl Driver {
         }
     }
 
-    /// Does what the core wants done. None of it waits.
-    fn carry_out(&mut self) {
+    /// Does what the core wants done. None of it waits. What is done on return may lead to more.
+    fn carry_out(&mut self) -> Result<(), StopCause> {
+        loop {
+            self.carry_out_once();
+            if self.done.is_empty() {
+                break;
+            }
+            for report in std::mem::take(&mut self.done) {
+                self.complete(report)?;
+            }
+        }
+        self.observe();
+        Ok(())
+    }
+
+    fn carry_out_once(&mut self) {
         let Output { messages, write, apply, reads, send_snapshot } = self.take_output();
         self.replicate(messages);
         if let Some(write) = write {
-            // An error means that the thread has ended; its report of why is on the way.
-            let _ = self.threads.storage.writes.send(write);
+            self.done.extend(self.threads.storage.write(write));
         }
         for item in apply {
             self.apply(item);
@@ -335,7 +353,6 @@ impl Driver {
             self.receivers.ask(to);
         }
         self.make_snapshots();
-        self.observe();
     }
 
     /// Seals the proposals of this turn into one run.
@@ -388,9 +405,8 @@ impl Driver {
         }
     }
 
-    fn give_applier(&self, job: Job) {
-        // An error means that the thread has ended; its report of why is on the way.
-        let _ = self.threads.applier.jobs.send(job);
+    fn give_applier(&mut self, job: Job) {
+        self.done.extend(self.threads.applier.give(job));
     }
 
     /// Shows the present status, and what follows from it outside.
@@ -434,10 +450,12 @@ impl Driver {
         self.requests.stop();
         self.changes.stop();
         let Threads { storage, applier, .. } = self.threads;
-        drop((storage.writes, applier.jobs));
+        let threads = [storage.close(), Some(applier.close())];
         let join = move || {
-            // They report their own panics.
-            let _ = (storage.thread.join(), applier.thread.join());
+            for thread in threads.into_iter().flatten() {
+                // They report their own panics.
+                let _ = thread.join();
+            }
         };
         let _ = tokio::task::spawn_blocking(join).await;
     }

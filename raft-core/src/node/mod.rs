@@ -1,7 +1,8 @@
 //! The asynchronous driver: runs one core with a log store, a state machine and a transport.
 //!
 //! One task owns the core and never waits for disk, network or apply. A storage thread does group
-//! commit, an applier thread owns the state machine. [`Node`] is the handle.
+//! commit, an applier thread works on the state machine; a log that never waits is written by the
+//! task itself, and so is applied what the state machine calls quick. [`Node`] is the handle.
 
 mod applier;
 mod cause;
@@ -280,6 +281,16 @@ impl Node {
         status.mark_unchanged();
         // An error means that the node has stopped: nothing more will change.
         let _ = status.changed().await;
+    }
+
+    /// Waits until this node knows another leader than `from`, or none any more; or until it has
+    /// stopped.
+    pub async fn leader_changed(&self, from: Option<NodeId>) {
+        let mut status = self.status.clone();
+        if status.wait_for(|status| status.leader != from).await.is_err() {
+            // It stops: nothing more will change.
+            self.stopped().await;
+        }
     }
 
     /// Stops the node: what is queued for the disk is written, open requests are answered

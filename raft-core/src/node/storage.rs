@@ -1,14 +1,15 @@
-//! The storage thread: group commit.
+//! Storage: group commit, on a thread of its own if writes may wait for a disk.
 //!
-//! It takes every write that waits, makes one durable commit of them and reports the last sequence
-//! number. Batches grow with load by themselves; there is no timer and nothing to tune. The first
-//! failure ends it: a failed flush is never retried, for nobody knows what the disk holds then.
+//! The thread takes every write that waits, makes one durable commit of them and reports the last
+//! sequence number. Batches grow with load by themselves; there is no timer and nothing to tune.
+//! The first failure ends it: a failed flush is never retried, for nobody knows what the disk holds
+//! then. A log that never waits is written by the loop, and each write is durable at once.
 
 use super::event::Completion;
 use super::metrics::{Metrics, record_time};
 use crate::log_store::LogStore;
 use crate::raft::{GroupOp, LogOp, Write};
-use crate::types::{GroupId, LogId, NodeId};
+use crate::types::{GroupId, LogId, NodeId, WriteSeq};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,11 +21,35 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Most bytes of one commit, so that its completion is not put off for ever.
 const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The queue to the thread, and the thread. What waits in the queue is bounded by the log: every
-/// entry in it also counts there.
-pub(super) struct Storage {
-    pub(super) writes: Sender<Write>,
-    pub(super) thread: JoinHandle<()>,
+/// Where writes go.
+pub(super) enum Storage {
+    /// The queue to the thread, and the thread. What waits in the queue is bounded by the log:
+    /// every entry in it also counts there.
+    Thread { writes: Sender<Write>, thread: JoinHandle<()> },
+    /// Written by whoever calls.
+    Loop(Box<dyn FnMut(Write) -> Completion + Send>),
+}
+
+impl Storage {
+    /// Has `write` written; the report if that is done on return.
+    pub(super) fn write(&mut self, write: Write) -> Option<Completion> {
+        match self {
+            Self::Thread { writes, .. } => {
+                // An error means that the thread has ended; its report of why is on the way.
+                let _ = writes.send(write);
+                None
+            }
+            Self::Loop(perform) => Some(perform(write)),
+        }
+    }
+
+    /// No more writes come; whom to wait for until those before are done.
+    pub(super) fn close(self) -> Option<JoinHandle<()>> {
+        match self {
+            Self::Thread { thread, .. } => Some(thread),
+            Self::Loop(_) => None,
+        }
+    }
 }
 
 pub(super) fn start(
@@ -34,17 +59,28 @@ pub(super) fn start(
     metrics: Arc<Metrics>,
     completed: UnboundedSender<Completion>,
 ) -> io::Result<Storage> {
+    let blocks = log.blocks();
+    let mut writer = Writer { group, node, log, metrics, ops: Vec::new() };
+    if !blocks {
+        return Ok(Storage::Loop(Box::new(move |write| contain(|| writer.write_one(write)))));
+    }
     let (writes, queue) = channel();
     let run = move || {
-        let mut writer = Writer { group, node, log, metrics, completed: completed.clone() };
-        let outcome = catch_unwind(AssertUnwindSafe(|| writer.run(&queue)));
-        if outcome.is_err() {
-            // Nobody listens if the node is gone already.
-            let _ = completed.send(Completion::Panicked("the log store"));
+        while let Some(report) = contain(|| writer.write_queued(&queue)) {
+            let failed = !matches!(report, Completion::Persisted { .. });
+            if completed.send(report).is_err() || failed {
+                return;
+            }
         }
     };
     let thread = std::thread::Builder::new().name("raft-storage".into()).spawn(run)?;
-    Ok(Storage { writes, thread })
+    Ok(Storage::Thread { writes, thread })
+}
+
+/// Runs `write`; a panic becomes a report.
+fn contain<T: From<Completion>>(write: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(write))
+        .unwrap_or_else(|_| Completion::Panicked("the log store").into())
 }
 
 struct Writer<L> {
@@ -52,53 +88,57 @@ struct Writer<L> {
     node: NodeId,
     log: L,
     metrics: Arc<Metrics>,
-    completed: UnboundedSender<Completion>,
+    /// What the next commit does; empty between commits.
+    ops: Vec<GroupOp>,
 }
 
 impl<L: LogStore> Writer<L> {
-    /// Writes until the queue is closed, or a write fails.
-    fn run(&mut self, queue: &Receiver<Write>) {
-        let mut ops = Vec::new();
-        while let Ok(first) = queue.recv() {
-            let mut seq = first.seq;
-            let mut bytes = self.take(first, &mut ops);
-            while bytes < COMMIT_BYTES_MAX
-                && let Ok(write) = queue.try_recv()
-            {
-                seq = write.seq;
-                bytes += self.take(write, &mut ops);
-            }
-            let span = tracing::trace_span!(
-                "write", node = %self.node, %seq, bytes, ops = ops.len(), last = ?last_of(&ops)
-            );
-            let began = Instant::now();
-            let written = span.in_scope(|| self.log.write(&ops));
-            let took = began.elapsed();
-            let report = match written {
-                Ok(()) => Completion::Persisted { seq, took },
-                Err(error) => Completion::Failed(error),
-            };
-            let failed = matches!(report, Completion::Failed(_));
-            record_time(&self.metrics.write_seconds, took);
-            self.metrics.write_bytes.record(bytes as f64);
-            self.metrics.write_ops.record(ops.len() as f64);
-            ops.clear();
-            if self.completed.send(report).is_err() || failed {
-                return;
-            }
+    fn write_one(&mut self, write: Write) -> Completion {
+        let seq = write.seq;
+        let bytes = self.take(write);
+        self.commit(seq, bytes)
+    }
+
+    /// Waits for a write, and writes all that wait; nothing once the queue is closed.
+    fn write_queued(&mut self, queue: &Receiver<Write>) -> Option<Completion> {
+        let first = queue.recv().ok()?;
+        let mut seq = first.seq;
+        let mut bytes = self.take(first);
+        while bytes < COMMIT_BYTES_MAX
+            && let Ok(write) = queue.try_recv()
+        {
+            seq = write.seq;
+            bytes += self.take(write);
         }
+        Some(self.commit(seq, bytes))
     }
 
     /// Adds the operations of `write` to the commit; how many bytes they are.
-    fn take(&self, write: Write, ops: &mut Vec<GroupOp>) -> usize {
+    fn take(&mut self, write: Write) -> usize {
         let mut bytes = 0;
         for op in write.ops {
             if let LogOp::Append(run) = &op {
                 bytes += run.size();
             }
-            ops.push(GroupOp { group: self.group, op });
+            self.ops.push(GroupOp { group: self.group, op });
         }
         bytes
+    }
+
+    fn commit(&mut self, seq: WriteSeq, bytes: usize) -> Completion {
+        let span = tracing::trace_span!("write", node = %self.node, %seq, bytes,
+            ops = self.ops.len(), last = ?last_of(&self.ops));
+        let began = Instant::now();
+        let written = span.in_scope(|| self.log.write(&self.ops));
+        let took = began.elapsed();
+        record_time(&self.metrics.write_seconds, took);
+        self.metrics.write_bytes.record(bytes as f64);
+        self.metrics.write_ops.record(self.ops.len() as f64);
+        self.ops.clear();
+        match written {
+            Ok(()) => Completion::Persisted { seq, took },
+            Err(error) => Completion::Failed(error),
+        }
     }
 }
 

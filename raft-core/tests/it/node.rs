@@ -7,6 +7,7 @@ mod membership;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outcomes;
+mod quick;
 mod reads;
 mod snapshots;
 mod timing;
@@ -22,7 +23,8 @@ use raft_core::raft::{Config, GroupOp, Loaded};
 use raft_core::state_machine::{CheckpointJob, Journal, Snapshot, StateMachine};
 use raft_core::transport::MemoryNetwork;
 use raft_core::types::{
-    ClusterId, GroupId, Incarnation, Index, Member, Membership, NodeId, Run, SnapshotMeta,
+    ClusterId, Entry, GroupId, Incarnation, Index, Member, Membership, NodeId, Payload, Run,
+    SnapshotMeta,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -56,7 +56,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use turns::Turns;
 use watches::Watches;
@@ -484,18 +484,13 @@ impl<N: Replica> Door<N> {
 
 /// Keeps `known` at the leader the node knows, until nobody looks or the node stops.
 async fn follow_leader<N: Replica>(node: N, known: watch::Sender<Option<NodeId>>) {
-    // The node tells of changes; looking now and then covers one told just before the wait.
-    const LOOK: Duration = Duration::from_millis(100);
-    // It may also say so with every tick; more often than this nothing is looked at.
-    const REST: Duration = Duration::from_millis(5);
     loop {
         let leader = node.status().leader;
         known.send_if_modified(|known| std::mem::replace(known, leader) != leader);
-        let news = timeout(LOOK, node.status_changed());
         tokio::select! {
             () = known.closed() => return,
             _ = node.stopped() => return,
-            _ = news => sleep(REST).await,
+            () = node.leader_changed(leader) => {}
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) trait Replica: Clone + Send + Sync + 'static {
     fn checkpoint(&self) -> Result<(), QueryError>;
     fn status(&self) -> Arc<Status>;
     fn status_changed(&self) -> impl Future<Output = ()> + Send;
+    fn leader_changed(&self, from: Option<NodeId>) -> impl Future<Output = ()> + Send;
     fn stopped(&self) -> impl Future<Output = StopCause> + Send;
 }
 
@@ -61,6 +62,10 @@ impl Replica for Node {
 
     async fn status_changed(&self) {
         Self::status_changed(self).await;
+    }
+
+    async fn leader_changed(&self, from: Option<NodeId>) {
+        Self::leader_changed(self, from).await;
     }
 
     async fn stopped(&self) -> StopCause {

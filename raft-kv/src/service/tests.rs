@@ -156,6 +156,10 @@ impl Replica for FakeNode {
         self.status.subscribe().changed().await.unwrap();
     }
 
+    async fn leader_changed(&self, from: Option<NodeId>) {
+        self.status.subscribe().wait_for(|status| status.leader != from).await.unwrap();
+    }
+
     async fn stopped(&self) -> StopCause {
         std::future::pending().await
     }

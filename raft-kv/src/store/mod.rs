@@ -110,6 +110,7 @@ mod lease;
 mod legacy;
 mod mvcc;
 mod paced;
+mod quick;
 mod range;
 mod record;
 mod rows;
@@ -300,6 +301,31 @@ impl KvStore {
             at: at.iter().take(HASHES_MAX).map(|index| ring.at(*index)).collect(),
         }
     }
+
+    fn answer(&self, query: Query) -> Bytes {
+        match query {
+            Query::Range(range) => {
+                let mut keys = 0;
+                let answer = run::read(&self.state.mvcc, &range, &mut keys);
+                self.handle.note_keys(keys);
+                codec::encode(&answer)
+            }
+            Query::Scan(id) => {
+                let (answer, keys) = self.handle.scans().go_on(id, &self.state.mvcc);
+                self.handle.note_keys(keys);
+                answer
+            }
+            Query::Summary => codec::encode(&self.summary()),
+            Query::Lease { id, keys } => {
+                let State { leases, time, .. } = &self.state;
+                codec::encode::<LeaseAnswer>(&leases.describe(id, time.now_ms(), keys))
+            }
+            Query::Leases => codec::encode(&self.state.leases.ids()),
+            Query::Hashes(at) => codec::encode(&self.hashes(&at)),
+            Query::Chunk(chunk) => codec::encode(&check::digest(&self.state.mvcc, &chunk)),
+            Query::Roll(part) => codec::encode(&check::roll(&self.state, &part)),
+        }
+    }
 }
 
 impl StateMachine for KvStore {
@@ -315,30 +341,20 @@ impl StateMachine for KvStore {
         replies
     }
 
+    fn is_quick(&self, run: &Run) -> bool {
+        quick::is_quick(run)
+    }
+
     fn query(&self, query: &[u8]) -> Bytes {
         match codec::decode(query) {
-            Ok(Query::Range(range)) => {
-                let mut keys = 0;
-                let answer = run::read(&self.state.mvcc, &range, &mut keys);
-                self.handle.note_keys(keys);
-                codec::encode(&answer)
-            }
-            Ok(Query::Scan(id)) => {
-                let (answer, keys) = self.handle.scans().go_on(id, &self.state.mvcc);
-                self.handle.note_keys(keys);
-                answer
-            }
-            Ok(Query::Summary) => codec::encode(&self.summary()),
-            Ok(Query::Lease { id, keys }) => {
-                let State { leases, time, .. } = &self.state;
-                codec::encode::<LeaseAnswer>(&leases.describe(id, time.now_ms(), keys))
-            }
-            Ok(Query::Leases) => codec::encode(&self.state.leases.ids()),
-            Ok(Query::Hashes(at)) => codec::encode(&self.hashes(&at)),
-            Ok(Query::Chunk(chunk)) => codec::encode(&check::digest(&self.state.mvcc, &chunk)),
-            Ok(Query::Roll(part)) => codec::encode(&check::roll(&self.state, &part)),
+            Ok(query) => self.answer(query),
             Err(error) => codec::encode(&RangeAnswer::Err(error.into())),
         }
+    }
+
+    fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
+        let query = codec::decode(query).ok().filter(quick::is_quick_query)?;
+        Some(self.answer(query))
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {

@@ -340,7 +340,7 @@ impl State {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Command, KvError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Command, KvError> {
     if bytes.len() > REQUEST_BYTES_MAX + SIGNED_BYTES_MAX {
         let (size, limit) = (bytes.len() as u64, REQUEST_BYTES_MAX as u64);
         return Err(KvError::TooLarge { what: "request".into(), size, limit });

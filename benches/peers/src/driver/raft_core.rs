@@ -122,6 +122,10 @@ impl StateMachine for Counter {
         vec![Bytes::new(); run.len()]
     }
 
+    fn is_quick(&self, _run: &Run) -> bool {
+        true
+    }
+
     fn query(&self, _query: &[u8]) -> Bytes {
         Bytes::copy_from_slice(&self.commands.to_be_bytes())
     }

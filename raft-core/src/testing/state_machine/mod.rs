@@ -28,6 +28,7 @@
 //! |---|---|
 //! | `replies` | one reply per entry, empty for an entry without a command |
 //! | `deterministic` | sixteen new machines fed the same entries, in runs of any length, with and without queries in between, reply and answer alike: no randomness, no order of a hash map |
+//! | `quick` | what `quick_query` answers is what `query` answers |
 //! | `clock` | so does one that is fed more than a second later |
 //! | `snapshot` | after every entry there is a snapshot, and it says what it covers, with the membership in force there; its stream stays as it was while the machine goes on |
 //! | `restore` | restored after any entry, in a new machine and in one that held something else, it goes on as if it had applied all of it |

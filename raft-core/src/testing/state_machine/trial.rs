@@ -187,6 +187,12 @@ impl<'a, M: StateMachine> Trial<'a, M> {
                 let step = format!("{step}: after {after}, query {}", show(query));
                 return Err(Breach::new(rule, step, show(expected), show(found)));
             }
+            if let Some(quick) = subject.machine.quick_query(query)
+                && quick != expected
+            {
+                let step = format!("{step}: after {after}, quick query {}", show(query));
+                return Err(Breach::new("quick", step, show(expected), show(&quick)));
+            }
         }
         if expected.digest != found.digest {
             let step = format!("{step}: after {after}, the digest");

@@ -30,6 +30,7 @@ pub(super) enum Bug {
     SkipsReplies,
     CountsRuns,
     QueriesCount,
+    AnswersQuicklyAndWrong,
     KeepsOldDataInRestore,
     LosesDataInRestore,
     ClearsBeforeItReads,
@@ -179,6 +180,13 @@ impl StateMachine for Ledger {
         state.count += u64::from(self.bug == Bug::QueriesCount);
         let value = str::from_utf8(query).ok().and_then(|key| state.data.get(key));
         value.cloned().unwrap_or_default().into()
+    }
+
+    fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
+        let state = self.state.lock().unwrap();
+        let value = state.data.get(str::from_utf8(query).ok()?)?;
+        let stale = self.bug == Bug::AnswersQuicklyAndWrong;
+        Some(if stale { Bytes::new() } else { value.clone().into() })
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {

@@ -59,6 +59,7 @@ fn every_bug_in_memory_breaks_its_rule() {
         (Bug::RepliesToNoops, "replies"),
         (Bug::SkipsReplies, "replies"),
         (Bug::CountsRuns, "deterministic"),
+        (Bug::AnswersQuicklyAndWrong, "quick"),
         (Bug::KeepsOldDataInRestore, "restore"),
         (Bug::LosesDataInRestore, "restore"),
         (Bug::ClearsBeforeItReads, "stream"),

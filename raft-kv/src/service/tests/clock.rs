@@ -108,6 +108,14 @@ impl Replica for StoreNode {
         self.status.subscribe().changed().await.expect("the sender lives as long");
     }
 
+    async fn leader_changed(&self, from: Option<NodeId>) {
+        self.status
+            .subscribe()
+            .wait_for(|status| status.leader != from)
+            .await
+            .expect("the sender lives as long");
+    }
+
     async fn stopped(&self) -> StopCause {
         std::future::pending().await
     }

@@ -13,6 +13,7 @@ mod model;
 mod naive;
 mod packed;
 mod power_loss;
+mod quick;
 mod ranges;
 mod scan;
 mod semantics;
