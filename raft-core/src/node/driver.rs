@@ -10,7 +10,7 @@ mod snapshots;
 mod warnings;
 
 use super::applier::{Applier, Job};
-use super::event::{Answer, ChangeRequest, Completion, Event, Proposal, Transfer, Waiter};
+use super::event::{Answer, ChangeRequest, Completion, Event, Proposal, Transfer};
 use super::events::{EVENTS_KEPT, NodeEvent};
 use super::metrics::{Metrics, record_time};
 use super::requests::Requests;
@@ -240,8 +240,7 @@ impl Driver {
     }
 
     fn on_propose(&mut self, proposal: Proposal) {
-        let Proposal { command, reply, permit } = proposal;
-        let waiter = Waiter { reply, permit };
+        let Proposal { command, waiter } = proposal;
         let metrics = &self.threads.metrics;
         let refused = match self.raft.propose(command) {
             Ok(id) => {

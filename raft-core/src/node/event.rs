@@ -10,7 +10,7 @@ use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
 use crate::types::{Change, Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -26,13 +26,12 @@ pub(super) enum Event {
     Shutdown,
 }
 
-/// The permit counts the request against the bound until it is answered or given up.
 pub(super) struct Proposal {
     pub(super) command: Bytes,
-    pub(super) reply: oneshot::Sender<Result<Proposed, ProposeError>>,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) waiter: Waiter,
 }
 
+/// The permit counts the request against the bound until it is answered or given up.
 pub(super) struct Query {
     pub(super) query: Bytes,
     pub(super) mode: ReadMode,
@@ -100,17 +99,63 @@ pub(super) enum Answer {
     Expired(Query),
 }
 
-/// Whoever waits for a proposal's outcome.
-pub(super) struct Waiter {
-    pub(super) reply: oneshot::Sender<Result<Proposed, ProposeError>>,
-    pub(super) permit: OwnedSemaphorePermit,
+/// What becomes of a proposal.
+pub(super) type Outcome = Result<Proposed, ProposeError>;
+
+/// Whoever waits for a proposal's outcome. The permit counts it against the bound until then.
+pub(super) enum Waiter {
+    One { reply: oneshot::Sender<Outcome>, permit: OwnedSemaphorePermit },
+    Part { batch: Arc<Batch>, place: usize },
 }
 
 impl Waiter {
     /// Whoever gave up waiting is ignored.
-    pub(super) fn resolve(self, outcome: Result<Proposed, ProposeError>) {
-        drop(self.permit);
-        let _ = self.reply.send(outcome);
+    pub(super) fn resolve(self, outcome: Outcome) {
+        match self {
+            Self::One { reply, permit } => {
+                drop(permit);
+                let _ = reply.send(outcome);
+            }
+            // Nobody else has this place.
+            Self::Part { batch, place } => drop(batch.outcomes[place].set(outcome)),
+        }
+    }
+}
+
+/// Proposals that are waited for together, each part of which holds it: once the last one is
+/// resolved, or dropped, whoever waits is woken.
+pub(super) struct Batch {
+    outcomes: Vec<OnceLock<Outcome>>,
+    done: Option<oneshot::Sender<Vec<OnceLock<Outcome>>>>,
+    /// Counts all of them against the bound.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Batch {
+    /// `commands`, to be proposed together; and where their outcomes arrive, those that were
+    /// dropped missing.
+    pub(super) fn of(
+        commands: impl ExactSizeIterator<Item = Bytes>,
+        permit: OwnedSemaphorePermit,
+    ) -> (Vec<Proposal>, oneshot::Receiver<Vec<OnceLock<Outcome>>>) {
+        let (done, outcomes) = oneshot::channel();
+        let places = std::iter::repeat_with(OnceLock::new).take(commands.len()).collect();
+        let batch = Arc::new(Self { outcomes: places, done: Some(done), permit: Some(permit) });
+        let part = |(place, command)| {
+            let waiter = Waiter::Part { batch: Arc::clone(&batch), place };
+            Proposal { command, waiter }
+        };
+        (commands.enumerate().map(part).collect(), outcomes)
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        if let Some(done) = self.done.take() {
+            // Whoever gave up waiting is ignored.
+            let _ = done.send(std::mem::take(&mut self.outcomes));
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::types::{Change, Identity, Index, LogId, Membership, NodeId, SnapshotM
 use applier::Thresholds;
 use bytes::Bytes;
 use driver::{Driver, Threads};
-use event::{ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer};
+use event::{Batch, ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer, Waiter};
 use metrics::Metrics;
 use std::fmt;
 use std::sync::Arc;
@@ -168,38 +168,39 @@ impl Node {
         let permit = Arc::clone(&self.requests).try_acquire_owned();
         let permit = permit.map_err(|_| ProposeError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        self.submit(Event::Propose(Proposal { command, reply, permit }))?;
+        let waiter = Waiter::One { reply, permit };
+        self.submit(Event::Propose(Proposal { command, waiter }))?;
         answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
     /// Proposes several commands at once, in order, and waits for all of them. Each has an outcome
-    /// of its own; other commands may come between them.
-    pub async fn propose_many(&self, commands: Vec<Bytes>) -> Vec<Result<Proposed, ProposeError>> {
-        let submit = |command| {
-            let permit = Arc::clone(&self.requests).try_acquire_owned();
-            let permit = permit.map_err(|_| ProposeError::Overloaded)?;
-            let (reply, answer) = oneshot::channel();
-            Ok((Proposal { command, reply, permit }, answer))
+    /// of its own; other commands may come between them. Those beyond the node's bound on requests
+    /// are refused, the first ones are not.
+    pub async fn propose_many(
+        &self,
+        mut commands: Vec<Bytes>,
+    ) -> Vec<Result<Proposed, ProposeError>> {
+        let count = commands.len();
+        let admitted = count.min(self.requests.available_permits());
+        let permit = u32::try_from(admitted)
+            .ok()
+            .and_then(|permits| Arc::clone(&self.requests).try_acquire_many_owned(permits).ok());
+        let Some(permit) = permit.filter(|_| admitted > 0) else {
+            return vec![Err(ProposeError::Overloaded); count];
         };
-        let mut proposals = Vec::with_capacity(commands.len());
-        let mut answers = Vec::with_capacity(commands.len());
-        for command in commands {
-            match submit(command) {
-                Ok((proposal, answer)) => {
-                    proposals.push(proposal);
-                    answers.push(Ok(answer));
-                }
-                Err(error) => answers.push(Err(error)),
+        commands.truncate(admitted);
+        let (proposals, done) = Batch::of(commands.into_iter(), permit);
+        let mut outcomes = Vec::with_capacity(count);
+        match self.submit(Event::ProposeMany(proposals)) {
+            Ok(()) => {
+                let known = done.await.unwrap_or_default().into_iter();
+                let stopped = || Err(ProposeError::Stopped);
+                outcomes.extend(known.map(|it| it.into_inner().unwrap_or_else(stopped)));
+                outcomes.resize_with(admitted, stopped);
             }
+            Err(error) => outcomes.resize(admitted, Err(error)),
         }
-        let submitted = self.submit(Event::ProposeMany(proposals));
-        let mut outcomes = Vec::with_capacity(answers.len());
-        for answer in answers {
-            outcomes.push(match (answer, submitted) {
-                (Err(error), _) | (_, Err(error)) => Err(error),
-                (Ok(answer), Ok(())) => answer.await.unwrap_or(Err(ProposeError::Stopped)),
-            });
-        }
+        outcomes.resize(count, Err(ProposeError::Overloaded));
         outcomes
     }
 
