@@ -267,10 +267,10 @@ impl<N: Replica> Door<N> {
             return Err(AuthError::NotEnabled.into());
         }
         let Password::Plain(password) = password else { return Err(AuthError::Failed.into()) };
-        let user = auth.user(&name);
-        let hash = user.and_then(|user| user.hash.clone());
-        let known = user.map(|_| &*name);
-        let right = self.hashing.is_right(password, known, hash, clock.answer_by).await?;
+        let user = auth.user(&name).filter(|user| user.hash.is_some());
+        // Who is none waits as if he were one, also where what hashes cost was set anew.
+        let hash = user.map_or_else(|| auth.some_hash(&name), |user| user.hash.as_ref()).cloned();
+        let right = self.hashing.is_right(password, &name, hash, clock.answer_by).await?;
         let Some(user) = user.filter(|_| right) else {
             self.hashing.failed(&name);
             return Err(AuthError::Failed.into());
