@@ -410,10 +410,15 @@ impl WatchRights {
         Ok(())
     }
 
-    /// Whether all watches of `stream` may go on. To be asked before anything is told, and before a
-    /// watch is forgotten of which there is something to tell: a right that this node knows to be
-    /// gone is not used.
-    pub(super) fn check<N: Replica>(&self, door: &Door<N>, stream: &Stream) -> Result<(), KvError> {
+    /// Whether all watches of `stream` may go on, and one of `ended` might have. To be asked before
+    /// anything is told, and when a watch was ended of which something may wait to be told: a right
+    /// that this node knows to be gone by then is not used.
+    pub(super) fn check<N: Replica>(
+        &self,
+        door: &Door<N>,
+        stream: &Stream,
+        ended: Option<Keys>,
+    ) -> Result<(), KvError> {
         if !door.store.is_auth_enabled() || self.asker.source == Source::DoorItself {
             return Ok(());
         }
@@ -427,7 +432,7 @@ impl WatchRights {
         if user.revision == auth.revision() {
             return Ok(());
         }
-        for keys in stream.keys() {
+        for keys in stream.keys().into_iter().chain(ended) {
             user.clone().again(&auth, &keys)?;
         }
         seen.user.iter_mut().for_each(|user| user.revision = auth.revision());
