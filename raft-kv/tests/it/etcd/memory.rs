@@ -182,7 +182,8 @@ async fn nobody_leads_or_holds_a_lock_who_was_refused() {
         }
         let held = other.range(pb::RangeRequest { keys_only: true, ..between("n/", "n0") }).await;
         assert_eq!(held.count, won as i64, "{path}");
-        let all = pb::DeleteRangeRequest { key: "n/".into(), range_end: "n0".into(), prev_kv: false };
+        let all =
+            pb::DeleteRangeRequest { key: "n/".into(), range_end: "n0".into(), prev_kv: false };
         other.kv().delete_range(all).await.unwrap();
     }
 }
