@@ -28,6 +28,8 @@ use raft_core::node::ReadMode;
 use raft_core::transport::Caller;
 #[cfg(feature = "etcd")]
 use raft_core::transport::ConnectionId;
+#[cfg(feature = "etcd")]
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "etcd")]
 pub(crate) use token::Kept;
@@ -42,6 +44,9 @@ pub(crate) struct Asker {
     /// The token it has shown.
     token: Option<Token>,
     source: Source,
+    /// A token that was looked at already, and stays valid as long as this is there.
+    #[cfg(feature = "etcd")]
+    kept: Option<Arc<Kept>>,
 }
 
 /// Whose requests wait for each other: those of one connection.
@@ -76,21 +81,36 @@ pub(super) enum Need<'a> {
 
 impl Asker {
     pub(super) const fn of(caller: Caller) -> Self {
-        Self { caller, token: None, source: Source::Network }
+        Self::by(Source::Network, caller, None)
     }
 
     /// A client of a door of this process, with the token it has shown. The door numbers its
     /// connections as it likes.
     #[cfg(feature = "etcd")]
     pub(crate) fn through_door(connection: ConnectionId, token: Option<&str>) -> Self {
-        let token = token.map(Token::from);
-        Self { caller: Caller::Client(connection), token, source: Source::Door }
+        Self::by(Source::Door, Caller::Client(connection), token.map(Token::from))
     }
 
     /// The door itself, on behalf of one of its connections: it may open any watch.
     #[cfg(feature = "etcd")]
     pub(crate) const fn door(connection: ConnectionId) -> Self {
-        Self { caller: Caller::Client(connection), token: None, source: Source::DoorItself }
+        Self::by(Source::DoorItself, Caller::Client(connection), None)
+    }
+
+    /// The same, where a token that it shows was looked at already.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn keeping(self, kept: Option<Arc<Kept>>) -> Self {
+        Self { kept, ..self }
+    }
+
+    const fn by(source: Source, caller: Caller, token: Option<Token>) -> Self {
+        Self {
+            caller,
+            token,
+            source,
+            #[cfg(feature = "etcd")]
+            kept: None,
+        }
     }
 
     /// Whose requests wait for each other.
@@ -125,13 +145,25 @@ impl<N: Replica> Door<N> {
         }
         let token = asker.token.as_ref().map(|token| &*token.0).filter(|token| !token.is_empty());
         let token = token.ok_or(AuthError::UserEmpty)?;
-        let name = self.tokens.user(token, &auth, self.epoch(), &self.store)?;
+        let name = self.user(asker, token, &auth)?;
         check(&auth, &name, need)?;
         let since = auth.user(&name).map_or(0, |user| user.since);
         Ok(Some(User { name, since, revision: auth.revision() }))
     }
 
-    /// The same, by what the whole cluster knows if this node would refuse; `local` if that is not
+    /// Who shows a token.
+    fn user(&self, asker: &Asker, token: &str, auth: &Auth) -> Result<String, AuthError> {
+        let epoch = self.epoch();
+        #[cfg(feature = "etcd")]
+        if let Some(user) = asker.kept.as_ref().and_then(|kept| kept.user(token, auth, epoch)) {
+            return Ok(user.into());
+        }
+        #[cfg(not(feature = "etcd"))]
+        let _ = asker;
+        self.tokens.user(token, auth, epoch, &self.store)
+    }
+
+    /// The same as [`judge`](Self::judge), by what the whole cluster knows if this node would refuse; `local` if that is not
     /// to be asked.
     pub(super) async fn allow(
         &self,

@@ -12,6 +12,8 @@
 //! where a request or a stream that showed it goes on, however long that takes, for as many tokens
 //! as are kept so; one beyond them is like any other.
 
+#[cfg(feature = "etcd")]
+use crate::api::Secret;
 use crate::api::{AuthError, NAME_BYTES_MAX};
 use crate::store::{Auth, AuthUser, StoreHandle};
 use ring::hmac::{HMAC_SHA256, Key, Tag, sign, verify};
@@ -142,11 +144,16 @@ impl Tokens {
         epoch: u64,
         store: &StoreHandle,
     ) -> Option<Kept> {
-        let (_, id, age) = self.look(token, auth, epoch, store).ok()?;
+        let (user, id, age) = self.look(token, auth, epoch, store).ok()?;
         if !self.is_in_use(id, age) {
             return None;
         }
-        lock(&self.uses).keep(id).then(|| Kept { id, uses: Arc::clone(&self.uses) })
+        let since = auth.user(&user)?.since;
+        if !lock(&self.uses).keep(id) {
+            return None;
+        }
+        let (uses, secret) = (Arc::clone(&self.uses), auth.secret().clone());
+        Some(Kept { id, uses, token: token.into(), user, since, epoch, secret })
     }
 
     /// Who has a token that was signed here, which it is, and how old.
@@ -210,6 +217,31 @@ impl Tokens {
 pub(crate) struct Kept {
     id: TokenId,
     uses: Arc<Mutex<Uses>>,
+    token: Box<str>,
+    user: String,
+    /// What was so when it was found to be right.
+    since: u64,
+    epoch: u64,
+    secret: Secret,
+}
+
+#[cfg(feature = "etcd")]
+impl Kept {
+    /// Who shows `token`, if it is this one and all is as it was when that was found to be right:
+    /// it is in use, and what was signed need not be looked at again.
+    pub(super) fn user(&self, token: &str, auth: &Auth, epoch: u64) -> Option<&str> {
+        let same = *self.token == *token && self.epoch == epoch && self.secret == *auth.secret();
+        let known = auth.user(&self.user).is_some_and(|user| user.since == self.since);
+        (same && known).then_some(&*self.user)
+    }
+}
+
+#[cfg(feature = "etcd")]
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Whoever has the token is the user.
+        out.debug_struct("Kept").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "etcd")]
@@ -294,7 +326,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sample {
     use super::{Tokens, lock};
-    use crate::api::{Action, AuthChange, Command, Password, ROOT, Secret};
+    use crate::api::{Action, AuthChange, Authority, Command, Password, ROOT, Secret};
     use crate::store::KvStore;
     use raft_core::state_machine::StateMachine;
     use raft_core::types::{Entry, LogId, Payload, Run};
@@ -308,13 +340,19 @@ pub(crate) mod sample {
             AuthChange::GrantRole { user: root(), role: root() },
             AuthChange::Enable { secret: Secret([3; 32]) },
         ];
-        for (index, change) in (1..).zip(changes) {
-            let action = Action::Auth(change);
+        apply(&mut store, changes);
+        store
+    }
+
+    /// Applies these, as the cluster's own.
+    pub(super) fn apply(store: &mut KvStore, changes: impl IntoIterator<Item = AuthChange>) {
+        let from = store.applied().last.index.0 + 1;
+        for (index, change) in (from..).zip(changes) {
+            let action = Action::As(Authority::Cluster, Box::new(Action::Auth(change)));
             let command = crate::codec::encode(&Command { request: None, fence: None, action });
             let entry = Entry { id: LogId::new(index, 1), payload: Payload::Command(command) };
             store.apply(&Run::new(vec![entry]).expect("there is an entry"));
         }
-        store
     }
 
     /// The token of root, as it is made at the beginning of the log's time.
@@ -336,9 +374,9 @@ pub(crate) mod sample {
 
 #[cfg(all(test, feature = "client"))]
 mod tests {
-    use super::sample::enabled;
+    use super::sample::{apply, enabled};
     use super::*;
-    use crate::api::ROOT;
+    use crate::api::{AuthChange, Password, ROOT, Secret};
 
     const LIFE: Duration = crate::service::TOKEN_LIFE;
 
@@ -403,6 +441,35 @@ mod tests {
         assert!(!valid() && keep().is_none());
         assert_eq!(lock(&tokens.uses).by_token.len(), 0);
         assert!(tokens.keep("00", &auth, 0, &handle).is_none());
+    }
+
+    /// What is signed is looked at once for all that goes on with it; not so what may end it.
+    #[cfg(feature = "etcd")]
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_kept_names_its_user_as_long_as_all_is_as_it_was() {
+        let mut store = enabled();
+        let (handle, auth) = (store.handle(), store.handle().auth());
+        let tokens = Tokens::new(LIFE);
+        let token = tokens.sign(ROOT, auth.user(ROOT).unwrap(), &auth, 0, &handle);
+        let kept = tokens.keep(&token, &auth, 0, &handle).unwrap();
+        assert_eq!(kept.user(&token, &auth, 0), Some(ROOT));
+        assert_eq!(kept.user(&token[2..], &auth, 0), None);
+        assert_eq!(kept.user(&token, &auth, 1), None, "of another history");
+        let mut after = |changes: Vec<AuthChange>| {
+            apply(&mut store, changes);
+            let auth = store.handle().auth();
+            let named = kept.user(&token, &auth, 0).is_some();
+            assert_eq!(named, tokens.user(&token, &auth, 0, &handle).is_ok());
+            named
+        };
+        assert!(after(vec![AuthChange::AddRole { role: "any".into() }]));
+        let enable = AuthChange::Enable { secret: Secret([4; 32]) };
+        assert!(!after(vec![AuthChange::Disable, enable]));
+        let enable = AuthChange::Enable { secret: Secret([3; 32]) };
+        assert!(after(vec![AuthChange::Disable, enable]));
+        let (user, password) = (ROOT.to_owned(), Password::Hashed("other".into()));
+        assert!(!after(vec![AuthChange::ChangePassword { user, password }]));
+        assert!(!format!("{kept:?}").contains(&token));
     }
 
     /// However many go on with tokens of their own, what is remembered is bounded, and uses of others

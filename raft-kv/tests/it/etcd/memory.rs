@@ -154,9 +154,9 @@ async fn nobody_leads_or_holds_a_lock_who_was_refused() {
         request.encode_to_vec()
     };
     let lock = |number| lock::LockRequest { name: name(number), lease }.encode_to_vec();
-    let asked: [(&str, &dyn Fn(usize) -> Vec<u8>); 2] =
-        [("/v3electionpb.Election/Campaign", &campaign), ("/v3lockpb.Lock/Lock", &lock)];
-    for (path, request) in asked {
+    const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";
+    for path in [CAMPAIGN, "/v3lockpb.Lock/Lock"] {
+        let request = |number| if path == CAMPAIGN { campaign(number) } else { lock(number) };
         let (narrow, mut unread) = (door.connect_narrow().await, Vec::new());
         let ask = async |path: &str, request: Vec<u8>| {
             let request = Bytes::from([front(request.len() as u32), request].concat());
