@@ -26,6 +26,7 @@ use tokio::time::Instant;
 /// Most tokens whose last use is remembered.
 const USES_MAX: usize = 64 * 1024;
 /// And of these, most that are kept: they leave room for the others.
+#[cfg(feature = "etcd")]
 const KEPT_MAX: usize = USES_MAX / 2;
 /// Bytes of a signature.
 const SIGNATURE: usize = 32;
@@ -47,6 +48,7 @@ type TokenId = [u8; 16];
 struct Uses {
     by_token: HashMap<TokenId, Use>,
     /// How many of them are kept.
+    #[cfg(feature = "etcd")]
     kept: usize,
 }
 
@@ -374,9 +376,9 @@ pub(crate) mod sample {
 
 #[cfg(all(test, feature = "client"))]
 mod tests {
-    use super::sample::{apply, enabled};
+    use super::sample::enabled;
     use super::*;
-    use crate::api::{AuthChange, Password, ROOT, Secret};
+    use crate::api::ROOT;
 
     const LIFE: Duration = crate::service::TOKEN_LIFE;
 
@@ -447,6 +449,8 @@ mod tests {
     #[cfg(feature = "etcd")]
     #[tokio::test(start_paused = true)]
     async fn a_token_that_is_kept_names_its_user_as_long_as_all_is_as_it_was() {
+        use super::sample::apply;
+        use crate::api::{AuthChange, Password};
         let mut store = enabled();
         let (handle, auth) = (store.handle(), store.handle().auth());
         let tokens = Tokens::new(LIFE);
