@@ -1,5 +1,5 @@
-//! A client of etcd's API: one connection of HTTP/2 to one node, of whatever makes it. If it breaks,
-//! the next request makes it anew; each request has only so long.
+//! A client of etcd's API: one connection of HTTP/2 to one node, of whatever makes it. If it
+//! breaks, the next request makes it anew; each request has only so long.
 //!
 //! It has no more layers than it takes, so that measuring leaves the machine to what is measured.
 

@@ -163,8 +163,8 @@ impl<N: Replica> Door<N> {
         self.tokens.user(token, auth, epoch, &self.store)
     }
 
-    /// The same as [`judge`](Self::judge), by what the whole cluster knows if this node would refuse; `local` if that is not
-    /// to be asked.
+    /// The same as [`judge`](Self::judge), by what the whole cluster knows if this node would
+    /// refuse; `local` if that is not to be asked.
     pub(super) async fn allow(
         &self,
         asker: &Asker,

@@ -101,8 +101,8 @@ impl Auth {
         self.users.get(name)
     }
 
-    /// The hash of one user or another, the same for a name on every member as long as there are the
-    /// same users; nobody can tell from outside whose. `None` if none has a password.
+    /// The hash of one user or another, the same for a name on every member as long as there are
+    /// the same users; nobody can tell from outside whose. `None` if none has a password.
     pub(crate) fn some_hash(&self, name: &str) -> Option<&String> {
         let hashes = self.users.values().filter_map(|user| user.hash.as_ref());
         let hashes: Vec<&String> = hashes.collect();

@@ -70,8 +70,8 @@ impl Hashing {
         hash.map_err(|error| KvError::Unavailable(format!("no hash: {error}")))
     }
 
-    /// Whether it is what `hash` was made of; `name` logs in. Without a hash it takes as long to say
-    /// no.
+    /// Whether it is what `hash` was made of; `name` logs in. Without a hash it takes as long to
+    /// say no.
     pub(super) async fn is_right(
         &self,
         password: String,

@@ -136,8 +136,8 @@ impl Tokens {
         if self.is_in_use(id, age) { Ok(name) } else { Err(AuthError::InvalidToken) }
     }
 
-    /// Keeps a token valid here until what is returned is dropped; `None` if it is not valid now, or
-    /// too many are kept: then it ends as if nothing went on.
+    /// Keeps a token valid here until what is returned is dropped; `None` if it is not valid now,
+    /// or too many are kept: then it ends as if nothing went on.
     #[cfg(feature = "etcd")]
     pub(super) fn keep(
         &self,
@@ -476,8 +476,8 @@ mod tests {
         assert!(!format!("{kept:?}").contains(&token));
     }
 
-    /// However many go on with tokens of their own, what is remembered is bounded, and uses of others
-    /// are among it.
+    /// However many go on with tokens of their own, what is remembered is bounded, and uses of
+    /// others are among it.
     #[cfg(feature = "etcd")]
     #[tokio::test(start_paused = true)]
     async fn so_many_tokens_are_kept_and_leave_room() {
