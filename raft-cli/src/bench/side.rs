@@ -1,6 +1,6 @@
 //! A cluster that is measured, and how it is asked.
 
-use super::grpc::{self, Connection};
+use super::grpc::{self, Connection, in_time};
 use crate::args::bench::Api;
 use crate::args::connection::{DEADLINE_DEFAULT, Target};
 use crate::client::{self, Store};
@@ -124,8 +124,7 @@ impl Servers {
                     ..RangeRequest::default()
                 };
                 for connection in connections {
-                    let reply = connection.kv().range(range.clone()).await;
-                    let count = reply.map_err(grpc::failure)?.into_inner().count;
+                    let count = in_time(connection.kv().range(range.clone())).await?.count;
                     keys = u64::try_from(count).unwrap_or(0);
                 }
             }
@@ -138,8 +137,7 @@ impl Servers {
             Self::Native(stores) => of(stores, client).put(key, value).await.map(drop),
             Self::Etcd(connections) => {
                 let request = PutRequest { key, value, ..PutRequest::default() };
-                let reply = of(connections, client).kv().put(request).await;
-                reply.map(drop).map_err(grpc::failure)
+                in_time(of(connections, client).kv().put(request)).await.map(drop)
             }
         }
     }
@@ -157,8 +155,7 @@ impl Servers {
             Self::Etcd(connections) => {
                 let serializable = mode == Mode::Serializable;
                 let range = RangeRequest { key, serializable, ..RangeRequest::default() };
-                let reply = of(connections, client).kv().range(range).await;
-                !reply.map_err(grpc::failure)?.into_inner().kvs.is_empty()
+                !in_time(of(connections, client).kv().range(range)).await?.kvs.is_empty()
             }
         };
         // A serializable read may come from a node that has not seen the key yet.
@@ -189,8 +186,7 @@ impl Servers {
             }
             Self::Etcd(connections) => {
                 let request = etcd_swap(key, value, memory.revision);
-                let reply = of(connections, client).kv().txn(request).await;
-                let reply = reply.map_err(grpc::failure)?.into_inner();
+                let reply = in_time(of(connections, client).kv().txn(request)).await?;
                 let first = reply.responses.first().and_then(|it| it.response.as_ref());
                 let revision = match first {
                     Some(response_op::Response::ResponseRange(range)) => {
@@ -325,8 +321,7 @@ async fn etcd_watch(connection: &Connection) -> Result<Watching, Failure> {
     let (requests, stream) = mpsc::channel(1);
     // There is room for one, and the receiver is just below.
     let _ = requests.try_send(WatchRequest { request_union: Some(create) });
-    let answers = connection.watch().watch(ReceiverStream::new(stream)).await;
-    let mut answers = answers.map_err(grpc::failure)?.into_inner();
+    let mut answers = in_time(connection.watch().watch(ReceiverStream::new(stream))).await?;
     match answers.message().await.map_err(grpc::failure)? {
         Some(answer) if answer.created && !answer.canceled => {
             Ok(Watching::Etcd { answers: Box::new(answers), _requests: requests })

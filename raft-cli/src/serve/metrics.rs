@@ -259,10 +259,11 @@ fn write_process(text: &mut String) {
     }
 }
 
-fn process() -> Option<[(&'static str, &'static str, f64); 6]> {
-    /// Ticks in a second, and bytes in a page of `statm`, as Linux has them where this is built.
+/// By the names that every exporter of Prometheus has for it.
+fn process() -> Option<[(&'static str, &'static str, f64); 7]> {
+    /// Ticks in a second, as Linux tells them on every machine. Pages differ, and are not told in.
     const TICKS: f64 = 100.0;
-    const PAGE: f64 = 4096.0;
+    const KIB: f64 = 1024.0;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The name in front may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -270,18 +271,26 @@ fn process() -> Option<[(&'static str, &'static str, f64); 6]> {
     let system = std::fs::read_to_string("/proc/stat").ok()?;
     let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
     let boot: f64 = boot.trim().parse().ok()?;
-    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let resident: f64 = resident.split_whitespace().next()?.parse().ok()?;
+    // But the one that they are counted with.
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1);
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let most = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    // "unlimited" is read as that, too.
-    let most = most.split_whitespace().next()?.parse().unwrap_or(f64::INFINITY);
+    let limit = |name| {
+        let most = limits.lines().find_map(|line| line.strip_prefix(name))?;
+        let most = most.split_whitespace().next()?;
+        // Without one, as Go has it: the largest number there is.
+        Some(most.parse().unwrap_or(u64::MAX as f64))
+    };
     Some([
         ("process_cpu_seconds_total", "counter", (field(14)? + field(15)?) / TICKS),
         ("process_start_time_seconds", "gauge", boot + field(22)? / TICKS),
         ("process_virtual_memory_bytes", "gauge", field(23)?),
-        ("process_resident_memory_bytes", "gauge", field(24)? * PAGE),
+        ("process_resident_memory_bytes", "gauge", resident * KIB),
+        ("process_virtual_memory_max_bytes", "gauge", limit("Max address space")?),
         ("process_open_fds", "gauge", open as f64),
-        ("process_max_fds", "gauge", most),
+        ("process_max_fds", "gauge", limit("Max open files")?),
     ])
 }
 
@@ -322,10 +331,27 @@ mod tests {
         ] {
             assert!(text.lines().any(|line| line == expected), "{expected}: {text}");
         }
-        if cfg!(target_os = "linux") {
-            assert!(text.contains("process_resident_memory_bytes"), "{text}");
-            assert!(text.contains("process_max_fds"), "{text}");
-        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_process_takes_is_told() {
+        let mut text = String::new();
+        write_process(&mut text);
+        let told = |name: &str| -> f64 {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            value.unwrap_or_else(|| panic!("{name}: {text}")).parse().unwrap()
+        };
+        let resident = told("process_resident_memory_bytes");
+        assert!(resident > 1e6 && resident < told("process_virtual_memory_bytes"));
+        assert!(told("process_virtual_memory_bytes") <= told("process_virtual_memory_max_bytes"));
+        let open = told("process_open_fds");
+        assert!(open >= 3.0 && open <= told("process_max_fds"));
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        let age = now - told("process_start_time_seconds");
+        // It is told in hundredths of a second, of a start in whole ones.
+        assert!((-2.0..86_400.0).contains(&age), "{age}");
+        assert!(told("process_cpu_seconds_total") <= (age + 2.0) * 1000.0);
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Received {
         if !self.streams {
             return held.take(announced);
         }
-        if messages.unfinished == 0 {
+        if std::mem::take(&mut messages.ended) {
+            // What has begun after it has its own time.
             self.patience = None;
         }
         held.fit(messages.unfinished)
@@ -176,6 +177,8 @@ struct Messages {
     left: usize,
     /// Bytes that are reserved for it until its end.
     unfinished: usize,
+    /// Whether one has ended since this was last looked at.
+    ended: bool,
 }
 
 impl Messages {
@@ -196,7 +199,7 @@ impl Messages {
                 data = &data[here..];
             }
             if self.begun == PREFIX && self.left == 0 {
-                (self.begun, self.unfinished) = (0, 0);
+                (self.begun, self.unfinished, self.ended) = (0, 0, true);
             }
         }
         announced
@@ -312,5 +315,53 @@ mod tests {
         assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7, 0]).await, late);
         assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7]).await, None, "it says nothing now");
         assert!(memory.hold().take(500), "nothing is held any more");
+    }
+
+    /// Parts of a request, each some time after the one before.
+    struct Parts(Vec<&'static [u8]>, Duration, Pin<Box<Sleep>>);
+
+    impl HttpBody for Parts {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            if self.0.is_empty() {
+                return Poll::Ready(None);
+            }
+            ready!(self.2.as_mut().poll(context));
+            self.2 = Box::pin(sleep(self.1));
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(self.0.remove(0))))))
+        }
+    }
+
+    /// However often something comes, what has begun has only so long; and no less for what came
+    /// before it.
+    #[tokio::test(start_paused = true)]
+    async fn time_is_given_once_to_each_message() {
+        let ends = async |kind, parts: Vec<&'static [u8]>| {
+            let pause = PATIENCE / 5 * 4;
+            let body = Body::new(Parts(parts, pause, Box::pin(sleep(pause))));
+            let (mut body, _held) = Memory::of(1000).receive(body, kind);
+            loop {
+                let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+                match frame.await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Some(error.code()),
+                    None => return None,
+                }
+            }
+        };
+        let late = Some(TOO_SLOW.0);
+        let prefix: Vec<&[u8]> = vec![&[0]; 5];
+        for kind in [Kind::Call, Kind::Stream] {
+            assert_eq!(ends(kind, prefix.clone()).await, late, "{kind:?}");
+        }
+        assert_eq!(ends(Kind::Http, vec![b"{"; 9]).await, late);
+        let overlapping: Vec<&[u8]> = vec![&[0, 0], &[0, 0, 1, 7, 0], &[0, 0, 0, 1, 7, 0, 0]];
+        let overlapping = [overlapping, vec![&[0, 0, 0], &[0, 0, 0, 0, 0, 0, 0], &[0, 0, 0]]];
+        assert_eq!(ends(Kind::Stream, overlapping.concat()).await, None);
     }
 }

@@ -11,7 +11,7 @@ use super::proto::etcdserverpb::ResponseHeader;
 use crate::api::{Published, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
-use crate::service::{Asker, Kept, KvService};
+use crate::service::{Asker, KvService};
 use raft_core::node::{Node, Status as NodeStatus};
 use raft_core::transport::{Channel, ConnectionId, Duplex};
 use raft_core::types::{ClusterId, NodeId};
@@ -40,8 +40,6 @@ pub(super) struct Core {
     pub(super) watching: Client,
     pub(super) service: Arc<KvService>,
     pub(super) inside: Inside,
-    /// Its token stays valid as long as this is there.
-    _kept: Option<Arc<Kept>>,
     /// Whose requests it is for; 0 is nobody's.
     connection: ConnectionId,
     /// How many connections there were.
@@ -81,7 +79,6 @@ impl Core {
             client,
             service,
             inside,
-            _kept: None,
             connection,
             connections: Arc::default(),
             request_timeout,
@@ -115,12 +112,14 @@ impl Core {
 
     /// The same for the requests of whoever shows this token.
     pub(super) fn signed(&self, token: &str) -> Arc<Self> {
-        let asker = Asker::through_door(self.connection, Some(token));
-        let inside = Inside::new(self.service.clone(), asker);
-        // Whoever waits in line for long was let in, and stays so.
+        // Whoever waits in line for long was let in, and stays so as long as this is there.
         let kept = self.service.keep_token(token).map(Arc::new);
-        let client = self.client.with_token(token);
-        Arc::new(Self { client, inside, _kept: kept, ..self.clone() })
+        let asker = Asker::through_door(self.connection, Some(token)).keeping(kept.clone());
+        let inside = Inside::new(self.service.clone(), asker);
+        let own = Asker::door(self.connection).keeping(kept);
+        let own = Inside::new(self.service.clone(), own);
+        let client = self.client.by_way_of(Arc::new(own)).with_token(token);
+        Arc::new(Self { client, inside, ..self.clone() })
     }
 
     /// What the node knows of itself and the others.

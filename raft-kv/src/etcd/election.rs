@@ -1,6 +1,7 @@
 //! The election service: the leader is who has the first place in a line, and its key's value is
 //! what it proclaims.
 
+use super::bodies::set_aside;
 use super::convert;
 use super::core::{Core, signed};
 use super::error::{Known, NO_ELECTION_LEADER};
@@ -32,8 +33,9 @@ impl Election for ElectionDoor {
         place.until_first(&name).await?;
         let header = Some(self.0.header(place.revision));
         let (rev, lease) = (signed(place.created.0), signed(place.lease.0));
-        let leader = Some(pb::LeaderKey { name, key: place.keep(), rev, lease });
-        Ok(Response::new(pb::CampaignResponse { header, leader }))
+        let (key, held) = place.keep();
+        let leader = Some(pb::LeaderKey { name, key, rev, lease });
+        Ok(set_aside(pb::CampaignResponse { header, leader }, held))
     }
 
     async fn proclaim(

@@ -89,7 +89,7 @@ impl Kv for KvDoor {
 impl Core {
     /// Holds `bytes`, as much as the answer to a write may take, so that none is done whose answer
     /// has no room any more.
-    async fn hold_answer(&self, bytes: usize) -> Result<Held, Status> {
+    pub(super) async fn hold_answer(&self, bytes: usize) -> Result<Held, Status> {
         let mut held = self.memory.hold();
         match timeout(self.request_timeout, held.wait_to_fit(bytes)).await {
             Ok(()) => Ok(held),

@@ -6,6 +6,7 @@
 use super::convert;
 use super::core::Core;
 use super::error::{EMPTY_KEY, Known};
+use super::memory::Held;
 use crate::api::{
     Compare, Consistency, EventKind, Filter, KeyValue, Keys, LeaseId, Op, OpReply, Operator, Order,
     OrderBy, Put, Range, Revision, Target, Txn, Watch,
@@ -32,6 +33,8 @@ pub(super) struct Place {
     pub(super) created: Revision,
     /// The revision of the store when it was taken.
     pub(super) revision: Revision,
+    /// For the answer: whoever is refused for want of room has no place.
+    answer: Held,
 }
 
 impl Place {
@@ -45,6 +48,8 @@ impl Place {
         if name.is_empty() {
             return Err(EMPTY_KEY.into());
         }
+        // The longest answer has the name twice; what else is in it is small.
+        let answer = core.hold_answer(2 * name.len()).await?;
         let lease = core.lease_or_new(lease).await?;
         let key = below(name, &format!("{:x}", lease.0));
         let put = Put::new(key.clone(), value.clone()).with_lease(lease);
@@ -60,6 +65,7 @@ impl Place {
             lease,
             created: reply.revision,
             revision: reply.revision,
+            answer,
         };
         if let Some(OpReply::Range(found)) = reply.replies.into_iter().next()
             && let Some(own) = found.kvs.into_iter().next()
@@ -95,9 +101,11 @@ impl Place {
         }
     }
 
-    /// It is kept as long as its lease lives, or until somebody deletes the key. Returns the key.
-    pub(super) fn keep(mut self) -> Bytes {
-        self.key.take().unwrap_or_default()
+    /// It is kept as long as its lease lives, or until somebody deletes the key. Returns the key,
+    /// and what is held for an answer with it.
+    pub(super) fn keep(mut self) -> (Bytes, Held) {
+        let answer = std::mem::replace(&mut self.answer, self.core.memory.hold());
+        (self.key.take().unwrap_or_default(), answer)
     }
 }
 

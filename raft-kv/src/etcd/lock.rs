@@ -1,5 +1,6 @@
 //! The lock service: a lock is the first place in a line.
 
+use super::bodies::set_aside;
 use super::core::Core;
 use super::error::EMPTY_KEY;
 use super::line::Place;
@@ -23,7 +24,8 @@ impl Lock for LockDoor {
         let mut place = Place::take(&self.0, &name, lease, Bytes::new()).await?;
         place.until_first(&name).await?;
         let header = Some(self.0.header(place.revision));
-        Ok(Response::new(pb::LockResponse { header, key: place.keep() }))
+        let (key, held) = place.keep();
+        Ok(set_aside(pb::LockResponse { header, key }, held))
     }
 
     async fn unlock(

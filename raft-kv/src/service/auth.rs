@@ -28,6 +28,8 @@ use raft_core::node::ReadMode;
 use raft_core::transport::Caller;
 #[cfg(feature = "etcd")]
 use raft_core::transport::ConnectionId;
+#[cfg(feature = "etcd")]
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "etcd")]
 pub(crate) use token::Kept;
@@ -42,6 +44,9 @@ pub(crate) struct Asker {
     /// The token it has shown.
     token: Option<Token>,
     source: Source,
+    /// A token that was looked at already, and stays valid as long as this is there.
+    #[cfg(feature = "etcd")]
+    kept: Option<Arc<Kept>>,
 }
 
 /// Whose requests wait for each other: those of one connection.
@@ -76,21 +81,36 @@ pub(super) enum Need<'a> {
 
 impl Asker {
     pub(super) const fn of(caller: Caller) -> Self {
-        Self { caller, token: None, source: Source::Network }
+        Self::by(Source::Network, caller, None)
     }
 
     /// A client of a door of this process, with the token it has shown. The door numbers its
     /// connections as it likes.
     #[cfg(feature = "etcd")]
     pub(crate) fn through_door(connection: ConnectionId, token: Option<&str>) -> Self {
-        let token = token.map(Token::from);
-        Self { caller: Caller::Client(connection), token, source: Source::Door }
+        Self::by(Source::Door, Caller::Client(connection), token.map(Token::from))
     }
 
     /// The door itself, on behalf of one of its connections: it may open any watch.
     #[cfg(feature = "etcd")]
     pub(crate) const fn door(connection: ConnectionId) -> Self {
-        Self { caller: Caller::Client(connection), token: None, source: Source::DoorItself }
+        Self::by(Source::DoorItself, Caller::Client(connection), None)
+    }
+
+    /// The same, where a token that it shows was looked at already.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn keeping(self, kept: Option<Arc<Kept>>) -> Self {
+        Self { kept, ..self }
+    }
+
+    const fn by(source: Source, caller: Caller, token: Option<Token>) -> Self {
+        Self {
+            caller,
+            token,
+            source,
+            #[cfg(feature = "etcd")]
+            kept: None,
+        }
     }
 
     /// Whose requests wait for each other.
@@ -125,14 +145,26 @@ impl<N: Replica> Door<N> {
         }
         let token = asker.token.as_ref().map(|token| &*token.0).filter(|token| !token.is_empty());
         let token = token.ok_or(AuthError::UserEmpty)?;
-        let name = self.tokens.user(token, &auth, self.epoch(), &self.store)?;
+        let name = self.user(asker, token, &auth)?;
         check(&auth, &name, need)?;
         let since = auth.user(&name).map_or(0, |user| user.since);
         Ok(Some(User { name, since, revision: auth.revision() }))
     }
 
-    /// The same, by what the whole cluster knows if this node would refuse; `local` if that is not
-    /// to be asked.
+    /// Who shows a token.
+    fn user(&self, asker: &Asker, token: &str, auth: &Auth) -> Result<String, AuthError> {
+        let epoch = self.epoch();
+        #[cfg(feature = "etcd")]
+        if let Some(user) = asker.kept.as_ref().and_then(|kept| kept.user(token, auth, epoch)) {
+            return Ok(user.into());
+        }
+        #[cfg(not(feature = "etcd"))]
+        let _ = asker;
+        self.tokens.user(token, auth, epoch, &self.store)
+    }
+
+    /// The same as [`judge`](Self::judge), by what the whole cluster knows if this node would
+    /// refuse; `local` if that is not to be asked.
     pub(super) async fn allow(
         &self,
         asker: &Asker,
@@ -267,10 +299,10 @@ impl<N: Replica> Door<N> {
             return Err(AuthError::NotEnabled.into());
         }
         let Password::Plain(password) = password else { return Err(AuthError::Failed.into()) };
-        let user = auth.user(&name);
-        let hash = user.and_then(|user| user.hash.clone());
-        let known = user.map(|_| &*name);
-        let right = self.hashing.is_right(password, known, hash, clock.answer_by).await?;
+        let user = auth.user(&name).filter(|user| user.hash.is_some());
+        // Who is none waits as if he were one, also where what hashes cost was set anew.
+        let hash = user.map_or_else(|| auth.some_hash(&name), |user| user.hash.as_ref()).cloned();
+        let right = self.hashing.is_right(password, &name, hash, clock.answer_by).await?;
         let Some(user) = user.filter(|_| right) else {
             self.hashing.failed(&name);
             return Err(AuthError::Failed.into());
@@ -410,10 +442,15 @@ impl WatchRights {
         Ok(())
     }
 
-    /// Whether all watches of `stream` may go on. To be asked before anything is told, and before a
-    /// watch is forgotten of which there is something to tell: a right that this node knows to be
-    /// gone is not used.
-    pub(super) fn check<N: Replica>(&self, door: &Door<N>, stream: &Stream) -> Result<(), KvError> {
+    /// Whether all watches of `stream` may go on, and one of `ended` might have. To be asked before
+    /// anything is told, and when a watch was ended of which something may wait to be told: a right
+    /// that this node knows to be gone by then is not used.
+    pub(super) fn check<N: Replica>(
+        &self,
+        door: &Door<N>,
+        stream: &Stream,
+        ended: Option<Keys>,
+    ) -> Result<(), KvError> {
         if !door.store.is_auth_enabled() || self.asker.source == Source::DoorItself {
             return Ok(());
         }
@@ -427,7 +464,7 @@ impl WatchRights {
         if user.revision == auth.revision() {
             return Ok(());
         }
-        for keys in stream.keys() {
+        for keys in stream.keys().into_iter().chain(ended) {
             user.clone().again(&auth, &keys)?;
         }
         seen.user.iter_mut().for_each(|user| user.revision = auth.revision());

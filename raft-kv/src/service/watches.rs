@@ -185,8 +185,13 @@ async fn ask<N: Replica>(
                 return Ok(());
             }
         }
-        // Of what it has not been told yet, nobody would ask any more whether it may.
-        WatchRequest::Cancel(_) => rights.check(door, own)?,
+        WatchRequest::Cancel(id) => {
+            // Of what waits to be told of it, nobody would ask any more whether that may be. It is
+            // asked once nothing more can come to wait: the right may go while it is canceled.
+            let keys = own.keys_of(*id);
+            own.ask(request)?;
+            return rights.check(door, own, keys);
+        }
         WatchRequest::Progress | WatchRequest::Reach(_) => {}
     }
     own.ask(request)
@@ -201,7 +206,7 @@ async fn speak<N: Replica>(
     let mut speech = Speech::default();
     loop {
         let frame = watching.stream.next(&mut speech).await;
-        if let Err(error) = watching.rights.check(door, &watching.stream) {
+        if let Err(error) = watching.rights.check(door, &watching.stream, None) {
             return Ok(error);
         }
         sink.send(frame).await?;

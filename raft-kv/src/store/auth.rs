@@ -101,6 +101,16 @@ impl Auth {
         self.users.get(name)
     }
 
+    /// The hash of one user or another, the same for a name on every member as long as there are
+    /// the same users; nobody can tell from outside whose. `None` if none has a password.
+    pub(crate) fn some_hash(&self, name: &str) -> Option<&String> {
+        let hashes = self.users.values().filter_map(|user| user.hash.as_ref());
+        let hashes: Vec<&String> = hashes.collect();
+        let drawn = xxh3_64(&[&self.secret.0, name.as_bytes()].concat());
+        let at = usize::try_from(drawn % hashes.len().max(1) as u64).ok()?;
+        hashes.get(at).copied()
+    }
+
     pub(crate) fn users(&self) -> impl Iterator<Item = &String> {
         self.users.keys()
     }

@@ -542,6 +542,14 @@ impl Stream {
         stream.watches.values().filter_map(topic).map(|topic| topic.keys.clone()).collect()
     }
 
+    /// What a watch of this name is of, if there is one.
+    pub(crate) fn keys_of(&self, id: WatchId) -> Option<Keys> {
+        let inner = self.hub.lock();
+        let watcher = inner.streams.get(self.number)?.watches.get(&id)?;
+        let topic = inner.topics.get(inner.watchers.get(*watcher)?.topic)?;
+        Some(topic.keys.clone())
+    }
+
     /// Says something that is not about a single watch.
     pub(crate) fn say(&self, reply: WatchReply) {
         self.outbox.push(reply);

@@ -1,7 +1,8 @@
 //! Passwords and their hashes. Hashing takes long on purpose: it is done apart from the threads
-//! that serve, few at a time, and only so many wait for it. Of these, only some are for one user,
-//! and as many for all names together that are nobody's: whoever guesses passwords keeps only those
-//! from logging in whose names he knows.
+//! that serve, few at a time, and only so many wait for it. Of these, only some are for one name:
+//! whoever guesses a password does not keep others from logging in. A name that is nobody's has as
+//! many places as another, and waits as long: what becomes of a login does not tell whether there
+//! is such a user. The price is that many names, made up or not, take all places.
 
 use crate::api::{AuthError, KvError, PASSWORD_BYTES_MAX};
 use std::collections::BTreeMap;
@@ -28,10 +29,8 @@ const TOLD_MAX: usize = 64;
 enum Purpose {
     /// A password is set.
     Change,
-    /// A login of this user.
-    User(String),
-    /// A login of somebody there is not.
-    Nobody,
+    /// A login by this name, whether somebody has it or not.
+    Login(String),
 }
 
 /// See the module.
@@ -71,12 +70,12 @@ impl Hashing {
         hash.map_err(|error| KvError::Unavailable(format!("no hash: {error}")))
     }
 
-    /// Whether it is the password of `user`, of which `hash` was made. Where there is no such user,
-    /// or no hash, it takes as long to say so.
+    /// Whether it is what `hash` was made of; `name` logs in. Without a hash it takes as long to
+    /// say no.
     pub(super) async fn is_right(
         &self,
         password: String,
-        user: Option<&str>,
+        name: &str,
         hash: Option<String>,
         until: Instant,
     ) -> Result<bool, KvError> {
@@ -84,8 +83,7 @@ impl Hashing {
             return Ok(false);
         }
         let cost = self.cost;
-        let purpose = user.map_or(Purpose::Nobody, |name| Purpose::User(name.into()));
-        self.apart(purpose, until, move || match hash {
+        self.apart(Purpose::Login(name.into()), until, move || match hash {
             Some(hash) => bcrypt::verify(password, &hash).unwrap_or(false),
             None => {
                 drop(bcrypt::hash_with_salt(password, cost, [0; 16]));
@@ -170,22 +168,24 @@ mod tests {
     use tokio::task::JoinSet;
 
     #[tokio::test]
-    async fn who_guesses_keeps_out_only_those_whose_names_he_knows() {
+    async fn who_guesses_keeps_out_only_those_whose_names_are_guessed() {
         let hashing = Arc::new(Hashing::new(4));
         let until = Instant::now() + Duration::from_secs(3600);
         let hash = hashing.hash("secret".into(), until).await.unwrap();
         let busy = hashing.places.clone().acquire_many_owned(AT_ONCE as u32).await.unwrap();
         let mut logins = JoinSet::new();
-        let mut log_in = |user: Option<&'static str>, password: &str| {
+        let mut log_in = |name: &'static str, known: bool, password: &str| {
             let (hashing, password) = (Arc::clone(&hashing), password.to_owned());
-            let hash = user.map(|_| hash.clone());
-            logins.spawn(async move { hashing.is_right(password, user, hash, until).await });
+            let hash = known.then(|| hash.clone());
+            logins.spawn(async move { hashing.is_right(password, name, hash, until).await });
         };
         for _ in 0..10 {
-            log_in(Some("root"), "guess");
-            log_in(None, "guess");
+            log_in("root", true, "guess");
+            log_in("nobody", false, "guess");
         }
-        log_in(Some("alice"), "secret");
+        // Of names that are nobody's, each has places of its own, as others have.
+        log_in("no other", false, "guess");
+        log_in("alice", true, "secret");
         // Only those that find no room end while the places are taken.
         for _ in 0..2 * (10 - OF_SAME_MAX) {
             assert_eq!(logins.join_next().await.unwrap().unwrap(), Err(KvError::Overloaded));
@@ -202,10 +202,10 @@ mod tests {
     #[tokio::test]
     async fn passwords_are_set_however_many_log_in() {
         let hashing = Arc::new(Hashing::new(4));
-        let logins = (0..WAITING_MAX).map(|number| Purpose::User((number / 4).to_string()));
+        let logins = (0..WAITING_MAX).map(|number| Purpose::Login((number / 4).to_string()));
         let logins: Vec<_> = logins.map(|user| Waiting::take(&hashing.waiting, user)).collect();
         assert!(logins.iter().all(Option::is_some));
-        let other = Purpose::User("other".into());
+        let other = Purpose::Login("other".into());
         assert!(Waiting::take(&hashing.waiting, other.clone()).is_none());
         let until = Instant::now() + Duration::from_secs(3600);
         hashing.hash("secret".into(), until).await.unwrap();

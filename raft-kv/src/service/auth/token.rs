@@ -9,8 +9,11 @@
 //! It is valid for some time from when it was made, by the log's time, which every member has, and
 //! from each use on the member where it was used, as with etcd. What a member remembers of uses
 //! is bounded; of a token that it has forgotten it knows when it was made. A token stays valid
-//! where a request or a stream that showed it goes on, however long that takes.
+//! where a request or a stream that showed it goes on, however long that takes, for as many tokens
+//! as are kept so; one beyond them is like any other.
 
+#[cfg(feature = "etcd")]
+use crate::api::Secret;
 use crate::api::{AuthError, NAME_BYTES_MAX};
 use crate::store::{Auth, AuthUser, StoreHandle};
 use ring::hmac::{HMAC_SHA256, Key, Tag, sign, verify};
@@ -20,8 +23,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Most tokens whose last use is remembered, beside those that are kept.
+/// Most tokens whose last use is remembered.
 const USES_MAX: usize = 64 * 1024;
+/// And of these, most that are kept: they leave room for the others.
+#[cfg(feature = "etcd")]
+const KEPT_MAX: usize = USES_MAX / 2;
 /// Bytes of a signature.
 const SIGNATURE: usize = 32;
 /// Longest token, in bytes of its text: two for each of its own.
@@ -30,12 +36,21 @@ const TOKEN_BYTES_MAX: usize = 2 * (NAME_BYTES_MAX + 32 + SIGNATURE);
 /// See the module.
 pub(in super::super) struct Tokens {
     life: Duration,
-    uses: Arc<Mutex<HashMap<TokenId, Use>>>,
+    uses: Arc<Mutex<Uses>>,
     now: Mutex<LogTime>,
 }
 
 /// Tells tokens apart: the beginning of a signature.
 type TokenId = [u8; 16];
+
+/// What is remembered of tokens.
+#[derive(Default)]
+struct Uses {
+    by_token: HashMap<TokenId, Use>,
+    /// How many of them are kept.
+    #[cfg(feature = "etcd")]
+    kept: usize,
+}
 
 /// How a token is used on this member.
 #[derive(Clone, Copy)]
@@ -121,7 +136,8 @@ impl Tokens {
         if self.is_in_use(id, age) { Ok(name) } else { Err(AuthError::InvalidToken) }
     }
 
-    /// Keeps a token valid here until what is returned is dropped; `None` if it is not valid now.
+    /// Keeps a token valid here until what is returned is dropped; `None` if it is not valid now,
+    /// or too many are kept: then it ends as if nothing went on.
     #[cfg(feature = "etcd")]
     pub(super) fn keep(
         &self,
@@ -130,12 +146,16 @@ impl Tokens {
         epoch: u64,
         store: &StoreHandle,
     ) -> Option<Kept> {
-        let (_, id, age) = self.look(token, auth, epoch, store).ok()?;
+        let (user, id, age) = self.look(token, auth, epoch, store).ok()?;
         if !self.is_in_use(id, age) {
             return None;
         }
-        lock(&self.uses).get_mut(&id)?.kept += 1;
-        Some(Kept { id, uses: Arc::clone(&self.uses) })
+        let since = auth.user(&user)?.since;
+        if !lock(&self.uses).keep(id) {
+            return None;
+        }
+        let (uses, secret) = (Arc::clone(&self.uses), auth.secret().clone());
+        Some(Kept { id, uses, token: token.into(), user, since, epoch, secret })
     }
 
     /// Who has a token that was signed here, which it is, and how old.
@@ -165,18 +185,18 @@ impl Tokens {
     fn is_in_use(&self, id: TokenId, age: Duration) -> bool {
         let now = Instant::now();
         let mut uses = lock(&self.uses);
-        match uses.get_mut(&id) {
+        match uses.by_token.get_mut(&id) {
             Some(used) if used.kept > 0 || now - used.last < self.life => used.last = now,
             _ if age >= self.life => {
-                uses.remove(&id);
+                uses.by_token.remove(&id);
                 return false;
             }
             Some(used) => used.last = now,
             None => {
-                if uses.len() >= USES_MAX {
-                    make_room(&mut uses, now, self.life);
+                if uses.by_token.len() >= USES_MAX {
+                    uses.make_room(now, self.life);
                 }
-                uses.insert(id, Use { last: now, kept: 0 });
+                uses.by_token.insert(id, Use { last: now, kept: 0 });
             }
         }
         true
@@ -198,29 +218,73 @@ impl Tokens {
 #[cfg(feature = "etcd")]
 pub(crate) struct Kept {
     id: TokenId,
-    uses: Arc<Mutex<HashMap<TokenId, Use>>>,
+    uses: Arc<Mutex<Uses>>,
+    token: Box<str>,
+    user: String,
+    /// What was so when it was found to be right.
+    since: u64,
+    epoch: u64,
+    secret: Secret,
+}
+
+#[cfg(feature = "etcd")]
+impl Kept {
+    /// Who shows `token`, if it is this one and all is as it was when that was found to be right:
+    /// it is in use, and what was signed need not be looked at again.
+    pub(super) fn user(&self, token: &str, auth: &Auth, epoch: u64) -> Option<&str> {
+        let same = *self.token == *token && self.epoch == epoch && self.secret == *auth.secret();
+        let known = auth.user(&self.user).is_some_and(|user| user.since == self.since);
+        (same && known).then_some(&*self.user)
+    }
+}
+
+#[cfg(feature = "etcd")]
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Whoever has the token is the user.
+        out.debug_struct("Kept").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "etcd")]
 impl Drop for Kept {
     fn drop(&mut self) {
+        let mut uses = lock(&self.uses);
         // What is kept is not forgotten.
-        if let Some(used) = lock(&self.uses).get_mut(&self.id) {
-            *used = Use { last: Instant::now(), kept: used.kept - 1 };
-        }
+        let Some(used) = uses.by_token.get_mut(&self.id) else { return };
+        *used = Use { last: Instant::now(), kept: used.kept - 1 };
+        uses.kept -= usize::from(used.kept == 0);
     }
 }
 
-/// Forgets what is over, and the oldest uses if that is not enough.
-fn make_room(uses: &mut HashMap<TokenId, Use>, now: Instant, life: Duration) {
-    uses.retain(|_, used| used.kept > 0 || now - used.last < life);
-    if uses.len() < USES_MAX / 16 * 15 {
-        return;
+impl Uses {
+    /// Keeps a token that is remembered; false if too many are.
+    #[cfg(feature = "etcd")]
+    fn keep(&mut self, id: TokenId) -> bool {
+        let Some(used) = self.by_token.get_mut(&id) else { return false };
+        if used.kept == 0 {
+            if self.kept >= KEPT_MAX {
+                return false;
+            }
+            self.kept += 1;
+        }
+        used.kept += 1;
+        true
     }
-    let mut all: Vec<Instant> = uses.values().map(|used| used.last).collect();
-    let (_, oldest, _) = all.select_nth_unstable(USES_MAX / 16);
-    let oldest = *oldest;
-    uses.retain(|_, used| used.kept > 0 || used.last > oldest);
+
+    /// Forgets what is over, and the oldest uses if that is not enough.
+    fn make_room(&mut self, now: Instant, life: Duration) {
+        self.by_token.retain(|_, used| used.kept > 0 || now - used.last < life);
+        if self.by_token.len() < USES_MAX / 16 * 15 {
+            return;
+        }
+        // Those that are kept are not among them, or nothing might be forgotten.
+        let others = self.by_token.values().filter(|used| used.kept == 0);
+        let mut others: Vec<Instant> = others.map(|used| used.last).collect();
+        let (_, oldest, _) = others.select_nth_unstable(USES_MAX / 16);
+        let oldest = *oldest;
+        self.by_token.retain(|_, used| used.kept > 0 || used.last > oldest);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -264,7 +328,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod sample {
     use super::{Tokens, lock};
-    use crate::api::{Action, AuthChange, Command, Password, ROOT, Secret};
+    use crate::api::{Action, AuthChange, Authority, Command, Password, ROOT, Secret};
     use crate::store::KvStore;
     use raft_core::state_machine::StateMachine;
     use raft_core::types::{Entry, LogId, Payload, Run};
@@ -278,13 +342,19 @@ pub(crate) mod sample {
             AuthChange::GrantRole { user: root(), role: root() },
             AuthChange::Enable { secret: Secret([3; 32]) },
         ];
-        for (index, change) in (1..).zip(changes) {
-            let action = Action::Auth(change);
+        apply(&mut store, changes);
+        store
+    }
+
+    /// Applies these, as the cluster's own.
+    pub(super) fn apply(store: &mut KvStore, changes: impl IntoIterator<Item = AuthChange>) {
+        let from = store.applied().last.index.0 + 1;
+        for (index, change) in (from..).zip(changes) {
+            let action = Action::As(Authority::Cluster, Box::new(Action::Auth(change)));
             let command = crate::codec::encode(&Command { request: None, fence: None, action });
             let entry = Entry { id: LogId::new(index, 1), payload: Payload::Command(command) };
             store.apply(&Run::new(vec![entry]).expect("there is an entry"));
         }
-        store
     }
 
     /// The token of root, as it is made at the beginning of the log's time.
@@ -299,7 +369,7 @@ pub(crate) mod sample {
         let (handle, tokens) = (enabled().handle(), Tokens::new(crate::service::TOKEN_LIFE));
         let user = tokens.user(token, &handle.auth(), 0, &handle).ok();
         // What is remembered is of tokens that were signed here.
-        assert_eq!(lock(&tokens.uses).len(), usize::from(user.is_some()));
+        assert_eq!(lock(&tokens.uses).by_token.len(), usize::from(user.is_some()));
         user
     }
 }
@@ -344,7 +414,7 @@ mod tests {
                 tokio::time::advance(Duration::from_millis(1)).await;
             }
         }
-        assert!(lock(&tokens.uses).len() <= USES_MAX);
+        assert!(lock(&tokens.uses).by_token.len() <= USES_MAX);
         let newest = 2 * USES_MAX as u64 - 1;
         assert!(tokens.is_in_use(id(newest), LIFE) && !tokens.is_in_use(id(0), LIFE));
     }
@@ -363,7 +433,7 @@ mod tests {
         assert!(valid());
         drop(first);
         tokio::time::advance(3 * LIFE).await;
-        make_room(&mut lock(&tokens.uses), Instant::now(), LIFE);
+        lock(&tokens.uses).make_room(Instant::now(), LIFE);
         assert!(valid());
         tokio::time::advance(3 * LIFE).await;
         drop(second);
@@ -371,8 +441,72 @@ mod tests {
         assert!(valid(), "that was its last use");
         tokio::time::advance(LIFE).await;
         assert!(!valid() && keep().is_none());
-        assert_eq!(lock(&tokens.uses).len(), 0);
+        assert_eq!(lock(&tokens.uses).by_token.len(), 0);
         assert!(tokens.keep("00", &auth, 0, &handle).is_none());
+    }
+
+    /// What is signed is looked at once for all that goes on with it; not so what may end it.
+    #[cfg(feature = "etcd")]
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_kept_names_its_user_as_long_as_all_is_as_it_was() {
+        use super::sample::apply;
+        use crate::api::{AuthChange, Password};
+        let mut store = enabled();
+        let (handle, auth) = (store.handle(), store.handle().auth());
+        let tokens = Tokens::new(LIFE);
+        let token = tokens.sign(ROOT, auth.user(ROOT).unwrap(), &auth, 0, &handle);
+        let kept = tokens.keep(&token, &auth, 0, &handle).unwrap();
+        assert_eq!(kept.user(&token, &auth, 0), Some(ROOT));
+        assert_eq!(kept.user(&token[2..], &auth, 0), None);
+        assert_eq!(kept.user(&token, &auth, 1), None, "of another history");
+        let mut after = |changes: Vec<AuthChange>| {
+            apply(&mut store, changes);
+            let auth = store.handle().auth();
+            let named = kept.user(&token, &auth, 0).is_some();
+            assert_eq!(named, tokens.user(&token, &auth, 0, &handle).is_ok());
+            named
+        };
+        assert!(after(vec![AuthChange::AddRole { role: "any".into() }]));
+        let enable = AuthChange::Enable { secret: Secret([4; 32]) };
+        assert!(!after(vec![AuthChange::Disable, enable]));
+        let enable = AuthChange::Enable { secret: Secret([3; 32]) };
+        assert!(after(vec![AuthChange::Disable, enable]));
+        let (user, password) = (ROOT.to_owned(), Password::Hashed("other".into()));
+        assert!(!after(vec![AuthChange::ChangePassword { user, password }]));
+        assert!(!format!("{kept:?}").contains(&token));
+    }
+
+    /// However many go on with tokens of their own, what is remembered is bounded, and uses of
+    /// others are among it.
+    #[cfg(feature = "etcd")]
+    #[tokio::test(start_paused = true)]
+    async fn so_many_tokens_are_kept_and_leave_room() {
+        let store = enabled();
+        let (handle, auth) = (store.handle(), store.handle().auth());
+        let tokens = Tokens::new(LIFE);
+        let token = |number| Tokens::signed_at(number, ROOT, auth.user(ROOT).unwrap(), &auth, 0);
+        let keep = |number| tokens.keep(&token(number), &auth, 0, &handle);
+        let mut kept: Vec<Option<Kept>> = (0..KEPT_MAX as u64).map(keep).collect();
+        assert!(kept.iter().all(Option::is_some));
+        assert!(keep(KEPT_MAX as u64).is_none() && keep(0).is_some());
+        tokio::time::advance(LIFE / 2).await;
+        let first = KEPT_MAX as u64 + 1;
+        let more = USES_MAX as u64;
+        for number in first..first + more {
+            assert!(tokens.user(&token(number), &auth, 0, &handle).is_ok());
+            if number % 1024 == 0 {
+                tokio::time::advance(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(lock(&tokens.uses).by_token.len() <= USES_MAX);
+        drop(kept.pop());
+        kept.push(keep(first + more));
+        assert!(kept.last().is_some_and(Option::is_some), "there is room again, for one");
+        assert!(keep(first + more + 1).is_none());
+        tokio::time::advance(3 * LIFE).await;
+        assert!(tokens.user(&token(0), &auth, 0, &handle).is_ok(), "it is kept");
+        kept.clear();
+        assert_eq!(lock(&tokens.uses).kept, 0);
     }
 
     /// With each request of a user who has a certificate, or is forwarded, there is a token.
@@ -387,7 +521,7 @@ mod tests {
             assert!(tokens.user(&token, &auth, 0, &handle).is_ok());
             tokio::time::advance(LIFE / 1000).await;
         }
-        assert!(lock(&tokens.uses).len() <= 17);
+        assert!(lock(&tokens.uses).by_token.len() <= 17);
     }
 
     #[test]

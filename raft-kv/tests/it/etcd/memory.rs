@@ -11,6 +11,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use raft_kv::etcd::proto::etcdserverpb as pb;
+use raft_kv::etcd::proto::{v3electionpb as election, v3lockpb as lock};
 use raft_kv::etcd::{EtcdConfig, EtcdDoor};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -36,12 +37,17 @@ struct Narrow {
 
 impl Narrow {
     async fn start(memory: usize) -> Self {
+        Self::with(memory, |_| {}).await
+    }
+
+    async fn with(memory: usize, change: impl FnOnce(&mut EtcdConfig)) -> Self {
         let cluster = Cluster::start(1);
         let id = cluster.leader().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = EtcdConfig::new(cluster.services[&id].clone());
         config.memory = memory;
+        change(&mut config);
         let door = EtcdDoor::new(config);
         let mut serving = JoinSet::new();
         serving.spawn(async move { door.serve(listener, std::future::pending()).await });
@@ -130,6 +136,55 @@ async fn requests_that_never_end_hinder_nobody_else() {
         asking.shutdown().await;
         let value = "x".repeat(MIB / 2);
         until_done(async || connection.kv().put(put("k", &value)).await).await;
+    }
+}
+
+/// Whoever has won is told so: there is room for that before anything is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_leads_or_holds_a_lock_who_was_refused() {
+    let door = Narrow::with(16 * MIB, |config| config.request_timeout = Duration::from_secs(2));
+    let door = door.await;
+    let other = door.connect().await;
+    other.put("k", &"x".repeat(512 * KIB)).await;
+    let granted = other.lease().lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 0 }).await;
+    let lease = granted.unwrap().into_inner().id;
+    let name = |number| Bytes::from(format!("n/{number}/{}", "n".repeat(30 * KIB)));
+    let campaign = |number| {
+        let request = election::CampaignRequest { name: name(number), lease, ..Default::default() };
+        request.encode_to_vec()
+    };
+    let lock = |number| lock::LockRequest { name: name(number), lease }.encode_to_vec();
+    const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";
+    for path in [CAMPAIGN, "/v3lockpb.Lock/Lock"] {
+        let request = |number| if path == CAMPAIGN { campaign(number) } else { lock(number) };
+        let (narrow, mut unread) = (door.connect_narrow().await, Vec::new());
+        let ask = async |path: &str, request: Vec<u8>| {
+            let request = Bytes::from([front(request.len() as u32), request].concat());
+            let response = call(&narrow, path, Body::new(Full::new(request))).await;
+            let refused = status(&response).map(ToOwned::to_owned);
+            (response, refused)
+        };
+        loop {
+            let (response, refused) = ask("/etcdserverpb.KV/Range", get("k").encode_to_vec()).await;
+            if refused.as_deref() == Some(EXHAUSTED) {
+                break;
+            }
+            unread.push(response);
+        }
+        let mut won = 0;
+        loop {
+            let (response, refused) = ask(path, request(won)).await;
+            if refused.as_deref() == Some(EXHAUSTED) {
+                break;
+            }
+            unread.push(response);
+            won += 1;
+        }
+        let held = other.range(pb::RangeRequest { keys_only: true, ..between("n/", "n0") }).await;
+        assert_eq!(held.count, won as i64, "{path}");
+        let all =
+            pb::DeleteRangeRequest { key: "n/".into(), range_end: "n0".into(), prev_kv: false };
+        other.kv().delete_range(all).await.unwrap();
     }
 }
 
