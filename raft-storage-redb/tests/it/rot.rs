@@ -4,12 +4,12 @@
 //! `RUN_SLOW_TESTS=1` does that in 400 clusters instead of 10.
 
 use crate::disk::OnDisk;
-use raft_core::log_store::StorageError;
+use raft_core::log_store::{LogStore, StorageError};
 use raft_core::testing::log_store::Disk;
 use raft_core::testing::{
     CellClients, Cells, Event, Random, Simulation, SimulationConfig, Stores, examine,
 };
-use raft_core::types::NodeId;
+use raft_core::types::{Entry, GroupId, NodeId, Payload, Run, Version};
 use raft_storage_redb::LOG_FILE;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -43,20 +43,38 @@ impl Disks {
         if node != self.victim || self.rot.is_some() || disk.file(LOG_FILE).is_empty() {
             return OnDisk::open(disk);
         }
-        if self.opens_left > 0 {
-            self.opens_left -= 1;
-            return OnDisk::open(disk);
+        let disk = disk.clone();
+        if self.opens_left > 0 || !self.is_known_without(node) {
+            self.opens_left = self.opens_left.saturating_sub(1);
+            return OnDisk::open(&disk);
         }
         let random = &mut self.random;
         disk.damage(LOG_FILE, |bytes| {
             let bit = random.below(bytes.len() as u64 * 8);
             bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
         });
-        let opened = OnDisk::open(disk);
+        let opened = OnDisk::open(&disk);
         let noticed = matches!(opened, Err(StorageError::Corrupt(_)));
         self.rot = Some(if noticed { Rot::Noticed } else { Rot::Opened });
         opened
     }
+
+    /// Whether the two others know the cluster. Before that it may end with the one that founds it.
+    fn is_known_without(&self, victim: NodeId) -> bool {
+        let newest = |node| self.disks.range((node, 0)..=(node, u64::MAX)).next_back();
+        let others = (1..=3).map(NodeId).filter(|node| *node != victim);
+        others.filter_map(newest).filter(|(_, disk)| knows_cluster(disk)).count() == 2
+    }
+}
+
+/// Whether the log on `disk` has a configuration.
+fn knows_cluster(disk: &Disk) -> bool {
+    let Ok(loaded) = OnDisk::open(&disk.copy()).and_then(|mut log| log.load(GroupId(0))) else {
+        return false;
+    };
+    let is_membership = |entry: &Entry| matches!(entry.payload, Payload::Membership(_));
+    !loaded.snapshot.membership.is_empty()
+        || loaded.entries.iter().flat_map(Run::entries).any(is_membership)
 }
 
 /// Runs a cluster of three; what became of the bit that rotted, if it came to that.
@@ -75,12 +93,14 @@ fn run(seed: u64) -> Option<Rot> {
         let clients = CellClients::new(config.clients);
         Simulation::with_stores(Cells::machines(), stores, clients, config)
     };
-    let config = SimulationConfig {
+    let mut config = SimulationConfig {
         nodes: 3,
         spares: 0,
         events: 3000,
         ..SimulationConfig::of(seed).without(&OTHER_LOSSES)
     };
+    // Before that version nobody is taken back whose log is gone.
+    config.raft.version = config.raft.version.max(Version(2));
     let judge = |run: &mut Simulation<Cells, CellClients>| {
         run.workload().judge().map_err(|failure| failure.to_string())
     };
