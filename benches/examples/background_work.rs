@@ -90,8 +90,16 @@ impl<M: StateMachine> StateMachine for Noticed<M> {
         self.machine.apply(run)
     }
 
+    fn is_quick(&self, run: &Run) -> bool {
+        self.machine.is_quick(run)
+    }
+
     fn query(&self, query: &[u8]) -> Bytes {
         self.machine.query(query)
+    }
+
+    fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
+        self.machine.quick_query(query)
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {

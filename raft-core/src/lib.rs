@@ -73,7 +73,8 @@
 //! 6. Completions return as [`Input::Persisted`](raft::Input::Persisted), acknowledgements as
 //!    [`Input::Message`](raft::Input::Message).
 //! 7. The leader commits the highest entry of its own term that a quorum has on disk (§5.4.2).
-//! 8. Committed runs that are durable here go to the applier thread.
+//! 8. Committed runs that are durable here go to the applier thread, or are quick and applied at
+//!    once.
 //! 9. [`StateMachine::apply`](state_machine::StateMachine::apply) runs the commands and replies.
 //! 10. The loop wakes the proposers, all of a batch in one pass. Followers learn the commit index
 //!     with the next append, the next heartbeat, or within a tick.

@@ -21,6 +21,7 @@ pub trait StateMachine: Send + 'static {
 
     /// Whether applying `run` takes microseconds and never waits. The loop then does it, if the
     /// applier thread is idle: a change of threads costs more. It says nothing about the outcome.
+    /// What wraps a state machine has to pass it on, and [`quick_query`](Self::quick_query) too.
     fn is_quick(&self, run: &Run) -> bool {
         let _ = run;
         false

@@ -18,7 +18,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::UnboundedSender;
 use worker::Worker;
@@ -70,9 +70,10 @@ pub(super) struct Applier {
 }
 
 impl Applier {
-    /// Has `job` done, in order; the report if that is done on return.
-    pub(super) fn give(&self, job: Job) -> Option<Completion> {
-        let (report, next) = match self.machine.try_now(job) {
+    /// Has `job` done, in order; the report if that is done on return, which it may be only if
+    /// there is `time`.
+    pub(super) fn give(&self, job: Job, time: bool) -> Option<Completion> {
+        let (report, next) = match self.machine.try_now(job, time) {
             Ok(Now { report, next }) => (Some(report), next),
             Err(job) => (None, Some(job)),
         };
@@ -83,9 +84,11 @@ impl Applier {
         report
     }
 
-    /// No more jobs come; the thread to wait for until those before are done.
-    pub(super) fn close(self) -> JoinHandle<()> {
-        self.thread
+    /// Waits until what was given is done, and lets go of the state machine.
+    pub(super) fn join(self) {
+        drop(self.jobs);
+        // It reports its own panic.
+        let _ = self.thread.join();
     }
 }
 
@@ -98,8 +101,8 @@ struct Now {
 
 /// A state machine on which is worked at once what takes no time.
 trait Quick: Send + Sync {
-    /// Does `job`, or counts it as queued and gives it back.
-    fn try_now(&self, job: Job) -> Result<Now, Job>;
+    /// Does `job` if there is `time`, or counts it as queued and gives it back.
+    fn try_now(&self, job: Job, time: bool) -> Result<Now, Job>;
 }
 
 /// What the loop and the thread share.
@@ -111,17 +114,9 @@ struct Shared<M> {
 }
 
 impl<M: StateMachine> Quick for Shared<M> {
-    fn try_now(&self, job: Job) -> Result<Now, Job> {
+    fn try_now(&self, job: Job, time: bool) -> Result<Now, Job> {
         let idle = self.queued.load(Ordering::Acquire) == 0;
-        let tried = match self.worker.try_lock() {
-            Ok(mut worker) if idle => catch_unwind(AssertUnwindSafe(|| {
-                let report = worker.try_now(job)?;
-                let next = worker.is_checkpoint_due().then_some(Job::Checkpoint);
-                Ok(Now { report, next })
-            }))
-            .unwrap_or(Ok(Now { report: Completion::Panicked(PANICKED), next: None })),
-            _ => Err(job),
-        };
+        let tried = if time && idle { self.work_now(job) } else { Err(job) };
         let queues = tried.as_ref().map_or(true, |now| now.next.is_some());
         self.queued.fetch_add(usize::from(queues), Ordering::Relaxed);
         tried
@@ -132,9 +127,22 @@ impl<M: StateMachine> Quick for Shared<M> {
 const PANICKED: &str = "the state machine";
 
 impl<M: StateMachine> Shared<M> {
-    fn worker(&self) -> MutexGuard<'_, Worker<M>> {
-        // A panic ends the node: the thread it happened on goes on with nothing.
-        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does `job` if nobody else works. A panic leaves the lock poisoned: whatever state it left,
+    /// nobody works on it any more.
+    fn work_now(&self, job: Job) -> Result<Now, Job> {
+        let work = || {
+            let Ok(mut worker) = self.worker.try_lock() else { return Err(job) };
+            let report = worker.try_now(job)?;
+            let next = worker.is_checkpoint_due().then_some(Job::Checkpoint);
+            Ok(Now { report, next })
+        };
+        let panicked = |_| Ok(Now { report: Completion::Panicked(PANICKED), next: None });
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+    }
+
+    /// To work on the thread; nothing if the loop has panicked, which it reports itself.
+    fn worker(&self) -> Option<MutexGuard<'_, Worker<M>>> {
+        self.worker.lock().ok()
     }
 
     /// Works until the queue is closed.
@@ -145,7 +153,7 @@ impl<M: StateMachine> Shared<M> {
     ) -> Result<(), StorageError> {
         while let Ok(first) = queue.recv() {
             let mut done = 0;
-            let mut worker = self.worker();
+            let Some(mut worker) = self.worker() else { return Ok(()) };
             let report = worker.work_through(first, queue, &mut done)?;
             let due = worker.is_checkpoint_due();
             drop(worker);
@@ -154,11 +162,13 @@ impl<M: StateMachine> Shared<M> {
             if completed.send(report).is_err() {
                 break;
             }
-            if due {
-                self.worker().begin_checkpoint()?;
+            if due && let Some(mut worker) = self.worker() {
+                worker.begin_checkpoint()?;
             }
         }
-        self.worker().join_checkpoint();
+        if let Some(mut worker) = self.worker() {
+            worker.join_checkpoint();
+        }
         Ok(())
     }
 }

@@ -33,6 +33,10 @@ use warnings::Warnings;
 /// Most events taken in before their output is carried out.
 const BATCH_MAX: usize = 4096;
 
+/// Most that is done at once before anything else is looked at: what is quick is not when there is
+/// much of it.
+const AT_ONCE_MAX: usize = 64;
+
 /// Ticks between looks for requests that were given up, and at the size of the log.
 const HOUSEKEEPING_TICKS: u64 = 16;
 
@@ -405,7 +409,8 @@ impl Driver {
     }
 
     fn give_applier(&mut self, job: Job) {
-        self.done.extend(self.threads.applier.give(job));
+        let report = self.threads.applier.give(job, self.done.len() < AT_ONCE_MAX);
+        self.done.extend(report);
     }
 
     /// Shows the present status, and what follows from it outside.
@@ -449,12 +454,9 @@ impl Driver {
         self.requests.stop();
         self.changes.stop();
         let Threads { storage, applier, .. } = self.threads;
-        let threads = [storage.close(), Some(applier.close())];
         let join = move || {
-            for thread in threads.into_iter().flatten() {
-                // They report their own panics.
-                let _ = thread.join();
-            }
+            storage.join();
+            applier.join();
         };
         let _ = tokio::task::spawn_blocking(join).await;
     }

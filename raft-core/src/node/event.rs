@@ -60,8 +60,8 @@ pub(super) struct ChangeRequest {
     pub(super) reply: oneshot::Sender<Result<Changed, ChangeError>>,
 }
 
-/// Reports of the storage and applier threads. Their number is bounded by what the loop gave them
-/// to do.
+/// Reports of storage and applier, whoever did the work. Their number is bounded by what the loop
+/// gave them to do.
 pub(super) enum Completion {
     /// Every write up to `seq` is durable; the last commit took so long.
     Persisted {
@@ -90,8 +90,8 @@ pub(super) enum Completion {
     Panicked(&'static str),
 }
 
-/// An answer on its way from the applier to whoever asked: handed over in batches, because a
-/// wake-up across threads costs more than most commands.
+/// An answer on its way from the applier to whoever asked: the thread hands them over in batches,
+/// because a wake-up across threads costs more than most commands.
 pub(super) enum Answer {
     Proposed(Waiter, Proposed),
     Queried(Query, Queried),

@@ -37,7 +37,7 @@ use metrics::Metrics;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 /// Events that may wait for the loop; further messages are dropped, further requests refused.
 const EVENTS_MAX: usize = 16 * 1024;
@@ -181,13 +181,10 @@ impl Node {
         mut commands: Vec<Bytes>,
     ) -> Vec<Result<Proposed, ProposeError>> {
         let count = commands.len();
-        let admitted = count.min(self.requests.available_permits());
-        let permit = u32::try_from(admitted)
-            .ok()
-            .and_then(|permits| Arc::clone(&self.requests).try_acquire_many_owned(permits).ok());
-        let Some(permit) = permit.filter(|_| admitted > 0) else {
+        let Some(permit) = self.admit(count) else {
             return vec![Err(ProposeError::Overloaded); count];
         };
+        let admitted = permit.num_permits();
         commands.truncate(admitted);
         let (proposals, done) = Batch::of(commands.into_iter(), permit);
         let mut outcomes = Vec::with_capacity(count);
@@ -308,6 +305,20 @@ impl Node {
         match stopped.wait_for(Option::is_some).await {
             Ok(cause) => cause.clone().unwrap_or(StopCause::Shutdown),
             Err(_) => StopCause::Shutdown,
+        }
+    }
+
+    /// Admits as many of `count` requests as the bound leaves room for, if that is any.
+    fn admit(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let room = u32::try_from(count.min(self.requests.available_permits())).ok()?;
+            if room == 0 {
+                return None;
+            }
+            // Others may have come in between: then there is less room than there was.
+            if let Ok(permit) = Arc::clone(&self.requests).try_acquire_many_owned(room) {
+                return Some(permit);
+            }
         }
     }
 

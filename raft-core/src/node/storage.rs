@@ -43,11 +43,12 @@ impl Storage {
         }
     }
 
-    /// No more writes come; whom to wait for until those before are done.
-    pub(super) fn close(self) -> Option<JoinHandle<()>> {
-        match self {
-            Self::Thread { thread, .. } => Some(thread),
-            Self::Loop(_) => None,
+    /// Waits until what was handed over is written, and lets go of the log.
+    pub(super) fn join(self) {
+        if let Self::Thread { writes, thread } = self {
+            drop(writes);
+            // It reports its own panic.
+            let _ = thread.join();
         }
     }
 }

@@ -14,10 +14,10 @@ const PLANTED_MIN: usize = 40;
 
 /// So many rows of the table were not written by the command, at most. As it writes them, this
 /// falls.
-const BY_HAND_MAX: usize = 60;
+const BY_HAND_MAX: usize = 54;
 
 /// So many of these say that nobody has run them yet.
-const NOT_RUN_MAX: usize = 5;
+const NOT_RUN_MAX: usize = 1;
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in the workspace")
@@ -124,7 +124,11 @@ fn every_patch_says_what_it_is_and_what_finds_it() {
         let finders = fields("found-by: ");
         let known = |finder: &&str| {
             finder.split_once(": ").is_some_and(|(package, tests)| {
-                workspace().join(package).join("tests/it").is_dir() && !tests.is_empty()
+                let module = tests.split("::").next().unwrap_or_default();
+                let file = workspace().join(package).join("tests/it").join(module);
+                // The command turns on no features, without which the door is not there.
+                let built = (package, module) != ("raft-kv", "etcd");
+                built && (module == "unit" || file.is_dir() || file.with_extension("rs").is_file())
             })
         };
         let ends: Vec<&&str> = header.iter().filter(|line| line.starts_with("ends:")).collect();

@@ -340,7 +340,7 @@ fn a_failure_is_shrunk_to_what_it_takes() {
 #[test]
 fn a_run_is_a_script() {
     for seed in 0..12 {
-        // What scripts have no words for.
+        // What rots is for the disk to choose, and what another version says is for that to know.
         let unsaid = [Event::BitRot, Event::Version];
         let config = SimulationConfig { events: 2000, traced: true, ..SimulationConfig::of(seed) };
         let clients = CellClients::new(config.clients);

@@ -9,7 +9,7 @@ use crate::api::{Revision, Summary};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A store, from outside the thread that owns it. It outlives every restore of a snapshot.
+/// A store, from outside whoever works on it. It outlives every restore of a snapshot.
 #[derive(Clone, Default)]
 pub struct StoreHandle {
     shared: Arc<Shared>,

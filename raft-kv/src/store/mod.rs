@@ -206,7 +206,7 @@ impl KvStore {
         Self::of(State::new(false), None, 0, StoreHandle::default())
     }
 
-    /// The store from outside the thread that will own it.
+    /// The store from outside whoever works on it.
     pub fn handle(&self) -> StoreHandle {
         self.handle.clone()
     }
@@ -342,7 +342,8 @@ impl StateMachine for KvStore {
     }
 
     fn is_quick(&self, run: &Run) -> bool {
-        quick::is_quick(run)
+        // What was compacted is purged with the runs that follow, some with each.
+        self.purge_pending == 0 && quick::is_quick(&self.state.mvcc, run)
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
@@ -353,8 +354,8 @@ impl StateMachine for KvStore {
     }
 
     fn quick_query(&self, query: &[u8]) -> Option<Bytes> {
-        let query = codec::decode(query).ok().filter(quick::is_quick_query)?;
-        Some(self.answer(query))
+        let query = codec::decode(query).ok()?;
+        quick::is_quick_query(&self.state.mvcc, &query).then(|| self.answer(query))
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {

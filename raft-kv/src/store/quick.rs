@@ -1,72 +1,103 @@
-//! What takes microseconds: few keys, each by its name, whatever else the store holds. The node's
-//! loop does that itself instead of waking the thread that applies.
+//! What takes microseconds: few keys, each by its name, whatever else the store holds, and few
+//! bytes. The node's loop does that itself instead of waking the thread that applies.
 
+use super::mvcc::Mvcc;
 use super::state::decode;
-use crate::api::{Action, Keys, Op, Query, Txn};
+use crate::api::{Action, Keys, Op, Put, Query, Range, Txn};
 use raft_core::types::{Payload, Run};
 
-/// Most bytes of a run that is quick.
+/// Most bytes that are copied, those of the run and those it may read.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// Most keys it may touch.
+/// Most keys that are touched.
 const KEYS_MAX: usize = 32;
 
-/// Whether applying `run` touches few keys, each by its name.
-pub(super) fn is_quick(run: &Run) -> bool {
-    let mut left = KEYS_MAX;
-    run.len() <= KEYS_MAX
-        && run.size() <= BYTES_MAX
-        && run.entries().iter().all(|entry| match &entry.payload {
-            Payload::Noop => true,
-            Payload::Membership(_) => false,
-            Payload::Command(command) => {
-                // What makes no sense is refused, and that is quick.
-                decode(command).map_or(true, |command| takes(&mut left, &command.action))
-            }
-        })
+/// What may still be done at once.
+struct Room<'a> {
+    mvcc: &'a Mvcc,
+    keys: usize,
+    bytes: usize,
 }
 
-/// Whether `query` is about one key.
-pub(super) const fn is_quick_query(query: &Query) -> bool {
+/// Whether applying `run` touches little.
+pub(super) fn is_quick(mvcc: &Mvcc, run: &Run) -> bool {
+    if run.len() > KEYS_MAX || run.size() > BYTES_MAX {
+        return false;
+    }
+    let mut room = Room { mvcc, keys: KEYS_MAX, bytes: BYTES_MAX - run.size() };
+    run.entries().iter().all(|entry| match &entry.payload {
+        Payload::Noop => true,
+        Payload::Membership(_) => false,
+        // What makes no sense is refused, and that is quick.
+        Payload::Command(command) => {
+            decode(command).map_or(true, |command| room.has_for(&command.action))
+        }
+    })
+}
+
+/// Whether answering `query` reads little.
+pub(super) fn is_quick_query(mvcc: &Mvcc, query: &Query) -> bool {
     match query {
-        Query::Range(range) => matches!(range.keys, Keys::One(_)),
+        Query::Range(range) => Room { mvcc, keys: 1, bytes: BYTES_MAX }.has_for_range(range),
         Query::Summary => true,
         _ => false,
     }
 }
 
-/// Takes the keys of `action` off those that are left; false if it needs more.
-fn takes(left: &mut usize, action: &Action) -> bool {
-    match action {
-        Action::OpenSession | Action::Grant { .. } => spend(left),
-        Action::Op(op) => takes_op(left, op),
-        Action::Txn(txn) => takes_txn(left, txn),
-        Action::As(_, action) => takes(left, action),
-        // These go through as much as there is of leases, users or revisions.
-        Action::Revoke(_) | Action::Advance(_) | Action::Auth(_) | Action::Compact(_) => false,
+/// Each takes what it needs off the room there is; false if that is not enough.
+impl Room<'_> {
+    fn has_for(&mut self, action: &Action) -> bool {
+        match action {
+            Action::Op(op) => self.has_for_op(op),
+            Action::Txn(txn) => self.has_for_txn(txn),
+            Action::As(_, action) => self.has_for(action),
+            Action::Grant { .. } => self.take(1, 0),
+            // These may go through as much as there is of leases, sessions, users or revisions.
+            Action::Revoke(_)
+            | Action::Advance(_)
+            | Action::OpenSession
+            | Action::Auth(_)
+            | Action::Compact(_) => false,
+        }
     }
-}
 
-fn takes_txn(left: &mut usize, txn: &Txn) -> bool {
-    txn.compares.iter().all(|compare| takes_keys(left, &compare.keys))
-        && txn.success.iter().chain(&txn.failure).all(|op| takes_op(left, op))
-}
-
-fn takes_op(left: &mut usize, op: &Op) -> bool {
-    match op {
-        Op::Put(_) => spend(left),
-        Op::Delete { keys, .. } => takes_keys(left, keys),
-        Op::Range(range) => takes_keys(left, &range.keys),
-        Op::Txn(txn) => takes_txn(left, txn),
+    fn has_for_txn(&mut self, txn: &Txn) -> bool {
+        txn.compares.iter().all(|compare| self.has_for_keys(&compare.keys))
+            && txn.success.iter().chain(&txn.failure).all(|op| self.has_for_op(op))
     }
-}
 
-fn takes_keys(left: &mut usize, keys: &Keys) -> bool {
-    matches!(keys, Keys::One(_)) && spend(left)
-}
+    fn has_for_op(&mut self, op: &Op) -> bool {
+        match op {
+            Op::Put(Put { prev_kv: false, value: Some(_), .. }) => self.take(1, 0),
+            // What is there is returned, or written again.
+            Op::Put(put) => self.has_for_key(&put.key),
+            Op::Delete { keys, .. } => self.has_for_keys(keys),
+            Op::Range(range) => self.has_for_range(range),
+            Op::Txn(txn) => self.has_for_txn(txn),
+        }
+    }
 
-fn spend(left: &mut usize) -> bool {
-    let enough = *left > 0;
-    *left = left.saturating_sub(1);
-    enough
+    fn has_for_range(&mut self, range: &Range) -> bool {
+        // How much there was at an earlier revision is not known.
+        range.revision.is_none() && self.has_for_keys(&range.keys)
+    }
+
+    fn has_for_keys(&mut self, keys: &Keys) -> bool {
+        match keys {
+            Keys::One(key) => self.has_for_key(key),
+            Keys::Range { .. } => false,
+        }
+    }
+
+    fn has_for_key(&mut self, key: &[u8]) -> bool {
+        let there = self.mvcc.current(key).map_or(0, |record| record.bytes().len());
+        self.take(1, there)
+    }
+
+    fn take(&mut self, keys: usize, bytes: usize) -> bool {
+        let left = self.keys.checked_sub(keys).zip(self.bytes.checked_sub(bytes));
+        let Some(left) = left else { return false };
+        (self.keys, self.bytes) = left;
+        true
+    }
 }

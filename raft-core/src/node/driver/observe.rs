@@ -70,7 +70,10 @@ impl Driver {
 
     fn count(&self, before: Seen, now: Seen) {
         let metrics = &self.threads.metrics;
-        if now.role == RoleName::Candidate && now.office() != before.office() {
+        let stood = now.role == RoleName::Candidate && now.office() != before.office();
+        // Alone, with a log that never waits, a node stands and is elected in one turn.
+        let elected = now.role == RoleName::Leader && now.term != before.term;
+        if stood || elected {
             metrics.elections.increment(1);
         }
         if now.leader.is_some() && now.leader != before.leader {

@@ -152,6 +152,27 @@ async fn checkpoints_become_due_by_what_the_loop_applies() {
     assert_ne!(alone.threads.lock().unwrap()[0], "raft-applier");
 }
 
+/// Much of what is quick is not quick any more: the loop does some of it, the thread the rest.
+#[tokio::test]
+async fn the_loop_does_not_do_much_at_once() {
+    let alone = Alone::start(config(1, 1), MemoryLog::new()).await;
+    alone.node.propose("one".into()).await.unwrap();
+    alone.threads.lock().unwrap().clear();
+    let reads: Vec<_> = (0..1000)
+        .map(|_| {
+            let node = alone.node.clone();
+            tokio::spawn(async move { node.query(number(1), ReadMode::Local).await })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(read.await.unwrap().unwrap().reply, Bytes::from_static(b"one"));
+    }
+    let threads = alone.threads.lock().unwrap();
+    assert_eq!(threads.len(), 1000);
+    let on_loop = threads.iter().take_while(|name| *name != "raft-applier").count();
+    assert!(on_loop > 0 && on_loop < 1000, "{on_loop}");
+}
+
 /// A log in memory that can be made to fail, by an error or by a panic.
 #[derive(Clone, Default)]
 struct Fragile {

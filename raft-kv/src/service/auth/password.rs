@@ -4,7 +4,7 @@
 //! many places as another, and waits as long: what becomes of a login does not tell whether there
 //! is such a user. The price is that many names, made up or not, take all places.
 
-use crate::api::{AuthError, KvError, PASSWORD_BYTES_MAX};
+use crate::api::{AuthError, KvError, NAME_BYTES_MAX, PASSWORD_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,7 +83,9 @@ impl Hashing {
             return Ok(false);
         }
         let cost = self.cost;
-        self.apart(Purpose::Login(name.into()), until, move || match hash {
+        // Longer names nobody has: all of one beginning count as one.
+        let name = name.chars().take(NAME_BYTES_MAX).collect();
+        self.apart(Purpose::Login(name), until, move || match hash {
             Some(hash) => bcrypt::verify(password, &hash).unwrap_or(false),
             None => {
                 drop(bcrypt::hash_with_salt(password, cost, [0; 16]));

@@ -43,7 +43,7 @@ fn txn(success: Vec<Op>, failure: Vec<Op>) -> Action {
 fn a_few_keys_by_name_are_quick() {
     assert!(is_quick([set(b"value")]));
     assert!(is_quick([Action::Op(delete(one()))]));
-    assert!(is_quick([Action::OpenSession, Action::Grant { id: None, ttl_ms: 1000 }]));
+    assert!(is_quick([Action::Grant { id: None, ttl_ms: 1000 }]));
     assert!(is_quick([txn(vec![delete(one())], vec![Op::Range(Range::of(one()))])]));
     assert!(is_quick(vec![set(b"value"); 32]));
 }
@@ -62,6 +62,7 @@ fn nothing_else_is() {
         Action::Compact(Revision(1)),
         Action::Revoke(LeaseId(1)),
         Action::Advance(Advance::default()),
+        Action::OpenSession,
     ] {
         assert!(!is_quick([action]));
     }
@@ -71,6 +72,30 @@ fn nothing_else_is() {
     let payload = Payload::Membership(Box::new(Membership::default()));
     let entry = Entry { id: LogId::new(1, 1), payload };
     assert!(!KvStore::in_memory().is_quick(&Run::new(vec![entry]).unwrap()));
+}
+
+/// What is read counts, not only what comes.
+#[test]
+fn much_that_is_there_is_not_quick() {
+    let mut fed = Fed::in_memory();
+    let quick = |fed: &Fed, action: Action| fed.store.is_quick(&run_of([action]));
+    let read = || Range::of(one());
+    let reads = || {
+        let put = Put { prev_kv: true, ..Put::new("key", "") };
+        let kept = Put { value: None, ..Put::new("key", "") };
+        [put, kept].map(Op::Put).into_iter().chain([delete(one()), Op::Range(read())])
+    };
+    fed.run(set(&[0; 1000])).unwrap();
+    assert!(reads().all(|op| quick(&fed, Action::Op(op))));
+    fed.run(set(&[0; 64 * 1024])).unwrap();
+    assert!(!reads().any(|op| quick(&fed, Action::Op(op))));
+    assert!(!quick(&fed, txn(vec![], vec![])));
+    assert!(quick(&fed, set(b"value")));
+    assert_eq!(fed.store.quick_query(&codec::encode(&Query::Range(read()))), None);
+    // How much there was is not known.
+    fed.run(set(b"value")).unwrap();
+    let earlier = Range { revision: Some(Revision(3)), ..read() };
+    assert!(!quick(&fed, Action::Op(Op::Range(earlier))));
 }
 
 #[test]
