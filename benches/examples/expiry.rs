@@ -12,8 +12,8 @@
 use benches::{Bounds, run_of};
 use raft_core::state_machine::StateMachine;
 use raft_core::types::Index;
-use raft_kv::api::{Action, Advance, Command, LeaseId, Op, Put};
-use raft_kv::codec::encode;
+use raft_kv::api::{Action, ActionReply, Advance, Command, CommandReply, LeaseId, Op, Put};
+use raft_kv::codec::{decode, encode};
 use raft_kv::store::{KvStore, LEASES_MAX, SESSION_IDLE_MS, SESSIONS_MAX};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -160,15 +160,16 @@ impl Bench {
     fn pass(&mut self, time_ms: u64) -> Duration {
         let began = Instant::now();
         loop {
-            let before = (self.left)(self);
             let (seen, since) = (Index(self.next - 1), Index(self.stamp));
             let advance = Advance { time_ms, seen, renewed: Vec::new(), since };
             let command = Command { request: None, fence: None, action: Action::Advance(advance) };
-            self.store.apply(&run_of(self.next, 1, |_| encode(&command)));
+            let replies = self.store.apply(&run_of(self.next, 1, |_| encode(&command)));
             (self.stamp, self.next) = (self.next, self.next + 1);
-            // A stamp ends a bounded number of leases; leaders send the next one at once then.
-            if (self.left)(self) == before {
-                return began.elapsed();
+            // A stamp starts and ends a bounded number; leaders send the next one at once then.
+            match replies.first().map(|reply| decode::<CommandReply>(reply)) {
+                Some(Ok(Ok(ActionReply::Advanced { more: true, .. }))) => {}
+                Some(Ok(Ok(ActionReply::Advanced { .. }))) => return began.elapsed(),
+                other => panic!("not what a stamp answers: {other:?}"),
             }
         }
     }
