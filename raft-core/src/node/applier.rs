@@ -35,7 +35,7 @@ pub(super) enum Job {
     Snapshot {
         to: NodeId,
     },
-    Restore(Snapshot),
+    Restore(Box<Snapshot>),
 }
 
 /// After how much the state machine is checkpointed.

@@ -403,7 +403,7 @@ impl Driver {
                 let position = self.incoming.iter().position(|snapshot| snapshot.meta == meta);
                 let position = position.expect("the core restores only what was just stepped in");
                 let snapshot = self.incoming.swap_remove(position);
-                self.give_applier(Job::Restore(snapshot));
+                self.give_applier(Job::Restore(Box::new(snapshot)));
             }
         }
     }

@@ -95,7 +95,7 @@ impl<M: StateMachine> Worker<M> {
             Job::Query(query, horizon) => answers.push(self.query(query, horizon)),
             Job::Checkpoint => self.begin_checkpoint()?,
             Job::Snapshot { to } => self.send_snapshot(to),
-            Job::Restore(snapshot) => self.restore(snapshot)?,
+            Job::Restore(snapshot) => self.restore(*snapshot)?,
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::support::*;
 use bytes::Bytes;
 use raft_core::state_machine::StateMachine;
-use raft_core::types::{Entry, LogId, Membership, Payload, Run};
+use raft_core::types::{Entry, LogId, Payload, Run};
 use raft_kv::api::*;
 use raft_kv::codec;
 use raft_kv::store::KvStore;
@@ -69,7 +69,7 @@ fn nothing_else_is() {
     assert!(!is_quick(vec![set(b"value"); 33]));
     assert!(!is_quick([txn(vec![delete(one()); 20], vec![delete(one()); 20])]));
     assert!(!is_quick([set(&[0; 64 * 1024])]));
-    let payload = Payload::Membership(Box::new(Membership::default()));
+    let payload = Payload::Membership(Box::default());
     let entry = Entry { id: LogId::new(1, 1), payload };
     assert!(!KvStore::in_memory().is_quick(&Run::new(vec![entry]).unwrap()));
 }
