@@ -14,10 +14,10 @@ const PLANTED_MIN: usize = 40;
 
 /// So many rows of the table were not written by the command, at most. As it writes them, this
 /// falls.
-const BY_HAND_MAX: usize = 54;
+const BY_HAND_MAX: usize = 52;
 
 /// So many of these say that nobody has run them yet.
-const NOT_RUN_MAX: usize = 1;
+const NOT_RUN_MAX: usize = 0;
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie in the workspace")
