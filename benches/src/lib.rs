@@ -11,6 +11,7 @@ pub use steady::{Steady, quantile};
 
 use bytes::Bytes;
 use raft_core::types::{Entry, LogId, Payload, Run};
+use std::fmt::Display;
 use std::process::ExitCode;
 
 /// Bytes of one command or value, in every bench.
@@ -28,6 +29,18 @@ pub fn run_of(first: u64, count: u64, command: impl Fn(u64) -> Bytes) -> Run {
 /// A command of [`PAYLOAD_BYTES`].
 pub fn payload() -> Bytes {
     Bytes::from(vec![7; PAYLOAD_BYTES])
+}
+
+/// How a command ended: whether all was as it is to be, or why that could not be found out.
+pub fn ended(outcome: Result<bool, impl Display>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// What measurements must not exceed. They are told as they come, and at the end by the exit code.

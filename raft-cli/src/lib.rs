@@ -18,6 +18,7 @@ mod random;
 pub mod records;
 pub mod recover;
 pub mod serve;
+mod stat;
 pub mod transaction;
 pub mod verbs;
 

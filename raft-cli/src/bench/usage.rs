@@ -1,10 +1,8 @@
 //! Processor time of other processes on this machine.
 
 use crate::failure::{Failure, Kind};
+use crate::stat::Stat;
 use std::time::Duration;
-
-/// Linux counts in hundredths of a second for whoever reads `/proc`.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What `processes` have used so far, in user space and in the kernel.
 ///
@@ -20,29 +18,13 @@ fn of_one(process: u32) -> Result<Duration, Failure> {
         Failure::new(Kind::Local, format!("process {process}: {error}"))
             .advice("--pids takes processes on this machine, and needs Linux")
     })?;
-    let ticks = ticks_in(&text);
-    ticks.ok_or_else(|| Failure::new(Kind::Local, format!("{path} is not as it should be")))
-}
-
-/// Fields 14 and 15 of proc(5), counted behind the name, which may hold anything.
-fn ticks_in(stat: &str) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u32>().ok();
-    let (user, system) = (next()?, next()?);
-    Some(TICK * user.checked_add(system)?)
+    let used = Stat::parse(&text).and_then(|stat| stat.processor_time());
+    used.ok_or_else(|| Failure::new(Kind::Local, format!("{path} is not as it should be")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_spaces_and_brackets_confuses_nobody() {
-        let stat = "17 (a) (b c) S 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0 1 0 5";
-        assert_eq!(ticks_in(stat), Some(Duration::from_millis(1500)));
-        assert_eq!(ticks_in("17 (a) S 1"), None);
-    }
 
     #[test]
     fn what_this_process_has_used_only_grows() {

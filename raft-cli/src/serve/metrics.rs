@@ -1,6 +1,7 @@
 //! What a process measures of itself, in the text form of Prometheus: what the node reports through
 //! the facade `metrics`, and what the system knows of the process.
 
+use crate::stat::Stat;
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
@@ -261,16 +262,13 @@ fn write_process(text: &mut String) {
 
 /// By the names that every exporter of Prometheus has for it.
 fn process() -> Option<[(&'static str, &'static str, f64); 7]> {
-    /// Ticks in a second, as Linux tells them on every machine. Pages differ, and are not told in.
-    const TICKS: f64 = 100.0;
     const KIB: f64 = 1024.0;
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in front may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
+    let stat = Stat::parse(&stat)?;
     let system = std::fs::read_to_string("/proc/stat").ok()?;
     let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
     let boot: f64 = boot.trim().parse().ok()?;
+    // Not from `stat`, which counts in pages: those differ from machine to machine.
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident: f64 = resident.split_whitespace().next()?.parse().ok()?;
@@ -284,9 +282,9 @@ fn process() -> Option<[(&'static str, &'static str, f64); 7]> {
         Some(most.parse().unwrap_or(u64::MAX as f64))
     };
     Some([
-        ("process_cpu_seconds_total", "counter", (field(14)? + field(15)?) / TICKS),
-        ("process_start_time_seconds", "gauge", boot + field(22)? / TICKS),
-        ("process_virtual_memory_bytes", "gauge", field(23)?),
+        ("process_cpu_seconds_total", "counter", stat.processor_time()?.as_secs_f64()),
+        ("process_start_time_seconds", "gauge", boot + stat.started()?.as_secs_f64()),
+        ("process_virtual_memory_bytes", "gauge", stat.field(23)? as f64),
         ("process_resident_memory_bytes", "gauge", resident * KIB),
         ("process_virtual_memory_max_bytes", "gauge", limit("Max address space")?),
         ("process_open_fds", "gauge", open as f64),
