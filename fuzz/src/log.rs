@@ -9,7 +9,7 @@ use raft_core::types::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, LogId, Member, Membership, NodeId,
     Payload, Run, SnapshotMeta, Term,
 };
-use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, inspect};
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, TAIL_FILE, inspect};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use std::fs;
 use std::sync::OnceLock;
@@ -25,13 +25,17 @@ const TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("raft_l
 /// The groups that are looked at.
 const GROUPS: [GroupId; 3] = [GroupId(0), GroupId(1), GroupId(2)];
 
-/// What one of the two files becomes by the changes that `bytes` tell: the file (its lowest bit:
-/// the side file), then for each the place (three bytes) and what to flip there (one byte); 0 cuts
-/// the file off.
+/// What one of the three files becomes by the changes that `bytes` tell: the file (0 the database, 1
+/// the side file, 2 the tail), then for each the place (three bytes) and what to flip there (one
+/// byte); 0 cuts the file off.
 fn changed(bytes: &[u8], whole: &Files) -> Option<Files> {
     let (which, changes) = bytes.split_first()?;
     let mut files = whole.clone();
-    let file = if which & 1 == 1 { &mut files.ack } else { &mut files.log };
+    let file = match which % 3 {
+        0 => &mut files.log,
+        1 => &mut files.ack,
+        _ => &mut files.tail,
+    };
     for change in changes.chunks_exact(4) {
         let place = u32::from_le_bytes([change[0], change[1], change[2], 0]) as usize;
         if file.is_empty() {
@@ -50,35 +54,33 @@ fn changed(bytes: &[u8], whole: &Files) -> Option<Files> {
 struct Files {
     log: Vec<u8>,
     ack: Vec<u8>,
+    tail: Vec<u8>,
 }
 
-/// A log and what is in it.
+/// A log as a killed process leaves it, with rows in the database and in the tail, and what is in
+/// it.
 fn example() -> &'static (Files, Vec<Loaded>) {
     static EXAMPLE: OnceLock<(Files, Vec<Loaded>)> = OnceLock::new();
     EXAMPLE.get_or_init(|| {
         let dir = TempDir::new().expect("a directory");
-        let mut log = RedbLog::open(dir.path()).expect("a new log");
+        let read = |name| fs::read(dir.path().join(name)).expect("a file of the log");
         for ops in writes() {
+            let mut log = RedbLog::open(dir.path()).expect("a new log");
             log.write(&ops).expect("a healthy disk");
         }
-        let loaded = GROUPS.map(|group| log.load(group).expect("what was written"));
-        drop(log);
-        let read = |name| fs::read(dir.path().join(name)).expect("a file of the log");
-        (Files { log: read(LOG_FILE), ack: read(ACK_FILE) }, loaded.into())
+        let log = read(LOG_FILE);
+        let mut open = RedbLog::open(dir.path()).expect("a whole log");
+        for ops in last_writes() {
+            open.write(&ops).expect("a healthy disk");
+        }
+        let loaded = GROUPS.map(|group| open.load(group).expect("what was written"));
+        (Files { log, ack: read(ACK_FILE), tail: read(TAIL_FILE) }, loaded.into())
     })
 }
 
 /// What is written into the example: every kind of record, one of them over several rows.
 fn writes() -> Vec<Vec<GroupOp>> {
     let op = |group, op| GroupOp { group: GroupId(group), op };
-    let entry = |index, term, bytes| {
-        let payload = Payload::Command(vec![index as u8; bytes].into());
-        Entry { id: LogId::new(index, term), payload }
-    };
-    let append = |first, last, term, bytes| {
-        let run = (first..=last).map(|index| entry(index, term, bytes)).collect();
-        LogOp::Append(Run::new(run).expect("there are entries"))
-    };
     let members = (1..=3).map(|id| (NodeId(id), Member::new(format!("n{id}:1"))));
     let membership = Membership::of_voters(members.collect());
     let meta = SnapshotMeta { last: LogId::new(2, 1), membership: membership.clone() };
@@ -95,13 +97,30 @@ fn writes() -> Vec<Vec<GroupOp>> {
     ]
 }
 
+/// What is written into its tail.
+fn last_writes() -> Vec<Vec<GroupOp>> {
+    let op = |group, op| GroupOp { group: GroupId(group), op };
+    let hard_state = HardState { term: Term(3), vote: None };
+    let writes = [op(2, append(10, 12, 3, 7)), op(0, LogOp::HardState(hard_state))];
+    writes.into_iter().chain([op(1, append(2, 2, 3, 9000))]).map(|op| vec![op]).collect()
+}
+
+/// Entries `first..=last` with commands of `bytes` bytes.
+fn append(first: u64, last: u64, term: u64, bytes: usize) -> LogOp {
+    let entry = |index| {
+        let payload = Payload::Command(vec![index as u8; bytes].into());
+        Entry { id: LogId::new(index, term), payload }
+    };
+    LogOp::Append(Run::new((first..=last).map(entry).collect()).expect("there are entries"))
+}
+
 /// Whether the log opens; then it holds what was written. A refusal says what is wrong.
 fn file(bytes: &[u8]) -> bool {
     let (whole, written) = example();
-    let Some(Files { log, ack }) = changed(bytes, whole) else { return false };
+    let Some(Files { log, ack, tail }) = changed(bytes, whole) else { return false };
     let dir = TempDir::new().expect("a directory");
     fs::write(dir.path().join(ACK_FILE), ack).expect("room on disk");
-    match RedbLog::with_backend(dir.path(), Disk::of(&log)) {
+    match RedbLog::with_backends(dir.path(), Disk::of(&log), Disk::of(&tail)) {
         Ok(mut opened) => {
             let found = GROUPS.map(|group| opened.load(group));
             for (found, written) in found.into_iter().zip(written) {
@@ -113,6 +132,7 @@ fn file(bytes: &[u8]) -> bool {
     }
     // Who looks at it sees as much as can be read.
     fs::write(dir.path().join(LOG_FILE), log).expect("room on disk");
+    fs::write(dir.path().join(TAIL_FILE), tail).expect("room on disk");
     if let Ok(inspection) = inspect(dir.path())
         && let Ok(rows) = inspection.rows()
     {
@@ -137,7 +157,7 @@ fn rows(bytes: &[u8]) -> bool {
     let Some(rows) = sealed(bytes) else { return false };
     let (seq, checksum) = rows.last().map_or((0, 0), |(seq, row)| (*seq, checksum_of(row)));
     fs::write(dir.path().join(ACK_FILE), acknowledged(seq, checksum)).expect("room on disk");
-    let mut log = match RedbLog::with_backend(dir.path(), database_of(&rows)) {
+    let mut log = match RedbLog::with_backends(dir.path(), database_of(&rows), Disk::default()) {
         Ok(log) => log,
         Err(StorageError::Corrupt(text)) => {
             assert!(!text.contains("inside the engine"), "{text}");
@@ -150,7 +170,7 @@ fn rows(bytes: &[u8]) -> bool {
         let loaded = log.load(group).expect("an open log loads");
         assert_eq!(content(&log.load(group).expect("it did before")), content(&loaded));
         let copy = TempDir::new().expect("a directory");
-        let mut other = RedbLog::with_backend(copy.path(), Disk::default());
+        let mut other = RedbLog::with_backends(copy.path(), Disk::default(), Disk::default());
         let other = other.as_mut().expect("a new log");
         // A term that falls within a log is for the core to refuse: it would be two runs.
         let ops = ops_of(&loaded).map(|op| GroupOp { group, op }).collect::<Vec<_>>();
@@ -195,7 +215,7 @@ fn checksum_of(row: &[u8]) -> u32 {
     u32::from_le_bytes(row[8..12].try_into().expect("four bytes"))
 }
 
-/// The side file of a log whose last row is `seq`.
+/// The side file of a log whose last row is `seq`, and which has no tail yet.
 fn acknowledged(seq: u64, checksum: u32) -> Vec<u8> {
     let mut slot = b"raft-ack".to_vec();
     slot.extend_from_slice(&seq.to_le_bytes());

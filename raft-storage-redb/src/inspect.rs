@@ -4,20 +4,23 @@
 
 use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, corrupt, engine};
+use crate::files::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE, TAIL_IS_MISSING};
 use crate::overlay::Overlay;
 use crate::record::Record;
-use crate::replay::Verifier;
+use crate::replay::{ReplayError, Verifier};
 use crate::row::Header;
 use crate::side_file::{Acknowledged, SideFile};
-use crate::store::{ACK_FILE, LOCK_FILE, LOG_FILE, replay, unreadable};
+use crate::store::{replay, unreadable};
+use crate::tail::Image;
 use raft_core::log_store::StorageError;
 use raft_core::raft::Loaded;
 use raft_core::types::{GroupId, Version};
 use redb::{Range, ReadableDatabase, TableError};
 use std::fmt;
-use std::fs::{File, TryLockError};
-use std::io;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{io, vec};
 
 /// Opens the log in `dir` to look at it. Nothing in `dir` changes, even if the log was not closed
 /// properly: what redb would repair is repaired in memory. No node can start on `dir` until the
@@ -29,7 +32,7 @@ use std::path::{Path, PathBuf};
 pub fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
     let lock = lock_shared(dir)?;
     let path = dir.join(LOG_FILE);
-    let acknowledged = SideFile::peek(&dir.join(ACK_FILE))?;
+    let said = SideFile::peek(&dir.join(ACK_FILE))?;
     let (database, damage) = match open(&path, true) {
         Ok(database) => (database, None),
         Err(error @ (StorageError::Corrupt(_) | StorageError::Engine(_))) => {
@@ -37,7 +40,15 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
         }
         Err(error) => return Err(error),
     };
-    Ok(Inspection { database, path, acknowledged, damage, _lock: lock })
+    let has_tail = said.is_some_and(|said| said.has_tail);
+    let (tail, damage) = match read_tail(&dir.join(TAIL_FILE), has_tail) {
+        Ok(tail) => (tail, damage),
+        Err(error @ StorageError::Corrupt(_)) => (None, damage.or(Some(error))),
+        Err(error) => return Err(error),
+    };
+    let tail = tail.map(Arc::new);
+    let acknowledged = said.map(|said| said.acknowledged);
+    Ok(Inspection { database, tail, path, acknowledged, damage, _lock: lock })
 }
 
 /// A log being looked at.
@@ -45,6 +56,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
 pub struct Inspection {
     // Declared before the lock, so dropped before it.
     database: OpenDatabase,
+    tail: Option<Arc<Image>>,
     path: PathBuf,
     acknowledged: Option<Acknowledged>,
     damage: Option<StorageError>,
@@ -58,8 +70,8 @@ impl Inspection {
         self.acknowledged.map(|acknowledged| acknowledged.row)
     }
 
-    /// What redb's own check of the whole file found wrong, if anything. The rows may still be
-    /// readable, but a node will not start on them.
+    /// What redb's own check of the whole file found wrong, or that the tail cannot be read, if
+    /// anything. The rows may still be readable, but a node will not start on them.
     pub const fn damage(&self) -> Option<&StorageError> {
         self.damage.as_ref()
     }
@@ -80,7 +92,8 @@ impl Inspection {
             return Err(corrupt(&self.path, what));
         };
         contain(&self.path, "reading it", || {
-            let mut replayed = replay(&self.database, &self.path, acknowledged, Some(group))?;
+            let tail = self.tail.as_deref();
+            let mut replayed = replay(&self.database, &self.path, tail, acknowledged, Some(group))?;
             Ok(replayed.groups.remove(&group).unwrap_or_default())
         })
     }
@@ -101,17 +114,49 @@ impl Inspection {
             }
         })?;
         let verifier = Verifier::new(self.acknowledged.unwrap_or_default());
-        Ok(Rows { range, verifier, path: path.clone(), ended: false })
+        let source = Source::Database { range, tail: self.tail.clone() };
+        Ok(Rows { source, verifier, path: path.clone(), ended: false })
     }
 }
 
 /// Iterator over the rows of a log. The first thing wrong, in a row or with the log as a whole, is
 /// the last item.
 pub struct Rows {
-    range: Option<Range<'static, u64, &'static [u8]>>,
+    source: Source,
     verifier: Verifier,
     path: PathBuf,
     ended: bool,
+}
+
+/// Where the next row comes from.
+enum Source {
+    Database { range: Option<Range<'static, u64, &'static [u8]>>, tail: Option<Arc<Image>> },
+    Tail(vec::IntoIter<(u64, Vec<u8>)>),
+}
+
+impl Source {
+    /// Calls `read` with the next row; `None` if there is none.
+    fn next<T>(
+        &mut self,
+        path: &Path,
+        verifier: &mut Verifier,
+        mut read: impl FnMut(&mut Verifier, u64, &[u8]) -> Result<T, ReplayError>,
+    ) -> Result<Option<T>, StorageError> {
+        let unreadable = |error| unreadable(path, error);
+        if let Self::Database { range, tail } = self {
+            if let Some(next) = range.as_mut().and_then(Iterator::next) {
+                let (seq, row) = next.map_err(|error| engine(path, "reading", error))?;
+                return read(verifier, seq.value(), row.value()).map(Some).map_err(unreadable);
+            }
+            let rows = tail.take().map(|tail| verifier.rows_in(&tail)).transpose();
+            let rows = rows.map_err(unreadable)?.unwrap_or_default();
+            let rows = rows.iter().map(|(seq, row)| (seq, row.to_vec())).collect::<Vec<_>>();
+            *self = Self::Tail(rows.into_iter());
+        }
+        let Self::Tail(rows) = self else { return Ok(None) };
+        let Some((seq, row)) = rows.next() else { return Ok(None) };
+        read(verifier, seq, &row).map(Some).map_err(unreadable)
+    }
 }
 
 impl fmt::Debug for Rows {
@@ -122,18 +167,17 @@ impl fmt::Debug for Rows {
 
 impl Rows {
     fn read_next(&mut self) -> Result<Option<Row>, StorageError> {
-        let Self { range, verifier, path, .. } = self;
-        let next = range.as_mut().and_then(Iterator::next);
-        let Some(next) = next else {
+        let Self { source, verifier, path, .. } = self;
+        let next = source.next(path, verifier, |verifier, seq, row| {
+            let mut records = Vec::new();
+            let header = verifier.read(seq, row, |_, record| records.push(record))?;
+            let Header { version, checksum, .. } = header;
+            Ok(Row { seq, version, bytes: row.len(), checksum, records })
+        })?;
+        if next.is_none() {
             verifier.finish().map_err(|error| unreadable(path, error))?;
-            return Ok(None);
-        };
-        let (seq, row) = next.map_err(|error| engine(path, "reading", error))?;
-        let (seq, row) = (seq.value(), row.value());
-        let mut records = Vec::new();
-        let read = verifier.read(seq, row, |_, record| records.push(record));
-        let Header { version, checksum, .. } = read.map_err(|error| unreadable(path, error))?;
-        Ok(Some(Row { seq, version, bytes: row.len(), checksum, records }))
+        }
+        Ok(next)
     }
 }
 
@@ -150,7 +194,7 @@ impl Iterator for Rows {
             self.ended = true;
             // After a caught panic, letting go may panic as well.
             let _ = contain(&path, "closing it", || {
-                self.range = None;
+                self.source = Source::Tail(Vec::new().into_iter());
                 Ok(())
             });
         }
@@ -190,6 +234,18 @@ fn open(path: &Path, check: bool) -> Result<OpenDatabase, StorageError> {
         .and_then(Overlay::new)
         .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
     OpenDatabase::open(path, overlay, check)
+}
+
+/// What the tail holds; `None` if there is none and `has_tail` says that there need not be.
+fn read_tail(path: &Path, has_tail: bool) -> Result<Option<Image>, StorageError> {
+    match fs::read(path) {
+        Ok(bytes) => Image::of(path, bytes).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match has_tail {
+            true => Err(corrupt(path, TAIL_IS_MISSING)),
+            false => Ok(None),
+        },
+        Err(error) => Err(StorageError::io(format!("reading {}", path.display()), error)),
+    }
 }
 
 /// Keeps nodes out, but not others who look. There is no lock file where no node ever was.

@@ -44,19 +44,22 @@
 //! | file | what it is |
 //! |---|---|
 //! | `log.redb` | the rows, in a redb database with one table |
+//! | `log.tail` | the newest rows, until they are put into the database together |
 //! | `log.ack` | the last acknowledged row, written after every commit without a flush |
 //! | `log.lock` | empty; locked by the process that has the log open |
 //!
-//! `log.ack` and then `log.redb` are made as `.new` files and renamed, so that each is there as a
-//! whole or not at all. `log.redb` without `log.ack` beside it is refused as corrupt: such a
-//! directory was put together by someone, perhaps from an old copy, and its votes cannot be
-//! trusted. So is `log.ack` that knows of more rows than `log.redb` has.
+//! `log.ack`, `log.tail` and then `log.redb` are made as `.new` files and renamed, so that each is
+//! there as a whole or not at all. `log.redb` without one of the others beside it is refused as
+//! corrupt: such a directory was put together by someone, perhaps from an old copy, and its votes
+//! cannot be trusted. So is `log.ack` that knows of more rows than there are. A log of a version
+//! that had no tail gets one when it is opened.
 //!
 //! # Format
 //!
-//! The table `raft_log` maps a sequence number (`u64`, from 1, without gaps) to a row. One write is
-//! one redb transaction (`Durability::Immediate`, one phase) that appends one or more rows.
-//! Integers are little-endian.
+//! The table `raft_log` maps a sequence number (`u64`, from 1, without gaps) to a row. One write
+//! appends one or more rows, with one flush: to the tail, or, where they find no room there or are
+//! larger than 128 KiB, in one redb transaction (`Durability::Immediate`, one phase) that takes
+//! along what the tail holds. Integers are little-endian.
 //!
 //! | row bytes | content |
 //! |---|---|
@@ -89,29 +92,47 @@
 //! own, flagged 2, 3 .. 3, 1. Rows end just below a power of two because redb's pages are powers of
 //! two.
 //!
+//! `log.tail` has its full length of 1 MiB from the start, so that a write changes no file size and
+//! no block is allocated. It begins with `raft-tl1`, 8 bytes chosen at random, and the CRC-32C of
+//! these 16 bytes. Frames, one for each write, follow from byte 4096 on, each at the next multiple
+//! of 4096:
+//!
+//! | frame bytes | content |
+//! |---|---|
+//! | 0..4 | CRC-32C of the random bytes of the file and of the rest of the frame |
+//! | 4..12 | sequence number of the first row |
+//! | 12..20 | length of what follows |
+//! | 20.. | rows, each with its length (`u32`) before it |
+//!
+//! What counts are the frames from the first on that continue the rows of the database without a
+//! gap. They are put into the database when the log is opened, when it is closed, and when the file
+//! is full; then the next frame is the first again. A frame behind them that continues the log with
+//! a gap is corruption. Behind the newest frame there may be one that a crash has cut short, and
+//! older ones.
+//!
 //! `log.ack` is two slots of 512 bytes, written in turn; the higher whole one counts.
 //!
 //! | slot bytes | content |
 //! |---|---|
-//! | 0..8 | `raft-ack` |
+//! | 0..8 | `raft-ac2`; `raft-ack` as long as there is no tail |
 //! | 8..16 | sequence number of the last acknowledged row, 0 if none |
 //! | 16..20 | checksum of that row |
 //! | 20..24 | CRC-32C of bytes 0..20 |
 //!
 //! # Purging
 //!
-//! Rows at the front in which nothing lives any more are dropped in the transaction of some later
-//! write. Where an idle group still has something in them it is written again at the end first:
+//! Rows at the front in which nothing lives any more are dropped in a later transaction of the
+//! database. Where an idle group still has something in them it is written again at the end first:
 //! entries as kind 5, a boundary as kind 6. A carried entry drops nothing, since entries above it
 //! may stand in rows before it. Kind 1 goes into the same transaction.
 //!
 //! # What is refused at open
 //!
-//! redb's own check of every page (it costs about a millisecond per MiB); a row that does not match
-//! its checksum, is missing, or does not follow the one before; an entry missing between the
-//! boundary and the end; a log that ends before the acknowledged row or has another one in its
-//! place. A panic inside redb on a damaged file is caught and reported the same way, unless the
-//! program is built with `panic = "abort"`.
+//! What redb's own check of every page finds (it costs about a millisecond per MiB); a tail that
+//! does not begin as it was made; a row that does not match its checksum, is missing, or does not
+//! follow the one before; an entry missing between the boundary and the end; a log that ends before
+//! the acknowledged row or has another one in its place. A panic inside redb on a damaged file is
+//! caught and reported the same way, unless the program is built with `panic = "abort"`.
 //!
 //! # Limits
 //!
@@ -120,13 +141,14 @@
 //! | row of a commit up to 16 KiB | 16,320 bytes |
 //! | row of a larger commit, and of carried records | 65,400 bytes |
 //! | one record | 4 GiB; the core's message size is far below |
-//! | bytes of all rows | twice what lives in them and 1 MiB, once the purge has caught up |
+//! | bytes of all rows | twice what lives in them and 2 MiB, once the purge has caught up |
 //! | the file | about twice the largest size the table had; it does not shrink |
 //! | purge step | after 512 KiB or 2,048 rows; looks at 3 bytes per byte appended, at most |
-//! | memory | 16 bytes per live entry and per row, 16 MiB redb cache, 4 MiB buffer |
+//! | memory | 16 bytes per live entry and per row, 16 MiB redb cache, 6 MiB buffers |
 
 mod database;
 mod error;
+mod files;
 mod index;
 mod inspect;
 mod overlay;
@@ -136,8 +158,10 @@ mod replay;
 mod row;
 mod side_file;
 mod store;
+mod tail;
 
+pub use files::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE};
 pub use inspect::{Inspection, Row, Rows, inspect};
 pub use overlay::Overlay;
 pub use record::{Change, Record};
-pub use store::{ACK_FILE, LOCK_FILE, LOG_FILE, RedbLog, Usage};
+pub use store::{RedbLog, Usage};

@@ -8,6 +8,7 @@ use crate::index::{Group, LiveIndex, Rows};
 use crate::record::{Change, Record};
 use crate::row::{Header, Place, RowError, RowReader};
 use crate::side_file::Acknowledged;
+use crate::tail::{self, Image};
 use raft_core::raft::Loaded;
 use raft_core::types::{Entry, GroupId, HardState, Identity, Index, Run, SnapshotMeta};
 use std::collections::BTreeMap;
@@ -55,6 +56,11 @@ impl Verifier {
         Ok(header)
     }
 
+    /// The rows in the tail that follow those read so far.
+    pub(crate) fn rows_in(&self, tail: &Image) -> Result<tail::Rows, ReplayError> {
+        Ok(tail.rows_after(self.reader.last().map_or(0, |(seq, _)| seq))?)
+    }
+
     /// Checks what can only be told at the end.
     pub(crate) fn finish(&self) -> Result<(), ReplayError> {
         self.reader.finish()?;
@@ -73,6 +79,7 @@ pub(crate) struct Replay {
     verifier: Verifier,
     groups: BTreeMap<GroupId, Facts>,
     rows: Vec<(u64, usize, u32, bool)>,
+    in_tail: tail::Rows,
     /// Only this group is wanted.
     only: Option<GroupId>,
 }
@@ -85,7 +92,9 @@ pub(crate) struct Replayed {
     /// The state of every group.
     pub(crate) groups: BTreeMap<GroupId, Loaded>,
     /// The last row and its checksum; zeros if the log is empty.
-    pub(crate) tail: Acknowledged,
+    pub(crate) last: Acknowledged,
+    /// The rows that are in the tail and not in the database.
+    pub(crate) in_tail: tail::Rows,
 }
 
 /// The facts of one group so far. Once rows have been purged the entries may have gaps until their
@@ -103,7 +112,8 @@ impl Replay {
     /// groups are checked and left out.
     pub(crate) fn new(acknowledged: Acknowledged, only: Option<GroupId>) -> Self {
         let verifier = Verifier::new(acknowledged);
-        Self { verifier, groups: BTreeMap::new(), rows: Vec::new(), only }
+        let (groups, rows, in_tail) = (BTreeMap::new(), Vec::new(), tail::Rows::default());
+        Self { verifier, groups, rows, in_tail, only }
     }
 
     /// The next row.
@@ -118,6 +128,14 @@ impl Replay {
                 }
             })?;
         self.rows.push((seq, row.len(), checksum, continued));
+        Ok(())
+    }
+
+    /// The rows in the tail, once those of the database were read.
+    pub(crate) fn tail(&mut self, tail: &Image) -> Result<(), ReplayError> {
+        let rows = self.verifier.rows_in(tail)?;
+        rows.iter().try_for_each(|(seq, row)| self.row(seq, row))?;
+        self.in_tail = rows;
         Ok(())
     }
 
@@ -137,7 +155,8 @@ impl Replay {
             index.groups.insert(group, live);
             groups.insert(group, loaded);
         }
-        Ok(Replayed { index, groups, tail: Acknowledged { row, checksum } })
+        let last = Acknowledged { row, checksum };
+        Ok(Replayed { index, groups, last, in_tail: self.in_tail })
     }
 }
 

@@ -176,6 +176,12 @@ impl Batch {
         self.place(self.filling(), bytes)
     }
 
+    /// How many rows it makes, and their length altogether; rather more than less.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let rows = self.cuts.len() + 1;
+        (rows, rows * HEADER_BYTES + self.bodies.len())
+    }
+
     /// Closes the last row.
     pub(crate) fn finish(&mut self) {
         self.cut(self.bodies.len(), 0);

@@ -11,7 +11,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"raft-ack";
+const MAGIC: &[u8; 8] = b"raft-ac2";
+/// How records began before there was a tail.
+const MAGIC_WITHOUT_TAIL: &[u8; 8] = b"raft-ack";
 const RECORD_BYTES: usize = 24;
 /// Two slots, written in turn, in sectors of their own: a write torn by a power loss leaves the
 /// other.
@@ -25,6 +27,15 @@ pub(crate) struct Acknowledged {
     pub(crate) row: u64,
     /// Checksum of the row.
     pub(crate) checksum: u32,
+}
+
+/// What the file says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Said {
+    /// Everything up to here was acknowledged.
+    pub(crate) acknowledged: Acknowledged,
+    /// Whether the log has a tail. One that was last open before there were any has none.
+    pub(crate) has_tail: bool,
 }
 
 /// The file, open for writing.
@@ -41,30 +52,31 @@ impl SideFile {
     pub(crate) fn create(path: &Path) -> Result<(), StorageError> {
         let partial = path.with_extension("ack.new");
         let written = || -> io::Result<()> {
-            let mut bytes = [0; SLOT_BYTES * SLOTS];
-            for slot in bytes.chunks_exact_mut(SLOT_BYTES) {
-                slot[..RECORD_BYTES].copy_from_slice(&encode(Acknowledged::default()));
-            }
             let mut file = File::create(&partial)?;
-            file.write_all(&bytes)?;
+            file.write_all(&slots(Acknowledged::default()))?;
             file.sync_all()?;
             fs::rename(&partial, path)
         };
         written().map_err(|source| StorageError::io(format!("making {}", path.display()), source))
     }
 
-    /// Opens the file; `None` if there is none.
+    /// Opens the file; `None` if there is none. The log must have a tail by now, and from now on the
+    /// file says so.
     pub(crate) fn open(path: &Path) -> Result<Option<(Self, Acknowledged)>, StorageError> {
         let options = OpenOptions::new().read(true).write(true).to_owned();
-        let Some((file, slots)) = read(path, &options)? else { return Ok(None) };
-        let acknowledged = newest(path, slots)?;
+        let Some((file, found)) = read(path, &options)? else { return Ok(None) };
+        let said = newest(path, found)?;
         // The next write goes to the slot that does not hold the newest record.
-        let slot = usize::from(slots[0] == Some(acknowledged));
-        Ok(Some((Self { file, path: path.to_owned(), slot }, acknowledged)))
+        let slot = usize::from(found[0] == Some(said));
+        let mut opened = Self { file, path: path.to_owned(), slot };
+        if !said.has_tail {
+            opened.renew(said.acknowledged)?;
+        }
+        Ok(Some((opened, said.acknowledged)))
     }
 
     /// What the file says; `None` if there is none.
-    pub(crate) fn peek(path: &Path) -> Result<Option<Acknowledged>, StorageError> {
+    pub(crate) fn peek(path: &Path) -> Result<Option<Said>, StorageError> {
         let Some((_, slots)) = read(path, OpenOptions::new().read(true))? else { return Ok(None) };
         newest(path, slots).map(Some)
     }
@@ -75,12 +87,24 @@ impl SideFile {
         self.slot = (self.slot + 1) % SLOTS;
         let mut file = &self.file;
         file.seek(SeekFrom::Start(offset))
-            .and_then(|_| file.write_all(&encode(acknowledged)))
+            .and_then(|_| file.write_all(&encode(acknowledged, MAGIC)))
             .map_err(|error| StorageError::io(format!("writing {}", self.path.display()), error))
+    }
+
+    /// Says in both slots, durably, that there is a tail: the newest record first, into the slot of
+    /// the older one.
+    fn renew(&mut self, acknowledged: Acknowledged) -> Result<(), StorageError> {
+        for _ in 0..SLOTS {
+            self.write(acknowledged)?;
+            self.file.sync_all().map_err(|error| {
+                StorageError::io(format!("flushing {}", self.path.display()), error)
+            })?;
+        }
+        Ok(())
     }
 }
 
-type Slots = [Option<Acknowledged>; SLOTS];
+type Slots = [Option<Said>; SLOTS];
 
 fn read(path: &Path, options: &OpenOptions) -> Result<Option<(File, Slots)>, StorageError> {
     let failed = |source| StorageError::io(format!("reading {}", path.display()), source);
@@ -98,17 +122,26 @@ fn read(path: &Path, options: &OpenOptions) -> Result<Option<(File, Slots)>, Sto
     Ok(Some((file, [slot(0), slot(1)])))
 }
 
-fn newest(path: &Path, slots: Slots) -> Result<Acknowledged, StorageError> {
+fn newest(path: &Path, slots: Slots) -> Result<Said, StorageError> {
     slots
         .into_iter()
         .flatten()
-        .max_by_key(|acknowledged| acknowledged.row)
+        .max_by_key(|said| (said.acknowledged.row, said.has_tail))
         .ok_or_else(|| corrupt(path, "neither of its two records is whole"))
 }
 
-fn encode(Acknowledged { row, checksum }: Acknowledged) -> [u8; RECORD_BYTES] {
+/// The bytes of a file both slots of which say this.
+fn slots(acknowledged: Acknowledged) -> [u8; SLOT_BYTES * SLOTS] {
+    let mut bytes = [0; SLOT_BYTES * SLOTS];
+    for slot in bytes.chunks_exact_mut(SLOT_BYTES) {
+        slot[..RECORD_BYTES].copy_from_slice(&encode(acknowledged, MAGIC));
+    }
+    bytes
+}
+
+fn encode(Acknowledged { row, checksum }: Acknowledged, magic: &[u8; 8]) -> [u8; RECORD_BYTES] {
     let mut record = [0; RECORD_BYTES];
-    record[..8].copy_from_slice(MAGIC);
+    record[..8].copy_from_slice(magic);
     record[8..16].copy_from_slice(&row.to_le_bytes());
     record[16..20].copy_from_slice(&checksum.to_le_bytes());
     let own = crc32c::crc32c(&record[..20]);
@@ -116,10 +149,12 @@ fn encode(Acknowledged { row, checksum }: Acknowledged) -> [u8; RECORD_BYTES] {
     record
 }
 
-fn decode(record: &[u8; RECORD_BYTES]) -> Option<Acknowledged> {
+fn decode(record: &[u8; RECORD_BYTES]) -> Option<Said> {
     let acknowledged = Acknowledged {
         row: u64::from_le_bytes(*record[8..].first_chunk()?),
         checksum: u32::from_le_bytes(*record[16..].first_chunk()?),
     };
-    (encode(acknowledged) == *record).then_some(acknowledged)
+    let has_tail = record.starts_with(MAGIC);
+    let magic = if has_tail { MAGIC } else { MAGIC_WITHOUT_TAIL };
+    (encode(acknowledged, magic) == *record).then_some(Said { acknowledged, has_tail })
 }

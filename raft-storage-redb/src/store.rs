@@ -1,44 +1,40 @@
 //! [`RedbLog`]: opening, writing and loading.
 //!
-//! It owns the lock, the side file and the database, in the order in which they must be let go. It
-//! never retries: the first failure closes it for good.
+//! It owns the lock, the side file, the tail and the database, in the order in which they must be
+//! let go. It never retries: the first failure closes it for good.
 
 use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, corrupt, engine};
+use crate::files::{self, LOG_FILE, TAIL_FILE};
 use crate::index::{Group, LiveIndex};
 use crate::purge::{self, CarryError, Pace, PurgePoint};
 use crate::record;
 use crate::replay::{Replay, ReplayError, Replayed};
-use crate::row::{Batch, LARGE_ROW_BYTES, RowError, SMALL_ROW_BYTES};
+use crate::row::{Batch, LARGE_ROW_BYTES, RowError, SMALL_ROW_BYTES, SealedRow};
 use crate::side_file::{Acknowledged, SideFile};
+use crate::tail::{Image, TailFile};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, Loaded, LogOp};
 use raft_core::types::GroupId;
-use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-
-/// File name of the database.
-pub const LOG_FILE: &str = "log.redb";
-/// File name of the last acknowledged sequence number.
-pub const ACK_FILE: &str = "log.ack";
-/// File name of the lock.
-pub const LOCK_FILE: &str = "log.lock";
 
 /// The durable log of all groups of a process, in one directory. See the [crate] documentation.
 #[derive(Debug)]
 pub struct RedbLog {
     // Declared before the lock: dropped, and so closed, before another process may open it.
     database: OpenDatabase,
+    tail: TailFile,
     side_file: SideFile,
     path: Arc<Path>,
     index: LiveIndex,
     /// Groups as they were at open, until they are loaded or written.
     loaded: BTreeMap<GroupId, Loaded>,
-    tail: Acknowledged,
+    /// The newest row.
+    last: Acknowledged,
     batch: Batch,
     pace: Pace,
     /// What the first failure was.
@@ -52,7 +48,7 @@ pub struct RedbLog {
 pub struct Usage {
     /// Sequence number of the oldest row, or of the next one if there are none.
     pub first_row: u64,
-    /// Rows in the table.
+    /// Rows in the table and in the tail.
     pub rows: u64,
     /// Bytes of all rows. The file is larger, by redb's pages and the space it reuses.
     pub bytes: u64,
@@ -70,31 +66,25 @@ impl RedbLog {
     /// together; [`StorageError::Format`] if a newer version wrote it, or something else did;
     /// [`StorageError::Io`] if the system refuses.
     pub fn open(dir: &Path) -> Result<Self, StorageError> {
-        let lock = lock(dir)?;
-        let path = dir.join(LOG_FILE);
-        let opening = |error| StorageError::io(format!("opening {}", path.display()), error);
-        if !path.try_exists().map_err(opening)? {
-            create(dir, &path)?;
-        }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(opening)?;
-        let backend = FileBackend::new(file).map_err(|error| engine(&path, "opening", error))?;
-        Self::start(dir, lock, backend)
+        let lock = files::lock(dir)?;
+        files::create(dir)?;
+        let [database, tail] = [LOG_FILE, TAIL_FILE].map(|name| files::backend(&dir.join(name)));
+        Self::start(dir, lock, database?, tail?)
     }
 
-    /// Opens a log whose database is in `backend`, with the lock and the side file in `dir`: for
-    /// tests that inject failures and crashes, and for storage that is not a file.
+    /// Opens a log whose database and tail are in these backends, with the lock and the side file
+    /// in `dir`: for tests that inject failures and crashes, and for storage that is not files.
     ///
     /// # Errors
     /// As [`RedbLog::open`].
-    pub fn with_backend(dir: &Path, backend: impl StorageBackend) -> Result<Self, StorageError> {
-        let lock = lock(dir)?;
-        let side_path = dir.join(ACK_FILE);
-        let len = backend.len().map_err(|error| StorageError::io("opening the log", error))?;
-        if len == 0 && SideFile::peek(&side_path)?.is_none() {
-            SideFile::create(&side_path)?;
-            sync_dir(dir)?;
-        }
-        Self::start(dir, lock, backend)
+    pub fn with_backends(
+        dir: &Path,
+        database: impl StorageBackend,
+        tail: impl StorageBackend,
+    ) -> Result<Self, StorageError> {
+        let lock = files::lock(dir)?;
+        files::create_in(dir, &database, &tail)?;
+        Self::start(dir, lock, database, tail)
     }
 
     /// How much the log holds now.
@@ -108,24 +98,49 @@ impl RedbLog {
         }
     }
 
-    fn start(dir: &Path, lock: File, backend: impl StorageBackend) -> Result<Self, StorageError> {
+    fn start(
+        dir: &Path,
+        lock: File,
+        database: impl StorageBackend,
+        tail: impl StorageBackend,
+    ) -> Result<Self, StorageError> {
         let path = dir.join(LOG_FILE);
-        let (side_file, acknowledged) = pair(dir, &path, &backend)?;
-        let database = OpenDatabase::open(&path, backend, true)?;
-        let replayed =
-            contain(&path, "reading it", || replay(&database, &path, acknowledged, None))?;
-        let Replayed { index, groups, tail } = replayed;
-        Ok(Self {
+        let (side_file, acknowledged) = files::pair(dir, &path, &database)?;
+        let (mut tail, image) = TailFile::open(&dir.join(TAIL_FILE), tail)?;
+        let database = OpenDatabase::open(&path, database, true)?;
+        let replayed = contain(&path, "reading it", || {
+            replay(&database, &path, Some(&image), acknowledged, None)
+        })?;
+        let Replayed { index, groups, last, in_tail } = replayed;
+        tail.resume(in_tail);
+        let mut log = Self {
             database,
+            tail,
             side_file,
             path: path.into(),
             index,
             loaded: groups,
-            tail,
+            last,
             batch: Batch::default(),
             pace: Pace::default(),
             failed: None,
             _lock: lock,
+        };
+        log.settle()?;
+        Ok(log)
+    }
+
+    /// Puts what is in the tail into the database. At open that makes durable anew what was read: a
+    /// process may have ended before it had flushed it, or after a flush that failed, and then
+    /// it can be read without being on the disk.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        if self.tail.rows().is_empty() {
+            return Ok(());
+        }
+        let path = Arc::clone(&self.path);
+        contain(&path, "writing it", || {
+            self.batch.begin(self.last.row + 1, SMALL_ROW_BYTES);
+            self.commit_to_database()
         })
     }
 
@@ -141,17 +156,37 @@ impl RedbLog {
 
     fn commit(&mut self, ops: &[GroupOp]) -> Result<(), StorageError> {
         let limit = if size(ops) > SMALL_ROW_BYTES { LARGE_ROW_BYTES } else { SMALL_ROW_BYTES };
-        self.batch.begin(self.tail.row + 1, limit);
+        self.batch.begin(self.last.row + 1, limit);
         for op in ops {
             self.loaded.remove(&op.group);
             encode(&mut self.index, &mut self.batch, op)?;
         }
+        let (rows, bytes) = self.batch.size();
+        if self.tail.takes(rows, bytes) { self.commit_to_tail() } else { self.commit_to_database() }
+    }
+
+    /// Makes the batch durable in the tail.
+    fn commit_to_tail(&mut self) -> Result<(), StorageError> {
+        self.batch.finish();
+        let mut last = self.last;
+        let rows = self.batch.rows(last.checksum);
+        self.tail.append(rows.inspect(|row| {
+            last = entered(row, &mut self.index, &mut self.pace);
+        }))?;
+        self.acknowledge(last)
+    }
+
+    /// Makes the batch durable in the database, and with it all that is in the tail.
+    fn commit_to_database(&mut self) -> Result<(), StorageError> {
         let failed = |error: redb::Error| engine(&self.path, "writing", error);
+        let mut last = self.last;
         // Durability::Immediate and one phase are redb's defaults: one flush.
         let transaction = self.database.begin_write().map_err(|error| failed(error.into()))?;
-        let mut tail = self.tail;
         {
             let mut table = transaction.open_table(TABLE).map_err(|error| failed(error.into()))?;
+            for (seq, row) in self.tail.rows().iter() {
+                table.insert(seq, row).map_err(|error| failed(error.into()))?;
+            }
             if self.pace.is_due() {
                 let read = |seq| Ok(table.get(seq)?.map(|row| row.value().to_vec()));
                 let step = purge::step(&mut self.pace, &mut self.index, &mut self.batch, read);
@@ -165,19 +200,40 @@ impl RedbLog {
                 }
             }
             self.batch.finish();
-            for row in self.batch.rows(self.tail.checksum) {
+            for row in self.batch.rows(last.checksum) {
                 let mut space = table
                     .insert_reserve(row.seq, row.len())
                     .map_err(|error| failed(error.into()))?;
                 row.write(space.as_mut());
-                self.index.rows.enter(row.seq, row.len(), row.checksum, row.continued);
-                self.pace.appended(row.len());
-                tail = Acknowledged { row: row.seq, checksum: row.checksum };
+                last = entered(&row, &mut self.index, &mut self.pace);
             }
         }
         transaction.commit().map_err(|error| failed(error.into()))?;
-        self.tail = tail;
-        self.side_file.write(tail)
+        self.tail.restart();
+        self.acknowledge(last)
+    }
+
+    /// Notes that everything up to `last` is durable.
+    fn acknowledge(&mut self, last: Acknowledged) -> Result<(), StorageError> {
+        self.last = last;
+        self.side_file.write(last)
+    }
+}
+
+/// Enters a row that is being written; where it ends the log.
+fn entered(row: &SealedRow<'_>, index: &mut LiveIndex, pace: &mut Pace) -> Acknowledged {
+    index.rows.enter(row.seq, row.len(), row.checksum, row.continued);
+    pace.appended(row.len());
+    Acknowledged { row: row.seq, checksum: row.checksum }
+}
+
+impl Drop for RedbLog {
+    /// A log that was closed has all of its rows in the database. If that fails, they are still in
+    /// the tail.
+    fn drop(&mut self) {
+        if self.failed.is_none() {
+            let _ = self.settle();
+        }
     }
 }
 
@@ -192,7 +248,9 @@ impl LogStore for RedbLog {
         }
         // Loaded before, or written since: read again.
         contain(&self.path, "loading it", || {
-            let mut replayed = replay(&self.database, &self.path, self.tail, Some(group))?;
+            let image = Some(self.tail.image()?);
+            let mut replayed =
+                replay(&self.database, &self.path, image.as_ref(), self.last, Some(group))?;
             Ok(replayed.groups.remove(&group).unwrap_or_default())
         })
     }
@@ -258,10 +316,11 @@ fn size(ops: &[GroupOp]) -> usize {
     ops.iter().map(|op| if let LogOp::Append(run) = &op.op { run.size() } else { 64 }).sum()
 }
 
-/// Reads the whole table.
+/// Reads the whole table, and behind it what the tail holds, if there is one.
 pub(crate) fn replay(
     database: &Database,
     path: &Path,
+    tail: Option<&Image>,
     acknowledged: Acknowledged,
     only: Option<GroupId>,
 ) -> Result<Replayed, StorageError> {
@@ -279,6 +338,7 @@ pub(crate) fn replay(
         Err(TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(failed(error.into())),
     }
+    tail.map_or(Ok(()), |tail| replay.tail(tail)).map_err(|error| unreadable(path, error))?;
     replay.finish().map_err(|error| unreadable(path, error))
 }
 
@@ -290,90 +350,4 @@ pub(crate) fn unreadable(path: &Path, error: ReplayError) -> StorageError {
         }
         _ => corrupt(path, error),
     }
-}
-
-/// Makes `dir` if missing and keeps everyone else out.
-fn lock(dir: &Path) -> Result<File, StorageError> {
-    if !dir.is_dir() {
-        fs::create_dir_all(dir)
-            .map_err(|error| StorageError::io(format!("making {}", dir.display()), error))?;
-        dir.parent().map_or(Ok(()), sync_dir)?;
-    }
-    let path = dir.join(LOCK_FILE);
-    let failed = |error| StorageError::io(format!("locking {}", path.display()), error);
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::InUse(dir.display().to_string())),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-/// Makes an empty log: the side file first, then the database, each as a whole or not at all. So
-/// wherever a crash strikes, a database without its side file was not left behind by us.
-fn create(dir: &Path, path: &Path) -> Result<(), StorageError> {
-    let side_path = dir.join(ACK_FILE);
-    match SideFile::peek(&side_path)? {
-        None => SideFile::create(&side_path)?,
-        Some(Acknowledged { row: 0, .. }) => {}
-        Some(Acknowledged { row, .. }) => {
-            return Err(corrupt(path, format_args!("is gone, row {row} was acknowledged")));
-        }
-    }
-    sync_dir(dir)?;
-    let partial = path.with_extension("redb.new");
-    let failed = |error| StorageError::io(format!("making {}", path.display()), error);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&partial)
-        .map_err(failed)?;
-    let backend = FileBackend::new(file).map_err(|error| engine(&partial, "making", error))?;
-    OpenDatabase::open(&partial, backend, false)?.close()?;
-    File::open(&partial).and_then(|file| file.sync_all()).map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)?;
-    sync_dir(dir)
-}
-
-/// The side file that belongs to the database in `backend`, once it is certain that both are ours.
-fn pair(
-    dir: &Path,
-    path: &Path,
-    backend: &impl StorageBackend,
-) -> Result<(SideFile, Acknowledged), StorageError> {
-    const MAGIC: &[u8] = b"redb\x1a\n\xa9\r\n";
-    let failed = |error| StorageError::io(format!("reading {}", path.display()), error);
-    let len = backend.len().map_err(failed)?;
-    let mut magic = [0; MAGIC.len()];
-    if len >= MAGIC.len() as u64 {
-        backend.read(0, &mut magic).map_err(failed)?;
-    }
-    let is_redb = magic == MAGIC;
-    match SideFile::open(&dir.join(ACK_FILE))? {
-        Some((_, Acknowledged { row, .. })) if row > 0 && len == 0 => {
-            Err(corrupt(path, format_args!("is empty, row {row} was acknowledged")))
-        }
-        Some(_) if len > 0 && !is_redb => Err(corrupt(path, "does not begin as a redb file")),
-        Some(opened) => Ok(opened),
-        None if is_redb => Err(corrupt(
-            path,
-            format_args!("{ACK_FILE} is missing beside it, so nobody knows what was acknowledged"),
-        )),
-        None => Err(StorageError::Format(format!("{} is not a redb file", path.display()))),
-    }
-}
-
-/// Makes the names in `dir` durable.
-fn sync_dir(dir: &Path) -> Result<(), StorageError> {
-    // Only Unix lets a directory be opened and flushed.
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| StorageError::io(format!("flushing {}", dir.display()), error))
 }

@@ -21,7 +21,7 @@ use raft_core::types::{
     SnapshotMeta,
 };
 use raft_kv::store::KvStore;
-use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE, RedbLog};
+use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE, RedbLog, TAIL_FILE};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -148,8 +148,7 @@ impl New {
             log.write(&grouped).map_err(storage)?;
         }
         drop(log);
-        sync(&partial.join(ACK_FILE))?;
-        sync(&partial.join(LOG_FILE))
+        [ACK_FILE, TAIL_FILE, LOG_FILE].iter().try_for_each(|name| sync(&partial.join(name)))
     }
 
     /// Reads everything back.
@@ -265,7 +264,7 @@ fn clear(partial: &Path) -> Result<(), Failure> {
     }
     for name in names(partial)? {
         let path = partial.join(&name);
-        let ours = [LOG_FILE, ACK_FILE, LOCK_FILE, CHECKPOINT_FILE, identity::FILE];
+        let ours = [LOG_FILE, TAIL_FILE, ACK_FILE, LOCK_FILE, CHECKPOINT_FILE, identity::FILE];
         if ours.iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
             fs::remove_file(&path).map_err(|error| failed("remove", &path, &error))?;
         }

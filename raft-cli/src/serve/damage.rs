@@ -12,7 +12,7 @@ use super::credentials::MADE_HERE;
 use super::etcd_flags::identity::FILE as MEMBER_FILE;
 use crate::directory::{failed, names, sync};
 use crate::failure::{Failure, Kind};
-use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE};
+use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE};
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, Failure> {
     let folder = new_folder(dir, &names)?;
     // The log goes first and for good: a log without its checkpoint could look like one that is
     // whole, a checkpoint without its log never does.
-    let first = [LOG_FILE, ACK_FILE].map(OsString::from);
+    let first = [LOG_FILE, TAIL_FILE, ACK_FILE].map(OsString::from);
     let there = |name: &&OsString| names.contains(*name);
     move_all(dir, &folder, first.iter().filter(there))?;
     // Snapshots that were coming in are nobody's data yet; the transport tidies them up.

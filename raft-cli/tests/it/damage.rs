@@ -13,7 +13,7 @@ use raft_core::types::{
     ClusterId, Entry, Identity, Incarnation, LogId, NodeId, Payload, Run, Term,
 };
 use raft_kv::store::KvStore;
-use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog};
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, TAIL_FILE};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -132,12 +132,17 @@ fn the_newest_two_folders_are_kept() {
 fn a_crash_between_the_moves_changes_nothing() {
     let breaks: [fn(&Path); 2] = [break_log, break_checkpoint];
     // The log's files are moved, and that is durable, before the checkpoint is.
-    let cuts: [&[&str]; 5] = [
+    let cuts: [&[&str]; 10] = [
         &[],
         &[LOG_FILE],
         &[ACK_FILE],
+        &[TAIL_FILE],
         &[LOG_FILE, ACK_FILE],
+        &[LOG_FILE, TAIL_FILE],
+        &[ACK_FILE, TAIL_FILE],
+        &[LOG_FILE, TAIL_FILE, ACK_FILE],
         &[LOG_FILE, ACK_FILE, CHECKPOINT_FILE],
+        &[LOG_FILE, TAIL_FILE, ACK_FILE, CHECKPOINT_FILE],
     ];
     for damage in breaks {
         for moved in cuts {

@@ -1,11 +1,11 @@
 //! What the conformance kit does not try: a disk that lies, and what errors say.
 
-use crate::disk::{Backend, PANIC};
+use crate::disk::{PANIC, open_on};
 use crate::support::{append, hard_state, run};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::testing::log_store::{Disk, Operation};
 use raft_core::types::GroupId;
-use raft_storage_redb::{ACK_FILE, RedbLog};
+use raft_storage_redb::ACK_FILE;
 use std::fs;
 use std::io::ErrorKind;
 
@@ -15,7 +15,7 @@ fn a_lost_flush_is_noticed() {
     // that was promised.
     let directory = tempfile::tempdir().unwrap();
     let disk = Disk::new();
-    let mut log = RedbLog::with_backend(directory.path(), Backend::on(&disk)).unwrap();
+    let mut log = open_on(directory.path(), &disk).unwrap();
     for term in 1..=200 {
         let before = disk.copy();
         let size = (term * 7919 % 20_000) as usize;
@@ -23,7 +23,7 @@ fn a_lost_flush_is_noticed() {
         let crashed = tempfile::tempdir().unwrap();
         let side_file = directory.path().join(ACK_FILE);
         fs::copy(side_file, crashed.path().join(ACK_FILE)).unwrap();
-        let lost = RedbLog::with_backend(crashed.path(), Backend::on(&before)).unwrap_err();
+        let lost = open_on(crashed.path(), &before).unwrap_err();
         assert!(matches!(lost, StorageError::Corrupt(_)), "{lost:?}");
         let text = lost.to_string();
         assert!(text.contains("was acknowledged, but the log ends at row"), "{text}");
@@ -40,7 +40,7 @@ fn the_first_failure_is_told_as_it_is() {
     for (operation, kind) in failures {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::new();
-        let mut log = RedbLog::with_backend(directory.path(), Backend::on(&disk)).unwrap();
+        let mut log = open_on(directory.path(), &disk).unwrap();
         log.write(&[hard_state(0, 1, 2), append(0, run(1, 3, 1, 100))]).unwrap();
         disk.fail(operation, kind);
         // Large enough that the file has to grow.
@@ -61,7 +61,7 @@ fn the_first_failure_is_told_as_it_is() {
 fn a_panic_of_the_engine_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let disk = Disk::new();
-    let mut log = RedbLog::with_backend(directory.path(), Backend::on(&disk)).unwrap();
+    let mut log = open_on(directory.path(), &disk).unwrap();
     disk.fail(Operation::Write, PANIC);
     let error = log.write(&[hard_state(0, 1, 1)]).unwrap_err();
     assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
@@ -69,12 +69,12 @@ fn a_panic_of_the_engine_is_an_error() {
     disk.heal();
     assert!(log.write(&[hard_state(0, 1, 1)]).is_err());
     drop(log);
-    drop(RedbLog::with_backend(directory.path(), Backend::on(&disk)).unwrap());
+    drop(open_on(directory.path(), &disk).unwrap());
 
     let directory = tempfile::tempdir().unwrap();
     let disk = Disk::new();
-    drop(RedbLog::with_backend(directory.path(), Backend::on(&disk)).unwrap());
+    drop(open_on(directory.path(), &disk).unwrap());
     disk.fail(Operation::Write, PANIC);
-    let error = RedbLog::with_backend(directory.path(), Backend::on(&disk)).unwrap_err();
+    let error = open_on(directory.path(), &disk).unwrap_err();
     assert!(matches!(error, StorageError::Corrupt(_)), "{error:?}");
 }

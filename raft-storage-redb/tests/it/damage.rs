@@ -129,7 +129,7 @@ fn a_row_that_is_missing_is_missed() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     tamper(&dir.path().join(LOG_FILE), |table| drop(table.pop_last().unwrap()));
-    refused(dir.path(), "was acknowledged, but the log ends at row");
+    refused(dir.path(), "row 21 is missing");
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn rows_of_another_log_do_not_chain() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     filled(dir.path());
     let mut log = RedbLog::open(other.path()).unwrap();
-    for term in 1..=6 {
-        log.write(&[hard_state(0, term, 2)]).unwrap();
+    for index in 1..=6 {
+        log.write(&[append(0, run(index, index, 1, 9))]).unwrap();
     }
     drop(log);
     let foreign = row(&other.path().join(LOG_FILE), 4);

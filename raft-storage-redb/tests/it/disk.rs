@@ -4,33 +4,23 @@ use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, Loaded};
 use raft_core::testing::log_store::{Disk, DiskFile};
 use raft_core::types::GroupId;
-use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, Usage};
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, TAIL_FILE, Usage};
 use redb::StorageBackend;
+use std::path::Path;
 use std::{fs, io};
 use tempfile::TempDir;
 
 /// Stands for a panic in place of an error.
 pub(crate) const PANIC: io::ErrorKind = io::ErrorKind::Unsupported;
 
-/// The database on a file of the disk.
+/// A file of the disk as redb takes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend(DiskFile);
 
-impl Backend {
-    pub(crate) fn on(disk: &Disk) -> Self {
-        Self(disk.file(LOG_FILE))
-    }
-
-    /// What is in the file.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.0.contents().unwrap()
-    }
-}
-
-impl Default for Backend {
-    fn default() -> Self {
-        Self::on(&Disk::new())
-    }
+/// Opens a log whose database and tail are on `disk`, with the rest in `dir`.
+pub(crate) fn open_on(dir: &Path, disk: &Disk) -> Result<RedbLog, StorageError> {
+    let [database, tail] = [LOG_FILE, TAIL_FILE].map(|name| Backend(disk.file(name)));
+    RedbLog::with_backends(dir, database, tail)
 }
 
 fn or_panic(result: io::Result<()>) -> io::Result<()> {
@@ -78,15 +68,19 @@ impl OnDisk {
             fs::write(&path, side_file.contents().map_err(failed)?).unwrap();
         }
         if disk.file(LOG_FILE).is_empty() {
-            // First the side file, then the database, each at once, as in a directory.
-            let database = Backend::default();
-            drop(RedbLog::with_backend(directory.path(), database.clone())?);
+            // The side file, the tail and the database, each at once, as in a directory.
+            let new = Disk::new();
+            drop(open_on(directory.path(), &new)?);
             if side_file.is_empty() {
                 disk.create(ACK_FILE, fs::read(&path).unwrap()).map_err(failed)?;
             }
-            disk.create(LOG_FILE, database.bytes()).map_err(failed)?;
+            for name in [TAIL_FILE, LOG_FILE] {
+                if disk.file(name).is_empty() {
+                    disk.create(name, new.file(name).contents().unwrap()).map_err(failed)?;
+                }
+            }
         }
-        let log = RedbLog::with_backend(directory.path(), Backend::on(disk))?;
+        let log = open_on(directory.path(), disk)?;
         Ok(Self { log, side_file, directory, failed: false })
     }
 

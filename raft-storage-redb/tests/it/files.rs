@@ -3,7 +3,7 @@
 use crate::support::{Model, append, hard_state, run};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::types::GroupId;
-use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, inspect};
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, TAIL_FILE, inspect};
 use std::fs;
 use std::path::Path;
 
@@ -97,12 +97,16 @@ fn a_missing_side_file_is_corrupt() {
 fn an_older_log_is_corrupt() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let old = fs::read(dir.path().join(LOG_FILE)).unwrap();
-    let mut log = RedbLog::open(dir.path()).unwrap();
-    log.write(&[hard_state(0, 100, 2)]).unwrap();
-    drop(log);
+    let read = |name| fs::read(dir.path().join(name)).unwrap();
+    let (old, old_tail) = (read(LOG_FILE), read(TAIL_FILE));
+    for term in [100, 101] {
+        RedbLog::open(dir.path()).unwrap().write(&[hard_state(0, term, 2)]).unwrap();
+    }
     fs::write(dir.path().join(LOG_FILE), old).unwrap();
-    corrupt(dir.path(), "row 21 was acknowledged, but the log ends at row 20");
+    // The tail has row 22, and nobody has row 21.
+    corrupt(dir.path(), "row 21 is missing");
+    fs::write(dir.path().join(TAIL_FILE), old_tail).unwrap();
+    corrupt(dir.path(), "row 22 was acknowledged, but the log ends at row 20");
 }
 
 #[test]
@@ -110,8 +114,8 @@ fn another_history_is_corrupt() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     filled(dir.path());
     let mut log = RedbLog::open(other.path()).unwrap();
-    for term in 1..=30 {
-        log.write(&[hard_state(0, term, 2)]).unwrap();
+    for index in 1..=30 {
+        log.write(&[append(0, run(index, index, 7, 50))]).unwrap();
     }
     drop(log);
     fs::copy(other.path().join(LOG_FILE), dir.path().join(LOG_FILE)).unwrap();
@@ -149,6 +153,7 @@ fn one_torn_slot_of_the_side_file_is_fine() {
 fn a_creation_cut_short_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("log.ack.new"), b"torn").unwrap();
+    fs::write(dir.path().join("log.tail.new"), b"torn").unwrap();
     fs::write(dir.path().join("log.redb.new"), b"torn").unwrap();
     drop(RedbLog::open(dir.path()).unwrap());
     fs::remove_file(dir.path().join(LOG_FILE)).unwrap();

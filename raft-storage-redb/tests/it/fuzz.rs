@@ -21,13 +21,16 @@ fn changed_bytes_harm_nothing() {
 fn the_corpora_are_of_real_values() {
     let [file, rows] = TARGETS else { panic!("other targets") };
     // Which file, then place and bits for each change.
-    let changes: [&[u8]; 6] = [
+    let changes: [&[u8]; 9] = [
         &[0],
         &[0, 9, 0, 0, 1],
         &[0, 0, 0x11, 0, 0x80, 1, 0x22, 1, 4],
         &[0, 0, 0x10, 0, 0],
         &[1, 8, 0, 0, 1],
         &[1, 8, 2, 0, 1, 16, 0, 0, 0xff],
+        &[2, 9, 0, 0, 1],
+        &[2, 0x20, 0x10, 0, 1],
+        &[2, 0, 0x20, 0, 0],
     ];
     plant(file, changes.map(<[u8]>::to_vec));
     plant(rows, log::example_rows());

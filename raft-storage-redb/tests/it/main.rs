@@ -13,4 +13,5 @@ mod purge;
 mod rot;
 mod round_trip;
 mod support;
+mod tail;
 mod versions;

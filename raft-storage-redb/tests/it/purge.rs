@@ -1,11 +1,11 @@
 //! The file stays bounded, and what is carried forward stays what it was.
 
-use crate::disk::Backend;
+use crate::disk::open_on;
 use crate::support::{Model, append, compact, hard_state, identity, last_index, reset, run};
 use raft_core::log_store::LogStore;
 use raft_core::raft::GroupOp;
-use raft_storage_redb::{LOG_FILE, RedbLog, inspect};
-use redb::StorageBackend;
+use raft_core::testing::log_store::Disk;
+use raft_storage_redb::{LOG_FILE, RedbLog, TAIL_FILE, inspect};
 use std::fs;
 
 const MIB: usize = 1 << 20;
@@ -13,16 +13,22 @@ const MIB: usize = 1 << 20;
 /// A log in memory, beside the model of it.
 struct Test {
     dir: tempfile::TempDir,
-    disk: Backend,
+    disk: Disk,
     log: RedbLog,
     model: Model,
 }
 
 impl Test {
+    /// Every commit goes into the database.
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Backend::default();
-        let log = RedbLog::with_backend(dir.path(), disk.clone()).unwrap();
+        let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::new());
+        drop(open_on(dir.path(), &disk).unwrap());
+        disk.damage(TAIL_FILE, |bytes| bytes.truncate(4096));
+        Self::on(dir, disk)
+    }
+
+    fn on(dir: tempfile::TempDir, disk: Disk) -> Self {
+        let log = open_on(dir.path(), &disk).unwrap();
         Self { dir, disk, log, model: Model::default() }
     }
 
@@ -41,12 +47,12 @@ impl Test {
     }
 
     fn file_len(&self) -> u64 {
-        self.disk.len().unwrap()
+        self.disk.file(LOG_FILE).len()
     }
 
     fn reopen(&mut self) {
         self.close();
-        self.log = RedbLog::with_backend(self.dir.path(), self.disk.clone()).unwrap();
+        self.log = open_on(self.dir.path(), &self.disk).unwrap();
         self.model.check(&mut self.log);
     }
 
@@ -58,7 +64,10 @@ impl Test {
     /// The rows as they print.
     fn rows(&mut self) -> Vec<String> {
         self.close();
-        fs::write(self.dir.path().join(LOG_FILE), self.disk.bytes()).unwrap();
+        for name in [LOG_FILE, TAIL_FILE] {
+            let bytes = self.disk.file(name).contents().unwrap();
+            fs::write(self.dir.path().join(name), bytes).unwrap();
+        }
         let inspection = inspect(self.dir.path()).unwrap();
         inspection.rows().unwrap().map(|row| row.unwrap().to_string()).collect()
     }
@@ -66,7 +75,12 @@ impl Test {
 
 #[test]
 fn a_compacted_log_stays_small() {
-    let mut test = Test::new();
+    stays_small(Test::new());
+    // Purged are rows of the database, whenever it takes over those of the tail.
+    stays_small(Test::on(tempfile::tempdir().unwrap(), Disk::new()));
+}
+
+fn stays_small(mut test: Test) {
     test.write(&[identity(0, 1), hard_state(0, 1, 1), append(0, run(1, 64, 1, 40))]);
     // Idle groups that hold on to the oldest rows.
     for group in 1..20 {

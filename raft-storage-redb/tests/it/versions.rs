@@ -116,9 +116,9 @@ fn a_log_without_anything_newer_is_readable_to_all_again() {
         vec![hard_state(0, 1, 1), append(0, run(1, 1, 1, 10)), entry(0, 2, 1, membership(9))],
         vec![hard_state(0, 2, 2), append(0, run(1, 2, 2, 10))],
     ];
-    written(dir.path(), &writes);
-    assert_eq!(versions(dir.path()), [2, 1]);
-    RedbLog::open(dir.path()).unwrap().write(&[append(0, run(3, 3, 2, 10))]).unwrap();
+    written(dir.path(), &writes[..1]);
+    assert_eq!(versions(dir.path()), [2]);
+    written(dir.path(), &writes[1..]);
     assert_eq!(versions(dir.path()), [1, 1]);
 }
 

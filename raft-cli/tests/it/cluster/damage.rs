@@ -196,15 +196,21 @@ async fn a_cluster_that_is_not_complete_says_who_is_missing() {
     cluster.until_logged(NodeId(2), "its voters are n1, n2, n3").await;
 }
 
+/// Flips a byte of the value wherever the log has it: in its database, in its tail, or both.
 fn flip_a_byte(dir: &Path) {
-    let log = dir.join("log.redb");
-    let mut file = OpenOptions::new().read(true).write(true).open(log).unwrap();
+    let flipped = ["log.redb", "log.tail"].map(|name| flip_in(&dir.join(name)));
+    assert!(flipped.contains(&true), "the log holds the value");
+}
+
+fn flip_in(path: &Path) -> bool {
+    let mut file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).unwrap();
     let found = bytes.windows(NEEDLE.len()).position(|window| window == NEEDLE.as_bytes());
-    let position = found.expect("the log holds the value");
+    let Some(position) = found else { return false };
     file.seek(SeekFrom::Start(position as u64)).unwrap();
     file.write_all(&[bytes[position] ^ 1]).unwrap();
+    true
 }
 
 fn cut_the_end(dir: &Path) {
@@ -222,8 +228,9 @@ fn cut(path: &Path) {
 }
 
 fn lose_the_log(dir: &Path) {
-    fs::remove_file(dir.join("log.redb")).unwrap();
-    fs::remove_file(dir.join("log.ack")).unwrap();
+    for name in ["log.redb", "log.tail", "log.ack"] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
 }
 
 fn lose_all(dir: &Path) {
