@@ -5,6 +5,7 @@
 //! task itself, and so is applied what the state machine calls quick. [`Node`] is the handle.
 
 mod applier;
+mod background;
 mod cause;
 mod config;
 mod driver;

@@ -10,7 +10,7 @@ use raft_core::testing::{
     CellClients, Cells, Event, Random, Simulation, SimulationConfig, Stores, examine,
 };
 use raft_core::types::{Entry, GroupId, NodeId, Payload, Run, Version};
-use raft_storage_redb::LOG_FILE;
+use raft_storage_redb::{LOG_FILE, TAIL_FILE};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -49,8 +49,11 @@ impl Disks {
             return OnDisk::open(&disk);
         }
         let random = &mut self.random;
-        disk.damage(LOG_FILE, |bytes| {
-            let bit = random.below(bytes.len() as u64 * 8);
+        let file = if random.below(2) == 0 { LOG_FILE } else { TAIL_FILE };
+        disk.damage(file, |bytes| {
+            // The tail is mostly blank.
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+            let bit = random.below(used as u64 * 8);
             bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
         });
         let opened = OnDisk::open(&disk);

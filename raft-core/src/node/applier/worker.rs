@@ -2,6 +2,7 @@
 
 use super::{Job, Thresholds};
 use crate::log_store::StorageError;
+use crate::node::background;
 use crate::node::event::{Answer, Completion, Horizon, Query, Waiter};
 use crate::node::metrics::{Metrics, record_time};
 use crate::node::{Proposed, Queried};
@@ -167,7 +168,7 @@ impl<M: StateMachine> Worker<M> {
             // Nobody listens if the node is gone already.
             let _ = completed.send(report);
         };
-        let thread = std::thread::Builder::new().name("raft-checkpoint".into()).spawn(write);
+        let thread = background::spawn("raft-checkpoint", write);
         let thread = thread.map_err(|error| StorageError::io("starting a checkpoint", error))?;
         self.checkpoint = Some(thread);
         Ok(())
@@ -193,7 +194,11 @@ impl<M: StateMachine> Worker<M> {
         // The checkpoint being written belongs to the state that is about to go.
         self.join_checkpoint();
         let meta = snapshot.meta.clone();
-        let report = match self.machine.restore(snapshot) {
+        let machine = &mut self.machine;
+        let restored = background::run("raft-restore", || machine.restore(snapshot));
+        let restored =
+            restored.map_err(|error| StorageError::io("starting to restore a snapshot", error))?;
+        let report = match restored {
             Ok(()) => {
                 self.last_applied = meta.last.index;
                 (self.applied_bytes, self.applied_entries) = (0, 0);
