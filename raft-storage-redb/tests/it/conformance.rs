@@ -8,15 +8,23 @@ use raft_storage_redb::RedbLog;
 use std::cell::Cell;
 use std::env;
 
+/// Where the first frame of a tail begins.
+const BLOCK: usize = 4096;
+
 fn is_slow() -> bool {
     env::var_os("RUN_SLOW_TESTS").is_some_and(|value| value == "1")
 }
 
 /// Runs the kit; what it has tried.
 fn run(extent: &Extent) -> Report {
+    run_with_tail(extent, usize::MAX)
+}
+
+/// Runs the kit on logs with tails of `tail_bytes` at most.
+fn run_with_tail(extent: &Extent, tail_bytes: usize) -> Report {
     let largest = Cell::new(0);
     let open = |disk: &_| {
-        let log = OnDisk::open(disk)?;
+        let log = OnDisk::open_with_tail(disk, tail_bytes)?;
         largest.set(largest.get().max(log.usage().first_row));
         Ok(log)
     };
@@ -37,6 +45,17 @@ fn every_crash_keeps_what_was_acknowledged() {
     let extent = Extent { seed: 1, writes: 1000, crash_every: every, failures: 0, flips: 0 };
     let report = run(&extent);
     assert!(report.crash_points > 3500 / every, "{report}");
+}
+
+/// Every write goes into the database, or every other one.
+#[test]
+fn every_crash_between_tail_and_database_keeps_what_was_acknowledged() {
+    for (tail_bytes, points, every) in [(BLOCK, 8000, 331), (3 * BLOCK, 4000, 227)] {
+        let crash_every = if is_slow() { 1 } else { every };
+        let extent = Extent { seed: 1, writes: 1000, crash_every, failures: 0, flips: 0 };
+        let report = run_with_tail(&extent, tail_bytes);
+        assert!(report.crash_points > points / crash_every, "{report}");
+    }
 }
 
 #[test]

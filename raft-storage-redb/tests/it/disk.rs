@@ -61,6 +61,11 @@ pub(crate) struct OnDisk {
 
 impl OnDisk {
     pub(crate) fn open(disk: &Disk) -> Result<Self, StorageError> {
+        Self::open_with_tail(disk, usize::MAX)
+    }
+
+    /// Opens it; a new one gets a tail of `tail_bytes` at most.
+    pub(crate) fn open_with_tail(disk: &Disk, tail_bytes: usize) -> Result<Self, StorageError> {
         let directory = tempfile::tempdir().unwrap();
         let side_file = disk.file(ACK_FILE);
         let path = directory.path().join(ACK_FILE);
@@ -76,7 +81,11 @@ impl OnDisk {
             }
             for name in [TAIL_FILE, LOG_FILE] {
                 if disk.file(name).is_empty() {
-                    disk.create(name, new.file(name).contents().unwrap()).map_err(failed)?;
+                    let mut bytes = new.file(name).contents().unwrap();
+                    if name == TAIL_FILE {
+                        bytes.truncate(tail_bytes);
+                    }
+                    disk.create(name, bytes).map_err(failed)?;
                 }
             }
         }

@@ -11,7 +11,7 @@ use raft_core::types::{
     Change, Entry, GroupId, Incarnation, LogId, Member, Membership, NodeId, Payload, Run,
     SnapshotMeta, Version,
 };
-use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, inspect};
+use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, TAIL_FILE, inspect};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -76,20 +76,30 @@ fn writes(version: Version) -> Vec<Vec<GroupOp>> {
     ]
 }
 
-fn folder(version: Version) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(version.to_string())
+/// What was written into the tail of a log after all that.
+fn last_writes() -> Vec<Vec<GroupOp>> {
+    let term = |group, term| hard_state(group, term, 2);
+    vec![vec![term(7, 7), append(7, run(61, 64, 6, 70))], vec![term(0, 5)], vec![term(7, 8)]]
 }
 
-/// The log of a version, in a new directory, and what it must hold.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The log of a version, in a new directory, and what it must hold. It had no tail.
 fn fixture(version: Version) -> (tempfile::TempDir, Model) {
-    let dir = tempfile::tempdir().unwrap();
-    for file in [LOG_FILE, ACK_FILE] {
-        let packed = fs::read(folder(version).join(format!("{file}.packed"))).unwrap();
-        fs::write(dir.path().join(file), unpack(&packed)).unwrap();
-    }
     let mut model = Model::default();
     writes(version).iter().for_each(|ops| model.apply(ops));
-    (dir, model)
+    (unpacked(&folder(&version.to_string()), &[LOG_FILE, ACK_FILE]), model)
+}
+
+fn unpacked(from: &Path, files: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        let packed = fs::read(from.join(format!("{file}.packed"))).unwrap();
+        fs::write(dir.path().join(file), unpack(&packed)).unwrap();
+    }
+    dir
 }
 
 fn loads(dir: &Path, model: &Model) {
@@ -141,6 +151,24 @@ fn a_log_of_version_3_is_read_and_written_on() {
     is_read_and_written_on(Version(3));
 }
 
+/// A process was killed while some rows were in the tail.
+#[test]
+fn a_log_with_a_tail_is_read_and_written_on() {
+    let dir = unpacked(&folder("tail"), &[LOG_FILE, TAIL_FILE, ACK_FILE]);
+    let mut model = Model::default();
+    let writes = writes(Version(3));
+    writes.iter().chain(&last_writes()).for_each(|ops| model.apply(ops));
+    let inspection = inspect(dir.path()).unwrap();
+    let rows = inspection.rows().unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    assert!(rows.last().unwrap().to_string().contains("g7 hard_state term=8"));
+    drop(inspection);
+    loads(dir.path(), &model);
+    let ops = vec![append(7, run(65, 66, 8, 8))];
+    RedbLog::open(dir.path()).unwrap().write(&ops).unwrap();
+    model.apply(&ops);
+    loads(dir.path(), &model);
+}
+
 #[test]
 fn fixtures_are_made_on_request() {
     let Some(folder) = env::var_os("MAKE_FIXTURES") else { return };
@@ -148,7 +176,9 @@ fn fixtures_are_made_on_request() {
     for ops in writes(Version::CURRENT) {
         RedbLog::open(dir.path()).unwrap().write(&ops).unwrap();
     }
-    for file in [LOG_FILE, ACK_FILE] {
+    let mut log = RedbLog::open(dir.path()).unwrap();
+    last_writes().iter().for_each(|ops| log.write(ops).unwrap());
+    for file in [LOG_FILE, TAIL_FILE, ACK_FILE] {
         let packed = pack(&fs::read(dir.path().join(file)).unwrap());
         fs::write(Path::new(&folder).join(format!("{file}.packed")), packed).unwrap();
     }
