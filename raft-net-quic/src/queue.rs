@@ -98,7 +98,7 @@ impl Queue {
     /// Writes what is queued, for ever: everything that waits goes out in one write.
     pub(crate) async fn write(&self, send: &mut SendStream) -> Result<(), ProtocolError> {
         loop {
-            let (mut messages, probe) = self.take();
+            let (mut messages, bytes, probe) = self.take();
             if messages.is_empty() && !probe {
                 self.wake.notified().await;
                 continue;
@@ -109,26 +109,26 @@ impl Queue {
                 send.write_chunk(buffer.freeze()).await?;
             }
             while !messages.is_empty() {
-                let buffer = self.encode(&mut messages);
+                // At once as large as it will be: what grows is copied, into pages not used yet.
+                let mut buffer = BytesMut::with_capacity(bytes.min(WRITE_BYTES));
+                self.encode(&mut messages, &mut buffer);
                 send.write_chunk(buffer.freeze()).await?;
             }
         }
     }
 
-    /// What waits, and whether to probe.
-    fn take(&self) -> (VecDeque<(GroupId, Envelope)>, bool) {
-        let mut state = self.lock();
-        state.bytes = 0;
-        (std::mem::take(&mut state.messages), std::mem::take(&mut state.probe))
+    /// What waits, about how many bytes it is, and whether to probe.
+    fn take(&self) -> (VecDeque<(GroupId, Envelope)>, usize, bool) {
+        let State { messages, bytes, probe, .. } = &mut *self.lock();
+        (std::mem::take(messages), std::mem::take(bytes), std::mem::take(probe))
     }
 
-    fn encode(&self, messages: &mut VecDeque<(GroupId, Envelope)>) -> BytesMut {
-        let mut buffer = BytesMut::new();
+    fn encode(&self, messages: &mut VecDeque<(GroupId, Envelope)>, buffer: &mut BytesMut) {
         while buffer.len() < WRITE_BYTES
             && let Some((group, envelope)) = messages.pop_front()
         {
             let start = buffer.len();
-            let body = frame::put(&mut buffer, frame::MESSAGE, |out| {
+            let body = frame::put(buffer, frame::MESSAGE, |out| {
                 raft_core::codec::encode_envelope(group, &envelope, out);
             });
             if body > self.message_bytes_max {
@@ -141,7 +141,6 @@ impl Queue {
                 self.sent.fetch_add(body as u64, Ordering::Relaxed);
             }
         }
-        buffer
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -4,6 +4,7 @@
 //! output once: so work that piles up meanwhile becomes one write and one message per follower.
 
 mod changes;
+mod clock;
 mod observe;
 mod reads;
 mod snapshots;
@@ -21,13 +22,13 @@ use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, LogId, NodeId};
 use changes::Changes;
+use clock::Clock;
 use observe::Seen;
 use reads::TickTimes;
 use snapshots::Receivers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval};
 use warnings::Warnings;
 
 /// Most events taken in before their output is carried out.
@@ -39,6 +40,13 @@ const AT_ONCE_MAX: usize = 64;
 
 /// Ticks between looks for requests that were given up, and at the size of the log.
 const HOUSEKEEPING_TICKS: u64 = 16;
+
+/// What ends a sleep of the loop.
+enum Woken {
+    Clock,
+    Event(Event),
+    Completion(Completion),
+}
 
 /// What works beside the loop, and what measures both.
 pub(super) struct Threads {
@@ -126,30 +134,29 @@ impl Driver {
         events: &mut mpsc::Receiver<Event>,
         completions: &mut mpsc::UnboundedReceiver<Completion>,
     ) -> StopCause {
-        let mut ticks = self.clock();
+        let mut clock = Clock::new(self.config.tick);
         self.publish();
         if let Err(cause) = self.carry_out() {
             return cause;
         }
         loop {
-            let outcome = tokio::select! {
-                _ = ticks.tick() => self.tick(),
-                Some(event) = events.recv() => self.accept(event),
-                Some(completion) = completions.recv() => self.complete(completion),
+            clock.plan(self.raft.idle_ticks());
+            let woken = tokio::select! {
+                () = clock.due() => Woken::Clock,
+                Some(event) = events.recv() => Woken::Event(event),
+                Some(completion) = completions.recv() => Woken::Completion(completion),
+            };
+            self.tick(clock.passed());
+            let outcome = match woken {
+                Woken::Clock => Ok(()),
+                Woken::Event(event) => self.accept(event),
+                Woken::Completion(completion) => self.complete(completion),
             };
             let outcome = outcome.and_then(|()| self.drain(events, completions));
             if let Err(cause) = outcome.and_then(|()| self.carry_out()) {
                 return cause;
             }
         }
-    }
-
-    /// Ticks that were missed are not made up for: a process that was paused has not heard anything
-    /// meanwhile, and an overloaded one should not hold elections.
-    fn clock(&self) -> Interval {
-        let mut clock = interval(self.config.tick);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        clock
     }
 
     fn drain(
@@ -173,19 +180,24 @@ impl Driver {
         Ok(())
     }
 
-    fn tick(&mut self) -> Result<(), StopCause> {
-        self.ticks += 1;
-        self.tick_times.tick();
-        self.raft.step(Input::Tick);
-        self.contact = self.contact.max(self.raft.contact());
-        self.gauge();
-        if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
-            self.requests.forget_abandoned();
-            self.make_room();
-            self.measure();
+    /// Takes in that `passed` ticks have passed.
+    fn tick(&mut self, passed: u32) {
+        if passed == 0 {
+            return;
         }
+        for _ in 0..passed {
+            self.ticks += 1;
+            self.tick_times.tick();
+            self.raft.step(Input::Tick);
+            self.contact = self.contact.max(self.raft.contact());
+            if self.ticks.is_multiple_of(HOUSEKEEPING_TICKS) {
+                self.requests.forget_abandoned();
+                self.make_room();
+                self.measure();
+            }
+        }
+        self.gauge();
         self.publish();
-        Ok(())
     }
 
     /// Half full: does not wait for the usual number of bytes. Asked again and again, because there

@@ -128,6 +128,13 @@ impl Leader {
         Next::Stay
     }
 
+    /// The next tick at which there is something to do.
+    pub(super) fn next_due(&self, state: &State) -> u64 {
+        let told = self.progress.values().all(|progress| progress.is_told(state.commit_index()));
+        let busy = !told || self.transfer.is_some() || !self.partings.is_empty();
+        if busy { state.now + 1 } else { self.heartbeat_due }
+    }
+
     /// Check-quorum: a leader that has not heard a quorum for an election timeout steps down, or
     /// its clients would wait for ever (thesis §6.2).
     fn lost_quorum(&self, state: &State) -> bool {
@@ -156,7 +163,7 @@ impl Leader {
         for (peer, progress) in &mut self.progress {
             // Below the boundary of the log nothing can be told but by a snapshot.
             let tells = progress.match_index >= state.log.start().index;
-            if tells && progress.commit_told < state.commit_index().min(progress.match_index) {
+            if tells && !progress.is_told(state.commit_index()) {
                 heartbeat(state, *peer, progress, self.confirmations.seq());
             }
         }

@@ -301,6 +301,19 @@ impl Raft {
         self.state.now
     }
 
+    /// How many of the next ticks will find nothing to do, unless something else is stepped in
+    /// before: whoever counts them may sleep through as many, and step them in afterwards. What a
+    /// leader looks after beside replication, as its own quorum, may be put off by that to its next
+    /// heartbeat.
+    pub fn idle_ticks(&self) -> u64 {
+        let next = match &self.role {
+            Role::Follower(_) if self.state.is_waiting() => return 0,
+            Role::Follower(_) | Role::Candidate(_) => self.state.election_due,
+            Role::Leader(leader) => leader.next_due(&self.state),
+        };
+        next.saturating_sub(self.state.now + 1)
+    }
+
     /// Campaigns at once, without waiting for the election timer: for tests and tools that count no
     /// ticks. Does nothing on a leader or a node that may not be elected.
     pub fn campaign(&mut self) {

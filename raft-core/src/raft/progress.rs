@@ -176,6 +176,11 @@ impl Progress {
         }
     }
 
+    /// Whether it was told that what it has is committed.
+    pub(super) fn is_told(&self, commit: Index) -> bool {
+        self.commit_told >= commit.min(self.match_index)
+    }
+
     /// Gives up on what has been under way for too long: a lost append is sent again, a lost probe
     /// repeated. Both are harmless if they were only late.
     pub(super) fn expire(&mut self, now: u64, probe_ticks: u64, append_ticks: u64) {

@@ -99,6 +99,12 @@ impl State {
     /// Questions that got no answer for an election timeout are asked again, under a new id: a late
     /// answer to the old one must not confirm the new one. Sooner would let no answer count where
     /// two round trips take longer.
+    /// Whether a tick has something to do at once: a question may be overdue, or there is a cluster
+    /// to be formed.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.is_formed() || !self.reads.asked.is_empty() || !self.reads.waiting.is_empty()
+    }
+
     pub(super) fn expire_questions(&mut self) {
         let patience = u64::from(self.config.election_ticks_min);
         let overdue = |asked: &mut Asked| self.now >= asked.at + patience;

@@ -212,7 +212,14 @@ impl<M: Machine> Cluster<M> {
     /// A tick of the clock of `id`.
     pub fn tick(&mut self, id: NodeId) {
         self.command(format_args!("tick {}", id.0));
-        self.act(id, |raft| raft.step(Input::Tick));
+        let sent = self.pool.len();
+        let idle = self.act(id, |raft| {
+            let idle = raft.idle_ticks() > 0 && !raft.is_leader();
+            raft.step(Input::Tick);
+            idle
+        });
+        let nothing = idle != Some(true) || self.pool.len() == sent;
+        assert!(nothing, "{id} has something to do at a tick that it called idle");
     }
 
     /// `id` campaigns at once.

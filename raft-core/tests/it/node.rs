@@ -69,6 +69,12 @@ fn config(id: u64, count: u64) -> NodeConfig {
     NodeConfig { raft, cluster, incarnation, seed: id, ..NodeConfig::default() }
 }
 
+/// A node that forms a cluster by itself, but only when its first tick has passed: a second after
+/// it was started.
+fn before_it_leads() -> NodeConfig {
+    NodeConfig { tick: Duration::from_secs(1), ..config(1, 1) }
+}
+
 impl Cluster {
     /// A cluster formed of `count` nodes.
     fn start(count: u64) -> Self {

@@ -16,7 +16,7 @@ async fn up_to(events: &mut Events, wanted: impl Fn(&NodeEvent) -> bool) -> Vec<
 
 #[tokio::test]
 async fn the_life_of_a_node_is_told_in_order() {
-    let cluster = Cluster::start(1);
+    let cluster = Cluster::start_all([before_it_leads()].into_iter());
     let node = cluster.node(NodeId(1));
     let mut events = node.events();
     let proposed = node.propose("early".into()).await;

@@ -89,7 +89,8 @@ impl Recorder for Recorded {
 #[tokio::test]
 async fn every_stage_of_a_write_is_measured() {
     let recorded = Recorded::default();
-    let cluster = ::metrics::with_local_recorder(&recorded, || Cluster::start(1));
+    let start = || Cluster::start_all([before_it_leads()].into_iter());
+    let cluster = ::metrics::with_local_recorder(&recorded, start);
     let node = cluster.node(NodeId(1));
     let refused = node.propose("early".into()).await;
     assert_eq!(refused, Err(ProposeError::NotLeader { leader: None }));
