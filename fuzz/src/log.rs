@@ -68,8 +68,8 @@ fn example() -> &'static (Files, Vec<Loaded>) {
             let mut log = RedbLog::open(dir.path()).expect("a new log");
             log.write(&ops).expect("a healthy disk");
         }
-        let log = read(LOG_FILE);
         let mut open = RedbLog::open(dir.path()).expect("a whole log");
+        let log = read(LOG_FILE);
         for ops in last_writes() {
             open.write(&ops).expect("a healthy disk");
         }

@@ -21,6 +21,12 @@ pub(crate) fn corrupt(path: &Path, what: impl Display) -> StorageError {
     StorageError::Corrupt(format!("{}: {what}; {ADVICE}", path.display()))
 }
 
+/// `path` begins as none that this version knows, and is whole.
+pub(crate) fn newer(path: &Path) -> StorageError {
+    let path = path.display();
+    StorageError::Format(format!("{path} was written by a newer version of this program"))
+}
+
 /// What redb reported while `doing` something to `path`.
 pub(crate) fn engine(path: &Path, doing: &str, error: impl Into<redb::Error>) -> StorageError {
     match error.into() {

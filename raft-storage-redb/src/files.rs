@@ -3,12 +3,12 @@
 use crate::database::OpenDatabase;
 use crate::error::{corrupt, engine};
 use crate::side_file::{Acknowledged, Said, SideFile};
-use crate::tail::TailFile;
+use crate::tail::{Image, TailFile};
 use raft_core::log_store::StorageError;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// File name of the database.
@@ -41,22 +41,39 @@ pub(crate) fn lock(dir: &Path) -> Result<File, StorageError> {
     }
 }
 
-/// Makes an empty log where there is none: the side file first, then the tail, then the database,
+/// Makes an empty log where there is none: the tail first, then the side file, then the database,
 /// each as a whole or not at all. So wherever a crash strikes, a database without one of the others
 /// was not left behind by us, but for one without a tail, of when there were none.
 pub(crate) fn create(dir: &Path) -> Result<(), StorageError> {
     let [path, tail] = [LOG_FILE, TAIL_FILE].map(|name| dir.join(name));
-    if !exists(&path)? {
-        create_side_file(dir, &path)?;
-        // One that is there belongs to a log that is gone.
-        create_tail(dir, &tail)?;
-        return create_database(dir, &path);
+    if exists(&path)? {
+        if !exists(&tail)? {
+            may_lack_tail(dir)?;
+            create_tail(dir, &tail)?;
+        }
+        return Ok(());
     }
-    if !exists(&tail)? {
-        may_lack_tail(dir)?;
-        create_tail(dir, &tail)?;
+    match SideFile::peek(&dir.join(ACK_FILE))?.map(|said| said.acknowledged.row) {
+        // Whatever tail is there belongs to a log that is gone.
+        None => create_tail(dir, &tail)?,
+        Some(0) => match Image::find(&tail)? {
+            None => create_tail(dir, &tail)?,
+            Some(image) => unused(&path, &image)?,
+        },
+        Some(row) => {
+            return Err(corrupt(&path, format_args!("is gone, row {row} was acknowledged")));
+        }
     }
-    Ok(())
+    create_side_file(dir)?;
+    create_database(dir, &path)
+}
+
+/// Refuses to begin a log that its tail shows to have been there.
+fn unused(path: &Path, tail: &Image) -> Result<(), StorageError> {
+    match tail.is_used() {
+        true => Err(corrupt(path, format_args!("is gone, {TAIL_FILE} continues it"))),
+        false => Ok(()),
+    }
 }
 
 fn exists(path: &Path) -> Result<bool, StorageError> {
@@ -72,16 +89,13 @@ fn may_lack_tail(dir: &Path) -> Result<(), StorageError> {
     }
 }
 
-fn create_side_file(dir: &Path, path: &Path) -> Result<(), StorageError> {
-    let side_path = dir.join(ACK_FILE);
-    match SideFile::peek(&side_path)? {
-        None => SideFile::create(&side_path)?,
-        Some(Said { acknowledged: Acknowledged { row: 0, .. }, .. }) => {}
-        Some(Said { acknowledged: Acknowledged { row, .. }, .. }) => {
-            return Err(corrupt(path, format_args!("is gone, row {row} was acknowledged")));
-        }
+fn create_side_file(dir: &Path) -> Result<(), StorageError> {
+    let path = dir.join(ACK_FILE);
+    if SideFile::peek(&path)?.is_none() {
+        SideFile::create(&path)?;
+        sync_dir(dir)?;
     }
-    sync_dir(dir)
+    Ok(())
 }
 
 fn create_tail(dir: &Path, path: &Path) -> Result<(), StorageError> {
@@ -108,12 +122,19 @@ fn create_database(dir: &Path, path: &Path) -> Result<(), StorageError> {
 
 /// The file at `path` as redb takes it.
 pub(crate) fn backend(path: &Path) -> Result<FileBackend, StorageError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
+    let failed = |error| StorageError::io(format!("opening {}", path.display()), error);
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    forget_cached(&file).map_err(failed)?;
     FileBackend::new(file).map_err(|error| engine(path, "opening", error))
+}
+
+/// Has what is read from `file` be what is on the disk: after a flush that failed memory may have
+/// more, and call it clean.
+fn forget_cached(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+    Ok(())
 }
 
 /// Makes what a log needs beside an empty `database` and an empty `tail`.
@@ -123,13 +144,15 @@ pub(crate) fn create_in(
     tail: &impl StorageBackend,
 ) -> Result<(), StorageError> {
     let failed = |error| StorageError::io("opening the log", error);
-    let side_path = dir.join(ACK_FILE);
     let is_new = database.len().map_err(failed)? == 0;
-    if is_new && SideFile::peek(&side_path)?.is_none() {
-        SideFile::create(&side_path)?;
-        sync_dir(dir)?;
+    if is_new {
+        create_side_file(dir)?;
     }
-    if tail.len().map_err(failed)? == 0 {
+    if tail.len().map_err(failed)? > 0 {
+        if is_new {
+            unused(&dir.join(LOG_FILE), &Image::read(&dir.join(TAIL_FILE), tail)?)?;
+        }
+    } else {
         if !is_new {
             may_lack_tail(dir)?;
         }
@@ -145,7 +168,7 @@ pub(crate) fn pair(
     dir: &Path,
     path: &Path,
     backend: &impl StorageBackend,
-) -> Result<(SideFile, Acknowledged), StorageError> {
+) -> Result<(SideFile, Said), StorageError> {
     const MAGIC: &[u8] = b"redb\x1a\n\xa9\r\n";
     let failed = |error| StorageError::io(format!("reading {}", path.display()), error);
     let len = backend.len().map_err(failed)?;
@@ -155,7 +178,7 @@ pub(crate) fn pair(
     }
     let is_redb = magic == MAGIC;
     match SideFile::open(&dir.join(ACK_FILE))? {
-        Some((_, Acknowledged { row, .. })) if row > 0 && len == 0 => {
+        Some((_, Said { acknowledged: Acknowledged { row, .. }, .. })) if row > 0 && len == 0 => {
             Err(corrupt(path, format_args!("is empty, row {row} was acknowledged")))
         }
         Some(_) if len > 0 && !is_redb => Err(corrupt(path, "does not begin as a redb file")),

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub(crate) struct LiveIndex {
     /// The groups that were ever written.
     pub(crate) groups: BTreeMap<GroupId, Group>,
-    /// The rows of the table.
+    /// The rows of the log.
     pub(crate) rows: Rows,
 }
 
@@ -89,7 +89,7 @@ impl Group {
     }
 }
 
-/// The rows of the table and how much of each is live.
+/// The rows of the log and how much of each is live.
 #[derive(Debug)]
 pub(crate) struct Rows {
     /// Sequence number of `rows[0]`.

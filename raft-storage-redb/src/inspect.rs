@@ -17,7 +17,7 @@ use raft_core::raft::Loaded;
 use raft_core::types::{GroupId, Version};
 use redb::{Range, ReadableDatabase, TableError};
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, vec};
@@ -41,12 +41,10 @@ pub fn inspect(dir: &Path) -> Result<Inspection, StorageError> {
         Err(error) => return Err(error),
     };
     let has_tail = said.is_some_and(|said| said.has_tail);
-    let (tail, damage) = match read_tail(&dir.join(TAIL_FILE), has_tail) {
+    let (tail, damage) = match find_tail(&dir.join(TAIL_FILE), has_tail) {
         Ok(tail) => (tail, damage),
-        Err(error @ StorageError::Corrupt(_)) => (None, damage.or(Some(error))),
-        Err(error) => return Err(error),
+        Err(error) => (None, damage.or(Some(error))),
     };
-    let tail = tail.map(Arc::new);
     let acknowledged = said.map(|said| said.acknowledged);
     Ok(Inspection { database, tail, path, acknowledged, damage, _lock: lock })
 }
@@ -140,7 +138,7 @@ impl Source {
         &mut self,
         path: &Path,
         verifier: &mut Verifier,
-        mut read: impl FnMut(&mut Verifier, u64, &[u8]) -> Result<T, ReplayError>,
+        read: impl FnOnce(&mut Verifier, u64, &[u8]) -> Result<T, ReplayError>,
     ) -> Result<Option<T>, StorageError> {
         let unreadable = |error| unreadable(path, error);
         if let Self::Database { range, tail } = self {
@@ -237,14 +235,10 @@ fn open(path: &Path, check: bool) -> Result<OpenDatabase, StorageError> {
 }
 
 /// What the tail holds; `None` if there is none and `has_tail` says that there need not be.
-fn read_tail(path: &Path, has_tail: bool) -> Result<Option<Image>, StorageError> {
-    match fs::read(path) {
-        Ok(bytes) => Image::of(path, bytes).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match has_tail {
-            true => Err(corrupt(path, TAIL_IS_MISSING)),
-            false => Ok(None),
-        },
-        Err(error) => Err(StorageError::io(format!("reading {}", path.display()), error)),
+fn find_tail(path: &Path, has_tail: bool) -> Result<Option<Arc<Image>>, StorageError> {
+    match Image::find(path)? {
+        None if has_tail => Err(corrupt(path, TAIL_IS_MISSING)),
+        found => Ok(found.map(Arc::new)),
     }
 }
 

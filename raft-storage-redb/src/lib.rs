@@ -48,11 +48,11 @@
 //! | `log.ack` | the last acknowledged row, written after every commit without a flush |
 //! | `log.lock` | empty; locked by the process that has the log open |
 //!
-//! `log.ack`, `log.tail` and then `log.redb` are made as `.new` files and renamed, so that each is
+//! `log.tail`, `log.ack` and then `log.redb` are made as `.new` files and renamed, so that each is
 //! there as a whole or not at all. `log.redb` without one of the others beside it is refused as
 //! corrupt: such a directory was put together by someone, perhaps from an old copy, and its votes
 //! cannot be trusted. So is `log.ack` that knows of more rows than there are. A log of a version
-//! that had no tail gets one when it is opened.
+//! that had no tail gets one when it is opened, and that version refuses it from then on.
 //!
 //! # Format
 //!
@@ -93,8 +93,8 @@
 //! two.
 //!
 //! `log.tail` has its full length of 1 MiB from the start, so that a write changes no file size and
-//! no block is allocated. It begins with `raft-tl1`, 8 bytes chosen at random, and the CRC-32C of
-//! these 16 bytes. Frames, one for each write, follow from byte 4096 on, each at the next multiple
+//! no block is allocated. It begins with `raft-tl1`, 8 bytes chosen at random, its length (`u64`),
+//! and the CRC-32C of these 24 bytes. Frames, one for each write, follow from byte 4096 on, each at the next multiple
 //! of 4096:
 //!
 //! | frame bytes | content |
@@ -105,8 +105,8 @@
 //! | 20.. | rows, each with its length (`u32`) before it |
 //!
 //! What counts are the frames from the first on that continue the rows of the database without a
-//! gap. They are put into the database when the log is opened, when it is closed, and when the file
-//! is full; then the next frame is the first again. A frame behind them that continues the log with
+//! gap. They are put into the database when the log is opened, and when the file is full; then the
+//! next frame is the first again. A frame behind them that continues the log with
 //! a gap is corruption. Behind the newest frame there may be one that a crash has cut short, and
 //! older ones.
 //!
@@ -129,7 +129,7 @@
 //! # What is refused at open
 //!
 //! What redb's own check of every page finds (it costs about a millisecond per MiB); a tail that
-//! does not begin as it was made; a row that does not match its checksum, is missing, or does not
+//! is not as it was made; a row that does not match its checksum, is missing, or does not
 //! follow the one before; an entry missing between the boundary and the end; a log that ends before
 //! the acknowledged row or has another one in its place. A panic inside redb on a damaged file is
 //! caught and reported the same way, unless the program is built with `panic = "abort"`.

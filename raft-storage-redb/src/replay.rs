@@ -8,7 +8,7 @@ use crate::index::{Group, LiveIndex, Rows};
 use crate::record::{Change, Record};
 use crate::row::{Header, Place, RowError, RowReader};
 use crate::side_file::Acknowledged;
-use crate::tail::{self, Image};
+use crate::tail::{Gathered, Image};
 use raft_core::raft::Loaded;
 use raft_core::types::{Entry, GroupId, HardState, Identity, Index, Run, SnapshotMeta};
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ impl Verifier {
     }
 
     /// The rows in the tail that follow those read so far.
-    pub(crate) fn rows_in(&self, tail: &Image) -> Result<tail::Rows, ReplayError> {
+    pub(crate) fn rows_in(&self, tail: &Image) -> Result<Gathered, ReplayError> {
         Ok(tail.rows_after(self.reader.last().map_or(0, |(seq, _)| seq))?)
     }
 
@@ -79,7 +79,7 @@ pub(crate) struct Replay {
     verifier: Verifier,
     groups: BTreeMap<GroupId, Facts>,
     rows: Vec<(u64, usize, u32, bool)>,
-    in_tail: tail::Rows,
+    in_tail: Gathered,
     /// Only this group is wanted.
     only: Option<GroupId>,
 }
@@ -94,7 +94,7 @@ pub(crate) struct Replayed {
     /// The last row and its checksum; zeros if the log is empty.
     pub(crate) last: Acknowledged,
     /// The rows that are in the tail and not in the database.
-    pub(crate) in_tail: tail::Rows,
+    pub(crate) in_tail: Gathered,
 }
 
 /// The facts of one group so far. Once rows have been purged the entries may have gaps until their
@@ -112,7 +112,7 @@ impl Replay {
     /// groups are checked and left out.
     pub(crate) fn new(acknowledged: Acknowledged, only: Option<GroupId>) -> Self {
         let verifier = Verifier::new(acknowledged);
-        let (groups, rows, in_tail) = (BTreeMap::new(), Vec::new(), tail::Rows::default());
+        let (groups, rows, in_tail) = (BTreeMap::new(), Vec::new(), Gathered::default());
         Self { verifier, groups, rows, in_tail, only }
     }
 

@@ -5,7 +5,7 @@
 //! would look fine. This file is the witness against it. It is written after every commit without a
 //! flush: after a power loss it may be behind the log, which is harmless, but never ahead of it.
 
-use crate::error::corrupt;
+use crate::error::{corrupt, newer};
 use raft_core::log_store::StorageError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -30,7 +30,7 @@ pub(crate) struct Acknowledged {
 }
 
 /// What the file says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Said {
     /// Everything up to here was acknowledged.
     pub(crate) acknowledged: Acknowledged,
@@ -44,6 +44,8 @@ pub(crate) struct SideFile {
     file: File,
     path: PathBuf,
     slot: usize,
+    /// A slot does not say that there is a tail.
+    is_old: bool,
 }
 
 impl SideFile {
@@ -60,19 +62,15 @@ impl SideFile {
         written().map_err(|source| StorageError::io(format!("making {}", path.display()), source))
     }
 
-    /// Opens the file; `None` if there is none. The log must have a tail by now, and from now on the
-    /// file says so.
-    pub(crate) fn open(path: &Path) -> Result<Option<(Self, Acknowledged)>, StorageError> {
+    /// Opens the file; `None` if there is none.
+    pub(crate) fn open(path: &Path) -> Result<Option<(Self, Said)>, StorageError> {
         let options = OpenOptions::new().read(true).write(true).to_owned();
         let Some((file, found)) = read(path, &options)? else { return Ok(None) };
         let said = newest(path, found)?;
         // The next write goes to the slot that does not hold the newest record.
-        let slot = usize::from(found[0] == Some(said));
-        let mut opened = Self { file, path: path.to_owned(), slot };
-        if !said.has_tail {
-            opened.renew(said.acknowledged)?;
-        }
-        Ok(Some((opened, said.acknowledged)))
+        let slot = usize::from(found[0] == Some(Ok(said)));
+        let is_old = found.iter().any(|said| matches!(said, Some(Ok(said)) if !said.has_tail));
+        Ok(Some((Self { file, path: path.to_owned(), slot, is_old }, said)))
     }
 
     /// What the file says; `None` if there is none.
@@ -91,10 +89,11 @@ impl SideFile {
             .map_err(|error| StorageError::io(format!("writing {}", self.path.display()), error))
     }
 
-    /// Says in both slots, durably, that there is a tail: the newest record first, into the slot of
-    /// the older one.
-    fn renew(&mut self, acknowledged: Acknowledged) -> Result<(), StorageError> {
-        for _ in 0..SLOTS {
+    /// Says in both slots, durably, that there is a tail, if one does not; the slot of the older
+    /// record first.
+    pub(crate) fn renew(&mut self, acknowledged: Acknowledged) -> Result<(), StorageError> {
+        let slots = if self.is_old { SLOTS } else { 0 };
+        for _ in 0..slots {
             self.write(acknowledged)?;
             self.file.sync_all().map_err(|error| {
                 StorageError::io(format!("flushing {}", self.path.display()), error)
@@ -104,7 +103,12 @@ impl SideFile {
     }
 }
 
-type Slots = [Option<Said>; SLOTS];
+/// What the slots say; `None` of one that is not whole.
+type Slots = [Option<Result<Said, Unknown>>; SLOTS];
+
+/// A whole record that does not begin as any that this version knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Unknown;
 
 fn read(path: &Path, options: &OpenOptions) -> Result<Option<(File, Slots)>, StorageError> {
     let failed = |source| StorageError::io(format!("reading {}", path.display()), source);
@@ -123,11 +127,10 @@ fn read(path: &Path, options: &OpenOptions) -> Result<Option<(File, Slots)>, Sto
 }
 
 fn newest(path: &Path, slots: Slots) -> Result<Said, StorageError> {
-    slots
-        .into_iter()
-        .flatten()
-        .max_by_key(|said| (said.acknowledged.row, said.has_tail))
-        .ok_or_else(|| corrupt(path, "neither of its two records is whole"))
+    let known = slots.into_iter().flatten().collect::<Result<Vec<_>, Unknown>>();
+    let known = known.map_err(|Unknown| newer(path))?;
+    let newest = known.into_iter().max_by_key(|said| (said.acknowledged.row, said.has_tail));
+    newest.ok_or_else(|| corrupt(path, "neither of its two records is whole"))
 }
 
 /// The bytes of a file both slots of which say this.
@@ -149,12 +152,16 @@ fn encode(Acknowledged { row, checksum }: Acknowledged, magic: &[u8; 8]) -> [u8;
     record
 }
 
-fn decode(record: &[u8; RECORD_BYTES]) -> Option<Said> {
+fn decode(record: &[u8; RECORD_BYTES]) -> Option<Result<Said, Unknown>> {
     let acknowledged = Acknowledged {
         row: u64::from_le_bytes(*record[8..].first_chunk()?),
         checksum: u32::from_le_bytes(*record[16..].first_chunk()?),
     };
-    let has_tail = record.starts_with(MAGIC);
-    let magic = if has_tail { MAGIC } else { MAGIC_WITHOUT_TAIL };
-    (encode(acknowledged, magic) == *record).then_some(Said { acknowledged, has_tail })
+    let magic = record.first_chunk::<8>()?;
+    let whole = encode(acknowledged, magic) == *record;
+    whole.then(|| match magic {
+        MAGIC => Ok(Said { acknowledged, has_tail: true }),
+        MAGIC_WITHOUT_TAIL => Ok(Said { acknowledged, has_tail: false }),
+        _ => Err(Unknown),
+    })
 }

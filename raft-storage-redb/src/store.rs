@@ -62,7 +62,7 @@ impl RedbLog {
     ///
     /// # Errors
     /// [`StorageError::InUse`] if another process has it open; [`StorageError::Corrupt`] if
-    /// anything acknowledged is missing or altered, including a missing file of the two that belong
+    /// anything acknowledged is missing or altered, including a missing file of those that belong
     /// together; [`StorageError::Format`] if a newer version wrote it, or something else did;
     /// [`StorageError::Io`] if the system refuses.
     pub fn open(dir: &Path) -> Result<Self, StorageError> {
@@ -105,11 +105,11 @@ impl RedbLog {
         tail: impl StorageBackend,
     ) -> Result<Self, StorageError> {
         let path = dir.join(LOG_FILE);
-        let (side_file, acknowledged) = files::pair(dir, &path, &database)?;
+        let (side_file, said) = files::pair(dir, &path, &database)?;
         let (mut tail, image) = TailFile::open(&dir.join(TAIL_FILE), tail)?;
         let database = OpenDatabase::open(&path, database, true)?;
         let replayed = contain(&path, "reading it", || {
-            replay(&database, &path, Some(&image), acknowledged, None)
+            replay(&database, &path, Some(&image), said.acknowledged, None)
         })?;
         let Replayed { index, groups, last, in_tail } = replayed;
         tail.resume(in_tail);
@@ -126,32 +126,48 @@ impl RedbLog {
             failed: None,
             _lock: lock,
         };
-        log.settle()?;
+        log.side_file.renew(log.last)?;
+        log.watched("writing it", Self::settle)?;
         Ok(log)
     }
 
-    /// Puts what is in the tail into the database. At open that makes durable anew what was read: a
-    /// process may have ended before it had flushed it, or after a flush that failed, and then
-    /// it can be read without being on the disk.
+    /// Puts what is in the tail into the database: that makes durable anew what a process has not
+    /// flushed any more that was killed, and nothing is ever written behind a frame that was cut
+    /// short.
     fn settle(&mut self) -> Result<(), StorageError> {
         if self.tail.rows().is_empty() {
             return Ok(());
         }
-        let path = Arc::clone(&self.path);
-        contain(&path, "writing it", || {
-            self.batch.begin(self.last.row + 1, SMALL_ROW_BYTES);
-            self.commit_to_database()
-        })
+        self.batch.begin(self.last.row + 1, SMALL_ROW_BYTES);
+        self.commit_to_database()
     }
 
-    fn usable(&self) -> Result<(), StorageError> {
-        match &self.failed {
-            None => Ok(()),
-            Some(first) => Err(StorageError::Engine(format!(
+    /// Does what may fail, unless something has failed before.
+    fn watched<T>(
+        &mut self,
+        doing: &str,
+        work: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let path = Arc::clone(&self.path);
+        if let Some(first) = &self.failed {
+            return Err(StorageError::Engine(format!(
                 "{} is closed after an earlier failure: {first}",
-                self.path.display()
-            ))),
+                path.display()
+            )));
         }
+        let done = contain(&path, doing, || work(self));
+        if let Err(error) = &done {
+            self.failed = Some(error.to_string());
+        }
+        done
+    }
+
+    /// Reads a group that was loaded before, or written since.
+    fn load_again(&mut self, group: GroupId) -> Result<Loaded, StorageError> {
+        let image = self.tail.image()?;
+        let mut replayed =
+            replay(&self.database, &self.path, Some(&image), self.last, Some(group))?;
+        Ok(replayed.groups.remove(&group).unwrap_or_default())
     }
 
     fn commit(&mut self, ops: &[GroupOp]) -> Result<(), StorageError> {
@@ -169,10 +185,11 @@ impl RedbLog {
     fn commit_to_tail(&mut self) -> Result<(), StorageError> {
         self.batch.finish();
         let mut last = self.last;
-        let rows = self.batch.rows(last.checksum);
-        self.tail.append(rows.inspect(|row| {
-            last = entered(row, &mut self.index, &mut self.pace);
-        }))?;
+        for row in self.batch.rows(last.checksum) {
+            self.tail.add(&row);
+            last = entered(&row, &mut self.index, &mut self.pace);
+        }
+        self.tail.commit()?;
         self.acknowledge(last)
     }
 
@@ -227,45 +244,17 @@ fn entered(row: &SealedRow<'_>, index: &mut LiveIndex, pace: &mut Pace) -> Ackno
     Acknowledged { row: row.seq, checksum: row.checksum }
 }
 
-impl Drop for RedbLog {
-    /// A log that was closed has all of its rows in the database. If that fails, they are still in
-    /// the tail.
-    fn drop(&mut self) {
-        if self.failed.is_none() {
-            let _ = self.settle();
-        }
-    }
-}
-
 impl LogStore for RedbLog {
     fn load(&mut self, group: GroupId) -> Result<Loaded, StorageError> {
-        self.usable()?;
-        if let Some(loaded) = self.loaded.remove(&group) {
-            return Ok(loaded);
-        }
-        if !self.index.groups.contains_key(&group) {
-            return Ok(Loaded::default());
-        }
-        // Loaded before, or written since: read again.
-        contain(&self.path, "loading it", || {
-            let image = Some(self.tail.image()?);
-            let mut replayed =
-                replay(&self.database, &self.path, image.as_ref(), self.last, Some(group))?;
-            Ok(replayed.groups.remove(&group).unwrap_or_default())
+        self.watched("loading it", |log| match log.loaded.remove(&group) {
+            Some(loaded) => Ok(loaded),
+            None if !log.index.groups.contains_key(&group) => Ok(Loaded::default()),
+            None => log.load_again(group),
         })
     }
 
     fn write(&mut self, ops: &[GroupOp]) -> Result<(), StorageError> {
-        self.usable()?;
-        if ops.is_empty() {
-            return Ok(());
-        }
-        let path = Arc::clone(&self.path);
-        let written = contain(&path, "writing it", || self.commit(ops));
-        if let Err(error) = &written {
-            self.failed = Some(error.to_string());
-        }
-        written
+        self.watched("writing it", |log| if ops.is_empty() { Ok(()) } else { log.commit(ops) })
     }
 }
 

@@ -10,16 +10,17 @@
 //! apart by their sequence numbers, and their checksums begin with a number that nobody outside
 //! knows, so that no value a client writes can look like a frame.
 
-use crate::error::corrupt;
+use crate::error::{corrupt, newer};
 use crate::row::{RowError, SealedRow};
 use raft_core::log_store::StorageError;
 use redb::StorageBackend;
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Frames begin at its multiples: as large as the largest sector of a disk, and a page of memory.
+/// Frames begin at its multiples: as large as the largest sector of a disk.
 const BLOCK_BYTES: usize = 4096;
 /// Length of the file. Filling the database with that much takes a few milliseconds.
 const FILE_BYTES: usize = 1 << 20;
@@ -28,19 +29,19 @@ const FILE_BYTES: usize = 1 << 20;
 const COMMIT_BYTES_MAX: usize = 128 << 10;
 
 const MAGIC: &[u8; 8] = b"raft-tl1";
-const FILE_HEADER_BYTES: usize = 20;
+const FILE_HEADER_BYTES: usize = 28;
 const HEADER_BYTES: usize = 20;
 /// Bytes of the length before each row.
 const LENGTH_BYTES: usize = 4;
 
 /// Rows that follow each other, each with its length before it.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
+pub(crate) struct Gathered {
     first: u64,
     bytes: Vec<u8>,
 }
 
-impl Rows {
+impl Gathered {
     /// The rows in order, with their sequence numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
         let mut rest = self.bytes.as_slice();
@@ -78,9 +79,10 @@ pub(crate) struct TailFile {
     /// Where the next frame goes.
     end: usize,
     /// What is in the file and not in the database.
-    rows: Rows,
-    /// The frame being made; kept for its memory.
+    rows: Gathered,
+    /// The frame being made, and its first row; kept for its memory.
     frame: Vec<u8>,
+    first: Option<u64>,
 }
 
 impl fmt::Debug for TailFile {
@@ -94,7 +96,7 @@ impl TailFile {
     pub(crate) fn blank() -> Vec<u8> {
         let salt = RandomState::new().build_hasher().finish().to_le_bytes();
         let mut bytes = vec![0; FILE_BYTES];
-        bytes[..FILE_HEADER_BYTES].copy_from_slice(&file_header(salt));
+        bytes[..FILE_HEADER_BYTES].copy_from_slice(&file_header(MAGIC, salt, FILE_BYTES));
         bytes
     }
 
@@ -110,8 +112,9 @@ impl TailFile {
             salt: image.salt,
             len: image.bytes.len(),
             end: BLOCK_BYTES,
-            rows: Rows::default(),
+            rows: Gathered::default(),
             frame: Vec::new(),
+            first: None,
         };
         Ok((tail, image))
     }
@@ -122,7 +125,7 @@ impl TailFile {
     }
 
     /// What is in the file and not in the database.
-    pub(crate) const fn rows(&self) -> &Rows {
+    pub(crate) const fn rows(&self) -> &Gathered {
         &self.rows
     }
 
@@ -132,13 +135,23 @@ impl TailFile {
         frame <= COMMIT_BYTES_MAX && self.end + frame <= self.len
     }
 
-    /// Writes the rows of a commit, which [`takes`](Self::takes) has room for; they are durable
-    /// when this returns.
-    pub(crate) fn append<'a>(
-        &mut self,
-        rows: impl Iterator<Item = SealedRow<'a>>,
-    ) -> Result<(), StorageError> {
-        let first = self.fill_frame(rows);
+    /// Adds a row to the frame of a commit, which [`takes`](Self::takes) has room for.
+    pub(crate) fn add(&mut self, row: &SealedRow<'_>) {
+        if self.first.is_none() {
+            self.first = Some(row.seq);
+            self.frame.clear();
+            self.frame.resize(HEADER_BYTES, 0);
+        }
+        self.frame.extend_from_slice(&(row.len() as u32).to_le_bytes());
+        let start = self.frame.len();
+        self.frame.resize(start + row.len(), 0);
+        row.write(&mut self.frame[start..]);
+    }
+
+    /// Writes the rows that were added; they are durable when this returns.
+    pub(crate) fn commit(&mut self) -> Result<(), StorageError> {
+        let Some(first) = self.first.take() else { return Ok(()) };
+        seal(self.salt, first, &mut self.frame);
         let written = self.backend.write(self.end as u64, &self.frame);
         let durable = written.and_then(|()| self.backend.sync_data());
         durable.map_err(|error| failed("writing", &self.path, error))?;
@@ -149,7 +162,7 @@ impl TailFile {
 
     /// Goes on with the rows that were read from it. They have to go into the database before
     /// anything is appended.
-    pub(crate) fn resume(&mut self, rows: Rows) {
+    pub(crate) fn resume(&mut self, rows: Gathered) {
         self.rows = rows;
     }
 
@@ -158,28 +171,15 @@ impl TailFile {
         self.end = BLOCK_BYTES;
         self.rows.bytes.clear();
     }
+}
 
-    /// Makes the frame of a commit; its first row.
-    fn fill_frame<'a>(&mut self, rows: impl Iterator<Item = SealedRow<'a>>) -> u64 {
-        let frame = &mut self.frame;
-        frame.clear();
-        frame.resize(HEADER_BYTES, 0);
-        let mut first = None;
-        for row in rows {
-            first = first.or(Some(row.seq));
-            frame.extend_from_slice(&(row.len() as u32).to_le_bytes());
-            let start = frame.len();
-            frame.resize(start + row.len(), 0);
-            row.write(&mut frame[start..]);
-        }
-        let first = first.unwrap_or_default();
-        let length = (frame.len() - HEADER_BYTES) as u64;
-        frame[4..12].copy_from_slice(&first.to_le_bytes());
-        frame[12..20].copy_from_slice(&length.to_le_bytes());
-        let checksum = checksum(self.salt, &frame[4..]);
-        frame[..4].copy_from_slice(&checksum.to_le_bytes());
-        first
-    }
+/// Writes the header of a frame into the place left for it.
+fn seal(salt: [u8; 8], first: u64, frame: &mut [u8]) {
+    let length = (frame.len() - HEADER_BYTES) as u64;
+    frame[4..12].copy_from_slice(&first.to_le_bytes());
+    frame[12..20].copy_from_slice(&length.to_le_bytes());
+    let checksum = checksum(salt, &frame[4..]);
+    frame[..4].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// What the file holds.
@@ -194,27 +194,52 @@ impl Image {
     pub(crate) fn read(path: &Path, backend: &dyn StorageBackend) -> Result<Self, StorageError> {
         let failed = |error| failed("reading", path, error);
         let len = backend.len().map_err(failed)?;
-        // Nobody writes a longer one; whatever was appended to it is not looked at.
-        let mut bytes = vec![0; len.min(FILE_BYTES as u64) as usize];
+        // Whatever else is there is found out by the length.
+        let mut bytes = vec![0; len.min(FILE_BYTES as u64 + 1) as usize];
         backend.read(0, &mut bytes).map_err(failed)?;
         Self::of(path, bytes)
     }
 
-    /// Takes `bytes` for the file `path`.
-    pub(crate) fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, StorageError> {
-        let salt = bytes.first_chunk::<FILE_HEADER_BYTES>().and_then(|header| {
-            let salt = *header[8..].first_chunk::<8>()?;
-            (*header == file_header(salt)).then_some(salt)
+    /// What the file at `path` holds, without changing it; `None` if there is none.
+    pub(crate) fn find(path: &Path) -> Result<Option<Self>, StorageError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("reading", path, error)),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(FILE_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| failed("reading", path, error))?;
+        Self::of(path, bytes).map(Some)
+    }
+
+    fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, StorageError> {
+        let header = bytes.first_chunk::<FILE_HEADER_BYTES>().and_then(|header| {
+            let (magic, salt) = (*header.first_chunk()?, *header[8..].first_chunk()?);
+            let len = usize::try_from(u64::from_le_bytes(*header[16..].first_chunk()?)).ok()?;
+            (*header == file_header(&magic, salt, len)).then_some((magic, salt, len))
         });
-        let salt = salt.ok_or_else(|| corrupt(path, "it does not begin as it was made"))?;
-        Ok(Self { bytes, salt })
+        match header {
+            None => Err(corrupt(path, "it does not begin as it was made")),
+            Some((magic, ..)) if magic != *MAGIC => Err(newer(path)),
+            // It was made in its full length, and nobody ever changes that.
+            Some((.., len)) if len != bytes.len() => {
+                Err(corrupt(path, format_args!("it was made {len} bytes long, and is not")))
+            }
+            Some((_, salt, _)) => Ok(Self { bytes, salt }),
+        }
+    }
+
+    /// Whether there are frames, of whatever rows.
+    pub(crate) fn is_used(&self) -> bool {
+        (BLOCK_BYTES..self.bytes.len()).step_by(BLOCK_BYTES).any(|at| self.frame(at).is_some())
     }
 
     /// The rows behind `last`, the last row of the database. What a crash has cut short is not
     /// among them, and nothing lies behind that; so a whole frame behind a broken one means that
     /// something acknowledged was damaged, or that the database is an older one.
-    pub(crate) fn rows_after(&self, last: u64) -> Result<Rows, RowError> {
-        let mut rows = Rows::default();
+    pub(crate) fn rows_after(&self, last: u64) -> Result<Gathered, RowError> {
+        let mut rows = Gathered::default();
         let mut expected = last.saturating_add(1);
         let mut at = BLOCK_BYTES;
         while let Some(frame) = self.frame(at).filter(|frame| frame.first == expected) {
@@ -234,6 +259,9 @@ impl Image {
         let (header, rest) = self.bytes.get(at..)?.split_first_chunk::<HEADER_BYTES>()?;
         let number = |at: usize| Some(u64::from_le_bytes(*header[at..].first_chunk()?));
         let (first, length) = (number(4)?, usize::try_from(number(12)?).ok()?);
+        if length > COMMIT_BYTES_MAX {
+            return None;
+        }
         let rows = rest.get(..length)?;
         let end = HEADER_BYTES + length;
         let whole = checksum(self.salt, &self.bytes[at + 4..at + end]).to_le_bytes();
@@ -256,12 +284,13 @@ struct Frame<'a> {
     rows: &'a [u8],
 }
 
-fn file_header(salt: [u8; 8]) -> [u8; FILE_HEADER_BYTES] {
+fn file_header(magic: &[u8; 8], salt: [u8; 8], len: usize) -> [u8; FILE_HEADER_BYTES] {
     let mut header = [0; FILE_HEADER_BYTES];
-    header[..8].copy_from_slice(MAGIC);
+    header[..8].copy_from_slice(magic);
     header[8..16].copy_from_slice(&salt);
-    let own = crc32c::crc32c(&header[..16]);
-    header[16..].copy_from_slice(&own.to_le_bytes());
+    header[16..24].copy_from_slice(&(len as u64).to_le_bytes());
+    let own = crc32c::crc32c(&header[..24]);
+    header[24..].copy_from_slice(&own.to_le_bytes());
     header
 }
 

@@ -44,6 +44,9 @@ fn filled() -> TempDir {
     for op in [LogOp::Identity(identity), LogOp::Append(run.clone())] {
         log.write(&[GroupOp { group: GROUP, op }]).unwrap();
     }
+    drop(log);
+    // What was in its tail goes into its database.
+    drop(RedbLog::open(dir.path()).unwrap());
     let mut machine = KvStore::open(&dir.path().join(CHECKPOINT_FILE)).unwrap();
     machine.apply(&run);
     machine.checkpoint().unwrap()().unwrap();

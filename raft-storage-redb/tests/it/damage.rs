@@ -1,6 +1,6 @@
 //! A damaged file is noticed, and nothing that a file holds makes the process panic.
 
-use crate::support::{Model, append, compact, hard_state, identity, run};
+use crate::support::{Model, append, compact, hard_state, identity, run, settle};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_storage_redb::{LOG_FILE, RedbLog};
 use redb::{Database, ReadableDatabase, TableDefinition};
@@ -24,6 +24,8 @@ fn filled(dir: &Path) -> Model {
     write(&[append(2, run(1, 2, 1, 150_000))]);
     write(&[append(0, run(13, 200, 2, 100)), compact(1, 5, 1)]);
     write(&[hard_state(0, 2, 3)]);
+    drop(log);
+    settle(dir);
     model
 }
 
@@ -129,7 +131,7 @@ fn a_row_that_is_missing_is_missed() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     tamper(&dir.path().join(LOG_FILE), |table| drop(table.pop_last().unwrap()));
-    refused(dir.path(), "row 21 is missing");
+    refused(dir.path(), "was acknowledged, but the log ends at row");
 }
 
 #[test]
@@ -154,6 +156,7 @@ fn rows_of_another_log_do_not_chain() {
         log.write(&[append(0, run(index, index, 1, 9))]).unwrap();
     }
     drop(log);
+    settle(other.path());
     let foreign = row(&other.path().join(LOG_FILE), 4);
     let path = dir.path().join(LOG_FILE);
     tamper(&path, |table| drop(table.insert(4, foreign.as_slice()).unwrap()));

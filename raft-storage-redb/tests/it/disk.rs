@@ -1,5 +1,6 @@
 //! The log on a disk of the conformance kit.
 
+use crate::support::resize_tail;
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::raft::{GroupOp, Loaded};
 use raft_core::testing::log_store::{Disk, DiskFile};
@@ -83,7 +84,8 @@ impl OnDisk {
                 if disk.file(name).is_empty() {
                     let mut bytes = new.file(name).contents().unwrap();
                     if name == TAIL_FILE {
-                        bytes.truncate(tail_bytes);
+                        let len = tail_bytes.min(bytes.len());
+                        resize_tail(&mut bytes, len);
                     }
                     disk.create(name, bytes).map_err(failed)?;
                 }

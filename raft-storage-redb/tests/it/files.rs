@@ -1,6 +1,6 @@
 //! The files of a log: missing, foreign, mixed up, in use.
 
-use crate::support::{Model, append, hard_state, run};
+use crate::support::{Model, append, hard_state, run, settle};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::types::GroupId;
 use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, TAIL_FILE, inspect};
@@ -15,6 +15,8 @@ fn filled(dir: &Path) -> Model {
         log.write(&ops).unwrap();
         model.apply(&ops);
     }
+    drop(log);
+    settle(dir);
     model
 }
 
@@ -100,6 +102,7 @@ fn an_older_log_is_corrupt() {
     let read = |name| fs::read(dir.path().join(name)).unwrap();
     let (old, old_tail) = (read(LOG_FILE), read(TAIL_FILE));
     for term in [100, 101] {
+        // Each time the row before goes into the database.
         RedbLog::open(dir.path()).unwrap().write(&[hard_state(0, term, 2)]).unwrap();
     }
     fs::write(dir.path().join(LOG_FILE), old).unwrap();
@@ -118,6 +121,7 @@ fn another_history_is_corrupt() {
         log.write(&[append(0, run(index, index, 7, 50))]).unwrap();
     }
     drop(log);
+    settle(other.path());
     fs::copy(other.path().join(LOG_FILE), dir.path().join(LOG_FILE)).unwrap();
     corrupt(dir.path(), "row 20 is not the one that was acknowledged");
 }

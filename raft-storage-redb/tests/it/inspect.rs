@@ -1,6 +1,6 @@
 //! Looking at a log.
 
-use crate::support::{append, compact, hard_state, identity, reset, run};
+use crate::support::{append, compact, hard_state, identity, reset, run, settle};
 use raft_core::log_store::{LogStore, StorageError};
 use raft_core::types::GroupId;
 use raft_storage_redb::{ACK_FILE, LOG_FILE, RedbLog, inspect};
@@ -82,6 +82,7 @@ fn looking_changes_nothing() {
 fn the_first_bad_row_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path()));
+    settle(dir.path());
     let database = Database::create(dir.path().join(LOG_FILE)).unwrap();
     let write = database.begin_write().unwrap();
     let table = TableDefinition::<u64, &[u8]>::new("raft_log");

@@ -1,7 +1,9 @@
 //! The file stays bounded, and what is carried forward stays what it was.
 
 use crate::disk::open_on;
-use crate::support::{Model, append, compact, hard_state, identity, last_index, reset, run};
+use crate::support::{
+    Model, append, compact, hard_state, identity, last_index, reset, resize_tail, run,
+};
 use raft_core::log_store::LogStore;
 use raft_core::raft::GroupOp;
 use raft_core::testing::log_store::Disk;
@@ -23,7 +25,7 @@ impl Test {
     fn new() -> Self {
         let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::new());
         drop(open_on(dir.path(), &disk).unwrap());
-        disk.damage(TAIL_FILE, |bytes| bytes.truncate(4096));
+        disk.damage(TAIL_FILE, |bytes| resize_tail(bytes, 4096));
         Self::on(dir, disk)
     }
 

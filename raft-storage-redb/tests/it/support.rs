@@ -7,8 +7,10 @@ use raft_core::types::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, LogId, Member, Membership,
     NodeId, Payload, Run, SnapshotMeta, Term, Version,
 };
-use raft_storage_redb::RedbLog;
+use raft_storage_redb::{RedbLog, TAIL_FILE};
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 /// A command entry whose payload is `size` bytes.
 pub(crate) fn entry(index: u64, term: u64, size: usize) -> Entry {
@@ -90,6 +92,23 @@ impl Model {
     pub(crate) fn check(&self, log: &mut RedbLog) {
         assert_eq!(self.difference(log), None);
     }
+}
+
+/// Has all rows of a closed log be in its database, and none in its tail.
+pub(crate) fn settle(dir: &Path) {
+    drop(RedbLog::open(dir).unwrap());
+    let path = dir.join(TAIL_FILE);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Makes a tail one that was made with `len` bytes, cut off or filled up.
+pub(crate) fn resize_tail(tail: &mut Vec<u8>, len: usize) {
+    tail.resize(len, 0xaa);
+    tail[16..24].copy_from_slice(&(len as u64).to_le_bytes());
+    let checksum = crc32c::crc32c(&tail[..24]);
+    tail[24..28].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Index of the last entry `model` has of `group`.

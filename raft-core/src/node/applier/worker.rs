@@ -194,11 +194,7 @@ impl<M: StateMachine> Worker<M> {
         // The checkpoint being written belongs to the state that is about to go.
         self.join_checkpoint();
         let meta = snapshot.meta.clone();
-        let machine = &mut self.machine;
-        let restored = background::run("raft-restore", || machine.restore(snapshot));
-        let restored =
-            restored.map_err(|error| StorageError::io("starting to restore a snapshot", error))?;
-        let report = match restored {
+        let report = match self.machine.restore(snapshot) {
             Ok(()) => {
                 self.last_applied = meta.last.index;
                 (self.applied_bytes, self.applied_entries) = (0, 0);
