@@ -79,6 +79,8 @@ impl Kv for KvDoor {
         let revision = u64::try_from(revision).map_err(|_| Status::from(COMPACTED))?;
         let done = self.0.client.compact(Revision(revision)).await;
         let now = done.map_err(|error| self.0.fail(&error))?;
+        let is_compacted = |core: &Core| core.service.store().gauges().compacted.0 >= revision;
+        self.0.reach(is_compacted).await;
         if physical {
             self.0.in_time(self.0.purged()).await?;
         }

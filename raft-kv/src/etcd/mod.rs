@@ -37,6 +37,7 @@ mod inside;
 mod kind;
 mod kv;
 mod lease;
+mod led;
 mod line;
 mod lock;
 mod maintenance;

@@ -62,7 +62,7 @@ impl Gateway {
             "timetolive" => unary(body, |asked| lease.lease_time_to_live(asked)).await,
             "leases" => unary(body, |asked| lease.lease_leases(asked)).await,
             "keepalive" => match all(&body) {
-                Ok(asked) => stream(keep_alive(Arc::clone(&self.core), asked.into(), false)),
+                Ok(asked) => stream(keep_alive(Arc::clone(&self.core), asked.into())),
                 Err(error) => super::failed(&error),
             },
             _ => return None,
@@ -140,7 +140,7 @@ impl Gateway {
     /// A stream of watches: all that is asked comes first.
     pub(super) async fn watch(&self, body: &Bytes) -> Response<Body> {
         let watching = match all(body) {
-            Ok(asked) => watch(Arc::clone(&self.core), asked.into(), false).await,
+            Ok(asked) => watch(Arc::clone(&self.core), asked.into()).await,
             Err(error) => Err(error),
         };
         match watching {
