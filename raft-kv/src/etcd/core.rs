@@ -3,12 +3,11 @@
 
 use super::EtcdConfig;
 use super::applied::Applied;
-use super::error::{
-    self, Known, LEADER_CHANGED, STOPPED, TIMED_OUT, TIMED_OUT_BY_CONNECTION, TIMED_OUT_BY_LEADER,
-};
+use super::error::{self, LEADER_CHANGED, STOPPED, TIMED_OUT, TIMED_OUT_BY_LEADER};
 use super::inside::Inside;
 use super::memory::Memory;
 use super::metrics::{Calls, MoreMetrics};
+use super::overdue::why_timed_out;
 use super::proto::etcdserverpb::ResponseHeader;
 use crate::api::{Published, Query, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
@@ -230,7 +229,10 @@ impl Core {
             return error::CORRUPT.into();
         }
         match error::of_client(error, self.is_led()) {
-            status if status.message() == TIMED_OUT.1 => self.timed_out().into(),
+            status if status.message() == TIMED_OUT.1 => {
+                let led = self.elected.borrow().map(|elected| elected.elapsed());
+                why_timed_out(&self.status(), self.request_timeout, led).into()
+            }
             status => status,
         }
     }
@@ -240,37 +242,6 @@ impl Core {
         match self.fail(error) {
             status if status.message() == TIMED_OUT_BY_LEADER.1 => LEADER_CHANGED.into(),
             status => status,
-        }
-    }
-
-    /// Why a request that took all the time it has may have done so.
-    fn timed_out(&self) -> Known {
-        let (status, elected) = (self.status(), *self.elected.borrow());
-        let is_silent = |heard: Option<Duration>| heard.is_none_or(|at| at > self.request_timeout);
-        // As etcd, it is asked whether the request came while there was no leader, or shortly
-        // before: an election takes half of the silence at most.
-        let came = self.request_timeout;
-        let by_leader = elected.is_some_and(|elected| {
-            let led = elected.elapsed();
-            led < came && came < led + status.limits.silence / 2
-        });
-        let heard = |id: &NodeId| {
-            status.peers.iter().find(|peer| peer.id == *id).and_then(|peer| peer.heard)
-        };
-        let own = status.identity.node;
-        let is_lost = match status.leader {
-            Some(leader) if leader == own => {
-                let voters = status.membership.voters();
-                let reached = voters.iter().filter(|id| **id == own || !is_silent(heard(id)));
-                reached.count() < status.membership.quorum_size()
-            }
-            Some(leader) => is_silent(heard(&leader)),
-            None => false,
-        };
-        match () {
-            () if by_leader => TIMED_OUT_BY_LEADER,
-            () if is_lost => TIMED_OUT_BY_CONNECTION,
-            () => TIMED_OUT,
         }
     }
 

@@ -43,6 +43,8 @@ mod lock;
 mod maintenance;
 mod memory;
 mod metrics;
+mod objects;
+mod overdue;
 mod patience;
 #[doc(hidden)]
 pub mod proto;

@@ -102,7 +102,9 @@ impl Router {
         };
         let router = Self { core, ..self };
         match kind {
-            Kind::Http => memory.send(Gateway::new(router.core).answer(request).await, kind).await,
+            Kind::Http | Kind::Lines => {
+                memory.send(Gateway::new(router.core).answer(request).await, kind).await
+            }
             Kind::Call | Kind::Stream => router.call(request, kind).await,
         }
     }
