@@ -3,7 +3,7 @@
 
 use super::EtcdConfig;
 use super::applied::Applied;
-use super::error::{self, LEADER_CHANGED, STOPPED, TIMED_OUT, TIMED_OUT_BY_LEADER};
+use super::error::{self, LEADER_CHANGED, STOPPED, TIMED_OUT, TIMED_OUT_BY_LEADER, TOO_LARGE};
 use super::inside::Inside;
 use super::memory::Memory;
 use super::metrics::{Calls, MoreMetrics};
@@ -13,6 +13,7 @@ use crate::api::{Published, Query, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
 use crate::service::{Asker, KvService};
+use prost::Message;
 use raft_core::node::{Node, QueryError, ReadMode, Status as NodeStatus};
 use raft_core::transport::{Channel, ConnectionId, Duplex};
 use raft_core::types::{ClusterId, NodeId};
@@ -47,6 +48,8 @@ pub(super) struct Core {
     connections: Arc<AtomicU64>,
     pub(super) request_timeout: Duration,
     pub(super) https_peers: bool,
+    request_bytes_max: usize,
+    hosts: Arc<[String]>,
     /// Whether the node knows of a leader, and of nothing wrong with its data.
     pub(super) serving: watch::Receiver<bool>,
     /// Whether it has known of no leader for three election timeouts.
@@ -87,6 +90,8 @@ impl Core {
             connections: Arc::default(),
             request_timeout,
             https_peers: config.https_peers,
+            request_bytes_max: config.request_bytes_max,
+            hosts: config.hosts.into(),
             serving: is_serving,
             unled: is_unled,
             elected: is_elected,
@@ -125,6 +130,19 @@ impl Core {
         let own = Inside::new(self.service.clone(), own);
         let client = self.client.by_way_of(Arc::new(own)).with_token(token);
         Arc::new(Self { client, inside, ..self.clone() })
+    }
+
+    /// Refuses what is longer than requests that write may be.
+    pub(super) fn check_length(&self, request: &impl Message) -> Result<(), Status> {
+        match request.encoded_len() > self.request_bytes_max {
+            true => Err(TOO_LARGE.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a server may be called this.
+    pub(super) fn may_be_called(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|known| known == "*" || known == host)
     }
 
     /// What the node knows of itself and the others.

@@ -14,8 +14,10 @@ use super::kv::KvDoor;
 use super::lease::LeaseDoor;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
+use super::server::Unencrypted;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 pub(super) use reply::failed;
@@ -27,6 +29,9 @@ use tonic::body::Body;
 
 /// Bytes of the longest request: in base64 keys and values are longer by a third.
 pub(super) const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What is answered to who calls this server by another name.
+const MISLED: &str = "the host is not one of --host-whitelist\n";
 
 /// What a path of the gateway begins with, by version of the interface.
 const PREFIXES: [&str; 2] = ["/v3/", "/v3beta/"];
@@ -59,6 +64,9 @@ impl Gateway {
 
     /// Answers a request that is no gRPC.
     pub(super) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        if self.is_misled(&request) {
+            return plain(StatusCode::MISDIRECTED_REQUEST, MISLED);
+        }
         let path = request.uri().path().to_owned();
         let Some(method) = method(&path) else {
             return self.probe(request).await;
@@ -81,6 +89,19 @@ impl Gateway {
         };
         let answered = self.call(method, body).await;
         answered.unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "Not Found\n"))
+    }
+}
+
+impl Gateway {
+    /// Whether it calls this server what it may not be called. Over TLS the certificate has been
+    /// looked at.
+    fn is_misled(&self, request: &Request<Body>) -> bool {
+        let named = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let host = named.or_else(|| request.uri().authority().map(Authority::as_str));
+        let host = host.unwrap_or_default();
+        let parsed = host.parse::<Authority>();
+        let host = parsed.as_ref().map_or(host, Authority::host).trim_matches(['[', ']']);
+        request.extensions().get::<Unencrypted>().is_some() && !self.core.may_be_called(host)
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) struct Calls {
     /// Bytes of messages that have come, and of those that have gone.
     received: AtomicU64,
     sent: AtomicU64,
+    /// How often /health was asked for and told that the node is well, and that it is not.
+    well: AtomicU64,
+    unwell: AtomicU64,
 }
 
 #[derive(Default)]
@@ -77,8 +80,16 @@ impl Calls {
         })
     }
 
+    /// Counts an answer at /health.
+    pub(super) fn count_health(&self, is_well: bool) {
+        let counter = if is_well { &self.well } else { &self.unwell };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn write(&self, text: &mut String) {
         for (name, bytes) in [
+            ("etcd_server_health_success", &self.well),
+            ("etcd_server_health_failures", &self.unwell),
             ("etcd_network_client_grpc_received_bytes_total", &self.received),
             ("etcd_network_client_grpc_sent_bytes_total", &self.sent),
         ] {
@@ -234,6 +245,8 @@ impl Core {
         let cluster_version = "cluster_version=\"3.4\"";
         kind_line(&mut text, "etcd_server_version", "gauge");
         line(&mut text, format_args!("etcd_server_version{{{version}}} 1"));
+        kind_line(&mut text, "etcd_server_id", "gauge");
+        line(&mut text, format_args!("etcd_server_id{{server_id=\"{:x}\"}} 1", own.0));
         kind_line(&mut text, "etcd_cluster_version", "gauge");
         line(&mut text, format_args!("etcd_cluster_version{{{cluster_version}}} 1"));
         for (name, kind, value) in [
@@ -249,6 +262,7 @@ impl Core {
             ("etcd_debugging_mvcc_db_total_size_in_bytes", "gauge", space.bytes),
             ("etcd_debugging_mvcc_current_revision", "gauge", gauges.revision.0),
             ("etcd_debugging_mvcc_compact_revision", "gauge", gauges.compacted.0),
+            ("etcd_debugging_auth_revision", "gauge", self.service.store().auth().revision()),
             ("etcd_debugging_mvcc_keys_total", "gauge", gauges.keys),
             ("etcd_debugging_mvcc_watch_stream_total", "gauge", watches.streams),
             ("etcd_debugging_mvcc_watcher_total", "gauge", watches.watches),

@@ -1,5 +1,6 @@
 //! JSON over HTTP: the same requests to this store and to etcd have the same status, type of
-//! content and answer. What cannot be alike is called by a name: ids of clusters and members, terms,
+//! content and answer. What cannot be alike is called by a name: ids of clusters and members,
+//! terms,
 //! what is left of a lease, and how a library says that a text is not JSON.
 
 use super::side::Side;

@@ -58,6 +58,9 @@ impl<T: DeserializeOwned> Requests<T> {
                 Seen::End(length) => {
                     let message = self.came.split_to(self.seen + length);
                     self.seen = 0;
+                    if message.len() > BODY_BYTES_MAX {
+                        return Err(TOO_LARGE.into());
+                    }
                     let read = serde_json::from_slice(&message);
                     return read.map(Some).map_err(|error| malformed(&error));
                 }

@@ -111,6 +111,27 @@ async fn pages_of_strangers_write_nothing() {
     assert_eq!(send(&[("content-type", "text/plain")]).await, 200);
 }
 
+/// `--host-whitelist`: what leads a browser here by a name of its own is not answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_answers_to_its_names_only() {
+    let mut doors = Doors::start(1).await;
+    let node = *doors.addresses.keys().next().unwrap();
+    for (hosts, status) in [
+        (vec![], 200),
+        (vec!["a", "*"], 200),
+        (vec!["a", "test"], 200),
+        (vec!["a", "b.test", "tes"], 421),
+    ] {
+        let hosts: Vec<String> = hosts.into_iter().map(Into::into).collect();
+        doors.open_with(node, |config| config.hosts = hosts.clone()).await;
+        for (method, path) in [("GET", "/version"), ("POST", "/v3/lease/leases")] {
+            assert_eq!(doors.http(method, path, "").await.0, status, "{hosts:?} {path}");
+        }
+        // Over gRPC nobody is led anywhere.
+        doors.any().await.put("a", "1").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_are_lines_of_json() {
     let doors = Doors::start(1).await;
@@ -169,8 +190,9 @@ async fn requests_on_a_stream_are_answered_as_they_come() {
     let second = line().await;
     assert_eq!(second["result"]["created"], json!(true));
     assert_eq!(second["result"]["watch_id"], json!("1"));
-    say("{\"cancel_request\": {\"watch_id\": 1}} x").await;
+    say("{\"cancel_request\": {\"watch_id\": 1}}").await;
     assert_eq!(line().await["result"]["canceled"], json!(true));
+    say(" x").await;
     let last = line().await;
     assert_eq!(last["error"]["grpc_code"], json!(3), "{last}");
 }

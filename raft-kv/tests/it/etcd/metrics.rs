@@ -58,6 +58,9 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     assert_eq!(before["etcd_server_is_leader"], 1.0);
     assert_eq!(before["etcd_server_is_learner"], 0.0);
     assert!(before["etcd_server_quota_backend_bytes"] > 0.0);
+    assert_eq!(before["etcd_server_id{server_id=\"1\"}"], 1.0);
+    assert_eq!(before["etcd_debugging_auth_revision"], 1.0, "as with etcd");
+    assert_eq!(doors.http("GET", "/health", "").await.0, 200);
     connection.put("a", "1").await;
     connection.put("b", "2").await;
     connection.range(get("a")).await;
@@ -75,6 +78,8 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     assert!(grown_by("etcd_network_client_grpc_received_bytes_total") > 4.0 * 5.0);
     assert!(grown_by("etcd_network_client_grpc_sent_bytes_total") > 3.0 * 5.0);
     assert!(grown("etcd_mvcc_db_total_size_in_bytes"));
+    assert_eq!(grown_by("etcd_server_health_success"), 1.0);
+    assert_eq!(grown_by("etcd_server_health_failures"), 0.0);
     assert!(grown("etcd_server_proposals_applied_total"));
     assert_eq!(after[&calls("Put", None)], 2.0);
     assert_eq!(after[&calls("Put", Some("OK"))], 2.0);

@@ -34,6 +34,10 @@ impl Watching {
         self.ask(RequestUnion::CreateRequest(request)).await;
     }
 
+    pub(super) async fn ask_progress(&self) {
+        self.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+    }
+
     async fn cancel(&self, watch_id: i64) {
         self.ask(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id })).await;
     }
