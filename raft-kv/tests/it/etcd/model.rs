@@ -303,6 +303,9 @@ impl Watcher {
             }
             self.take(response);
         }
+        // Who breaks off within a revision is told all of it again.
+        let whole = self.messages;
+        self.told.retain(|(message, _)| *message < whole);
         begun
     }
 
