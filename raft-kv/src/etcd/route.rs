@@ -117,14 +117,16 @@ impl Router {
         }
         let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
         let memory = self.core.memory.clone();
-        let request = request.map(|body| calls.received(body));
+        let (parts, body) = request.into_parts();
+        let (body, came) = calls.received(body);
+        let request = Request::from_parts(parts, body);
         let answered = self.dispatch_in_time(request).await;
         let response = match led {
             Some(core) => while_led(core, answered),
             None => answered,
         };
         let response = memory.send(response, kind).await;
-        let response = calls.counted(path, response);
+        let response = calls.counted(path, response, came);
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
             Some(status) if error::is_oversize(&status) => kind.refuse(TOO_LARGE),

@@ -49,6 +49,12 @@ fn calls(method: &str, code: Option<&str>) -> String {
     }
 }
 
+/// The messages of a method that have come, and those that have gone.
+fn messages(told: &BTreeMap<String, f64>, method: &str) -> (f64, f64) {
+    let of = |name: &str| told[&calls(method, None).replace("grpc_server_started_total", name)];
+    (of("grpc_server_msg_received_total"), of("grpc_server_msg_sent_total"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     let doors = Doors::start(1).await;
@@ -85,6 +91,7 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     assert_eq!(after[&calls("Put", Some("OK"))], 2.0);
     assert_eq!(after[&calls("Range", None)], 2.0);
     assert_eq!(after[&calls("Range", Some("OutOfRange"))], 1.0);
+    assert_eq!((messages(&after, "Put"), messages(&after, "Range")), ((2.0, 2.0), (2.0, 1.0)));
     assert!(!after.keys().any(|series| series.contains("MadeUp")), "{after:?}");
     let (status, _) = doors.http("POST", "/metrics", "").await;
     assert_eq!(status, 405);
@@ -106,6 +113,7 @@ async fn a_stream_is_counted_when_it_begins_and_when_it_ends() {
     connection.put("a", "1").await;
     assert_eq!(stream.next().await.events.len(), 1);
     let watched = told(&doors).await;
+    assert_eq!(messages(&watched, "Watch"), (1.0, 2.0));
     assert_eq!(watched["etcd_debugging_mvcc_watcher_total"], 1.0);
     assert_eq!(watched["etcd_debugging_mvcc_slow_watcher_total"], 0.0);
     assert_eq!(watched["etcd_debugging_mvcc_events_total"], 1.0);
