@@ -32,7 +32,8 @@ mod door {
         for file in &files.file {
             json.register_file_descriptor(file.clone());
         }
-        json.preserve_proto_field_names().build(&IN_JSON)?;
+        // As etcd's gateway does, what is not known is left out.
+        json.preserve_proto_field_names().ignore_unknown_fields().build(&IN_JSON)?;
         tonic_prost_build::configure()
             .bytes(".")
             .build_transport(false)

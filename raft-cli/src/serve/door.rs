@@ -4,15 +4,15 @@
 //! when clients are served.
 
 use super::credentials::MADE_HERE;
-use super::etcd_flags::{Scheme, Url};
+use super::etcd_flags::{EtcdFlags, Scheme, TlsVersion, Url};
 use super::plan::Proof;
 use super::{metrics, resolve};
 use crate::args::serve::Serve;
 use crate::cert;
 use crate::failure::Failure;
 use raft_core::types::NodeId;
-use raft_kv::api::Published;
-use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles};
+use raft_kv::api::{Published, REQUEST_BYTES_MAX};
+use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles, TlsLimits};
 use raft_kv::service::KvService;
 use raft_net_quic::QuicTransport;
 use std::future::Future;
@@ -41,6 +41,12 @@ pub struct DoorPlan {
     pub https_peers: bool,
     /// Operations that one list of a transaction may have; that of etcd if nothing is said.
     pub txn_ops_max: Option<usize>,
+    /// Bytes that a request may have which writes; as many as there can be if nothing is said.
+    pub request_bytes_max: Option<usize>,
+    /// What the door may be called where it is not encrypted; anything if nothing is said.
+    pub hosts: Vec<String>,
+    /// What may be spoken where it is.
+    pub tls_limits: TlsLimits,
 }
 
 /// Where the door's certificate is from.
@@ -71,8 +77,18 @@ impl DoorPlan {
         let probes = flags.listen_metrics_urls.clone();
         let tls = tls(args, https(clients.iter().chain(&probes)))?;
         if clients.is_empty() && probes.is_empty() {
-            let lost =
-                ["advertise-client-urls", "cert-file", "key-file", "auto-tls", "max-txn-ops"];
+            let lost = [
+                "advertise-client-urls",
+                "cert-file",
+                "key-file",
+                "auto-tls",
+                "max-txn-ops",
+                "max-request-bytes",
+                "host-whitelist",
+                "tls-min-version",
+                "tls-max-version",
+                "cipher-suites",
+            ];
             return match lost.iter().find(|flag| args.told.has(flag)) {
                 Some(flag) => Err(Failure::usage(format!("--{flag} needs --listen-client-urls"))),
                 None => Ok(None),
@@ -86,7 +102,23 @@ impl DoorPlan {
         let txn_ops_max = flags.max_txn_ops.and_then(|most| usize::try_from(most).ok());
         let peers = flags.listen_peer_urls.iter().chain(&flags.initial_advertise_peer_urls);
         let https_peers = args.proof != Proof::Nothing || https(peers);
-        Ok(Some(Self { name, clients, probes, advertised, tls, https_peers, txn_ops_max }))
+        let request_bytes_max = flags.max_request_bytes.map(|most| {
+            usize::try_from(most).map_or(REQUEST_BYTES_MAX, |most| most.min(REQUEST_BYTES_MAX))
+        });
+        let hosts = flags.host_whitelist.iter().filter(|host| !host.is_empty()).cloned().collect();
+        let tls_limits = limits(flags)?;
+        Ok(Some(Self {
+            name,
+            clients,
+            probes,
+            advertised,
+            tls,
+            https_peers,
+            txn_ops_max,
+            request_bytes_max,
+            hosts,
+            tls_limits,
+        }))
     }
 
     /// The names and addresses by which clients may know it.
@@ -115,12 +147,28 @@ impl DoorPlan {
                 }
             }
         };
-        Ok(Some(Arc::new(DoorTls::new(files).map_err(Failure::usage)?)))
+        let tls = DoorTls::limited(files, self.tls_limits.clone()).map_err(Failure::usage)?;
+        Ok(Some(Arc::new(tls)))
     }
 }
 
 fn https<'a>(urls: impl IntoIterator<Item = &'a Url>) -> bool {
     urls.into_iter().any(|url| url.scheme == Scheme::Https)
+}
+
+/// What may be spoken at URLs with https.
+fn limits(flags: &EtcdFlags) -> Result<TlsLimits, Failure> {
+    let only_1_3 = flags.tls_min_version == Some(TlsVersion::Tls13);
+    let only_1_2 = flags.tls_max_version == Some(TlsVersion::Tls12);
+    if only_1_3 && only_1_2 {
+        return Err(Failure::usage("--tls-min-version is above --tls-max-version"));
+    }
+    let suites = flags.cipher_suites.iter().filter(|suite| !suite.is_empty());
+    let suites: Vec<String> = suites.cloned().collect();
+    if only_1_3 && !suites.is_empty() {
+        return Err(Failure::usage("--cipher-suites are those of TLS 1.2, which is ruled out"));
+    }
+    Ok(TlsLimits { only_1_3, only_1_2, suites })
 }
 
 /// What is shown at URLs with https, if there are any.
@@ -190,6 +238,8 @@ impl Door {
         config.member = member.clone();
         config.https_peers = plan.https_peers;
         config.txn_ops_max = plan.txn_ops_max.unwrap_or(config.txn_ops_max);
+        config.request_bytes_max = plan.request_bytes_max.unwrap_or(config.request_bytes_max);
+        config.hosts.clone_from(&plan.hosts);
         let (metrics, weak) = (metrics::install(), Arc::downgrade(transport));
         let peers = metrics::follow_peers(weak.clone());
         config.more_metrics = Some(Arc::new(move |text: &mut String| {

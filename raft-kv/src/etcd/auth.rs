@@ -226,8 +226,16 @@ impl Auth for AuthDoor {
 
 impl Core {
     async fn change_auth(&self, change: AuthChange) -> Result<(), Status> {
+        let enables = matches!(change, AuthChange::Enable { .. });
         let changed = self.client.change_auth(change).await;
-        changed.map(drop).map_err(|error| self.fail(&error))
+        let revision = changed.map_err(|error| self.fail(&error))?;
+        // From now on this node goes by it, too. Enabling has no revision of its own.
+        let is_known = |core: &Self| {
+            let auth = core.service.store().auth();
+            auth.revision() >= revision && (auth.is_enabled() || !enables)
+        };
+        self.reach(is_known).await;
+        Ok(())
     }
 
     async fn ask_auth(&self, question: AuthQuestion) -> Result<AuthAnswer, Status> {

@@ -4,6 +4,7 @@
 use super::error::{TOO_MANY_REQUESTS, TOO_SLOW};
 use super::kind::Kind;
 use super::memory::{Held, Memory};
+use super::objects::Objects;
 use bytes::Bytes;
 use http::{Extensions, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -33,8 +34,8 @@ impl Memory {
         let received = Received {
             body,
             held: Arc::clone(&held),
-            messages: (kind != Kind::Http).then(Messages::default),
-            streams: kind == Kind::Stream,
+            messages: Progress::of(kind),
+            streams: matches!(kind, Kind::Stream | Kind::Lines),
             patience: None,
         };
         (Body::new(received), held)
@@ -108,8 +109,7 @@ fn owned(bytes: Bytes, held: Held) -> Bytes {
 struct Received {
     body: Body,
     held: Arc<Mutex<Held>>,
-    /// How far it has come, if it says how long it is.
-    messages: Option<Messages>,
+    messages: Progress,
     streams: bool,
     /// While something has begun that has not ended.
     patience: Option<Pin<Box<Sleep>>>,
@@ -119,21 +119,31 @@ impl Received {
     /// Holds what has come, or is to come now; false if there is no room.
     fn hold(&mut self, data: &[u8]) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(messages) = &mut self.messages else { return held.take(data.len()) };
-        let announced = messages.read(data);
-        if !self.streams {
-            return held.take(announced);
-        }
-        if std::mem::take(&mut messages.ended) {
+        let (ended, unfinished) = match &mut self.messages {
+            Progress::Unknown => return held.take(data.len()),
+            Progress::Announced(messages) => {
+                let announced = messages.read(data);
+                if !self.streams {
+                    return held.take(announced);
+                }
+                (std::mem::take(&mut messages.ended), messages.unfinished)
+            }
+            Progress::Objects(objects) => (objects.read_all(data), objects.unfinished),
+        };
+        if ended {
             // What has begun after it has its own time.
             self.patience = None;
         }
-        held.fit(messages.unfinished)
+        held.fit(unfinished)
     }
 
     /// Whether the client is in the middle of something.
-    fn has_begun(&self) -> bool {
-        !self.streams || self.messages.as_ref().is_none_or(|messages| messages.begun > 0)
+    const fn has_begun(&self) -> bool {
+        match &self.messages {
+            Progress::Announced(messages) if self.streams => messages.begun > 0,
+            Progress::Objects(objects) => objects.unfinished > 0,
+            Progress::Unknown | Progress::Announced(_) => true,
+        }
     }
 }
 
@@ -164,6 +174,24 @@ impl HttpBody for Received {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// How far a body has come.
+enum Progress {
+    /// Nobody says how long it is.
+    Unknown,
+    Announced(Messages),
+    Objects(Objects),
+}
+
+impl Progress {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Http => Self::Unknown,
+            Kind::Lines => Self::Objects(Objects::default()),
+            Kind::Call | Kind::Stream => Self::Announced(Messages::default()),
+        }
     }
 }
 
@@ -311,6 +339,8 @@ mod tests {
         };
         let late = Some(TOO_SLOW.0);
         assert_eq!(ends(Kind::Http, b"{").await, late);
+        assert_eq!(ends(Kind::Lines, b"{} {").await, late);
+        assert_eq!(ends(Kind::Lines, b"{} ").await, None, "it says nothing now");
         assert_eq!(ends(Kind::Call, &[0, 0, 0, 0, 9]).await, late);
         assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7, 0]).await, late);
         assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7]).await, None, "it says nothing now");
@@ -360,6 +390,8 @@ mod tests {
             assert_eq!(ends(kind, prefix.clone()).await, late, "{kind:?}");
         }
         assert_eq!(ends(Kind::Http, vec![b"{"; 9]).await, late);
+        assert_eq!(ends(Kind::Lines, vec![b"{"; 9]).await, late);
+        assert_eq!(ends(Kind::Lines, vec![b"}{"; 9]).await, None);
         let overlapping: Vec<&[u8]> = vec![&[0, 0], &[0, 0, 1, 7, 0], &[0, 0, 0, 1, 7, 0, 0]];
         let overlapping = [overlapping, vec![&[0, 0, 0], &[0, 0, 0, 0, 0, 0, 0], &[0, 0, 0]]];
         assert_eq!(ends(Kind::Stream, overlapping.concat()).await, None);

@@ -108,7 +108,10 @@ impl Core {
     /// Changes the members; who they are then.
     async fn change(&self, change: Change) -> Result<Vec<pb::Member>, Status> {
         match self.client.change_members(vec![change.clone()]).await {
-            Ok(members) => Ok(self.members(&members.membership).await),
+            Ok(members) => {
+                self.reach_members(&members.membership).await;
+                Ok(self.members(&members.membership).await)
+            }
             Err(ClientError::Refused(KvError::ChangeRefused { reason, advice })) => {
                 let behind = |node| {
                     [
@@ -128,6 +131,13 @@ impl Core {
                 })
             }
             Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    /// Waits until this node knows of these members, unless it is none of them: it may never hear.
+    async fn reach_members(&self, members: &Membership) {
+        if members.contains(self.status().identity.node) {
+            self.reach(|core| core.status().membership == *members).await;
         }
     }
 

@@ -3,16 +3,18 @@
 
 use super::EtcdConfig;
 use super::applied::Applied;
-use super::error::{self, STOPPED, TIMED_OUT};
+use super::error::{self, LEADER_CHANGED, STOPPED, TIMED_OUT, TIMED_OUT_BY_LEADER, TOO_LARGE};
 use super::inside::Inside;
 use super::memory::Memory;
 use super::metrics::{Calls, MoreMetrics};
+use super::overdue::why_timed_out;
 use super::proto::etcdserverpb::ResponseHeader;
-use crate::api::{Published, Revision, StreamRequest};
+use crate::api::{Published, Query, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
 use crate::service::{Asker, KvService};
-use raft_core::node::{Node, Status as NodeStatus};
+use prost::Message;
+use raft_core::node::{Node, QueryError, ReadMode, Status as NodeStatus};
 use raft_core::transport::{Channel, ConnectionId, Duplex};
 use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
 /// The name of the own node where a client asks for one; which, does not matter.
@@ -46,10 +48,14 @@ pub(super) struct Core {
     connections: Arc<AtomicU64>,
     pub(super) request_timeout: Duration,
     pub(super) https_peers: bool,
+    request_bytes_max: usize,
+    hosts: Arc<[String]>,
     /// Whether the node knows of a leader, and of nothing wrong with its data.
     pub(super) serving: watch::Receiver<bool>,
     /// Whether it has known of no leader for three election timeouts.
     unled: watch::Receiver<bool>,
+    /// Since when the node knows of the present leader, or of the last one.
+    elected: watch::Receiver<Option<Instant>>,
     applied: Applied,
     /// What the connection may hold.
     pub(super) memory: Memory,
@@ -73,7 +79,8 @@ impl Core {
         let applied = Applied::of(service.store().history());
         let (serving, is_serving) = watch::channel(false);
         let (unled, is_unled) = watch::channel(false);
-        tokio::spawn(follow(Arc::clone(&service), serving, unled));
+        let (elected, is_elected) = watch::channel(None);
+        tokio::spawn(follow(Arc::clone(&service), serving, unled, elected));
         Arc::new(Self {
             watching: client.clone(),
             client,
@@ -83,8 +90,11 @@ impl Core {
             connections: Arc::default(),
             request_timeout,
             https_peers: config.https_peers,
+            request_bytes_max: config.request_bytes_max,
+            hosts: config.hosts.into(),
             serving: is_serving,
             unled: is_unled,
+            elected: is_elected,
             applied,
             memory: Memory::of(config.memory.max(MEMORY_MIN)),
             attributes: Arc::default(),
@@ -120,6 +130,19 @@ impl Core {
         let own = Inside::new(self.service.clone(), own);
         let client = self.client.by_way_of(Arc::new(own)).with_token(token);
         Arc::new(Self { client, inside, ..self.clone() })
+    }
+
+    /// Refuses what is longer than requests that write may be.
+    pub(super) fn check_length(&self, request: &impl Message) -> Result<(), Status> {
+        match request.encoded_len() > self.request_bytes_max {
+            true => Err(TOO_LARGE.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a server may be called this.
+    pub(super) fn may_be_called(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|known| known == "*" || known == host)
     }
 
     /// What the node knows of itself and the others.
@@ -192,12 +215,52 @@ impl Core {
         self.header(revision)
     }
 
+    /// Waits until this node has applied what was done before this is called, but not for ever: it
+    /// is done, whether this node learns of it or not. It has already if `is_known` says so.
+    pub(super) async fn reach(&self, is_known: impl Fn(&Self) -> bool) {
+        let apply = async {
+            let query = codec::encode(&Query::Summary);
+            loop {
+                if is_known(self) {
+                    return;
+                }
+                match self.service.node().query(query.clone(), ReadMode::Linearizable).await {
+                    // It is applied; the node tells of it with the next status at the latest.
+                    Ok(queried) => {
+                        while !is_known(self) && self.status().last_applied < queried.applied {
+                            self.service.node().status_changed().await;
+                        }
+                        return;
+                    }
+                    Err(QueryError::Overloaded) => sleep(LOOK).await,
+                    Err(_) => return,
+                }
+            }
+        };
+        // Nothing is missing then that this could wait for.
+        let _ = timeout(self.request_timeout, apply).await;
+    }
+
     /// What is said instead of an answer.
     pub(super) fn fail(&self, error: &ClientError) -> Status {
         if self.service.refusal().is_some() {
             return error::CORRUPT.into();
         }
-        error::of_client(error, self.is_led())
+        match error::of_client(error, self.is_led()) {
+            status if status.message() == TIMED_OUT.1 => {
+                let led = self.elected.borrow().map(|elected| elected.elapsed());
+                why_timed_out(&self.status(), self.request_timeout, led).into()
+            }
+            status => status,
+        }
+    }
+
+    /// The same of a read: it has changed nothing, and may be repeated.
+    pub(super) fn fail_read(&self, error: &ClientError) -> Status {
+        match self.fail(error) {
+            status if status.message() == TIMED_OUT_BY_LEADER.1 => LEADER_CHANGED.into(),
+            status => status,
+        }
     }
 
     /// Opens a stream to the own node.
@@ -211,7 +274,7 @@ impl Core {
         &self,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
-        let done = tokio::time::timeout(self.request_timeout, work).await;
+        let done = timeout(self.request_timeout, work).await;
         done.unwrap_or_else(|_| Err(TIMED_OUT.into()))
     }
 }
@@ -234,19 +297,28 @@ pub(super) fn signed(number: u64) -> i64 {
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Tells whether the node serves, until it stops or nobody wants to know.
-async fn follow(service: Arc<KvService>, serving: watch::Sender<bool>, unled: watch::Sender<bool>) {
+async fn follow(
+    service: Arc<KvService>,
+    serving: watch::Sender<bool>,
+    unled: watch::Sender<bool>,
+    elected: watch::Sender<Option<Instant>>,
+) {
     let node: Node = service.node().clone();
-    let mut led_at = Instant::now();
+    let (mut led_at, mut leads) = (Instant::now(), (None, node.status().term));
     loop {
         let status = node.status();
         let led = status.leader.is_some();
         if led {
             led_at = Instant::now();
+            let now_leads = (status.leader, status.term);
+            if std::mem::replace(&mut leads, now_leads) != now_leads {
+                elected.send_replace(Some(led_at));
+            }
         }
         let serves = led && service.refusal().is_none();
         serving.send_if_modified(|known| std::mem::replace(known, serves) != serves);
-        // Twice the longest election timeout, and as much again.
-        let lost = led_at.elapsed() > status.limits.silence.mul_f64(1.5);
+        // Silence is four of the shortest election timeouts, of which etcd waits for three.
+        let lost = led_at.elapsed() > status.limits.silence.mul_f64(0.75);
         unled.send_if_modified(|known| std::mem::replace(known, lost) != lost);
         tokio::select! {
             () = serving.closed() => return,

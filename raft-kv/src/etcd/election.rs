@@ -47,7 +47,7 @@ impl Election for ElectionDoor {
         let lease = convert::lease_id(leader.lease)?;
         let put = Put::new(leader.key.clone(), value).with_lease(lease);
         let done = self.0.only_if_created(leader.key, created(leader.rev), Op::Put(put)).await?;
-        let header = Some(self.0.header(done.ok_or(NOT_ELECTED)?));
+        let header = Some(self.0.header_of_write(done.ok_or(NOT_ELECTED)?).await);
         Ok(Response::new(pb::ProclaimResponse { header }))
     }
 
@@ -74,7 +74,10 @@ impl Election for ElectionDoor {
         let op = Op::Delete { keys: Keys::One(leader.key.clone()), prev_kv: false };
         let done = self.0.only_if_created(leader.key, created(leader.rev), op).await?;
         // Whoever does not lead has nothing to resign from.
-        let header = Some(done.map_or_else(|| self.0.header_now(), |at| self.0.header(at)));
+        let header = Some(match done {
+            Some(at) => self.0.header_of_write(at).await,
+            None => self.0.header_now(),
+        });
         Ok(Response::new(pb::ResignResponse { header }))
     }
 }

@@ -64,6 +64,13 @@ pub(super) const BAD_TRANSFEREE: Known =
 pub(super) const NO_LEADER: Known = Known(Code::Unavailable, "etcdserver: no leader");
 pub(super) const STOPPED: Known = Known(Code::Unavailable, "etcdserver: server stopped");
 pub(super) const TIMED_OUT: Known = Known(Code::Unavailable, "etcdserver: request timed out");
+pub(super) const TIMED_OUT_BY_LEADER: Known = Known(
+    Code::Unavailable,
+    "etcdserver: request timed out, possibly due to previous leader failure",
+);
+pub(super) const TIMED_OUT_BY_CONNECTION: Known =
+    Known(Code::Unavailable, "etcdserver: request timed out, possibly due to connection lost");
+pub(super) const LEADER_CHANGED: Known = Known(Code::Unavailable, "etcdserver: leader changed");
 pub(super) const UNHEALTHY: Known = Known(Code::Unavailable, "etcdserver: unhealthy cluster");
 pub(super) const CORRUPT: Known = Known(Code::DataLoss, "etcdserver: corrupt cluster");
 pub(super) const NO_ELECTION_LEADER: Known = Known(Code::Unknown, "election: no leader");

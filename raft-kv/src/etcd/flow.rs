@@ -3,9 +3,10 @@
 //! its connection holds too much already, and is told when it has gone.
 
 use super::error;
+use super::gateway::Requests;
 use super::memory::{Held, Memory};
 use prost::Message;
-use std::collections::VecDeque;
+use serde::de::DeserializeOwned;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
@@ -72,11 +73,11 @@ impl<T> Stream for Outflow<T> {
 pub(super) enum Inflow<T> {
     /// Over gRPC.
     Streaming(Box<Streaming<T>>),
-    /// All of them at once.
-    Given(VecDeque<T>),
+    /// In JSON.
+    Json(Box<Requests<T>>),
 }
 
-impl<T> Inflow<T> {
+impl<T: DeserializeOwned> Inflow<T> {
     /// The next request; `None` if no more will come. If the future is dropped nothing is lost.
     ///
     /// # Errors
@@ -84,7 +85,7 @@ impl<T> Inflow<T> {
     pub(super) async fn next(&mut self) -> Result<Option<T>, Status> {
         match self {
             Self::Streaming(requests) => requests.message().await.map_err(error::of_decoding),
-            Self::Given(requests) => Ok(requests.pop_front()),
+            Self::Json(requests) => requests.next().await,
         }
     }
 }
@@ -95,8 +96,8 @@ impl<T> From<Streaming<T>> for Inflow<T> {
     }
 }
 
-impl<T> From<Vec<T>> for Inflow<T> {
-    fn from(requests: Vec<T>) -> Self {
-        Self::Given(requests.into())
+impl<T> From<Requests<T>> for Inflow<T> {
+    fn from(requests: Requests<T>) -> Self {
+        Self::Json(Box::new(requests))
     }
 }

@@ -37,6 +37,7 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
+        self.0.check_length(request.get_ref())?;
         let put = convert::put(request.into_inner())?;
         let held = self.0.hold_answer(answer_bytes_max(&Op::Put(put.clone()))).await?;
         let done = self.0.client.put_with(put).await;
@@ -49,6 +50,7 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        self.0.check_length(request.get_ref())?;
         let op = convert::delete(request.into_inner())?;
         let held = self.0.hold_answer(answer_bytes_max(&op)).await?;
         let reply = self.0.delete(op).await?;
@@ -60,6 +62,7 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
+        self.0.check_length(request.get_ref())?;
         let txn = convert::txn(request.into_inner())?;
         let held = self.0.hold_answer(txn_answer_bytes_max(&txn)).await?;
         // Keys and values are shared, not copied.
@@ -79,6 +82,8 @@ impl Kv for KvDoor {
         let revision = u64::try_from(revision).map_err(|_| Status::from(COMPACTED))?;
         let done = self.0.client.compact(Revision(revision)).await;
         let now = done.map_err(|error| self.0.fail(&error))?;
+        let is_compacted = |core: &Core| core.service.store().gauges().compacted.0 >= revision;
+        self.0.reach(is_compacted).await;
         if physical {
             self.0.in_time(self.0.purged()).await?;
         }

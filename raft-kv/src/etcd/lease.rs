@@ -3,10 +3,8 @@
 
 use super::convert;
 use super::core::{Core, signed};
-use super::error::NO_LEADER;
 use super::flow::{Inflow, Outflow, Outlet, channel};
 use super::proto::etcdserverpb as pb;
-use super::route::requires_leader;
 use crate::api::{KEEP_ALIVE_MAX, LEASE_TTL_MAX_MS, LeaseId, LeaseStatus};
 use pb::lease_server::Lease;
 use std::sync::Arc;
@@ -53,9 +51,8 @@ impl Lease for LeaseDoor {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let require_leader = requires_leader(request.metadata().as_ref());
         let requests = request.into_inner().into();
-        Ok(Response::new(keep_alive(Arc::clone(&self.0), requests, require_leader)))
+        Ok(Response::new(keep_alive(Arc::clone(&self.0), requests)))
     }
 
     async fn lease_time_to_live(
@@ -108,13 +105,11 @@ impl Core {
 pub(super) fn keep_alive(
     core: Arc<Core>,
     mut requests: Inflow<pb::LeaseKeepAliveRequest>,
-    require_leader: bool,
 ) -> Outflow<pb::LeaseKeepAliveResponse> {
     let (outlet, outflow) = channel(&core.memory);
     tokio::spawn(async move {
         let ended = tokio::select! {
             ended = answer(&core, &mut requests, &outlet) => ended,
-            () = core.until_unled(), if require_leader => Err(NO_LEADER.into()),
             () = outlet.closed() => Ok(()),
         };
         if let Err(error) = ended {

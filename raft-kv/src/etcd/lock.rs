@@ -37,6 +37,7 @@ impl Lock for LockDoor {
             return Err(EMPTY_KEY.into());
         }
         let deleted = self.0.delete(Op::Delete { keys: Keys::One(key), prev_kv: false }).await?;
-        Ok(Response::new(pb::UnlockResponse { header: Some(self.0.header(deleted.revision)) }))
+        let header = Some(self.0.header_of_write(deleted.revision).await);
+        Ok(Response::new(pb::UnlockResponse { header }))
     }
 }

@@ -10,7 +10,12 @@ use pb::maintenance_server::Maintenance;
 use pb::{AlarmMember, AlarmType, alarm_request::AlarmAction};
 use raft_core::types::NodeId;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
+
+/// How long a member has to say how it is.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct MaintenanceDoor(pub(super) Arc<Core>);
@@ -24,6 +29,7 @@ impl Maintenance for MaintenanceDoor {
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
         let pb::AlarmRequest { action, member_id, alarm } = request.into_inner();
+        // 0 is every member, and `NONE` every alarm.
         let wanted = |known: &AlarmMember| {
             (member_id == 0 || known.member_id == member_id)
                 && (alarm == i32::from(AlarmType::None) || known.alarm == alarm)
@@ -36,7 +42,7 @@ impl Maintenance for MaintenanceDoor {
             // etcd answers nothing to what it does not know.
             Err(_) => return Ok(Response::new(pb::AlarmResponse::default())),
         }
-        let alarms = self.0.alarms().into_iter().filter(wanted).collect();
+        let alarms = self.0.all_alarms().await.into_iter().filter(wanted).collect();
         // As etcd's, this answer has no header.
         Ok(Response::new(pb::AlarmResponse { header: None, alarms }))
     }
@@ -125,15 +131,43 @@ impl Maintenance for MaintenanceDoor {
 }
 
 impl Core {
-    /// What is wrong, as this node knows it.
+    /// What is wrong with this node.
     pub(super) fn alarms(&self) -> Vec<AlarmMember> {
-        let member_id = self.status().identity.node.0;
-        let alarm = |alarm: AlarmType| AlarmMember { member_id, alarm: alarm.into() };
-        let Space { bytes, quota } = self.service.space();
-        let full = (bytes >= quota).then(|| alarm(AlarmType::Nospace));
-        let damaged = self.service.integrity().alarm.map(|_| alarm(AlarmType::Corrupt));
-        full.into_iter().chain(damaged).collect()
+        let is_damaged = self.service.integrity().alarm.is_some();
+        alarms_of(self.status().identity.node, self.service.space(), is_damaged).collect()
     }
+
+    /// What is wrong with each member that answers, and what this node knows of the others.
+    async fn all_alarms(&self) -> Vec<AlarmMember> {
+        let status = self.status();
+        let own = status.identity.node;
+        let mut asking = JoinSet::new();
+        for id in status.membership.members().keys().copied().filter(|id| *id != own) {
+            let service = self.service.clone();
+            asking.spawn(async move { (id, service.health_of(id, PATIENCE).await) });
+        }
+        let mut alarms = self.alarms();
+        for (id, health) in asking.join_all().await {
+            let Some(health) = health else { continue };
+            alarms.extend(alarms_of(id, health.space, health.integrity.alarm.is_some()));
+        }
+        let divergent = self.service.integrity().divergent;
+        alarms.extend(divergent.into_iter().map(|id| alarm(id, AlarmType::Corrupt)));
+        // As etcd lists them: those of a kind together, by member.
+        alarms.sort_by_key(|alarm| (alarm.alarm, alarm.member_id));
+        alarms.dedup();
+        alarms
+    }
+}
+
+fn alarms_of(id: NodeId, space: Space, is_damaged: bool) -> impl Iterator<Item = AlarmMember> {
+    let full = (space.bytes >= space.quota).then(|| alarm(id, AlarmType::Nospace));
+    let damaged = is_damaged.then(|| alarm(id, AlarmType::Corrupt));
+    full.into_iter().chain(damaged)
+}
+
+fn alarm(id: NodeId, alarm: AlarmType) -> AlarmMember {
+    AlarmMember { member_id: id.0, alarm: alarm.into() }
 }
 
 /// An alarm as etcd prints it in a status.

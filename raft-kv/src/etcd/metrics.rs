@@ -29,11 +29,17 @@ pub(super) struct Calls {
     /// Bytes of messages that have come, and of those that have gone.
     received: AtomicU64,
     sent: AtomicU64,
+    /// How often /health was asked for and told that the node is well, and that it is not.
+    well: AtomicU64,
+    unwell: AtomicU64,
 }
 
 #[derive(Default)]
 struct Method {
     started: u64,
+    /// Messages that have come, and those that have gone.
+    received: u64,
+    sent: u64,
     /// By code.
     handled: BTreeMap<i32, u64>,
 }
@@ -48,9 +54,12 @@ impl Calls {
         Some(change(methods.entry(path.to_owned()).or_default()))
     }
 
-    /// The body of a request, whose bytes are counted as they come.
-    pub(super) fn received(self: &Arc<Self>, body: Body) -> Body {
-        Body::new(Received { body, calls: Arc::clone(self) })
+    /// The body of a request, whose bytes are counted as they come, and its messages beside it: of
+    /// which method they are is not known yet.
+    pub(super) fn received(self: &Arc<Self>, body: Body) -> (Body, Came) {
+        let (calls, came) = (Arc::clone(self), Came::default());
+        let messages = Messages::default();
+        (Body::new(Received { body, calls, messages, came: Arc::clone(&came) }), came)
     }
 
     /// Counts a call of `path`, which has been answered so far, and its end when it ends. Of what
@@ -59,14 +68,21 @@ impl Calls {
         self: Arc<Self>,
         path: String,
         response: Response<Body>,
+        came: Came,
     ) -> Response<Body> {
         let status = Status::from_header_map(response.headers());
         if status.as_ref().is_some_and(|status| status.code() == Code::Unimplemented) {
             return response;
         }
         self.with(&path, |method| method.started += 1);
-        let mut counted =
-            Counted { body: Body::empty(), calls: Arc::clone(&self), end: Some((self, path)) };
+        let mut counted = Counted {
+            body: Body::empty(),
+            calls: Arc::clone(&self),
+            end: Some((self, path)),
+            came,
+            messages: Messages::default(),
+            sent: 0,
+        };
         if let Some(status) = status {
             counted.end(status.code());
             return response;
@@ -77,8 +93,16 @@ impl Calls {
         })
     }
 
+    /// Counts an answer at /health.
+    pub(super) fn count_health(&self, is_well: bool) {
+        let counter = if is_well { &self.well } else { &self.unwell };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn write(&self, text: &mut String) {
         for (name, bytes) in [
+            ("etcd_server_health_success", &self.well),
+            ("etcd_server_health_failures", &self.unwell),
             ("etcd_network_client_grpc_received_bytes_total", &self.received),
             ("etcd_network_client_grpc_sent_bytes_total", &self.sent),
         ] {
@@ -96,6 +120,17 @@ impl Calls {
         for (path, method) in &*methods {
             let (labels, count) = (labels(path), method.started);
             line(text, format_args!("grpc_server_started_total{{{labels}}} {count}"));
+        }
+        type Count = fn(&Method) -> u64;
+        let received: Count = |method| method.received;
+        for (name, count) in [
+            ("grpc_server_msg_received_total", received),
+            ("grpc_server_msg_sent_total", |method| method.sent),
+        ] {
+            kind_line(text, name, "counter");
+            for (path, method) in &*methods {
+                line(text, format_args!("{name}{{{}}} {}", labels(path), count(method)));
+            }
         }
         kind_line(text, "grpc_server_handled_total", "counter");
         for (path, method) in &*methods {
@@ -126,10 +161,48 @@ fn kind(method: &str) -> &'static str {
     }
 }
 
+/// Messages that have come, and are not counted yet.
+pub(super) type Came = Arc<AtomicU64>;
+
+/// How far the messages of a body have come.
+#[derive(Default)]
+struct Messages {
+    /// Bytes before a message: one, and its length.
+    prefix: [u8; 5],
+    begun: usize,
+    left: usize,
+}
+
+impl Messages {
+    /// How many end with these bytes.
+    fn read(&mut self, mut data: &[u8]) -> u64 {
+        let mut ended = 0;
+        while let Some((first, rest)) = data.split_first() {
+            if self.begun < self.prefix.len() {
+                self.prefix[self.begun] = *first;
+                (self.begun, data) = (self.begun + 1, rest);
+                let [_, length @ ..] = self.prefix;
+                self.left = u32::from_be_bytes(length) as usize;
+            } else {
+                let here = self.left.min(data.len());
+                self.left -= here;
+                data = &data[here..];
+            }
+            if self.begun == self.prefix.len() && self.left == 0 {
+                self.begun = 0;
+                ended += 1;
+            }
+        }
+        ended
+    }
+}
+
 /// A body whose bytes are counted.
 struct Received {
     body: Body,
     calls: Arc<Calls>,
+    messages: Messages,
+    came: Came,
 }
 
 impl http_body::Body for Received {
@@ -141,7 +214,10 @@ impl http_body::Body for Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        add_bytes(&self.calls.received, &frame);
+        let data = data_of(&frame);
+        self.calls.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let came = self.messages.read(data);
+        self.came.fetch_add(came, Ordering::Relaxed);
         Poll::Ready(frame)
     }
 
@@ -154,11 +230,10 @@ impl http_body::Body for Received {
     }
 }
 
-fn add_bytes<E>(counter: &AtomicU64, frame: &Option<Result<Frame<Bytes>, E>>) {
-    if let Some(Ok(frame)) = frame
-        && let Some(data) = frame.data_ref()
-    {
-        counter.fetch_add(data.len() as u64, Ordering::Relaxed);
+fn data_of<E>(frame: &Option<Result<Frame<Bytes>, E>>) -> &[u8] {
+    match frame {
+        Some(Ok(frame)) => frame.data_ref().map_or(&[], |data| data),
+        _ => &[],
     }
 }
 
@@ -167,13 +242,27 @@ struct Counted {
     body: Body,
     calls: Arc<Calls>,
     end: Option<(Arc<Calls>, String)>,
+    came: Came,
+    messages: Messages,
+    /// Messages that have gone, and are not counted yet.
+    sent: u64,
 }
 
 impl Counted {
     fn end(&mut self, code: Code) {
-        if let Some((calls, path)) = self.end.take() {
-            calls.with(&path, |method| *method.handled.entry(code as i32).or_default() += 1);
-        }
+        self.count(|method| *method.handled.entry(code as i32).or_default() += 1);
+        self.end = None;
+    }
+
+    /// Counts the messages so far, and what else there is.
+    fn count(&mut self, change: impl FnOnce(&mut Method)) {
+        let Some((calls, path)) = &self.end else { return };
+        let (came, sent) = (self.came.swap(0, Ordering::Relaxed), std::mem::take(&mut self.sent));
+        calls.with(path, |method| {
+            method.received += came;
+            method.sent += sent;
+            change(method);
+        });
     }
 }
 
@@ -193,7 +282,13 @@ impl http_body::Body for Counted {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        add_bytes(&self.calls.sent, &frame);
+        let data = data_of(&frame);
+        self.calls.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let sent = self.messages.read(data);
+        self.sent += sent;
+        if sent > 0 {
+            self.count(|_| ());
+        }
         let code = |trailers: &HeaderMap| {
             Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code())
         };
@@ -234,6 +329,8 @@ impl Core {
         let cluster_version = "cluster_version=\"3.4\"";
         kind_line(&mut text, "etcd_server_version", "gauge");
         line(&mut text, format_args!("etcd_server_version{{{version}}} 1"));
+        kind_line(&mut text, "etcd_server_id", "gauge");
+        line(&mut text, format_args!("etcd_server_id{{server_id=\"{:x}\"}} 1", own.0));
         kind_line(&mut text, "etcd_cluster_version", "gauge");
         line(&mut text, format_args!("etcd_cluster_version{{{cluster_version}}} 1"));
         for (name, kind, value) in [
@@ -249,6 +346,7 @@ impl Core {
             ("etcd_debugging_mvcc_db_total_size_in_bytes", "gauge", space.bytes),
             ("etcd_debugging_mvcc_current_revision", "gauge", gauges.revision.0),
             ("etcd_debugging_mvcc_compact_revision", "gauge", gauges.compacted.0),
+            ("etcd_debugging_auth_revision", "gauge", self.service.store().auth().revision()),
             ("etcd_debugging_mvcc_keys_total", "gauge", gauges.keys),
             ("etcd_debugging_mvcc_watch_stream_total", "gauge", watches.streams),
             ("etcd_debugging_mvcc_watcher_total", "gauge", watches.watches),

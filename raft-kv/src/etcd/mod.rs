@@ -37,11 +37,14 @@ mod inside;
 mod kind;
 mod kv;
 mod lease;
+mod led;
 mod line;
 mod lock;
 mod maintenance;
 mod memory;
 mod metrics;
+mod objects;
+mod overdue;
 mod patience;
 #[doc(hidden)]
 pub mod proto;
@@ -52,7 +55,7 @@ mod snapshot;
 mod tls;
 mod watch;
 
-use crate::api::Published;
+use crate::api::{Published, REQUEST_BYTES_MAX};
 use crate::service::KvService;
 #[cfg(feature = "testing")]
 pub(crate) use authority::told;
@@ -64,7 +67,7 @@ pub use server::Entrance;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-pub use tls::{CommonName, DoorTls, TlsError, TlsFiles};
+pub use tls::{CommonName, DoorTls, TlsError, TlsFiles, TlsLimits};
 use tokio::net::TcpListener;
 
 /// The version of etcd whose interface this is: clients go by it.
@@ -85,6 +88,12 @@ pub struct EtcdConfig {
     /// the longest of its lists leaves of that. Default 128, etcd's. Of all lists together the
     /// store takes [`TXN_OPS_MAX`](crate::api::TXN_OPS_MAX).
     pub txn_ops_max: usize,
+    /// Bytes of the longest request that writes; 1.5 MiB at most, which is the default and etcd's.
+    pub request_bytes_max: usize,
+    /// What requests over HTTP that are not encrypted may call this server, `*` being anything: so
+    /// that a page in a browser cannot have its own name lead here. Default anything, as nothing is
+    /// named.
+    pub hosts: Vec<String>,
     /// Whether the URLs of members for each other begin with `https://`: where these show each
     /// other certificates. Default no.
     pub https_peers: bool,
@@ -103,6 +112,8 @@ impl EtcdConfig {
             member: Published::default(),
             request_timeout: Duration::from_secs(7),
             txn_ops_max: 128,
+            request_bytes_max: REQUEST_BYTES_MAX,
+            hosts: Vec::new(),
             https_peers: false,
             memory: 512 * 1024 * 1024,
             more_metrics: None,

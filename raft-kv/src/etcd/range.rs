@@ -64,7 +64,7 @@ impl Core {
 
     fn why(&self, failed: Failed) -> Status {
         match failed {
-            Failed::Client(error) => self.fail(&error),
+            Failed::Client(error) => self.fail_read(&error),
             Failed::TooLarge => REPLY_TOO_LARGE.into(),
             Failed::NoRoom => TOO_MANY_REQUESTS.into(),
         }

@@ -11,6 +11,7 @@ use super::health::HealthDoor;
 use super::kind::Kind;
 use super::kv::KvDoor;
 use super::lease::LeaseDoor;
+use super::led::while_led;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
 use super::proto::etcdserverpb::{
@@ -101,21 +102,31 @@ impl Router {
         };
         let router = Self { core, ..self };
         match kind {
-            Kind::Http => memory.send(Gateway::new(router.core).answer(request).await, kind).await,
+            Kind::Http | Kind::Lines => {
+                memory.send(Gateway::new(router.core).answer(request).await, kind).await
+            }
             Kind::Call | Kind::Stream => router.call(request, kind).await,
         }
     }
 
     /// Answers a call over gRPC.
     async fn call(self, request: Request<Body>, kind: Kind) -> Response<Body> {
-        if requires_leader(request.headers()) && !self.core.is_led() {
+        let led = requires_leader(request.headers()).then(|| Arc::clone(&self.core));
+        if led.is_some() && !self.core.is_led() {
             return kind.refuse(NO_LEADER);
         }
         let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
         let memory = self.core.memory.clone();
-        let request = request.map(|body| calls.received(body));
-        let response = memory.send(self.dispatch_in_time(request).await, kind).await;
-        let response = calls.counted(path, response);
+        let (parts, body) = request.into_parts();
+        let (body, came) = calls.received(body);
+        let request = Request::from_parts(parts, body);
+        let answered = self.dispatch_in_time(request).await;
+        let response = match led {
+            Some(core) => while_led(core, answered),
+            None => answered,
+        };
+        let response = memory.send(response, kind).await;
+        let response = calls.counted(path, response, came);
         match Status::from_header_map(response.headers()) {
             // The decoder has another text for it.
             Some(status) if error::is_oversize(&status) => kind.refuse(TOO_LARGE),
@@ -176,7 +187,7 @@ fn unknown(path: &str) -> Response<Body> {
 }
 
 /// Whether the client wants no answer from a node that knows of no leader.
-pub(super) fn requires_leader(headers: &HeaderMap) -> bool {
+fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get("hasleader").is_some_and(|wanted| wanted == "true")
 }
 

@@ -48,6 +48,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// After a connection could not be taken, as with too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Of a request that did not come over TLS.
+#[derive(Clone, Copy)]
+pub(super) struct Unencrypted;
+
 /// A port, and what is to be had there.
 #[derive(Debug)]
 pub struct Entrance {
@@ -111,7 +115,7 @@ async fn serve_one(
 ) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let Some((tls, handshakes)) = tls else {
-        return connection(stream, None, router, closed).await;
+        return connection(stream, Err(Unencrypted), router, closed).await;
     };
     let handshake = async {
         // Whoever says nothing takes no turn from those who do.
@@ -124,12 +128,12 @@ async fn serve_one(
         _ = closed.wait_for(|closed| *closed) => return Ok(()),
     };
     let (stream, name) = shaken.map_err(|_| "no handshake in time".to_owned())??;
-    connection(stream, name, router, closed).await
+    connection(stream, Ok(name), router, closed).await
 }
 
 async fn connection<S>(
     stream: S,
-    name: Option<CommonName>,
+    shown: Result<Option<CommonName>, Unencrypted>,
     router: Router,
     mut closed: watch::Receiver<bool>,
 ) -> Result<(), String>
@@ -138,8 +142,10 @@ where
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
-        if let Some(name) = &name {
-            request.extensions_mut().insert(name.clone());
+        match &shown {
+            Ok(Some(name)) => drop(request.extensions_mut().insert(name.clone())),
+            Ok(None) => {}
+            Err(unencrypted) => drop(request.extensions_mut().insert(*unencrypted)),
         }
         async move { Ok::<_, Infallible>(router.answer(request.map(Body::new)).await) }
     });

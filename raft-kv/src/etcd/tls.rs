@@ -3,11 +3,14 @@
 //! in force. Files are looked at apart from the threads that serve, by one handshake at a time:
 //! while they do not answer, further handshakes go on with what is known.
 
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{
+    ProtocolVersion, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+    version,
+};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -33,6 +36,51 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
     /// Whether the common name in a client's certificate says who the client is.
     pub client_names: bool,
+}
+
+/// What may be spoken; everything that there is, TLS 1.2 and 1.3, if nothing is said.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TlsLimits {
+    /// TLS 1.3 at least.
+    pub only_1_3: bool,
+    /// TLS 1.2 at most.
+    pub only_1_2: bool,
+    /// The suites of TLS 1.2, by name; those of 1.3 cannot be chosen, as with etcd. None if
+    /// nothing is said.
+    pub suites: Vec<String>,
+}
+
+impl TlsLimits {
+    /// The suites of TLS 1.2 that there are, by name.
+    pub fn known_suites() -> impl Iterator<Item = &'static str> {
+        let suites = ring::ALL_CIPHER_SUITES.iter().filter(|suite| is_1_2(suite));
+        suites.filter_map(|suite| suite.suite().as_str())
+    }
+
+    fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, &'static str> {
+        match (self.only_1_3, self.only_1_2) {
+            (true, true) => Err("no version of TLS is left"),
+            (true, false) => Ok(vec![&version::TLS13]),
+            (false, true) => Ok(vec![&version::TLS12]),
+            (false, false) => Ok(vec![&version::TLS13, &version::TLS12]),
+        }
+    }
+
+    fn provider(&self) -> CryptoProvider {
+        let mut provider = ring::default_provider();
+        let is_named = |suite: &SupportedCipherSuite| {
+            let name = suite.suite().as_str().unwrap_or_default();
+            // An older name leaves out the hash where there is only one.
+            let named = |wanted: &String| *wanted == name || format!("{wanted}_SHA256") == name;
+            self.suites.is_empty() || self.suites.iter().any(named)
+        };
+        provider.cipher_suites.retain(|suite| !is_1_2(suite) || is_named(suite));
+        provider
+    }
+}
+
+fn is_1_2(suite: &SupportedCipherSuite) -> bool {
+    suite.version().version == ProtocolVersion::TLSv1_2
 }
 
 /// Why the files cannot be used.
@@ -65,6 +113,7 @@ pub struct CommonName(pub Arc<str>);
 /// TLS with certificates that may change.
 pub struct DoorTls {
     files: TlsFiles,
+    limits: TlsLimits,
     config: Mutex<Arc<ServerConfig>>,
     /// Of the files that were read last, whether or not they could be used. Held by whoever looks
     /// at them.
@@ -80,10 +129,18 @@ impl DoorTls {
     /// # Errors
     /// See [`TlsError`].
     pub fn new(files: TlsFiles) -> Result<Self, TlsError> {
+        Self::limited(files, TlsLimits::default())
+    }
+
+    /// The same, where not everything may be spoken.
+    ///
+    /// # Errors
+    /// As [`DoorTls::new`].
+    pub fn limited(files: TlsFiles, limits: TlsLimits) -> Result<Self, TlsError> {
         let stamp = files.stamp();
-        let config = files.config()?;
+        let config = files.config(&limits)?;
         let stamp = Arc::new(tokio::sync::Mutex::new(stamp));
-        Ok(Self { files, config: Mutex::new(config), stamp })
+        Ok(Self { files, limits, config: Mutex::new(config), stamp })
     }
 
     /// Takes a TLS connection over `stream`.
@@ -120,7 +177,7 @@ impl DoorTls {
         }
         *known = stamp;
         let certificate = self.files.certificate.display();
-        match self.files.config() {
+        match self.files.config(&self.limits) {
             Ok(config) => {
                 info!(%certificate, "the door's certificates have changed");
                 // Nothing under it can fail.
@@ -150,13 +207,15 @@ impl TlsFiles {
             .collect()
     }
 
-    fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let provider = Arc::new(ring::default_provider());
+    fn config(&self, limits: &TlsLimits) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = Arc::new(limits.provider());
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
             .map_err(|_| unusable(&self.key, "it holds no private key"))?;
         let chain = certificates(&self.certificate)?;
         let versions = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(
+                &limits.versions().map_err(|reason| unusable(&self.certificate, reason))?,
+            )
             .map_err(|error| unusable(&self.certificate, error))?;
         let clients = match &self.client_ca {
             None => WebPkiClientVerifier::no_client_auth(),

@@ -13,7 +13,6 @@ use super::core::Core;
 use super::error::{DUPLICATE_WATCH, EMPTY_WATCH};
 use super::flow::{Inflow, Outflow, Outlet, channel};
 use super::proto::etcdserverpb as pb;
-use super::route::requires_leader;
 use crate::api::{Keys, Revision, StreamRequest, Watch as Watched, WatchRequest};
 use crate::codec;
 use bytes::Bytes;
@@ -38,9 +37,8 @@ impl Watch for WatchDoor {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let require_leader = requires_leader(request.metadata().as_ref());
         let requests = request.into_inner().into();
-        Ok(Response::new(watch(Arc::clone(&self.0), requests, require_leader).await?))
+        Ok(Response::new(watch(Arc::clone(&self.0), requests).await?))
     }
 }
 
@@ -48,9 +46,9 @@ impl Watch for WatchDoor {
 pub(super) async fn watch(
     core: Arc<Core>,
     requests: Inflow<pb::WatchRequest>,
-    require_leader: bool,
 ) -> Result<Outflow<pb::WatchResponse>, Status> {
-    let stream = core.open_stream(&StreamRequest::Watch { require_leader }).await?;
+    // Whoever requires a leader is told by the door that there is none.
+    let stream = core.open_stream(&StreamRequest::Watch { require_leader: false }).await?;
     let (outlet, outflow) = channel(&core.memory);
     let conversation = Conversation { core, outlet, names: Mutex::default() };
     tokio::spawn(conversation.run(requests, stream));

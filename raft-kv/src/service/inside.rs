@@ -1,7 +1,7 @@
 //! What other doors of the same process see of a service: the node and the store themselves.
 
 use super::{Asker, Kept, KvService, watches};
-use crate::api::{Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
+use crate::api::{Health, Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
 use crate::store::StoreHandle;
 use crate::watch::WatchCounts;
 use crate::wire;
@@ -80,14 +80,31 @@ impl KvService {
 
     /// What another member tells of itself, if it says anything within `patience`.
     pub(crate) async fn published_by(&self, id: NodeId, patience: Duration) -> Option<Published> {
+        match self.told_by(id, RequestBody::Published, patience).await? {
+            ReplyBody::Published(published) => published.map(|published| *published),
+            _ => None,
+        }
+    }
+
+    /// How another member is, if it says so within `patience`.
+    pub(crate) async fn health_of(&self, id: NodeId, patience: Duration) -> Option<Health> {
+        match self.told_by(id, RequestBody::Health, patience).await? {
+            ReplyBody::Health(health) => Some(*health),
+            _ => None,
+        }
+    }
+
+    /// What another member answers within `patience`.
+    async fn told_by(
+        &self,
+        id: NodeId,
+        body: RequestBody,
+        patience: Duration,
+    ) -> Option<ReplyBody> {
         let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        let body = RequestBody::Published;
         let request = wire::encode_request(&Request { deadline_ms, body });
         let asked = self.door.peers.call(self.door.group, id, request);
         let reply = timeout(patience, asked).await.ok()?.ok()?;
-        match wire::decode_reply(&reply) {
-            Ok(Ok(ReplyBody::Published(published))) => published.map(|published| *published),
-            _ => None,
-        }
+        wire::decode_reply(&reply).ok()?.ok()
     }
 }

@@ -55,6 +55,8 @@ fn no(value: &str) -> bool {
 }
 
 const NO_BACKEND: Verdict = Ignored("the store is in memory, its log on the disk");
+const NO_TRACES: Verdict = Ignored("there are no traces");
+const ONE_CERTIFICATE: Verdict = Ignored("--peer-cert-file is what peers are shown either way");
 const NO_DISCOVERY: Verdict = Refused("name the members in --initial-cluster");
 const NO_PROXY: Verdict = Ignored("there is no proxy");
 const NO_LISTS: Verdict = Refused("revocation lists are not read");
@@ -76,7 +78,6 @@ pub const FOREIGN: &[Foreign] = &[
     value("experimental-bootstrap-defrag-threshold-megabytes", never, NO_BACKEND),
     switch("experimental-memory-mlock", no, NO_BACKEND),
     switch("experimental-txn-mode-write-with-shared-buffer", always, NO_BACKEND),
-    value("max-request-bytes", |most| most == "1572864", Ignored("a request has 1.5 MiB at most")),
     value("max-concurrent-streams", always, Ignored("there may be 131,072 on a connection")),
     value("grpc-keepalive-min-time", always, PINGS),
     value("grpc-keepalive-interval", never, PINGS),
@@ -92,6 +93,8 @@ pub const FOREIGN: &[Foreign] = &[
     value("discovery-srv-name", never, NO_DISCOVERY),
     value("discovery-proxy", never, NO_DISCOVERY),
     value("discovery-fallback", always, NO_DISCOVERY),
+    value("discovery-token", never, NO_DISCOVERY),
+    value("discovery-endpoints", never, NO_DISCOVERY),
     switch("force-new-cluster", no, Refused("see `raft recover` for what is left of a cluster")),
     value("client-crl-file", never, NO_LISTS),
     value("peer-crl-file", never, NO_LISTS),
@@ -101,12 +104,16 @@ pub const FOREIGN: &[Foreign] = &[
     value("peer-cert-allowed-cn", never, NO_NAMES),
     switch("experimental-peer-skip-client-san-verification", always, NO_NAMES),
     switch("peer-client-cert-auth", yes, Ignored("peers with certificates always show them")),
-    value("cipher-suites", never, Ignored("all suites that are offered are safe")),
-    value("tls-min-version", |version| version == "TLS1.2", Ignored("it is TLS 1.2")),
-    value("tls-max-version", |version| version == "TLS1.3", Ignored("it is TLS 1.3")),
     value("self-signed-cert-validity", never, Ignored("what is made here does not expire")),
     value("cors", |origins| origins == "*", Ignored("nothing is said to browsers")),
-    value("host-whitelist", |hosts| hosts == "*", Ignored("hosts are not looked at")),
+    switch("enable-grpc-gateway", yes, Ignored("requests in JSON are always answered")),
+    value("listen-client-http-urls", never, Refused("--listen-client-urls are for JSON, too")),
+    value("client-cert-file", always, Ignored("requests in JSON go to no other server")),
+    value("client-key-file", always, Ignored("requests in JSON go to no other server")),
+    value("peer-client-cert-file", never, ONE_CERTIFICATE),
+    value("peer-client-key-file", never, ONE_CERTIFICATE),
+    value("raft-read-timeout", always, Ignored("peers speak QUIC, which has its own times")),
+    value("raft-write-timeout", always, Ignored("peers speak QUIC, which has its own times")),
     value("auth-token", |kind| kind == "simple", Refused("there are simple tokens only")),
     switch("enable-pprof", no, Ignored("there are no profiles")),
     value("metrics", always, Ignored("all metrics are always told")),
@@ -137,7 +144,12 @@ pub const FOREIGN: &[Foreign] = &[
     value("experimental-warning-unary-request-duration", never, Ignored("see the metrics")),
     value("experimental-wait-cluster-ready-timeout", always, Ignored("it waits by itself")),
     value("experimental-downgrade-check-time", always, Ignored("versions speak to each other")),
-    switch("experimental-enable-distributed-tracing", no, Ignored("there are no traces")),
+    switch("experimental-enable-distributed-tracing", no, NO_TRACES),
+    value("experimental-distributed-tracing-address", always, NO_TRACES),
+    value("experimental-distributed-tracing-service-name", always, NO_TRACES),
+    value("experimental-distributed-tracing-instance-id", always, NO_TRACES),
+    value("experimental-distributed-tracing-sampling-rate", always, NO_TRACES),
+    value("experimental-max-learners", never, Ignored("there may be any number of learners")),
     switch("experimental-stop-grpc-service-on-defrag", always, Ignored("it does not stop")),
     switch("unsafe-no-fsync", no, Ignored("the log is always flushed")),
 ];

@@ -8,7 +8,8 @@ use crate::args::values;
 use crate::failure::Failure;
 use crate::serve::plan::{PASSWORD_COSTS, Proof, TICK, cluster_id};
 use raft_core::types::NodeId;
-use raft_kv::api::TXN_OPS_MAX;
+use raft_kv::api::{REQUEST_BYTES_MAX, TXN_OPS_MAX};
+use raft_kv::etcd::TlsLimits;
 use raft_kv::service::{Compaction, PASSWORD_COST};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -129,9 +130,25 @@ fn cut(flags: &EtcdFlags) -> Vec<String> {
     let most = TXN_OPS_MAX as u32;
     let ops = flags.max_txn_ops.filter(|ops| *ops > most);
     let ops = ops.map(|_| format!("--max-txn-ops is taken as {most}: no transaction has more"));
+    let most = REQUEST_BYTES_MAX as u64;
+    let bytes = flags.max_request_bytes.filter(|bytes| *bytes > most);
+    let bytes =
+        bytes.map(|_| format!("--max-request-bytes is taken as {most}: no request has more"));
+    let known: Vec<&str> = TlsLimits::known_suites().collect();
+    let unknown = flags.cipher_suites.iter().filter(|suite| {
+        // Those of TLS 1.3 are there whatever is said.
+        let older = format!("{suite}_SHA256");
+        !suite.starts_with("TLS_AES_")
+            && !suite.starts_with("TLS_CHACHA20_")
+            && !known.contains(&&***suite)
+            && !known.contains(&&*older)
+    });
+    let unknown: Vec<&str> = unknown.map(String::as_str).collect();
+    let suites = (!unknown.is_empty())
+        .then(|| format!("--cipher-suites: there is no {} here", unknown.join(", ")));
     let cost = flags.bcrypt_cost.filter(|cost| !PASSWORD_COSTS.contains(cost));
     let cost = cost.map(|_| format!("--bcrypt-cost is taken as {PASSWORD_COST}, as in etcd"));
-    ops.into_iter().chain(cost).collect()
+    [ops, bytes, suites, cost].into_iter().flatten().collect()
 }
 
 impl Mapped {

@@ -60,6 +60,17 @@ pub enum CompactionMode {
     Revision,
 }
 
+/// A version of TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum TlsVersion {
+    /// 1.2.
+    #[value(name = "TLS1.2")]
+    Tls12,
+    /// 1.3.
+    #[value(name = "TLS1.3")]
+    Tls13,
+}
+
 /// etcd's flags that mean something here; each stands in the environment as well, under etcd's
 /// name: ETCD_NAME and so on.
 #[derive(Args, Clone, Debug, Default)]
@@ -106,6 +117,23 @@ pub struct EtcdFlags {
     /// most [default: 128].
     #[arg(long, value_name = "N")]
     pub max_txn_ops: Option<u32>,
+    /// Bytes of the longest request that writes, of clients of the etcd v3 API; 1.5 MiB at most
+    /// [default: 1572864].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_request_bytes: Option<u64>,
+    /// What requests over HTTP that are not encrypted may call this server; * is anything [default:
+    /// *].
+    #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
+    pub host_whitelist: Vec<String>,
+    /// The least version of TLS at https:// URLs [default: TLS1.2].
+    #[arg(long, value_name = "TLS1.2|TLS1.3", value_enum, hide_possible_values = true)]
+    pub tls_min_version: Option<TlsVersion>,
+    /// The highest version of TLS there [default: TLS1.3].
+    #[arg(long, value_name = "TLS1.2|TLS1.3", value_enum, hide_possible_values = true)]
+    pub tls_max_version: Option<TlsVersion>,
+    /// The suites of TLS 1.2 there, by name [default: all that there are, which are safe].
+    #[arg(long, value_name = "SUITE,...", value_delimiter = ',')]
+    pub cipher_suites: Vec<String>,
     /// What the hash of a password costs, 4 to 31: each one more takes twice as long [default: 10].
     #[arg(long, value_name = "N")]
     pub bcrypt_cost: Option<u32>,

@@ -3,6 +3,7 @@
 
 mod case;
 mod compare;
+mod gateway;
 mod grpc;
 mod kubernetes;
 mod normal;

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 /// How many members a cluster has.
@@ -151,24 +151,34 @@ impl Side {
     }
 
     async fn started(&self, words: &[&str], input: &str) -> Child {
+        let mut child = self.spawned(words);
+        // It may end without reading it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+        child
+    }
+
+    fn spawned(&self, words: &[&str]) -> Child {
         let mut command = program("etcdctl", self.dir.path());
         if !words.contains(&"--endpoints") {
             command.args(["--endpoints", &self.clients.join(",")]);
         }
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| missing("etcdctl", &error));
-        // It may end without reading it.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
-        child
+        command.spawn().unwrap_or_else(|error| missing("etcdctl", &error))
+    }
+
+    /// Starts `etcdctl`, which goes on being told what to do.
+    pub(super) async fn start_asking(&self, words: &[String]) -> (Running, ChildStdin) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut child = self.spawned(&words);
+        let stdin = child.stdin.take().unwrap();
+        (Running::of(child, &words), stdin)
     }
 
     /// Starts `etcdctl`, which is read line by line.
     pub(super) async fn start(&self, words: &[String]) -> Running {
         let words = self.filled(words).await;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut child = self.started(&words, "").await;
-        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, stdout, words: words.join(" ") }
+        Running::of(self.started(&words, "").await, &words)
     }
 
     async fn filled(&self, words: &[String]) -> Vec<String> {
@@ -249,6 +259,11 @@ pub(super) struct Running {
 }
 
 impl Running {
+    fn of(mut child: Child, words: &[&str]) -> Self {
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, stdout, words: words.join(" ") }
+    }
+
     /// The next line it prints.
     pub(super) async fn line(&mut self) -> String {
         let line = timeout(GUARD, self.stdout.next_line()).await;
@@ -263,6 +278,11 @@ impl Running {
             lines.push(self.line().await);
         }
         lines
+    }
+
+    /// Waits until it ends by itself; its exit code.
+    pub(super) async fn ended(mut self) -> Option<i32> {
+        timeout(GUARD, self.child.wait()).await.expect("it ends").unwrap().code()
     }
 
     /// Ends it as Ctrl-C does; its exit code.

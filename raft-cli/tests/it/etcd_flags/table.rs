@@ -8,6 +8,7 @@ use raft_cli::serve::etcd_flags::{FOREIGN, words};
 use raft_cli::serve::plan::{CredentialSource, Plan, Proof};
 use raft_cli::serve::{DoorPlan, TlsPlan};
 use raft_core::types::{ClusterId, NodeId};
+use raft_kv::etcd::TlsLimits;
 use raft_kv::service::Compaction;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -211,7 +212,7 @@ fn the_door_is_encrypted_where_a_url_says_so() {
 
 #[test]
 fn what_contradicts_is_refused() {
-    let wrong: [(&[&str], &str); 22] = [
+    let wrong: [(&[&str], &str); 27] = [
         (&["--name=x", CLUSTER[0], MEMBERS], "does not name this node, \"x\""),
         (&["--name=a", "--initial-cluster=a=http://h:1,b=http://h:1"], "are both at http://h:1"),
         (&["--name=a", "--initial-cluster=a=http://h:0"], "port 0"),
@@ -237,6 +238,11 @@ fn what_contradicts_is_refused() {
         (&["--force-new-cluster"], "raft recover"),
         (&["--client-crl-file=f"], "revocation lists"),
         (&["--discovery=http://d"], "--initial-cluster"),
+        (&["--listen-client-http-urls=http://h:1"], "--listen-client-urls"),
+        (&["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"], "is above"),
+        (&["--tls-min-version=TLS1.3", "--cipher-suites=a"], "ruled out"),
+        (&["--tls-min-version=TLS1.1"], "TLS1.2"),
+        (&["--max-request-bytes=0"], "--max-request-bytes"),
     ];
     for (words, says) in wrong {
         let refused = plan(words).expect_err(says);
@@ -258,6 +264,22 @@ fn what_means_nothing_is_told_once_and_what_is_so_anyway_is_not() {
         "--bcrypt-cost=10",
         "--auth-token-ttl=300",
         "--max-request-bytes=1572864",
+        "--max-request-bytes=100000",
+        "--client-cert-file=c",
+        "--client-key-file=k",
+        "--enable-grpc-gateway",
+        "--raft-read-timeout=5s",
+        "--raft-write-timeout=5s",
+        "--max-concurrent-streams=1000",
+        "--socket-reuse-port=false",
+        "--socket-reuse-address=0",
+        "--host-whitelist=*",
+        "--tls-min-version=TLS1.2",
+        "--cipher-suites=TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305,TLS_AES_128_GCM_SHA256",
+        "--experimental-distributed-tracing-address=h:1",
+        "--experimental-distributed-tracing-service-name=etcd",
+        "--experimental-distributed-tracing-instance-id=i",
+        "--experimental-distributed-tracing-sampling-rate=1",
         "--metrics=extensive",
         "--log-outputs=stderr",
         "-cors=",
@@ -270,16 +292,22 @@ fn what_means_nothing_is_told_once_and_what_is_so_anyway_is_not() {
         "--snapshot-count=5000",
         "--max-txn-ops=5000",
         "--bcrypt-cost=40",
-        "--max-request-bytes=100000",
+        "--max-request-bytes=10000000",
+        "--cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA",
+        "--peer-client-cert-file=c",
+        "--experimental-max-learners=2",
     ]);
-    assert_eq!(told.len(), 5, "{told:?}");
+    assert_eq!(told.len(), 8, "{told:?}");
     let text = told.join("\n");
     for expected in [
         "--enable-v2 is ignored",
         "--checkpoint-bytes",
         "--max-txn-ops is taken as 1024",
         "--bcrypt-cost is taken as 10",
-        "--max-request-bytes is ignored",
+        "--max-request-bytes is taken as 1572864",
+        "--cipher-suites: there is no TLS_RSA_WITH_AES_128_CBC_SHA here",
+        "--peer-cert-file is what peers are shown",
+        "any number of learners",
     ] {
         assert!(text.contains(expected), "{text}");
     }
@@ -300,6 +328,25 @@ fn what_passwords_tokens_and_transactions_cost_is_as_said() {
     }
     assert_eq!(planned(&["--bcrypt-cost=40"]).password_cost, 10);
     assert_eq!(planned(&["--max-txn-ops=5000"]).door.unwrap().txn_ops_max, Some(5000));
+}
+
+#[test]
+fn what_a_door_lets_in_is_as_said() {
+    let plain = door(&["--name=a"]);
+    assert_eq!((plain.request_bytes_max, plain.hosts.len()), (None, 0));
+    assert_eq!(plain.tls_limits, TlsLimits::default());
+    let said = door(&[
+        "--max-request-bytes=100000",
+        "--host-whitelist=a.example,b.example",
+        "--tls-max-version=TLS1.2",
+        "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    ]);
+    assert_eq!(said.request_bytes_max, Some(100_000));
+    assert_eq!(said.hosts, ["a.example", "b.example"]);
+    let suites = vec!["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned()];
+    assert_eq!(said.tls_limits, TlsLimits { only_1_3: false, only_1_2: true, suites });
+    assert_eq!(door(&["--max-request-bytes=9000000000"]).request_bytes_max, Some(1_572_864));
+    assert!(door(&["--tls-min-version=TLS1.3"]).tls_limits.only_1_3);
 }
 
 /// docs/etcd.md has a row for every flag.

@@ -85,7 +85,8 @@ fn op_reply(revision: Revision, reply: OpReply) -> pb::ResponseOp {
             Response::ResponseDeleteRange(delete_reply(header, reply))
         }
         OpReply::Range(reply) => Response::ResponseRange(range_reply(header, reply)),
-        OpReply::Txn(reply) => Response::ResponseTxn(txn_reply(header, reply)),
+        // Not even that, of a transaction within it.
+        OpReply::Txn(reply) => Response::ResponseTxn(txn_reply(Default::default(), reply)),
     };
     pb::ResponseOp { response: Some(response) }
 }

@@ -1,7 +1,7 @@
 //! Which path is which function.
 
-use super::Gateway;
-use super::reply::{all, one, said, stream};
+use super::reply::{one, said, stream};
+use super::{Gateway, Requests};
 use crate::etcd::election::observe;
 use crate::etcd::lease::keep_alive;
 use crate::etcd::proto::etcdserverpb::{
@@ -61,10 +61,6 @@ impl Gateway {
             "revoke" => unary(body, |asked| lease.lease_revoke(asked)).await,
             "timetolive" => unary(body, |asked| lease.lease_time_to_live(asked)).await,
             "leases" => unary(body, |asked| lease.lease_leases(asked)).await,
-            "keepalive" => match all(&body) {
-                Ok(asked) => stream(keep_alive(Arc::clone(&self.core), asked.into(), false)),
-                Err(error) => super::failed(&error),
-            },
             _ => return None,
         })
     }
@@ -137,10 +133,18 @@ impl Gateway {
         })
     }
 
-    /// A stream of watches: all that is asked comes first.
-    pub(super) async fn watch(&self, body: &Bytes) -> Response<Body> {
-        let watching = match all(body) {
-            Ok(asked) => watch(Arc::clone(&self.core), asked.into(), false).await,
+    /// Keeps leases alive, as it is asked for.
+    pub(super) async fn keep_alive(&self, body: Body) -> Response<Body> {
+        match Requests::begin(body).await {
+            Ok(asked) => stream(keep_alive(Arc::clone(&self.core), asked.into())),
+            Err(error) => super::failed(&error),
+        }
+    }
+
+    /// A stream of watches.
+    pub(super) async fn watch(&self, body: Body) -> Response<Body> {
+        let watching = match Requests::begin(body).await {
+            Ok(asked) => watch(Arc::clone(&self.core), asked.into()).await,
             Err(error) => Err(error),
         };
         match watching {

@@ -30,8 +30,10 @@ impl Gateway {
         match path {
             "/health" => {
                 let healthy = self.core.alarms().is_empty() && self.is_ready(local).await;
+                self.core.calls.count_health(healthy);
                 let body = json!({ "health": healthy.to_string() }).to_string();
-                json_response(status(healthy), body.into_bytes())
+                // As etcd's, it does not say that it is JSON.
+                response(status(healthy), PLAIN, body)
             }
             "/metrics" => response(StatusCode::OK, METRICS, self.core.metrics()),
             "/livez" => plain(self.is_ready(true).await),

@@ -7,8 +7,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,7 +16,8 @@ use tonic::body::Body;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Code, Status};
 
-/// The one message in `body`; without any, one that says nothing.
+/// The first message in `body`; without any, one that says nothing. As with etcd, what follows it
+/// is not looked at.
 ///
 /// # Errors
 /// If it is something else.
@@ -24,23 +25,12 @@ pub(super) fn one<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Statu
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Q::default());
     }
-    serde_json::from_slice(body).map_err(|error| malformed(&error))
+    let mut text = serde_json::Deserializer::from_slice(body);
+    let message = Option::<Q>::deserialize(&mut text).map_err(|error| malformed(&error))?;
+    Ok(message.unwrap_or_default())
 }
 
-/// Most messages in one body.
-const MESSAGES_MAX: usize = 16 * 1024;
-
-/// The messages in `body`, one after the other.
-///
-/// # Errors
-/// If there is something else.
-pub(super) fn all<Q: DeserializeOwned>(body: &[u8]) -> Result<Vec<Q>, Status> {
-    let messages = serde_json::Deserializer::from_slice(body).into_iter();
-    let messages: Result<Vec<Q>, _> = messages.take(MESSAGES_MAX).collect();
-    messages.map_err(|error| malformed(&error))
-}
-
-fn malformed(error: &serde_json::Error) -> Status {
+pub(super) fn malformed(error: &serde_json::Error) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
@@ -55,6 +45,11 @@ pub(super) fn said(answer: &impl Serialize) -> Response<Body> {
 /// An error.
 pub(in crate::etcd) fn failed(error: &Status) -> Response<Body> {
     refused(http_status(error.code()), error)
+}
+
+/// What is answered where nothing in JSON is.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    response(status, "text/plain; charset=utf-8", text)
 }
 
 /// An error with an HTTP status of its own.
@@ -142,9 +137,8 @@ const fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
         Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
-            StatusCode::BAD_REQUEST
-        }
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,

@@ -1,8 +1,16 @@
 //! What is not gRPC.
 
 use super::{Doors, http_at, http_with};
-use http_body_util::BodyExt;
+use http::Request;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use std::convert::Infallible;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 
 /// Asks in JSON.
 async fn ask(doors: &Doors, path: &str, body: Value) -> (u16, Value) {
@@ -58,15 +66,19 @@ async fn errors_have_a_code_and_a_status() {
             11,
             "etcdserver: mvcc: required revision is a future revision",
         ),
-        ("/v3/none/range", json!({}), 404, 5, "Not Found"),
-        ("/v3/auth/none", json!({}), 404, 5, "Not Found"),
-        ("/v3/auth/enable", json!({}), 400, 9, "etcdserver: root user does not exist"),
+        ("/v3/auth/enable", json!({}), 412, 9, "etcdserver: root user does not exist"),
     ] {
         let (found, answer) = ask(&doors, path, body).await;
         assert_eq!(found, status, "{path}");
         assert_eq!(answer, json!({"error": text, "message": text, "code": code}));
     }
-    for body in ["{", "[]", "{\"key\": 5}", "{\"nothing\": 1}", "{\"key\":\"%\"}"] {
+    for path in ["/v3/none/range", "/v3/auth/none"] {
+        assert_eq!(doors.http("POST", path, "{}").await, (404, "Not Found\n".into()), "{path}");
+    }
+    // What is not known says nothing, as with etcd.
+    let (status, _) = ask(&doors, "/v3/kv/range", json!({"key": "Zg==", "nothing": [1]})).await;
+    assert_eq!(status, 200);
+    for body in ["{", "[]", "{\"key\": 5}", "{\"key\":\"%\"}"] {
         let (status, answer) = doors.http("POST", "/v3/kv/range", body).await;
         assert!(status == 400 && answer.contains("\"code\":3"), "{body}: {status} {answer}");
     }
@@ -99,6 +111,27 @@ async fn pages_of_strangers_write_nothing() {
     assert_eq!(send(&[("content-type", "text/plain")]).await, 200);
 }
 
+/// `--host-whitelist`: what leads a browser here by a name of its own is not answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_answers_to_its_names_only() {
+    let mut doors = Doors::start(1).await;
+    let node = *doors.addresses.keys().next().unwrap();
+    for (hosts, status) in [
+        (vec![], 200),
+        (vec!["a", "*"], 200),
+        (vec!["a", "test"], 200),
+        (vec!["a", "b.test", "tes"], 421),
+    ] {
+        let hosts: Vec<String> = hosts.into_iter().map(Into::into).collect();
+        doors.open_with(node, |config| config.hosts = hosts.clone()).await;
+        for (method, path) in [("GET", "/version"), ("POST", "/v3/lease/leases")] {
+            assert_eq!(doors.http(method, path, "").await.0, status, "{hosts:?} {path}");
+        }
+        // Over gRPC nobody is led anywhere.
+        doors.any().await.put("a", "1").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_are_lines_of_json() {
     let doors = Doors::start(1).await;
@@ -126,6 +159,42 @@ async fn streams_are_lines_of_json() {
     assert_eq!((status, &kept["result"]["TTL"]), (200, &json!("60")));
     let refused = http_at(address, "POST", "/v3/maintenance/snapshot", "{}").await;
     assert_eq!(refused.status(), 503, "the store is in no file");
+}
+
+/// What is asked on a stream is answered before the next thing is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_on_a_stream_are_answered_as_they_come() {
+    let doors = Doors::start(1).await;
+    let address = *doors.addresses.values().next().unwrap();
+    let (requests, receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(4);
+    let say = async |text: &str| {
+        requests.send(Ok(Frame::data(Bytes::from(text.to_owned())))).await.unwrap();
+    };
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let body = StreamBody::new(ReceiverStream::new(receiver));
+    let (mut sender, connection) = http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("/v3/watch").header("host", "test").body(body).unwrap();
+    say("{\"create_request\":").await;
+    say("{\"key\":\"Zm9v\"}}").await;
+    let mut told = sender.send_request(request).await.unwrap().into_body();
+    let mut line = async || {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            line.extend(told.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        serde_json::from_slice::<Value>(&line).unwrap()
+    };
+    assert_eq!(line().await["result"]["created"], json!(true));
+    say(" {\"create_request\": {\"key\": \"YmFy\"}}").await;
+    let second = line().await;
+    assert_eq!(second["result"]["created"], json!(true));
+    assert_eq!(second["result"]["watch_id"], json!("1"));
+    say("{\"cancel_request\": {\"watch_id\": 1}}").await;
+    assert_eq!(line().await["result"]["canceled"], json!(true));
+    say(" x").await;
+    let last = line().await;
+    assert_eq!(last["error"]["grpc_code"], json!(3), "{last}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -169,6 +169,27 @@ async fn what_makes_no_sense_is_refused_with_the_texts_clients_know() {
     assert_eq!(connection.put("a", &"x".repeat(1024 * 1024)).await, 2);
 }
 
+/// `--max-request-bytes`: of writes, whatever is read may be asked for at any length.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_as_long_as_the_door_allows() {
+    let mut doors = Doors::start(1).await;
+    let node = *doors.addresses.keys().next().unwrap();
+    doors.open_with(node, |config| config.request_bytes_max = 1000).await;
+    let connection = doors.any().await;
+    let mut kv = connection.kv();
+    connection.put("a", &"x".repeat(990)).await;
+    let long = "x".repeat(1000);
+    let large = "etcdserver: request is too large";
+    assert_refused(kv.put(put("a", &long)).await, Code::InvalidArgument, large);
+    let delete = pb::DeleteRangeRequest { key: long.clone().into(), ..Default::default() };
+    assert_refused(kv.delete_range(delete).await, Code::InvalidArgument, large);
+    let request = Some(pb::request_op::Request::RequestPut(put("a", &long[..990])));
+    let success = vec![pb::RequestOp { request }];
+    let txn = pb::TxnRequest { success, ..Default::default() };
+    assert_refused(kv.txn(txn).await, Code::InvalidArgument, large);
+    assert_eq!(connection.range(get(&long)).await.count, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_forgets_and_says_so() {
     let doors = Doors::start(1).await;

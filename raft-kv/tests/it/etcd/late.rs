@@ -1,7 +1,7 @@
 //! A node that applies late: it must not judge by what it does not know yet.
 
 use super::auth::signed;
-use super::{Doors, assert_refused, get, put};
+use super::{Connection, Doors, assert_refused, get, put};
 use crate::auth::prepare;
 use crate::cluster::{Cluster, initial_configs};
 use bytes::Bytes;
@@ -9,12 +9,17 @@ use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
 use raft_core::types::{NodeId, Run, SnapshotMeta};
 use raft_kv::api::{Keys, ROOT, Watch};
+use raft_kv::etcd::proto::etcdserverpb as pb;
+use raft_kv::etcd::proto::mvccpb;
+use raft_kv::etcd::proto::v3electionpb::{self as election, election_client::ElectionClient};
+use raft_kv::etcd::proto::v3lockpb::{self as lock, lock_client::LockClient};
 use raft_kv::service::IntegrityConfig;
 use raft_kv::store::KvStore;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use tonic::Code;
+use tonic::{Code, Status};
 
 /// What a store waits at before it applies anything.
 #[derive(Clone, Default)]
@@ -142,4 +147,101 @@ async fn a_token_holds_where_it_is_not_known_yet_that_tokens_count() {
     }
     gates.0[&late].set_closed(false);
     read.await.unwrap().unwrap();
+}
+
+/// Two doors: that of a node which applies late, and the leader's.
+struct Both<'a> {
+    gate: &'a Gate,
+    late: Connection,
+    leader: Connection,
+}
+
+impl Both<'_> {
+    /// What is asked at the late door is answered once it is done there, too.
+    async fn assert_done_where_answered<T, F>(
+        &self,
+        name: &str,
+        asked: F,
+        is_done: impl AsyncFn(&Connection) -> bool,
+    ) where
+        T: std::fmt::Debug + Send + 'static,
+        F: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        self.gate.set_closed(true);
+        let asked = tokio::spawn(asked);
+        while !is_done(&self.leader).await {
+            tokio::task::yield_now().await;
+        }
+        // Whoever waits for nothing has answered by then.
+        for _ in 0..20 {
+            let _ = self.leader.kv().put(put("other", "")).await;
+        }
+        assert!(!asked.is_finished(), "{name}: {:?}", asked.await);
+        self.gate.set_closed(false);
+        asked.await.unwrap().unwrap();
+        assert!(is_done(&self.late).await, "{name}");
+    }
+}
+
+/// The value of a key as a node has it; nothing if it does not say.
+async fn local(connection: &Connection, key: &str) -> Option<Vec<String>> {
+    let request = pb::RangeRequest { serializable: true, ..get(key) };
+    let found = connection.kv().range(request).await.ok()?.into_inner();
+    let value = |pair: &mvccpb::KeyValue| String::from_utf8(pair.value.to_vec()).unwrap();
+    Some(found.kvs.iter().map(value).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_answered_is_done_where_it_was_asked() {
+    let (cluster, gates) = cluster();
+    let leader = cluster.leader().await;
+    let late = cluster.other(leader);
+    prepare(&cluster.client(leader)).await;
+    let mut doors = Doors::of(cluster).await;
+    doors.open_with(late, |config| config.request_timeout = Duration::from_secs(3600)).await;
+    let both = Both {
+        gate: &gates.0[&late],
+        late: doors.connect(late).await,
+        leader: doors.connect(leader).await,
+    };
+    let asked = &both.late;
+    for key in ["locked", "led"] {
+        asked.put(key, "1").await;
+    }
+    let grant = pb::LeaseGrantRequest { ttl: 3600, id: 0 };
+    let lease = asked.lease().lease_grant(grant).await.unwrap().into_inner().id;
+    let created = asked.range(get("led")).await.kvs[0].create_revision;
+    let key = election::LeaderKey { key: "led".into(), rev: created, lease, ..Default::default() };
+
+    let (mut lock, request) =
+        (LockClient::new(asked.clone()), lock::UnlockRequest { key: "locked".into() });
+    let unlock = async move { lock.unlock(request).await };
+    let is_gone = async |at: &Connection| local(at, "locked").await == Some(vec![]);
+    both.assert_done_where_answered("unlock", unlock, is_gone).await;
+
+    let mut client = ElectionClient::new(asked.clone());
+    let request = election::ProclaimRequest { leader: Some(key.clone()), value: "2".into() };
+    let proclaim = async move { client.proclaim(request).await };
+    let is_told = async |at: &Connection| local(at, "led").await == Some(vec!["2".into()]);
+    both.assert_done_where_answered("proclaim", proclaim, is_told).await;
+
+    let mut client = ElectionClient::new(asked.clone());
+    let request = election::ResignRequest { leader: Some(key) };
+    let resign = async move { client.resign(request).await };
+    let is_gone = async |at: &Connection| local(at, "led").await == Some(vec![]);
+    both.assert_done_where_answered("resign", resign, is_gone).await;
+
+    let mut kv = asked.kv();
+    let request = pb::CompactionRequest { revision: created, physical: false };
+    let compact = async move { kv.compact(request).await };
+    let is_compacted = async |at: &Connection| {
+        let past = pb::RangeRequest { revision: 1, serializable: true, ..get("led") };
+        at.kv().range(past).await.is_err()
+    };
+    both.assert_done_where_answered("compaction", compact, is_compacted).await;
+
+    let mut auth = asked.auth();
+    let enable = async move { auth.auth_enable(pb::AuthEnableRequest {}).await };
+    let is_enabled = async |at: &Connection| local(at, "other").await.is_none();
+    both.assert_done_where_answered("authentication", enable, is_enabled).await;
 }

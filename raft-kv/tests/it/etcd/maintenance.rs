@@ -1,6 +1,6 @@
 //! Service Maintenance, and gRPC's health service.
 
-use super::{Doors, assert_refused, get};
+use super::{Doors, assert_refused, get, put};
 use crate::cluster::Cluster;
 use raft_core::types::NodeId;
 use raft_kv::etcd::proto::etcdserverpb as pb;
@@ -29,6 +29,30 @@ async fn a_node_tells_how_it_is() {
     let request = pb::AlarmRequest { action: 1, member_id: 0, alarm: 1 };
     let refused = connection.maintenance().alarm(request).await;
     assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_of_all_members_are_listed_at_each() {
+    let doors = Doors::of(Cluster::with_quota(3, 64 * 1024)).await;
+    let connection = doors.any().await;
+    while connection.kv().put(put("k", &"v".repeat(8 * 1024))).await.is_ok() {}
+    let alarms = async |id: &NodeId, member_id, alarm| {
+        let mut maintenance = doors.connect(*id).await.maintenance();
+        // So that the node has applied everything, and says so.
+        doors.connect(*id).await.range(get("k")).await;
+        let request = pb::AlarmRequest { action: 0, member_id, alarm };
+        let answer = maintenance.alarm(request).await.unwrap().into_inner();
+        assert_eq!(answer.header, None, "as with etcd");
+        answer.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect::<Vec<_>>()
+    };
+    for id in doors.addresses.keys() {
+        doors.connect(*id).await.range(get("k")).await;
+    }
+    for id in doors.addresses.keys() {
+        assert_eq!(alarms(id, 0, 0).await, [(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(alarms(id, 2, 1).await, [(2, 1)]);
+        assert_eq!(alarms(id, 0, 2).await, []);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

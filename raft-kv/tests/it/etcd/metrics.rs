@@ -49,6 +49,12 @@ fn calls(method: &str, code: Option<&str>) -> String {
     }
 }
 
+/// The messages of a method that have come, and those that have gone.
+fn messages(told: &BTreeMap<String, f64>, method: &str) -> (f64, f64) {
+    let of = |name: &str| told[&calls(method, None).replace("grpc_server_started_total", name)];
+    (of("grpc_server_msg_received_total"), of("grpc_server_msg_sent_total"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     let doors = Doors::start(1).await;
@@ -58,6 +64,9 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     assert_eq!(before["etcd_server_is_leader"], 1.0);
     assert_eq!(before["etcd_server_is_learner"], 0.0);
     assert!(before["etcd_server_quota_backend_bytes"] > 0.0);
+    assert_eq!(before["etcd_server_id{server_id=\"1\"}"], 1.0);
+    assert_eq!(before["etcd_debugging_auth_revision"], 1.0, "as with etcd");
+    assert_eq!(doors.http("GET", "/health", "").await.0, 200);
     connection.put("a", "1").await;
     connection.put("b", "2").await;
     connection.range(get("a")).await;
@@ -75,11 +84,14 @@ async fn metrics_say_how_the_node_stands_and_what_it_was_asked() {
     assert!(grown_by("etcd_network_client_grpc_received_bytes_total") > 4.0 * 5.0);
     assert!(grown_by("etcd_network_client_grpc_sent_bytes_total") > 3.0 * 5.0);
     assert!(grown("etcd_mvcc_db_total_size_in_bytes"));
+    assert_eq!(grown_by("etcd_server_health_success"), 1.0);
+    assert_eq!(grown_by("etcd_server_health_failures"), 0.0);
     assert!(grown("etcd_server_proposals_applied_total"));
     assert_eq!(after[&calls("Put", None)], 2.0);
     assert_eq!(after[&calls("Put", Some("OK"))], 2.0);
     assert_eq!(after[&calls("Range", None)], 2.0);
     assert_eq!(after[&calls("Range", Some("OutOfRange"))], 1.0);
+    assert_eq!((messages(&after, "Put"), messages(&after, "Range")), ((2.0, 2.0), (2.0, 1.0)));
     assert!(!after.keys().any(|series| series.contains("MadeUp")), "{after:?}");
     let (status, _) = doors.http("POST", "/metrics", "").await;
     assert_eq!(status, 405);
@@ -101,6 +113,7 @@ async fn a_stream_is_counted_when_it_begins_and_when_it_ends() {
     connection.put("a", "1").await;
     assert_eq!(stream.next().await.events.len(), 1);
     let watched = told(&doors).await;
+    assert_eq!(messages(&watched, "Watch"), (1.0, 2.0));
     assert_eq!(watched["etcd_debugging_mvcc_watcher_total"], 1.0);
     assert_eq!(watched["etcd_debugging_mvcc_slow_watcher_total"], 0.0);
     assert_eq!(watched["etcd_debugging_mvcc_events_total"], 1.0);

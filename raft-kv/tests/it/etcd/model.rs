@@ -21,6 +21,9 @@ use tokio::time::sleep;
 const KEYS: u64 = 8;
 const OPERATIONS: u64 = 120;
 const WATCHES: u64 = 16;
+/// Bytes of a long value: three are the better part of a request, and more than a piece with what
+/// was before.
+const LONG: usize = 400 * 1024;
 
 /// A change: of a key, to a value or none; and the value before, if there was one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,15 +74,35 @@ fn key(number: u64) -> String {
 async fn watches_are_told_what_the_model_says() {
     let slow = std::env::var("RUN_SLOW_TESTS").is_ok_and(|value| value == "1");
     let seeds = if slow { 150 } else { 4 };
-    let mut told = 0;
+    let mut all = Told::default();
     for seed in 0..seeds {
-        told += run(seed).await;
+        all.add(run(seed).await);
     }
-    println!("{seeds} seeds: {told} events were told as they should be");
+    println!("{seeds} seeds: told as it should be: {all:?}");
+    // Else something was not looked at.
+    assert!(all.events > 0 && all.pieces > 0 && all.progress > 0, "{all:?}");
 }
 
-/// Runs one seed; how many events were told.
-async fn run(seed: u64) -> usize {
+/// How much was told.
+#[derive(Clone, Copy, Default, Debug)]
+struct Told {
+    events: usize,
+    /// Parts of revisions.
+    pieces: usize,
+    /// Answers to whoever asked how far its watches are.
+    progress: usize,
+}
+
+impl Told {
+    fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.pieces += other.pieces;
+        self.progress += other.progress;
+    }
+}
+
+/// Runs one seed.
+async fn run(seed: u64) -> Told {
     let doors = Arc::new(Doors::start(3).await);
     let model = Arc::new(Mutex::new(Model { revision: 1, ..Model::default() }));
     let (end, ended) = watch::channel(None);
@@ -97,7 +120,9 @@ async fn run(seed: u64) -> usize {
     let first = model.lock().unwrap().revision;
     txn(&connection, vec![deletion("k", "l")], &model).await;
     end.send_replace(Some((first, first + 1)));
-    watches.join_all().await.into_iter().sum()
+    let mut all = Told::default();
+    watches.join_all().await.into_iter().for_each(|told| all.add(told));
+    all
 }
 
 /// Writes, deletes and compacts at random, through all members.
@@ -116,7 +141,10 @@ async fn write(doors: &Doors, model: &Mutex<Model>, mut random: Random) {
             1 => vec![deletion(&key(random.below(KEYS)), &key(random.below(KEYS)))],
             2 | 3 => {
                 let first = random.below(KEYS - 3);
-                let put = |number: u64| put(&key(number), &format!("{operation}"));
+                // Now and then more than a message has that may come in pieces.
+                let bytes = if random.once_in(6) { LONG } else { 0 };
+                let value = operation.to_string() + &".".repeat(bytes);
+                let put = |number: u64| put(&key(number), &value);
                 let mut requests: Vec<Request> =
                     (first..first + 3).map(|number| Request::RequestPut(put(number))).collect();
                 requests.push(deletion(&key(first + 3), "l"));
@@ -191,6 +219,7 @@ struct Watcher {
     /// What was told, and by which message.
     told: Vec<(usize, Event)>,
     messages: usize,
+    counts: Told,
     /// Revisions that were compacted before they could be told.
     lost: Vec<std::ops::Range<i64>>,
 }
@@ -215,11 +244,11 @@ impl Watcher {
             fragment: random.once_in(4),
             ..Default::default()
         };
-        let (told, lost) = (Vec::new(), Vec::new());
-        Self { random, doors, model, ended, create, next: 0, told, messages: 0, lost }
+        let (told, lost, counts) = (Vec::new(), Vec::new(), Told::default());
+        Self { random, doors, model, ended, create, next: 0, told, messages: 0, counts, lost }
     }
 
-    async fn run(mut self, seed: u64, number: u64) -> usize {
+    async fn run(mut self, seed: u64, number: u64) -> Told {
         // Some begin later than others.
         sleep(Duration::from_millis(self.random.below(300))).await;
         let now = self.model.lock().unwrap().revision;
@@ -235,7 +264,7 @@ impl Watcher {
             self.watch().await;
         }
         self.check(first, seed, number);
-        self.told.len()
+        Told { events: self.told.len(), ..self.counts }
     }
 
     /// Watches at some member, until it breaks off; from which revision on.
@@ -256,6 +285,9 @@ impl Watcher {
             if self.random.once_in(3) {
                 sleep(Duration::from_millis(self.random.below(60))).await;
             }
+            if self.random.once_in(4) {
+                watching.ask_progress().await;
+            }
             let mut ended = self.ended.clone();
             let response = tokio::select! {
                 response = watching.next() => response,
@@ -271,10 +303,24 @@ impl Watcher {
             }
             self.take(response);
         }
+        // Who breaks off within a revision is told all of it again.
+        let whole = self.messages;
+        self.told.retain(|(message, _)| *message < whole);
         begun
     }
 
     fn take(&mut self, response: pb::WatchResponse) {
+        if response.watch_id == -1 {
+            // Whatever happened until then was told: if not, it is missed in the end.
+            assert!(response.events.is_empty() && !response.fragment, "{response:?}");
+            self.counts.progress += 1;
+            self.next = self.next.max(response.header.unwrap().revision + 1);
+            return;
+        }
+        self.counts.pieces += usize::from(response.fragment);
+        assert!(self.create.fragment || !response.fragment, "nobody asked for pieces");
+        let first = response.events.first().map(|event| event.kv.as_ref().unwrap().mod_revision);
+        assert!(first.is_none_or(|first| first >= self.next), "{first:?} before {}", self.next);
         let last = response.events.last().map(|event| event.kv.as_ref().unwrap().mod_revision);
         let revision = response.header.unwrap().revision;
         assert!(last.is_none_or(|last| last <= revision), "{last:?} of {revision}");

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use raft_kv::etcd::proto::etcdserverpb::kv_client::KvClient;
-use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles};
+use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles, TlsLimits};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
@@ -83,6 +83,19 @@ impl Authority {
         self.stranger_config().with_no_client_auth()
     }
 
+    /// One that speaks only these versions.
+    fn client_of(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
+        let (certificate, key) = self.issue();
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(versions).unwrap();
+        builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap()
+    }
+
     fn stranger_config(
         &self,
     ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
@@ -108,8 +121,12 @@ impl Secured {
     }
 
     async fn of(authority: &Authority, cluster: Cluster) -> Self {
+        Self::limited(authority, cluster, TlsLimits::default()).await
+    }
+
+    async fn limited(authority: &Authority, cluster: Cluster, limits: TlsLimits) -> Self {
         let dir = TempDir::new().unwrap();
-        let tls = Arc::new(DoorTls::new(authority.write(dir.path())).unwrap());
+        let tls = Arc::new(DoorTls::limited(authority.write(dir.path()), limits).unwrap());
         let mut doors = Doors::of(cluster).await;
         let service = doors.cluster.services.values().next().unwrap().clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -266,4 +283,40 @@ fn files_that_cannot_be_used_are_named() {
     assert!(told(&swapped).ends_with("cert: it holds no private key"), "{}", told(&swapped));
     let no_ca = TlsFiles { client_ca: Some(files.key.clone()), ..files };
     assert!(told(&no_ca).ends_with("key: it holds no certificate"), "{}", told(&no_ca));
+}
+
+/// `--tls-min-version`, `--tls-max-version` and `--cipher-suites`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_may_be_spoken_is() {
+    const SUITE: &str = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256";
+    let authority = Authority::new();
+    let spoken = async |limits: TlsLimits| {
+        let secured = Secured::limited(&authority, Cluster::start(1), limits).await;
+        let mut spoken = Vec::new();
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = authority.client_of(&[version]);
+            let stream = secured.connect(client, "h2").await.ok();
+            spoken.push(stream.map(|stream| {
+                let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+                suite.as_str().unwrap()
+            }));
+        }
+        spoken
+    };
+    let all = spoken(TlsLimits::default()).await;
+    assert!(all.iter().all(Option::is_some), "{all:?}");
+    let newer = spoken(TlsLimits { only_1_3: true, ..Default::default() }).await;
+    assert_eq!((newer[0], newer[1].is_some()), (None, true));
+    let older = spoken(TlsLimits { only_1_2: true, ..Default::default() }).await;
+    assert_eq!((older[0].is_some(), older[1]), (true, None));
+    for name in [SUITE, SUITE.strip_suffix("_SHA256").unwrap()] {
+        let chosen = spoken(TlsLimits { suites: vec![name.into()], ..Default::default() }).await;
+        assert_eq!((chosen[0], chosen[1].is_some()), (Some(SUITE), true));
+    }
+    let none = spoken(TlsLimits { suites: vec!["other".into()], ..Default::default() }).await;
+    assert_eq!((none[0], none[1].is_some()), (None, true));
+    assert!(TlsLimits::known_suites().any(|name| name == SUITE));
+    let dir = TempDir::new().unwrap();
+    let contradiction = TlsLimits { only_1_3: true, only_1_2: true, suites: Vec::new() };
+    DoorTls::limited(authority.write(dir.path()), contradiction).unwrap_err();
 }

@@ -3,7 +3,12 @@
 use super::{Connection, Doors};
 use pb::watch_request::RequestUnion;
 use raft_kv::etcd::proto::etcdserverpb as pb;
+use raft_kv::etcd::proto::health::health_check_response::ServingStatus;
+use raft_kv::etcd::proto::health::{
+    HealthCheckRequest, HealthCheckResponse, health_client::HealthClient,
+};
 use raft_kv::etcd::proto::mvccpb::event::EventType;
+use raft_kv::etcd::proto::v3electionpb::{LeaderRequest, election_client::ElectionClient};
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Streaming};
@@ -27,6 +32,10 @@ impl Watching {
 
     pub(super) async fn create(&self, request: pb::WatchCreateRequest) {
         self.ask(RequestUnion::CreateRequest(request)).await;
+    }
+
+    pub(super) async fn ask_progress(&self) {
+        self.ask(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
     }
 
     async fn cancel(&self, watch_id: i64) {
@@ -253,6 +262,55 @@ async fn progress_is_told_when_asked_for_and_when_nothing_happens() {
             break;
         }
     }
+}
+
+/// A request of somebody who wants no answer without a leader.
+fn led<T>(request: T) -> Request<T> {
+    let mut request = Request::new(request);
+    request.metadata_mut().insert("hasleader", "true".parse().unwrap());
+    request
+}
+
+async fn assert_unled<T: std::fmt::Debug>(mut answers: Streaming<T>) {
+    let ended = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            ended => break ended,
+        }
+    };
+    super::assert_refused(ended, Code::Unavailable, "etcdserver: no leader");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_every_kind_end_without_a_leader() {
+    let doors = Doors::start(3).await;
+    let leader = doors.cluster.leader().await;
+    let follower = doors.cluster.other(leader);
+    let connection = doors.connect(follower).await;
+    connection.put("known", "").await;
+    // Nobody asks for anything more, and everybody still listens.
+    let (_asking, none) = mpsc::channel::<pb::WatchRequest>(1);
+    let watch = connection.watch().watch(led(ReceiverStream::new(none))).await.unwrap();
+    let (_keeping, none) = mpsc::channel::<pb::LeaseKeepAliveRequest>(1);
+    let keep = connection.lease().lease_keep_alive(led(ReceiverStream::new(none))).await.unwrap();
+    let name = LeaderRequest { name: "e".into() };
+    let observe = ElectionClient::new(connection.clone()).observe(led(name.clone())).await;
+    let all = HealthCheckRequest::default();
+    let mut health = HealthClient::new(connection.clone());
+    let probe = health.watch(led(all.clone())).await.unwrap();
+    let mut anyway = health.watch(all).await.unwrap().into_inner();
+    doors.cluster.isolate(follower);
+    assert_unled(watch.into_inner()).await;
+    assert_unled(keep.into_inner()).await;
+    assert_unled(observe.unwrap().into_inner()).await;
+    assert_unled(probe.into_inner()).await;
+    // Who does not say so goes on.
+    let status = async |told: &mut Streaming<HealthCheckResponse>| {
+        told.message().await.unwrap().unwrap().status()
+    };
+    while status(&mut anyway).await != ServingStatus::NotServing {}
+    let again = ElectionClient::new(connection).observe(led(name)).await;
+    super::assert_refused(again, Code::Unavailable, "etcdserver: no leader");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Members, and what operators do.
 
-use crate::etcd::case::{Case, same};
+use crate::etcd::case::{Case, same, words};
 use crate::etcd::compare::Pair;
 use std::fs;
 
@@ -95,4 +95,38 @@ async fn operators_find_what_they_know() {
     pair.run(&[same("endpoint health"), same("put a 2"), same("get a -w json")]).await;
     pair.run(LEARNERS).await;
     pair.end();
+}
+
+/// Members that are added to vote, one at a time: a second would cost the quorum of four, of which
+/// one was never started.
+const VOTERS: &[Case] = &[
+    same("member add n4 --peer-urls http://127.0.0.1:13"),
+    same("member promote {n4}"),
+    same("member remove {n4}"),
+    same("member list"),
+    same("put voters 1"),
+];
+
+/// What is printed of members that vote from the beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_added_to_vote() {
+    let mut pair = Pair::start().await;
+    pair.until_settled().await;
+    pair.run(VOTERS).await;
+    pair.end();
+}
+
+/// What etcd's tool finds out about the size of data: it writes a part of what it is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scale_of_data_is_checked() {
+    if !crate::cluster::support::slow() {
+        return;
+    }
+    let pair = Pair::start().await;
+    for side in [&pair.ours, &pair.theirs] {
+        let outcome = side.etcdctl(&words("check datascale --load s"), "").await;
+        println!("{}: {}\n{}", side.name, outcome.stdout, outcome.stderr);
+        assert_eq!(outcome.code, 0, "{}: {outcome:?}", side.name);
+        assert!(outcome.stdout.contains("PASS: Approximate system memory used"), "{outcome:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::etcd::case::{Case, same, words};
 use crate::etcd::compare::Pair;
+use tokio::io::AsyncWriteExt;
 
 const WRITES: &[Case] = &[
     same("put w/1 a"),
@@ -60,6 +61,8 @@ async fn what_waits_is_told_what_etcd_tells_it() {
         watched(&mut pair, watch).await;
     }
     pair.run(REFUSED).await;
+    kept(&mut pair).await;
+    asked(&mut pair).await;
     held(&mut pair).await;
     elected(&mut pair).await;
     mirrored(&mut pair).await;
@@ -90,6 +93,44 @@ async fn watched(pair: &mut Pair, watch: &str) {
     };
     let (ours, theirs) = tokio::join!(told(&pair.ours), told(&pair.theirs));
     pair.lines(watch, &ours, &theirs);
+}
+
+/// A lease that is kept alive until it is revoked elsewhere.
+async fn kept(pair: &mut Pair) {
+    pair.run(&[same("lease grant 3")]).await;
+    let told = async |side: &crate::etcd::side::Side| {
+        let lease = side.names.leases.last().unwrap();
+        let mut keeping = side.start(&words(&format!("lease keep-alive {lease:x}"))).await;
+        let mut lines = vec![keeping.line().await, keeping.line().await];
+        let revoked = side.etcdctl(&words(&format!("lease revoke {lease:x}")), "").await;
+        assert_eq!(revoked.code, 0, "{revoked:?}");
+        // It may have been answered once more.
+        let last = loop {
+            let line = keeping.line().await;
+            if !line.contains("keepalived with TTL") {
+                break line;
+            }
+        };
+        lines.extend([last, format!("{:?}", keeping.ended().await)]);
+        lines
+    };
+    let (ours, theirs) = tokio::join!(told(&pair.ours), told(&pair.theirs));
+    pair.lines("lease keep-alive", &ours, &theirs);
+}
+
+/// Watches that are asked for line by line, and told how far they are.
+async fn asked(pair: &mut Pair) {
+    let told = async |side: &crate::etcd::side::Side| {
+        let (mut running, mut asking) = side.start_asking(&words("watch -i")).await;
+        asking.write_all(b"watch w/end --rev 6\n").await.unwrap();
+        let mut lines = running.until(LAST).await;
+        asking.write_all(b"progress\n").await.unwrap();
+        lines.push(running.line().await);
+        lines.push(format!("{:?}", running.interrupted().await));
+        lines
+    };
+    let (ours, theirs) = tokio::join!(told(&pair.ours), told(&pair.theirs));
+    pair.lines("watch -i", &ours, &theirs);
 }
 
 /// A lock that is held, and one that waits for it.
@@ -179,5 +220,8 @@ async fn performance_is_checked() {
         // On a busy machine it may be too slow, on both sides.
         println!("{}: {}\n{}", side.name, outcome.stdout, outcome.stderr);
         assert!(outcome.stdout.contains("Throughput"), "{outcome:?}");
+        // None of its requests may fail, however slow they are.
+        let failed = "FAIL: too many errors";
+        assert!(!outcome.stdout.contains(failed), "{}: {outcome:?}", side.name);
     }
 }
