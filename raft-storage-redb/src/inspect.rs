@@ -112,7 +112,8 @@ impl Inspection {
             }
         })?;
         let verifier = Verifier::new(self.acknowledged.unwrap_or_default());
-        let source = Source::Database { range, tail: self.tail.clone() };
+        let source =
+            Source { database: range, tail: self.tail.clone(), in_tail: Vec::new().into_iter() };
         Ok(Rows { source, verifier, path: path.clone(), ended: false })
     }
 }
@@ -127,9 +128,12 @@ pub struct Rows {
 }
 
 /// Where the next row comes from.
-enum Source {
-    Database { range: Option<Range<'static, u64, &'static [u8]>>, tail: Option<Arc<Image>> },
-    Tail(vec::IntoIter<(u64, Vec<u8>)>),
+#[derive(Default)]
+struct Source {
+    database: Option<Range<'static, u64, &'static [u8]>>,
+    tail: Option<Arc<Image>>,
+    /// What is left of the rows in the tail, once those of the database are through.
+    in_tail: vec::IntoIter<(u64, Vec<u8>)>,
 }
 
 impl Source {
@@ -141,18 +145,16 @@ impl Source {
         read: impl FnOnce(&mut Verifier, u64, &[u8]) -> Result<T, ReplayError>,
     ) -> Result<Option<T>, StorageError> {
         let unreadable = |error| unreadable(path, error);
-        if let Self::Database { range, tail } = self {
-            if let Some(next) = range.as_mut().and_then(Iterator::next) {
-                let (seq, row) = next.map_err(|error| engine(path, "reading", error))?;
-                return read(verifier, seq.value(), row.value()).map(Some).map_err(unreadable);
-            }
-            let rows = tail.take().map(|tail| verifier.rows_in(&tail)).transpose();
-            let rows = rows.map_err(unreadable)?.unwrap_or_default();
-            let rows = rows.iter().map(|(seq, row)| (seq, row.to_vec())).collect::<Vec<_>>();
-            *self = Self::Tail(rows.into_iter());
+        if let Some(next) = self.database.as_mut().and_then(Iterator::next) {
+            let (seq, row) = next.map_err(|error| engine(path, "reading", error))?;
+            return read(verifier, seq.value(), row.value()).map(Some).map_err(unreadable);
         }
-        let Self::Tail(rows) = self else { return Ok(None) };
-        let Some((seq, row)) = rows.next() else { return Ok(None) };
+        if let Some(tail) = self.tail.take() {
+            let rows = verifier.rows_in(&tail).map_err(unreadable)?;
+            let rows = rows.iter().map(|(seq, row)| (seq, row.to_vec())).collect::<Vec<_>>();
+            self.in_tail = rows.into_iter();
+        }
+        let Some((seq, row)) = self.in_tail.next() else { return Ok(None) };
         read(verifier, seq, &row).map(Some).map_err(unreadable)
     }
 }
@@ -192,7 +194,7 @@ impl Iterator for Rows {
             self.ended = true;
             // After a caught panic, letting go may panic as well.
             let _ = contain(&path, "closing it", || {
-                self.source = Source::Tail(Vec::new().into_iter());
+                self.source = Source::default();
                 Ok(())
             });
         }

@@ -159,9 +159,10 @@ fn decode(record: &[u8; RECORD_BYTES]) -> Option<Result<Said, Unknown>> {
     };
     let magic = record.first_chunk::<8>()?;
     let whole = encode(acknowledged, magic) == *record;
-    whole.then(|| match magic {
+    let said = match magic {
         MAGIC => Ok(Said { acknowledged, has_tail: true }),
         MAGIC_WITHOUT_TAIL => Ok(Said { acknowledged, has_tail: false }),
         _ => Err(Unknown),
-    })
+    };
+    whole.then_some(said)
 }
