@@ -1,5 +1,9 @@
 //! The crate's integration tests.
 
+// The examples have it, too, each for itself.
+#[allow(clippy::duplicate_mod)]
+#[path = "../../examples/support/alike.rs"]
+mod alike;
 mod auth;
 mod catch_up;
 mod client;
@@ -18,6 +22,7 @@ mod members;
 mod pages;
 mod recipes;
 mod reference;
+mod refused;
 mod simulation;
 mod space;
 mod store;
