@@ -19,6 +19,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 pub(super) use reply::failed;
 use reply::refused;
+#[cfg(feature = "testing")]
+pub(super) use reply::{all as all_messages, one as one_message};
 use std::sync::Arc;
 use tonic::body::Body;
 use tonic::{Code, Status};

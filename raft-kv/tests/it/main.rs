@@ -10,6 +10,7 @@ mod client;
 mod clocks;
 mod cluster;
 mod conformance;
+mod counters;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod examples;

@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 ///
 /// # Errors
 /// If it is something else.
-pub(super) fn one<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Status> {
+pub(in crate::etcd) fn one<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Q::default());
     }
@@ -34,7 +34,7 @@ const MESSAGES_MAX: usize = 16 * 1024;
 ///
 /// # Errors
 /// If there is something else.
-pub(super) fn all<Q: DeserializeOwned>(body: &[u8]) -> Result<Vec<Q>, Status> {
+pub(in crate::etcd) fn all<Q: DeserializeOwned>(body: &[u8]) -> Result<Vec<Q>, Status> {
     let messages = serde_json::Deserializer::from_slice(body).into_iter();
     let messages: Result<Vec<Q>, _> = messages.take(MESSAGES_MAX).collect();
     messages.map_err(|error| malformed(&error))
