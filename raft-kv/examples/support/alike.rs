@@ -1,7 +1,7 @@
 //! The last look at a cluster: its members have come to one state, entry by entry.
 //!
-//! It waits for an entry that all of them have applied, so that the end is compared, too; only those
-//! that no quorum of members is left with are compared as they are.
+//! It waits for an entry that all of them have applied, so that the end is compared, too; only
+//! where no quorum of members is left are they compared as they are.
 
 use raft_core::node::{Node, ReadMode};
 use raft_core::transport::{Caller, ConnectionId, Service};
@@ -94,14 +94,15 @@ async fn compare_between(
     let all: Vec<Index> = (oldest..=newest).map(Index).collect();
     let mut known: BTreeMap<Index, (NodeId, u64)> = BTreeMap::new();
     for (node, _) in living {
+        let id = id_of(node);
         for at in all.chunks(HASHES_MAX) {
             // It may stop by itself meanwhile.
             let Some(found) = hashes_of(node, at.to_vec(), ReadMode::Local).await else { break };
             for (index, hash) in at.iter().zip(found.at) {
                 let Some(hash) = hash else { continue };
-                let (other, equal) = *known.entry(*index).or_insert((id_of(node), hash));
+                let (other, equal) = *known.entry(*index).or_insert((id, hash));
                 if hash != equal {
-                    return Err(format!("{} and {other} after entry {index}", id_of(node)));
+                    return Err(format!("{id} and {other} after entry {index}"));
                 }
             }
         }
