@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn every_target_has_its_program() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the manifest");
         for Target { name, .. } in TARGETS.into_iter().flatten() {
             assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is no [[bin]]");

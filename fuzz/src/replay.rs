@@ -26,15 +26,21 @@ pub(crate) fn replay(targets: &[Target], run: impl Fn(&Target, &[u8]) -> bool) {
         assert!(files > 0 && taken * 2 >= files, "{name} takes {taken} of {files} inputs");
         let mut random = Random(0);
         let mut mutants = 0;
+        let each = target.mutants * rounds();
         for input in &corpus {
-            for _ in 0..target.mutants {
+            for _ in 0..each {
                 let other = &corpus[random.below(files as u64) as usize];
                 mutants += usize::from(run(target, &changed(input, other, &mut random)));
             }
         }
-        let tried = files * target.mutants as usize;
+        let tried = files * each as usize;
         println!("{name}: {files} inputs and {mutants} of {tried} mutants are taken");
     }
+}
+
+/// How many times as many changed copies as usual.
+fn rounds() -> u32 {
+    if std::env::var("RUN_SLOW_TESTS").is_ok_and(|value| value == "1") { 100 } else { 1 }
 }
 
 fn folder(target: &str) -> PathBuf {

@@ -102,7 +102,8 @@ fn snapshot(bytes: &[u8]) -> bool {
     true
 }
 
-fn sealed(told: &[u8]) -> Option<Vec<u8>> {
+/// A stream, put together of what [`snapshot`] is given.
+pub(crate) fn sealed(told: &[u8]) -> Option<Vec<u8>> {
     let (version, mut rest) = told.split_first_chunk::<2>()?;
     let mut stream = [&MAGIC[..], version].concat();
     while let Some(([kind, l0, l1], tail)) = rest.split_first_chunk::<3>() {

@@ -1,6 +1,6 @@
 //! What a node reads beside whole requests, for fuzz targets: the front of what it only passes on,
-//! tokens, the names that clients give to servers. No part of the interface: it is there with
-//! feature `testing` only, and changes as it likes.
+//! tokens, the names that clients give to servers, the messages of the door. No part of the
+//! interface: it is there with feature `testing` only, and changes as it likes.
 
 use crate::api::RequestId;
 use crate::codec::WireError;
@@ -35,4 +35,24 @@ pub fn user_of(token: &str) -> Option<String> {
 #[cfg(feature = "etcd")]
 pub fn named(bytes: &[u8], piece: usize) -> Vec<u8> {
     crate::etcd::told(bytes, piece)
+}
+
+/// Whether these bytes are message `what` of the door, and ask for something that can be done: in
+/// protobuf.
+#[cfg(feature = "etcd")]
+pub fn protobuf(what: u8, bytes: &[u8]) -> bool {
+    crate::etcd::fuzzed::protobuf(what, bytes)
+}
+
+/// The same in JSON; of message 255, several watches one after the other.
+#[cfg(feature = "etcd")]
+pub fn json(what: u8, bytes: &[u8]) -> bool {
+    crate::etcd::fuzzed::json(what, bytes)
+}
+
+/// What the messages of a body announce whose bytes come so many at a time, what is held of it in
+/// the end, and whether any has ended.
+#[cfg(feature = "etcd")]
+pub fn framed(bytes: &[u8], piece: usize) -> (usize, usize, bool) {
+    crate::etcd::fuzzed::framed(bytes, piece)
 }

@@ -34,6 +34,8 @@ pub struct Cluster {
     folder: Folder,
     binary: PathBuf,
     log_level: String,
+    /// Whether its nodes serve clients of etcd's API, too.
+    etcd: bool,
     children: BTreeMap<NodeId, Node>,
 }
 
@@ -49,7 +51,23 @@ struct Node {
 impl Cluster {
     /// A cluster none of whose nodes runs yet. `binary` is `raft`; `log_level` says what nodes log.
     pub fn new(folder: Folder, binary: PathBuf, log_level: impl Into<String>) -> Self {
-        Self { folder, binary, log_level: log_level.into(), children: BTreeMap::new() }
+        let (log_level, etcd, children) = (log_level.into(), false, BTreeMap::new());
+        Self { folder, binary, log_level, etcd, children }
+    }
+
+    /// The same whose nodes serve clients of etcd's API, too: over TCP, at their own addresses.
+    #[must_use]
+    pub fn with_etcd(self) -> Self {
+        Self { etcd: true, ..self }
+    }
+
+    /// The arguments with which `raft` runs a node.
+    pub fn serve_args(&self, id: NodeId) -> Vec<String> {
+        let mut args = self.folder.serve_args(id);
+        if self.etcd {
+            args.extend(["--etcd-listen".to_owned(), self.folder.address(id).to_owned()]);
+        }
+        args
     }
 
     /// Its folder.
@@ -108,7 +126,7 @@ impl Cluster {
             command.env_remove(setting);
         }
         command
-            .args(self.folder.serve_args(id))
+            .args(self.serve_args(id))
             .args(["--exit-with-parent", "--log-level", &self.log_level])
             .args(extra)
             .stdin(Stdio::piped())

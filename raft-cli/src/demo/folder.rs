@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 /// The client certificate's name.
@@ -233,8 +233,10 @@ fn free_ports(nodes: u8) -> Result<Vec<u16>, Failure> {
     Ok(ports)
 }
 
+/// Peers and clients come over UDP, those of etcd over TCP.
 fn is_free(port: u16) -> bool {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    let address = (Ipv4Addr::LOCALHOST, port);
+    UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
 }
 
 fn in_the_way(dir: &Path, why: &str) -> Failure {

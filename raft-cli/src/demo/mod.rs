@@ -69,7 +69,7 @@ async fn run_in(args: &Demo, dir: &Path, output: &mut Output<'_>) -> Result<(), 
     let _lock = folder.lock()?;
     let binary = std::env::current_exe()
         .map_err(|error| Failure::local("cannot find this program's own file", &error))?;
-    let mut cluster = Cluster::new(folder, binary, &args.log_level);
+    let mut cluster = Cluster::new(folder, binary, &args.log_level).with_etcd();
     let result = tokio::select! {
         result = play(args, &mut cluster, output) => result,
         _ = stop.next() => say(output, "stopping all nodes"),
@@ -99,7 +99,7 @@ async fn play(args: &Demo, cluster: &mut Cluster, output: &mut Output<'_>) -> Re
             None => format!("{id} {how}; the others go on"),
         };
         say(output, &line)?;
-        let serve = cluster.folder().serve_args(id);
+        let serve = cluster.serve_args(id);
         say(output, &format!("start it again with: {}", command(&serve)))?;
     }
 }
@@ -118,6 +118,8 @@ async fn introduce(
         .ids()
         .filter_map(|id| cluster.process_id(id).map(|process| format!("{id} {process}")))
         .collect();
+    // Over TCP at the same ports.
+    let doors: Vec<&str> = folder.ids().map(|id| folder.address(id)).collect();
     let verb = |verb: &str| {
         let mut words = vec!["--dir".to_owned(), dir.clone()];
         words.extend(verb.split(' ').map(str::to_owned));
@@ -130,10 +132,15 @@ async fn introduce(
         for example in ["put greeting hello", "get greeting", "status", "bench put"] {
             text.push_str(&verb(example));
         }
+        let doors = doors.join(",");
+        text.push_str(&format!(
+            "\nFor clients of etcd:\n  etcdctl --endpoints {doors} get greeting\n"
+        ));
         text.push_str("\nCtrl-C stops all nodes");
         text
     };
-    output.print(&json!({ "event": "ready", "dir": dir, "members": members }), text)?;
+    let ready = json!({ "event": "ready", "dir": dir, "members": members, "etcd": doors });
+    output.print(&ready, text)?;
     output.finish()
 }
 

@@ -17,7 +17,8 @@ use crate::raft::{
     ChangeRefusal, Config, Envelope, Input, Loaded, Message, Raft, Refusal, TransferRefusal,
 };
 use crate::types::{
-    Change, Incarnation, Index, LogId, Member, Membership, NodeId, ReadId, Version, WriteSeq,
+    Change, Incarnation, Index, LogId, Member, Membership, NodeId, ReadId, SnapshotMeta, Version,
+    WriteSeq,
 };
 use bytes::Bytes;
 use notes::Notes;
@@ -478,12 +479,14 @@ impl<M: Machine> Cluster<M> {
     }
 
     /// The state machine of `id` makes durable what it froze, or else everything applied, and says
-    /// so.
-    pub fn flush(&mut self, id: NodeId) {
+    /// so: what is durable now, if that is new.
+    pub fn flush(&mut self, id: NodeId) -> Option<SnapshotMeta> {
         self.command(format_args!("flush {}", id.0));
-        let Some(meta) = self.server_mut(id).machine.flush() else { return };
+        let meta = self.server_mut(id).machine.flush()?;
         self.note(format_args!("{id} flushed {meta}"));
+        let flushed = meta.clone();
         self.act(id, |raft| raft.step(Input::Flushed(meta)));
+        Some(flushed)
     }
 
     /// `from` sends the snapshot its core asked for, or fails to; whether it was asked at all.

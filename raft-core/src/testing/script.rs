@@ -229,7 +229,7 @@ fn store(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Result
         "crash" => cluster.crash(id, arguments.keyed("kept")?.map(WriteSeq)),
         "restart" => cluster.restart(id),
         "freeze" => cluster.freeze(id),
-        "flush" => cluster.flush(id),
+        "flush" => drop(cluster.flush(id)),
         "restore" => cluster.restore(id),
         "damage" => cluster.refuse_restore(id),
         "snapshot" => {

@@ -7,6 +7,7 @@
 use raft_core::testing::{
     CellClients, Cells, Event, Failure, Simulation, SimulationConfig, examine, seeds, sweep,
 };
+use std::collections::BTreeSet;
 
 /// Seeds of a usual run: half a minute of one core, if the core is optimized.
 const SEEDS: u64 = 1000;
@@ -69,9 +70,46 @@ fn a_seed_is_one_run_bit_for_bit() {
     assert_ne!(first[0], first[1]);
 }
 
+/// The documentation tells how many there are; so many there are.
 #[test]
 fn there_are_as_many_kinds_of_faults_as_promised() {
-    let works = [Event::Deliver, Event::TickAll, Event::Persist, Event::Client, Event::Heal];
-    let faults = Event::ALL.iter().filter(|event| !works.contains(event)).count();
-    assert!(faults >= 30, "{faults}");
+    let text = include_str!("../../../docs/checked.md").split_whitespace().collect::<Vec<_>>();
+    let (all, faults) = (Event::ALL.len(), Event::faults().count());
+    let told = format!("some of {all} kinds of events, {faults} of them faults");
+    assert!(text.join(" ").contains(&told), "checked.md is to say: {told}");
+    // And every one of them is switched on in some runs.
+    let on = |seed| SimulationConfig::of(seed).weights.into_iter().map(|(event, _)| event);
+    let on: BTreeSet<Event> = (0..SEEDS_TELLING).flat_map(on).collect();
+    let never: Vec<Event> = Event::faults().filter(|event| !on.contains(event)).collect();
+    assert_eq!(never, []);
+}
+
+/// A run that fails after much more than is printed: what is left out is in the middle, so that
+/// the script still says of what cluster it is.
+#[test]
+fn a_long_script_keeps_its_beginning() {
+    let script = |count: usize| -> Vec<String> {
+        let first = "cluster nodes=3".to_owned();
+        std::iter::once(first).chain((1..count).map(|number| format!("tick {number}"))).collect()
+    };
+    let failure = |count| Failure {
+        seed: 7,
+        message: "it is broken".into(),
+        events: count,
+        steps: vec![],
+        shrunk: "it is broken".into(),
+        trace: String::new(),
+        script: script(count),
+        replayed: None,
+    };
+    let shown = |count| {
+        let text = failure(count).to_string();
+        let from = text.find("--- script").expect("the script is shown");
+        text[from..].lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (all, cut) = (shown(200), shown(1_000));
+    assert_eq!(all[..200], script(200));
+    assert_eq!(cut[..8], script(1_000)[..8]);
+    assert_eq!(cut[8], "... 800 lines are left out ...");
+    assert_eq!(cut[9..201], script(1_000)[808..]);
 }

@@ -2,6 +2,7 @@
 // Each example uses a part of it.
 #![allow(dead_code)]
 
+mod alike;
 pub(crate) mod storage;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::KvStore;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
 
 /// Why an example cannot go on.
 pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -36,14 +38,18 @@ const GROUP: GroupId = GroupId(0);
 pub(crate) struct Cluster {
     network: MemoryNetwork,
     nodes: BTreeMap<NodeId, Node>,
+    services: BTreeMap<NodeId, Arc<KvService>>,
     doors: Arc<Doors>,
+    runtime: Handle,
 }
 
 impl Cluster {
     /// Forms a cluster. Its clients wait until it has a leader.
     pub(crate) fn start() -> Result<Self, Failed> {
-        let mut cluster =
-            Self { network: MemoryNetwork::new(), nodes: BTreeMap::new(), doors: Arc::default() };
+        let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
+        let (network, doors) = (MemoryNetwork::new(), Arc::default());
+        let runtime = Handle::current();
+        let mut cluster = Self { network, nodes, services, doors, runtime };
         let ids = [1, 2, 3].map(NodeId);
         let initial = ids.map(|id| (id, Member::new(id.to_string())));
         for id in ids {
@@ -62,7 +68,8 @@ impl Cluster {
                 ServiceConfig::new(node.clone(), store, GROUP, transport, "example".into());
             let service = KvService::new(config);
             cluster.network.serve(GROUP, id, service.clone());
-            cluster.doors.lock().insert(id.to_string(), service);
+            cluster.doors.lock().insert(id.to_string(), service.clone());
+            cluster.services.insert(id, service);
             cluster.nodes.insert(id, node);
         }
         Ok(cluster)
@@ -92,8 +99,19 @@ impl Cluster {
     pub(crate) async fn kill(&mut self, id: NodeId) {
         self.doors.lock().remove(&id.to_string());
         self.network.remove(id);
+        self.services.remove(&id);
         if let Some(node) = self.nodes.remove(&id) {
             node.shutdown().await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    /// Whatever an example shows, its nodes have to agree on what happened.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let services = self.services.values().map(|service| &**service);
+            alike::at_the_end(&self.runtime, self.nodes.values(), services);
         }
     }
 }

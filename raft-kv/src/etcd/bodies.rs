@@ -244,6 +244,15 @@ impl Messages {
     }
 }
 
+/// How far the messages in `bytes` have come, if so many come at a time: what they announce, what
+/// is reserved in the end, whether one has ended. For fuzz targets.
+#[cfg(feature = "testing")]
+pub(super) fn boundaries(bytes: &[u8], piece: usize) -> (usize, usize, bool) {
+    let mut messages = Messages::default();
+    let announced = bytes.chunks(piece.max(1)).map(|data| messages.read(data)).sum();
+    (announced, messages.unfinished, messages.ended)
+}
+
 /// The body of an answer.
 struct Sent {
     memory: Memory,

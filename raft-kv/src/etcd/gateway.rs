@@ -21,6 +21,8 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 pub(super) use reply::failed;
+#[cfg(feature = "testing")]
+pub(super) use reply::one as one_message;
 use reply::{plain, refused};
 pub(super) use requests::Requests;
 use std::sync::Arc;

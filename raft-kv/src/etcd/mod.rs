@@ -30,6 +30,8 @@ mod core;
 mod election;
 mod error;
 mod flow;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzzed;
 mod gateway;
 mod hash;
 mod health;

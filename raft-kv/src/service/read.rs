@@ -162,7 +162,14 @@ impl<N: Replica> Door<N> {
         mode: ReadMode,
         clock: Clock,
     ) -> Result<Queried, KvError> {
-        match timeout_at(clock.answer_by, self.node.query(query, mode)).await {
+        let asked = async {
+            // A turn may come at the very moment at which it is too late for the answer.
+            if Instant::now() >= clock.answer_by {
+                return std::future::pending().await;
+            }
+            self.node.query(query, mode).await
+        };
+        match timeout_at(clock.answer_by, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(QueryError::Overloaded)) => Err(KvError::Overloaded),
             Ok(Err(error)) => Err(KvError::Unavailable(error.to_string())),

@@ -1,5 +1,6 @@
 //! Whole clusters in one process: client, service, store and consensus over memory.
 
+use crate::alike::at_the_end;
 use bytes::Bytes;
 use raft_core::log_store::MemoryLog;
 use raft_core::node::{Node, NodeConfig, ReadMode};
@@ -18,11 +19,10 @@ use raft_kv::service::{IntegrityConfig, KvService, ServiceConfig};
 use raft_kv::store::{KvStore, StoreHandle};
 use raft_kv::wire::decode_request;
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 pub(crate) const GROUP: GroupId = GroupId(0);
@@ -204,7 +204,8 @@ impl Cluster {
     pub(crate) fn empty() -> Self {
         let (network, doors) = (MemoryNetwork::new(), Arc::default());
         let (nodes, services) = (BTreeMap::new(), BTreeMap::new());
-        let alike = Alike::default();
+        let runtime = Handle::current();
+        let alike = Alike { runtime, network: network.clone(), members: BTreeMap::new() };
         let (disk, quota_bytes, password_cost) = (None, None, None);
         let watches_per_stream_max = None;
         let progress_interval = Duration::from_millis(20);
@@ -238,6 +239,7 @@ impl Cluster {
         self.doors.close(id);
         self.network.remove(id);
         self.services.remove(&id);
+        self.alike.members.remove(&id);
         if let Some(node) = self.nodes.remove(&id) {
             node.shutdown().await;
         }
@@ -252,7 +254,8 @@ impl Cluster {
         let (id, every) = (config.raft.id, Duration::from_millis(200));
         let integrity = IntegrityConfig { compare_every: Some(every), scrub_every: None };
         self.run_on(config, store, handle, integrity);
-        self.alike.0.push(Arc::downgrade(&self.services[&id]));
+        let service = Arc::downgrade(&self.services[&id]);
+        self.alike.members.insert(id, (self.nodes[&id].clone(), service));
     }
 
     /// Starts a node on a state machine of its own.
@@ -345,21 +348,26 @@ impl Cluster {
 }
 
 /// Nodes whose states have to be equal at every entry, in every test: they compare them all the
-/// time.
-#[derive(Default)]
-struct Alike(Vec<Weak<KvService>>);
+/// time, and are compared once more at the end, after what has cut them off is gone.
+struct Alike {
+    /// In which they run, if not the test as well.
+    runtime: Handle,
+    network: MemoryNetwork,
+    members: BTreeMap<NodeId, (Node, Weak<KvService>)>,
+}
 
 impl Drop for Alike {
     fn drop(&mut self) {
-        let mut look = Context::from_waker(Waker::noop());
-        for service in self.0.iter().filter_map(Weak::upgrade) {
-            let divergence = pin!(service.divergence());
-            if let Poll::Ready(found) = divergence.poll(&mut look)
-                && !std::thread::panicking()
-            {
-                panic!("the states of members differ: {found}");
-            }
+        if std::thread::panicking() {
+            return;
         }
+        for id in self.members.keys() {
+            self.network.isolate(*id, false);
+        }
+        let services: Vec<_> =
+            self.members.values().filter_map(|(_, service)| service.upgrade()).collect();
+        let nodes = self.members.values().map(|(node, _)| node);
+        at_the_end(&self.runtime, nodes, services.iter().map(|service| &**service));
     }
 }
 

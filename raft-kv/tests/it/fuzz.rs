@@ -42,10 +42,19 @@ fn changed_bytes_harm_no_door() {
 
 /// A snapshot with nothing in it but a revision, up to which all is compacted.
 fn snapshot_at(revision: u64) -> Vec<u8> {
+    told_at(&SnapshotMeta::default(), revision)
+}
+
+/// The same as a stream that a store restores.
+pub(crate) fn stream_at(meta: &SnapshotMeta, revision: u64) -> Vec<u8> {
+    store::sealed(&told_at(meta, revision)[1..]).expect("it is of frames")
+}
+
+fn told_at(meta: &SnapshotMeta, revision: u64) -> Vec<u8> {
     let mut header = BytesMut::new();
-    // Nothing applied; neither changes nor sessions; no time has passed, and there are no leases.
+    // Neither changes nor sessions; no time has passed, and there are no leases.
     let compacted = revision;
-    put(&(SnapshotMeta::default(), revision, 0_u64, 0_u64, 0_u64), &mut header);
+    put(&(meta.clone(), revision, 0_u64, 0_u64, 0_u64), &mut header);
     put(&(compacted, (0_u64, 0_u64, Vec::<(u64, u64)>::new()), 0_u64), &mut header);
     let length = u16::try_from(header.len()).expect("a small one").to_le_bytes();
     [&[1, 3, 0, 1][..], &length, &header].concat()
@@ -75,7 +84,7 @@ fn the_corpora_are_of_real_requests() {
 #[cfg(feature = "etcd")]
 #[test]
 fn the_corpora_are_of_real_connections() {
-    let [named, token] = door::TARGETS else { panic!("other targets") };
+    let [named, token, ..] = door::TARGETS else { panic!("other targets") };
     let frame = |kind, flags, payload: &[u8]| {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags, 0, 0, 0, 1]);
@@ -96,6 +105,105 @@ fn the_corpora_are_of_real_connections() {
     let pieces = [7, 255, 1, 100].into_iter();
     plant(named, pieces.zip(connections).map(|(piece, bytes)| [vec![piece], bytes].concat()));
     plant(token, [raft_kv::fuzzing::token().into_bytes()]);
+}
+
+#[cfg(feature = "etcd")]
+fn watch() -> raft_kv::etcd::proto::etcdserverpb::WatchRequest {
+    use raft_kv::etcd::proto::etcdserverpb as pb;
+    let create = pb::WatchCreateRequest {
+        key: "a".into(),
+        range_end: "b".into(),
+        start_revision: 3,
+        progress_notify: true,
+        filters: vec![1],
+        ..Default::default()
+    };
+    pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) }
+}
+
+/// What clients of the door say, by the number that [`door`] knows it by.
+#[cfg(feature = "etcd")]
+fn messages() -> Vec<(u8, Vec<u8>, Vec<u8>)> {
+    use prost::Message;
+    use raft_kv::etcd::proto::{etcdserverpb as pb, v3electionpb, v3lockpb};
+    fn both<M: Message + serde::Serialize>(what: u8, message: &M) -> (u8, Vec<u8>, Vec<u8>) {
+        (what, message.encode_to_vec(), serde_json::to_vec(message).expect("it has a form"))
+    }
+    let range = pb::RangeRequest {
+        key: "a".into(),
+        range_end: "b".into(),
+        limit: 3,
+        revision: 7,
+        sort_order: 2,
+        sort_target: 3,
+        serializable: true,
+        count_only: true,
+        min_mod_revision: 2,
+        ..Default::default()
+    };
+    let put = pb::PutRequest {
+        key: "a".into(),
+        value: vec![0, 255].into(),
+        lease: 7,
+        prev_kv: true,
+        ..Default::default()
+    };
+    let delete =
+        pb::DeleteRangeRequest { key: "a".into(), range_end: vec![0].into(), prev_kv: true };
+    let op = |request| pb::RequestOp { request: Some(request) };
+    let inner = pb::TxnRequest {
+        success: vec![op(pb::request_op::Request::RequestPut(put.clone()))],
+        ..Default::default()
+    };
+    let txn = pb::TxnRequest {
+        compare: vec![pb::Compare {
+            result: 1,
+            target: 3,
+            key: "a".into(),
+            target_union: Some(pb::compare::TargetUnion::Value("1".into())),
+            ..Default::default()
+        }],
+        success: vec![
+            op(pb::request_op::Request::RequestRange(range.clone())),
+            op(pb::request_op::Request::RequestTxn(inner)),
+        ],
+        failure: vec![op(pb::request_op::Request::RequestDeleteRange(delete.clone()))],
+    };
+    let watch = watch();
+    let mut all = vec![
+        both(0, &range),
+        both(1, &put),
+        both(2, &delete),
+        both(3, &txn),
+        both(4, &pb::CompactionRequest { revision: 9, physical: true }),
+        both(5, &pb::LeaseGrantRequest { ttl: 60, id: 7 }),
+        both(6, &pb::LeaseTimeToLiveRequest { id: 7, keys: true }),
+        both(8, &watch),
+        both(17, &v3lockpb::LockRequest { name: "lock".into(), lease: 7 }),
+        both(18, &v3electionpb::CampaignRequest { name: "e".into(), lease: 7, value: "v".into() }),
+    ];
+    let (_, bytes, json) = both(8, &watch);
+    all.push((u8::MAX, bytes, [&json[..], b"\n", &json].concat()));
+    all
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn the_corpora_are_of_real_messages() {
+    let [.., protobuf, json, framed] = door::TARGETS else { panic!("other targets") };
+    let of = |what: u8, bytes: &[u8]| [&[what], bytes].concat();
+    let all = messages();
+    // Several messages in one body have no form in protobuf.
+    let alone = all.iter().filter(|(what, ..)| *what != u8::MAX);
+    plant(protobuf, alone.map(|(what, bytes, _)| of(*what, bytes)));
+    plant(json, all.iter().map(|(what, _, text)| of(*what, text)));
+    let frame = |bytes: &[u8]| {
+        let length = u32::try_from(bytes.len()).expect("a small one").to_be_bytes();
+        [&[0], &length[..], bytes].concat()
+    };
+    let frames: Vec<Vec<u8>> = all.iter().map(|(_, bytes, _)| frame(bytes)).collect();
+    let bodies = [frames[0].clone(), frames.concat(), frame(&[]), frame(&[1; 300])];
+    plant(framed, [7, 1, 255, 0].into_iter().zip(bodies).map(|(piece, body)| of(piece, &body)));
 }
 
 #[test]

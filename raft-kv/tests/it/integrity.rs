@@ -1,5 +1,6 @@
 //! Members whose state differs: found, named, and kept apart.
 
+use crate::alike;
 use crate::cluster::{Cluster, GROUP, initial_configs};
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
@@ -420,6 +421,41 @@ async fn without_a_majority_nobody_is_trusted() {
         client.put("after", "value").await.unwrap();
         client.get_one("after").await.unwrap().unwrap();
     }
+}
+
+/// What every test of a cluster looks at last finds a member that differs, and who looks for
+/// himself; two that differ are both in doubt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_look_at_a_cluster_finds_who_differs() {
+    let never = IntegrityConfig { compare_every: None, scrub_every: None };
+    for how in [Oddity::None, Oddity::Applies] {
+        let cluster = cluster(&[Oddity::None, how, Oddity::None], &never);
+        let client = cluster.client(NodeId(1));
+        client.put("before", "value").await.unwrap();
+        client.put("needle", NEEDLE).await.unwrap();
+        let found = alike::compare(cluster.nodes.values(), []).await;
+        assert_eq!(found.is_ok(), how == Oddity::None, "{found:?}");
+        assert!(found.err().is_none_or(|why| why.contains("n2 and n1 after entry")));
+    }
+    // Of this no hash tells.
+    let how = Oddity::Rots("trigger");
+    let cluster = cluster(&[Oddity::None, how], &never);
+    let client = cluster.client(NodeId(1));
+    for (key, value) in [("needle", NEEDLE), ("trigger", b"")] {
+        client.put(key, value).await.unwrap();
+    }
+    applied_by_all(&cluster).await;
+    assert_eq!(alike::compare(cluster.nodes.values(), services(&cluster)).await, Ok(()));
+    for service in cluster.services.values() {
+        scrub(service).await;
+        until(service, |health| health.integrity.alarm.is_some()).await;
+    }
+    let found = alike::compare(cluster.nodes.values(), services(&cluster)).await.unwrap_err();
+    assert!(found.contains("n1 alone; n2 alone"), "{found}");
+}
+
+fn services(cluster: &Cluster) -> impl Iterator<Item = &KvService> {
+    cluster.services.values().map(|service| &**service)
 }
 
 /// A node of another version, which answers what it understands.

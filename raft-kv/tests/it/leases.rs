@@ -1,6 +1,7 @@
 //! Leases and fences on whole clusters: kept alive and described by any node, ended by leaders, and
 //! no longer than they were granted for when leaders or all nodes are lost.
 
+use crate::alike::at_the_end;
 use crate::catch_up::KeptLog;
 use crate::cluster::{Cluster, Doors, GROUP, node_config};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 const A: LeaseId = LeaseId(0xa);
@@ -184,6 +186,7 @@ struct Lasting {
     network: MemoryNetwork,
     doors: Arc<Doors>,
     nodes: BTreeMap<NodeId, Node>,
+    services: Vec<Arc<KvService>>,
 }
 
 impl Lasting {
@@ -194,6 +197,7 @@ impl Lasting {
             network: MemoryNetwork::new(),
             doors: Arc::default(),
             nodes: BTreeMap::new(),
+            services: Vec::new(),
         }
     }
 
@@ -210,12 +214,16 @@ impl Lasting {
             let config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
             let service = KvService::new(config);
             self.network.serve(GROUP, id, service.clone());
-            self.doors.open(id, service);
+            self.doors.open(id, service.clone());
+            self.services.push(service);
             self.nodes.insert(id, node);
         }
     }
 
+    /// Stops them once they have been seen to have one state.
     async fn stop(&mut self) {
+        self.compare();
+        self.services.clear();
         for (id, node) in std::mem::take(&mut self.nodes) {
             self.doors.close(id);
             self.network.remove(id);
@@ -223,8 +231,21 @@ impl Lasting {
         }
     }
 
+    fn compare(&self) {
+        let services = self.services.iter().map(|service| &**service);
+        at_the_end(&Handle::current(), self.nodes.values(), services);
+    }
+
     fn file(&self, id: NodeId) -> Box<Path> {
         self.dir.path().join(format!("{id}.redb")).into()
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.compare();
+        }
     }
 }
 

@@ -36,6 +36,15 @@ pub fn read(path: &Path) -> Result<Vec<Line>, Failure> {
     parse(&text).map_err(|Wrong { line, what }| Failure::usage(format!("{name}:{line}: {what}")))
 }
 
+/// What a file of this text says, for fuzz targets.
+///
+/// # Errors
+/// What is wrong with it.
+#[doc(hidden)]
+pub fn read_text(text: &str) -> Result<Vec<Line>, String> {
+    parse(text).map_err(|Wrong { line, what }| format!("{line}: {what}"))
+}
+
 /// What is wrong with a file, and where.
 #[derive(Debug)]
 struct Wrong {

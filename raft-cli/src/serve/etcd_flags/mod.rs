@@ -28,6 +28,8 @@ mod urls;
 pub mod words;
 
 pub use file::read;
+#[doc(hidden)]
+pub use file::read_text;
 pub use foreign::{FOREIGN, Foreign, Told, Verdict};
 pub use urls::{Scheme, Url};
 

@@ -59,7 +59,7 @@ impl Ledger {
     pub fn done(&mut self, line: u64) {
         assert!(line > self.leading, "line {line} is done twice; {} are done", self.leading);
         self.ahead.insert(line);
-        while self.ahead.first() == Some(&(self.leading + 1)) {
+        while self.ahead.first().is_some_and(|line| line - 1 == self.leading) {
             self.ahead.pop_first();
             self.leading += 1;
         }

@@ -7,12 +7,19 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// A demo that is up, and the folder it told of.
 async fn demo(args: &[&str]) -> (Child, PathBuf) {
+    let (child, ready) = ready(args).await;
+    (child, PathBuf::from(ready["dir"].as_str().unwrap()))
+}
+
+/// A demo that is up, and what it said then.
+async fn ready(args: &[&str]) -> (Child, Value) {
     let mut child = Command::new(binary())
         .args(["-o", "json", "demo"])
         .args(args)
@@ -27,7 +34,40 @@ async fn demo(args: &[&str]) -> (Child, PathBuf) {
     assert_eq!(ready["event"], "ready", "{line}");
     assert_eq!(ready["members"].as_array().unwrap().len(), 3);
     // What it says from here on is not read, and need not be.
-    (child, PathBuf::from(ready["dir"].as_str().unwrap()))
+    (child, ready)
+}
+
+/// Every node is open to clients of etcd, and each shows what was written through another.
+#[tokio::test]
+async fn clients_of_etcd_find_a_door_at_every_node() {
+    let (mut child, ready) = ready(&[]).await;
+    let doors: Vec<String> = serde_json::from_value(ready["etcd"].clone()).unwrap();
+    assert_eq!(doors.len(), 3);
+    let put = say(&doors[0], "put", r#"{"key": "a2V5", "value": "dmFsdWU="}"#).await;
+    assert!(put.starts_with("HTTP/1.1 200"), "{put}");
+    for door in &doors {
+        let found = say(door, "range", r#"{"key": "a2V5"}"#).await;
+        assert!(found.starts_with("HTTP/1.1 200") && found.contains("dmFsdWU="), "{found}");
+    }
+    signal(&child, Signal::SIGINT);
+    assert!(timeout(GUARD, child.wait()).await.expect("it stops").unwrap().success());
+}
+
+/// Asks a node in JSON, over a connection of its own.
+async fn say(door: &str, what: &str, body: &str) -> String {
+    let asked = async {
+        let mut stream = TcpStream::connect(door).await.unwrap();
+        let length = body.len();
+        let head = format!(
+            "POST /v3/kv/{what} HTTP/1.1\r\nHost: {door}\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n"
+        );
+        stream.write_all((head + body).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    timeout(GUARD, asked).await.expect("it answers")
 }
 
 fn signal(child: &Child, signal: Signal) {

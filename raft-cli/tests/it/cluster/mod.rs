@@ -1,5 +1,6 @@
 //! Three real processes on loopback, killed, stopped, restarted and fed wrong input.
 
+mod alike;
 mod config;
 mod crash;
 mod damage;

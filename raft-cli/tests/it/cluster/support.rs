@@ -1,6 +1,7 @@
 //! A cluster for one test: processes on loopback, a temporary folder, a client. Waits are for
 //! events; their bounds are guards against a test that hangs and assert nothing about speed.
 
+use super::alike::at_the_end;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -123,10 +124,18 @@ impl TestCluster {
 }
 
 impl Drop for TestCluster {
-    /// Shows what the nodes logged if the test failed: their folder goes with the test.
+    /// Compares the nodes that run. If the test failed, or they differ, it shows what the nodes
+    /// logged: their folder goes with the test.
     fn drop(&mut self) {
+        let mut differs = None;
         if !std::thread::panicking() {
-            return;
+            match at_the_end(&self.processes) {
+                Ok((nodes, last)) => println!("{nodes} nodes agree up to entry {last}"),
+                Err(error) => differs = Some(error),
+            }
+            if differs.is_none() {
+                return;
+            }
         }
         for id in self.processes.folder().ids() {
             let log = std::fs::read_to_string(self.processes.folder().log_file(id));
@@ -134,6 +143,9 @@ impl Drop for TestCluster {
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(30)..].join("\n");
             eprintln!("--- the last lines of {id}'s log:\n{tail}");
+        }
+        if let Some(differs) = differs {
+            panic!("the states of members differ: {differs}");
         }
     }
 }

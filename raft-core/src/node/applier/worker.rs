@@ -93,6 +93,8 @@ impl<M: StateMachine> Worker<M> {
     fn work(&mut self, job: Job, answers: &mut Vec<Answer>) -> Result<(), StorageError> {
         match job {
             Job::Apply { run, waiters } => self.apply(&run, waiters, answers),
+            // Whoever asked has gone, or was answered that it took too long.
+            Job::Query(query, _) if query.reply.is_closed() => {}
             Job::Query(query, horizon) => answers.push(self.query(query, horizon)),
             Job::Checkpoint => self.begin_checkpoint()?,
             Job::Snapshot { to } => self.send_snapshot(to),

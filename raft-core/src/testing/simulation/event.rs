@@ -123,6 +123,24 @@ events! {
     LateVote,
 }
 
+impl Event {
+    /// What goes on in every cluster that works: all others are faults, or are asked for by
+    /// operators.
+    pub const WORKS: [Self; 5] =
+        [Self::Deliver, Self::TickAll, Self::Persist, Self::Client, Self::Heal];
+
+    /// Those that are not of a cluster that works.
+    pub fn faults() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|event| !Self::WORKS.contains(event))
+    }
+
+    /// Whether it only prepares what may come later, and is counted once that has come: a full disk
+    /// at the write that it refuses, a frozen state when it is durable and behind what is applied.
+    pub(super) const fn strikes_later(self) -> bool {
+        matches!(self, Self::Full | Self::Freeze)
+    }
+}
+
 /// One event of a run, with all that it takes to let it happen again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Step {

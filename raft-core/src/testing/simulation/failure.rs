@@ -13,8 +13,10 @@ use std::sync::Once;
 const EVENTS_AGAIN_MAX: usize = 5_000_000;
 /// What a recovery costs, in events.
 const RECOVERY_COST: usize = 100;
-/// Lines of a trace and of a script that are printed; the last ones.
+/// Lines of a trace and of a script that are printed.
 const LINES_MAX: usize = 200;
+/// How many of them are the first ones: they say of what cluster it is. The others are the last.
+const LINES_FIRST: usize = 8;
 
 /// A run that failed.
 #[derive(Clone, Debug)]
@@ -179,9 +181,9 @@ impl fmt::Display for Failure {
         writeln!(f, "seed {seed} fails: SIM_SEEDS={seed}..{}", seed + 1)?;
         writeln!(f, "after {events} events: {message}")?;
         writeln!(f, "{} of them are enough for: {shrunk}", steps.len())?;
-        last_lines(f, "events", steps.iter())?;
-        last_lines(f, "trace", self.trace.lines())?;
-        last_lines(f, "script", self.script.iter())?;
+        lines(f, "events", steps.iter())?;
+        lines(f, "trace", self.trace.lines())?;
+        lines(f, "script", self.script.iter())?;
         match &self.replayed {
             Some(message) => write!(f, "the script breaks, too: {message}"),
             None => write!(f, "the script shows what happens, and nothing breaks in it"),
@@ -189,14 +191,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The end of a list that may be long.
-fn last_lines<T: fmt::Display>(
+/// Beginning and end of a list that may be long.
+fn lines<T: fmt::Display>(
     f: &mut fmt::Formatter<'_>,
     title: &str,
     lines: impl Iterator<Item = T>,
 ) -> fmt::Result {
     let lines: Vec<T> = lines.collect();
-    let left_out = lines.len().saturating_sub(LINES_MAX);
-    writeln!(f, "--- {title}: {} lines, the first {left_out} left out", lines.len())?;
-    lines[left_out..].iter().try_for_each(|line| writeln!(f, "{line}"))
+    writeln!(f, "--- {title}: {} lines", lines.len())?;
+    let (first, rest) = lines.split_at(lines.len().min(LINES_FIRST));
+    first.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+    let left_out = rest.len().saturating_sub(LINES_MAX - LINES_FIRST);
+    if left_out > 0 {
+        writeln!(f, "... {left_out} lines are left out ...")?;
+    }
+    rest[left_out..].iter().try_for_each(|line| writeln!(f, "{line}"))
 }

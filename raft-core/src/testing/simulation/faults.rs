@@ -220,6 +220,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             return false;
         }
         if self.condition(id).full {
+            self.strikes(Event::Full);
             self.cluster.crash(id, None);
         } else {
             self.cluster.persist(id, Some(until));
@@ -273,13 +274,23 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             Event::Restore => self.cluster.restore(id),
             Event::Damage => self.cluster.refuse_restore(id),
             Event::Freeze if up => self.cluster.freeze(id),
-            Event::Flush if up => self.cluster.flush(id),
+            Event::Flush if up => return self.flush(id),
             _ => {}
         }
         match event {
             Event::Restore | Event::Damage => restores,
             _ => up,
         }
+    }
+
+    /// A checkpoint ends; whether anything more is durable by it.
+    fn flush(&mut self, id: NodeId) -> bool {
+        let Some(flushed) = self.cluster.flush(id) else { return false };
+        // What was frozen is behind: more was applied while it was written.
+        if flushed.last.index < self.cluster.server(id).machine.applied_index() {
+            self.strikes(Event::Freeze);
+        }
+        true
     }
 
     pub(super) fn send_snapshots(&mut self, id: NodeId, ok: bool) -> bool {

@@ -219,7 +219,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         // Until it is known, it did: it may break something.
         self.steps.push((step, true));
         if self.happens(event, node) {
-            self.happened[event as usize] += 1;
+            if !event.strikes_later() {
+                self.strikes(event);
+            }
             self.events += 1;
         } else if let Some((_, did)) = self.steps.last_mut() {
             *did = false;
@@ -228,6 +230,11 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.lose_the_oldest();
         (event as u8, node, self.cluster.pool().len()).hash(&mut self.trace);
         self.tell();
+    }
+
+    /// `event` shows, be it that it was prepared long ago.
+    fn strikes(&mut self, event: Event) {
+        self.happened[event as usize] += 1;
     }
 
     fn choose(&mut self) -> Step {

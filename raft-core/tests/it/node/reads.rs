@@ -150,3 +150,58 @@ async fn a_local_read_says_how_stale_it_may_be() {
     let lone = Node::start(config(9, 0), MemoryLog::new(), Journal::new(), transport).unwrap();
     assert_eq!(lone.query(number(1), ReadMode::Local).await.unwrap().staleness, None);
 }
+
+/// What nobody waits for any more is not read: not even if it was handed to the state machine.
+#[tokio::test]
+async fn a_query_that_was_given_up_is_not_asked() {
+    /// Counts the queries, and holds up those that are armed.
+    struct Counted(Gate, Arc<AtomicUsize>);
+
+    impl StateMachine for Counted {
+        fn applied(&self) -> SnapshotMeta {
+            self.0.applied()
+        }
+        fn apply(&mut self, run: &Run) -> Vec<Bytes> {
+            self.0.apply(run)
+        }
+        fn query(&self, query: &[u8]) -> Bytes {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.query(query)
+        }
+        fn checkpoint(&mut self) -> Option<CheckpointJob> {
+            None
+        }
+        fn snapshot(&self) -> Result<Snapshot, StorageError> {
+            self.0.snapshot()
+        }
+        fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
+            self.0.restore(snapshot)
+        }
+    }
+
+    let mut cluster = Cluster { network: MemoryNetwork::new(), logs: vec![], nodes: vec![] };
+    let (gate, (armed, mut seen, open)) = gate();
+    let asked = Arc::<AtomicUsize>::default();
+    cluster.logs.push(SharedLog::default());
+    let node = cluster.start_node(config(1, 1), Counted(gate, Arc::clone(&asked)));
+    cluster.nodes.push(node.clone());
+    cluster.leader(&[]).await;
+    armed.store(1, Ordering::SeqCst);
+    let reader = node.clone();
+    let first = tokio::spawn(async move { reader.query(number(0), ReadMode::Local).await });
+    seen.recv().await.unwrap();
+    // Behind it many more wait that are given up, and one that is not.
+    let mut many = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let node = node.clone();
+        many.spawn(async move { node.query(number(0), ReadMode::Local).await });
+    }
+    let reader = node.clone();
+    let last = tokio::spawn(async move { reader.query(number(0), ReadMode::Local).await });
+    tokio::task::yield_now().await;
+    many.shutdown().await;
+    open.send(()).unwrap();
+    first.await.unwrap().unwrap();
+    last.await.unwrap().unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}

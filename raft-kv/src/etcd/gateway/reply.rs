@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 ///
 /// # Errors
 /// If it is something else.
-pub(super) fn one<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Status> {
+pub(in crate::etcd) fn one<Q: DeserializeOwned + Default>(body: &[u8]) -> Result<Q, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Q::default());
     }

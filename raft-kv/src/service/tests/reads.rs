@@ -232,6 +232,19 @@ async fn a_large_read_that_waits_too_long_is_told() {
     assert!(ask(4).await.is_ok());
 }
 
+/// Nobody waits for what is read when the time to answer is over: the node is not asked then, even
+/// if it would answer at once.
+#[tokio::test(start_paused = true)]
+async fn what_comes_too_late_is_not_read() {
+    let at = Fixture::new(None);
+    for (deadline_ms, asked) in [(0, 0), (1, 1)] {
+        let request = Request { deadline_ms, body: read(Consistency::Serializable) };
+        let reply = at.ask(CLIENT, wire::encode_request(&request)).await;
+        assert_eq!(reply.is_ok(), asked > 0, "{reply:?}");
+        assert_eq!(at.node.modes.lock().expect("unpoisoned").len(), asked);
+    }
+}
+
 /// A read that may take long is told as soon as others that there is no quorum.
 #[tokio::test(start_paused = true)]
 async fn a_count_without_a_quorum_is_told_soon() {
