@@ -354,8 +354,7 @@ async fn serve_bi(
     };
     match first {
         Opened::Own(frame::STREAM_REQUESTS) => {
-            let rules = (in_flight, false);
-            request::answer(shared, connection, caller, rules, &mut reader, &mut send).await
+            request::answer(shared, connection, caller, in_flight, &mut reader, &mut send).await
         }
         Opened::Own(_) => Err(ProtocolError::Malformed("stream purpose")),
         Opened::Service(first) => {
@@ -421,9 +420,8 @@ async fn serve_client(
 ) -> Result<(), ProtocolError> {
     let in_flight = InFlight::of_client(shared.limits());
     let caller = Caller::Client(shared.next_connection());
-    let revocable = tls::protocol(connection) == Some(Protocol::Client);
     let answering = async {
-        request::answer(shared, connection, caller, (&in_flight, revocable), reader, send).await?;
+        request::answer(shared, connection, caller, &in_flight, reader, send).await?;
         Err(connection.closed().await.into())
     };
     tokio::select! {

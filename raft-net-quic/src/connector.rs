@@ -131,12 +131,8 @@ impl Shared {
         mut send: SendStream,
         mut reader: FrameReader,
     ) -> Arc<dyn Channel> {
-        let protocol = tls::protocol(&connection);
-        let calls = match protocol {
-            Some(Protocol::Client) => Calls::of_client(&self.config.limits),
-            _ => Calls::new(&self.config.limits),
-        };
-        let known = matches!(protocol, Some(Protocol::Client | Protocol::ClientV2));
+        let calls = Calls::new(&self.config.limits);
+        let known = tls::protocol(&connection) == Some(Protocol::Client);
         let streams = Streams::new(connection.clone(), known, &self.config.limits);
         let (group, calls_of) = (self.config.group, Arc::clone(&calls));
         let channel =

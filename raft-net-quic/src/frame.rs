@@ -51,9 +51,6 @@ pub(crate) const DATA: u8 = 16;
 /// Between messages: asks for nothing but that the other end is there.
 pub(crate) const PROBE: u8 = 17;
 
-/// Nobody waits for the reply to a request any more.
-pub(crate) const CANCEL: u8 = 18;
-
 /// Body of [`OPEN`]: the stream carries appends.
 pub(crate) const STREAM_BULK: u8 = 1;
 /// Body of [`OPEN`]: the stream carries forwarded requests.
@@ -92,11 +89,6 @@ pub(crate) fn put_request(out: &mut BytesMut, id: u64, group: GroupId, request: 
         out.put_u64_le(group.0);
         out.put_slice(request);
     });
-}
-
-/// Appends that a request is given up.
-pub(crate) fn put_cancel(out: &mut BytesMut, id: u64) {
-    put(out, CANCEL, |out| out.put_u64_le(id));
 }
 
 /// Appends a reply.

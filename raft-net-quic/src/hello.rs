@@ -12,11 +12,9 @@ use raft_core::types::{ClusterId, Identity, Incarnation, NodeId, Sender, Version
 /// What ALPN settled: who is at the other end, and how the hello is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Protocol {
-    /// A client, where both ends know that requests can be taken back. Its hello has the layout of
-    /// version 1, whatever the nodes speak.
+    /// A client, where both ends know streams. Its hello has the layout of version 1, whatever the
+    /// nodes speak.
     Client,
-    /// A client, where one end knows streams and no more; the same hello.
-    ClientV2,
     /// A client, where one end knows no streams; the same hello.
     ClientV1,
     /// A node, where one of the two speaks version 1 and nothing newer.
@@ -34,10 +32,6 @@ impl Protocol {
 
 /// The version from which on streams are known.
 pub(crate) const STREAMS_SINCE: Version = Version(3);
-
-/// The version from which on the requests of clients can be taken back, where ALPN says that both
-/// ends know it.
-pub(crate) const CANCEL_SINCE: Version = Version(3);
 
 /// The version from which on probes are known.
 pub(crate) const PROBE_SINCE: Version = Version(3);
@@ -83,7 +77,7 @@ impl Hello {
 
     pub(crate) fn encode(&self, protocol: Protocol, out: &mut BytesMut) {
         let (first, second) = match protocol {
-            Protocol::Client | Protocol::ClientV2 | Protocol::ClientV1 | Protocol::PeerV1 => V1,
+            Protocol::Client | Protocol::ClientV1 | Protocol::PeerV1 => V1,
             Protocol::Peer => (self.versions.1.0, self.versions.0.0),
         };
         put(out, HELLO, |out| {
@@ -109,19 +103,15 @@ impl Hello {
         }
         let (first, second) = (body.get_u16_le(), body.get_u16_le());
         let versions = match protocol {
-            Protocol::Client | Protocol::ClientV2 | Protocol::ClientV1 | Protocol::PeerV1
-                if (first, second) != V1 =>
-            {
+            Protocol::Client | Protocol::ClientV1 | Protocol::PeerV1 if (first, second) != V1 => {
                 return Err(ProtocolError::Version(first, second));
             }
-            Protocol::Client | Protocol::ClientV2 | Protocol::ClientV1 | Protocol::PeerV1
+            Protocol::Client | Protocol::ClientV1 | Protocol::PeerV1
                 if body.len() != Self::BYTES =>
             {
                 return Err(MALFORMED);
             }
-            Protocol::Client | Protocol::ClientV2 | Protocol::ClientV1 | Protocol::PeerV1 => {
-                (Version(1), Version(1))
-            }
+            Protocol::Client | Protocol::ClientV1 | Protocol::PeerV1 => (Version(1), Version(1)),
             Protocol::Peer => (Version(second), Version(first)),
         };
         if body.len() < Self::BYTES || versions.0 > versions.1 {

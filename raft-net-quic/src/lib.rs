@@ -59,7 +59,7 @@
 //! # Who may talk to whom
 //!
 //! TLS 1.3 only, no resumption, no 0-RTT. ALPN tells nodes ([`ALPN_PEER`], [`ALPN_PEER_V1`]) from
-//! clients ([`ALPN_CLIENT`] and its like). Every node has a certificate of the cluster's
+//! clients ([`ALPN_CLIENT`], [`ALPN_CLIENT_V1`]). Every node has a certificate of the cluster's
 //! authority with two DNS names: [`server_name`] of its id and [`ANY_NODE`].
 //!
 //! - A node that dials node 3 demands the name of node 3; the node that accepts demands the name
@@ -87,9 +87,8 @@
 //! know the former, both hellos tell the newest and the oldest version spoken, and no version to
 //! come needs another ALPN; a later version may append to the hello, which earlier ones skip. A
 //! node of version 1 knows the latter only, and sees nothing new: neither in the hello nor in what
-//! follows. Clients have ALPN of their own: [`ALPN_CLIENT`] (`raft-client/3`) where both ends
-//! know that requests can be taken back, [`ALPN_CLIENT_V2`] where both know streams, and
-//! [`ALPN_CLIENT_V1`] otherwise; in all of them the hello of version 1.
+//! follows. Clients have ALPN of their own, [`ALPN_CLIENT`] (`raft-client/2`) where both ends know
+//! streams and [`ALPN_CLIENT_V1`] otherwise, and in both the hello of version 1.
 //!
 //! | version | adds |
 //! |---|---|
@@ -155,8 +154,6 @@
 //!   16  DATA      a frame of the stream, in either direction
 //!   17  PROBE     empty, among messages: of no meaning. A node sends it to a peer that connects to
 //!                 it anew, and is told by the peer's endpoint if the connection is gone there.
-//!   18  CANCEL    id u64: nobody waits for the reply to this REQUEST any more. What is not done
-//!                 yet need not be; the answer is FAILURE then. From a client, in `raft-client/3`.
 //! ```
 //!
 //! Connections are closed with an application code and a text: 0 done, 1 replaced by a newer
@@ -268,6 +265,4 @@ pub use endpoint::QuicTransport;
 pub use error::{BindError, CredentialsError};
 pub use peer::{Link, Traffic};
 pub use shared::Counters;
-pub use tls::{
-    ALPN_CLIENT, ALPN_CLIENT_V1, ALPN_CLIENT_V2, ALPN_PEER, ALPN_PEER_V1, ANY_NODE, server_name,
-};
+pub use tls::{ALPN_CLIENT, ALPN_CLIENT_V1, ALPN_PEER, ALPN_PEER_V1, ANY_NODE, server_name};

@@ -13,11 +13,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use quinn::{Connection, SendStream};
 use raft_core::transport::{BoxFuture, CallError, Caller, Service};
 use raft_core::types::GroupId;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 /// Bytes after which a buffer is written before more is encoded.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -38,9 +38,6 @@ pub(crate) struct Calls {
     bytes_max: usize,
     request_bytes_max: usize,
     reply_bytes_max: usize,
-    /// How many are sent before one is answered, where those that are given up are taken back: a
-    /// node that reads no more requests would not read of that either. `None` where they are not.
-    window: Option<usize>,
 }
 
 #[derive(Default)]
@@ -51,10 +48,6 @@ struct CallState {
     queue: VecDeque<(u64, GroupId, Bytes)>,
     queue_bytes: usize,
     waiting: HashMap<u64, oneshot::Sender<Outcome>>,
-    /// Requests that were sent and have no reply yet, given up or not, where there is a window:
-    /// which id was given up is told once.
-    sent: HashSet<u64>,
-    given_up: Vec<u64>,
 }
 
 impl Calls {
@@ -66,17 +59,7 @@ impl Calls {
             bytes_max: limits.call_bytes_max,
             request_bytes_max: limits.request_bytes_max,
             reply_bytes_max: limits.reply_bytes_max,
-            window: None,
         })
-    }
-
-    /// The same of a client whose node knows that requests can be taken back.
-    pub(crate) fn of_client(limits: &Limits) -> Arc<Self> {
-        let mut calls = Self::new(limits);
-        if let Some(calls) = Arc::get_mut(&mut calls) {
-            calls.window = Some(limits.client_requests_in_flight_max.max(1));
-        }
-        calls
     }
 
     /// Queues a request; the future waits for the reply.
@@ -139,21 +122,13 @@ impl Calls {
     fn encode(&self) -> BytesMut {
         let mut state = self.lock();
         let mut buffer = BytesMut::new();
-        // Their number is bounded by that of the requests sent.
-        for id in std::mem::take(&mut state.given_up) {
-            frame::put_cancel(&mut buffer, id);
-        }
         while buffer.len() < WRITE_BYTES
-            && self.window.is_none_or(|window| state.sent.len() < window)
             && let Some((id, group, request)) = state.queue.pop_front()
         {
             state.queue_bytes -= request.len();
             // Whoever gave up waiting before it was sent does not want it sent.
             if state.waiting.contains_key(&id) {
                 frame::put_request(&mut buffer, id, group, &request);
-                if self.window.is_some() {
-                    state.sent.insert(id);
-                }
             }
         }
         buffer
@@ -206,12 +181,7 @@ impl Calls {
             frame::FAILURE => return Err(ProtocolError::Malformed("failure")),
             other => return Err(ProtocolError::Kind(other)),
         };
-        let mut state = self.lock();
-        let waiting = state.waiting.remove(&id);
-        if state.sent.remove(&id) && !state.queue.is_empty() {
-            self.wake.notify_one();
-        }
-        drop(state);
+        let waiting = self.lock().waiting.remove(&id);
         if let Some(sender) = waiting {
             // Fails if the caller gave up just now, which is its right.
             let _ = sender.send(outcome);
@@ -257,11 +227,7 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut state = self.calls.lock();
-        if state.waiting.remove(&self.id).is_some() && state.sent.contains(&self.id) {
-            state.given_up.push(self.id);
-            self.calls.wake.notify_one();
-        }
+        self.calls.lock().waiting.remove(&self.id);
     }
 }
 
@@ -301,12 +267,11 @@ impl InFlight {
 }
 
 /// Answers the requests of one stream until it ends or breaks; what still runs then is dropped.
-/// `revocable` says whether the other end may take requests back.
 pub(crate) async fn answer(
     shared: &Arc<Shared>,
     connection: &Connection,
     caller: Caller,
-    (in_flight, revocable): (&InFlight, bool),
+    in_flight: &InFlight,
     reader: &mut FrameReader,
     send: &mut SendStream,
 ) -> Result<(), ProtocolError> {
@@ -314,7 +279,7 @@ pub(crate) async fn answer(
     reader.limit(shared.limits().request_bytes_max + OVERHEAD);
     reader.hurry(shared.limits().frame_timeout);
     tokio::select! {
-        result = run(shared, caller, (in_flight, revocable), reader, &replies) => result,
+        result = run(shared, caller, in_flight, reader, &replies) => result,
         result = write_replies(shared.limits(), connection, send, &replies) => result,
     }
 }
@@ -322,17 +287,13 @@ pub(crate) async fn answer(
 async fn run(
     shared: &Arc<Shared>,
     caller: Caller,
-    (in_flight, revocable): (&InFlight, bool),
+    in_flight: &InFlight,
     reader: &mut FrameReader,
     replies: &Arc<Replies>,
 ) -> Result<(), ProtocolError> {
-    let mut running = Running::default();
+    let mut running: JoinSet<()> = JoinSet::new();
     loop {
         while let Some(frame::Frame { kind, mut body }) = reader.pop() {
-            if kind == frame::CANCEL && revocable {
-                running.cancel(body)?;
-                continue;
-            }
             if kind != frame::REQUEST {
                 return Err(ProtocolError::Kind(kind));
             }
@@ -349,10 +310,10 @@ async fn run(
                 None => reply.fail(false, format!("group {group} is not served there")),
             }
         }
-        running.forget_ended();
+        while running.try_join_next().is_some() {}
         if !reader.fill().await? {
             // The caller sends no more but still waits: the writer ends when all is written.
-            while running.tasks.join_next().await.is_some() {}
+            while running.join_next().await.is_some() {}
             replies.lock().ended = true;
             replies.wake.notify_one();
             return std::future::pending().await;
@@ -360,38 +321,9 @@ async fn run(
     }
 }
 
-/// The requests of a stream that are not answered at once.
-#[derive(Default)]
-struct Running {
-    tasks: JoinSet<()>,
-    /// By id; of some that have ended, too.
-    handles: HashMap<u64, AbortHandle>,
-}
-
-impl Running {
-    /// Ends the request of this id, whose reply is then that there is none.
-    fn cancel(&mut self, mut body: Bytes) -> Result<(), ProtocolError> {
-        if body.len() != 8 {
-            return Err(ProtocolError::Malformed("cancel"));
-        }
-        if let Some(handle) = self.handles.remove(&body.get_u64_le()) {
-            handle.abort();
-        }
-        Ok(())
-    }
-
-    fn forget_ended(&mut self) {
-        while self.tasks.try_join_next().is_some() {}
-        // Now and then, so that each costs little.
-        if self.handles.len() > 2 * self.tasks.len() + 64 {
-            self.handles.retain(|_, handle| !handle.is_finished());
-        }
-    }
-}
-
 /// Starts one request. Most reads are answered at once and need no task.
 fn start(
-    running: &mut Running,
+    running: &mut JoinSet<()>,
     service: &Arc<dyn Service>,
     caller: Caller,
     request: Bytes,
@@ -401,9 +333,7 @@ fn start(
     match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(bytes) => reply.send(bytes),
         Poll::Pending => {
-            let id = reply.id;
-            let task = async move { reply.send(future.await) };
-            running.handles.insert(id, running.tasks.spawn(task));
+            running.spawn(async move { reply.send(future.await) });
         }
     }
 }

@@ -9,7 +9,7 @@ mod verify;
 
 use crate::config::{ClientCredentials, Credentials, Limits, Trust};
 use crate::error::CredentialsError;
-use crate::hello::{CANCEL_SINCE, Protocol, STREAMS_SINCE};
+use crate::hello::{Protocol, STREAMS_SINCE};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
@@ -32,11 +32,8 @@ pub const ALPN_PEER: &[u8] = b"raft-peer/2";
 /// ALPN of connections between nodes of which one speaks version 1 only.
 pub const ALPN_PEER_V1: &[u8] = b"raft-peer/1";
 
-/// ALPN of connections from clients where both ends know that requests can be taken back.
-pub const ALPN_CLIENT: &[u8] = b"raft-client/3";
-
-/// ALPN of connections from clients where both ends know streams, and one no more than that.
-pub const ALPN_CLIENT_V2: &[u8] = b"raft-client/2";
+/// ALPN of connections from clients where both ends know streams: from version 3 on.
+pub const ALPN_CLIENT: &[u8] = b"raft-client/2";
 
 /// ALPN of connections from clients of which one end knows no streams.
 pub const ALPN_CLIENT_V1: &[u8] = b"raft-client/1";
@@ -147,9 +144,8 @@ pub(crate) fn client(
 
 /// What a client offers, and what a node that speaks up to `version` takes from it.
 fn client_protocols(version: Version) -> impl Iterator<Item = Vec<u8>> {
-    let newer = [(CANCEL_SINCE, ALPN_CLIENT), (STREAMS_SINCE, ALPN_CLIENT_V2)];
-    let known = move |(since, alpn): (Version, &[u8])| (version >= since).then(|| alpn.to_vec());
-    newer.into_iter().filter_map(known).chain([ALPN_CLIENT_V1.to_vec()])
+    let newer = (version >= STREAMS_SINCE).then(|| ALPN_CLIENT.to_vec());
+    newer.into_iter().chain([ALPN_CLIENT_V1.to_vec()])
 }
 
 fn dialler(
@@ -281,7 +277,6 @@ pub(crate) fn protocol(connection: &Connection) -> Option<Protocol> {
         ALPN_PEER => Some(Protocol::Peer),
         ALPN_PEER_V1 => Some(Protocol::PeerV1),
         ALPN_CLIENT => Some(Protocol::Client),
-        ALPN_CLIENT_V2 => Some(Protocol::ClientV2),
         ALPN_CLIENT_V1 => Some(Protocol::ClientV1),
         _ => None,
     }

@@ -2,12 +2,11 @@
 
 use crate::kit::{Authority, CLUSTER, GROUP, Serve, TestNode, cluster, connect, echo};
 use bytes::Bytes;
-use raft_core::transport::{CallError, Caller, Peers, Service, Transport};
+use raft_core::transport::{CallError, Caller, Peers, Transport};
 use raft_core::types::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 fn request(number: u32) -> Bytes {
@@ -227,87 +226,4 @@ async fn forwarding_to_an_unreachable_node_fails_at_once() {
     assert!(text.starts_with("n2 at 127.0.0.1:9 unreachable for "), "{text}");
     assert!(text.ends_with(" s: no answer within 0.1 s"), "{text}");
     assert!(matches!(error, CallError::NotSent(_)));
-}
-
-/// Tells when it is dropped.
-struct Dropped(tokio::sync::mpsc::UnboundedSender<()>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        // Nobody may listen any more.
-        let _ = self.0.send(());
-    }
-}
-
-/// A service that tells of what it begins and of what is dropped, and answers nothing that begins
-/// with a zero.
-fn endless() -> (Arc<dyn Service>, UnboundedReceiver<u32>, UnboundedReceiver<()>) {
-    let (begun, begins) = tokio::sync::mpsc::unbounded_channel();
-    let (dropped, drops) = tokio::sync::mpsc::unbounded_channel();
-    let service = Serve(move |_, request: Bytes| {
-        let (begun, dropped) = (begun.clone(), Dropped(dropped.clone()));
-        async move {
-            let number = u32::from_le_bytes(request[..].try_into().unwrap());
-            begun.send(number).unwrap();
-            if number % 256 == 0 {
-                std::future::pending::<()>().await;
-            }
-            drop(dropped);
-            request
-        }
-    });
-    (Arc::new(service), begins, drops)
-}
-
-/// Whoever asked does not wait any more: nothing is done for it, although its connection is there.
-#[tokio::test]
-async fn what_a_client_gives_up_is_not_done() {
-    let authority = Authority::new();
-    let node = TestNode::start(&authority, 1);
-    let (service, mut begins, mut drops) = endless();
-    node.transport.serve(GROUP, service);
-    let channel = connect(&authority, &node).await;
-    // As many as may be under way at once, and some that wait behind them.
-    let mut endless = JoinSet::new();
-    for _ in 0..256 {
-        endless.spawn(channel.call(request(0)));
-    }
-    for _ in 0..256 {
-        assert_eq!(begins.recv().await, Some(0));
-    }
-    let mut behind = JoinSet::new();
-    for _ in 0..10 {
-        behind.spawn(channel.call(request(256)));
-    }
-    let last = tokio::spawn(channel.call(request(1)));
-    tokio::task::yield_now().await;
-    // These have not been sent yet, and will not be.
-    behind.shutdown().await;
-    endless.shutdown().await;
-    for _ in 0..256 {
-        drops.recv().await.unwrap();
-    }
-    assert_eq!(last.await.unwrap().unwrap(), request(1));
-    assert_eq!(begins.recv().await, Some(1));
-    assert_eq!(node.transport.counters().requests, 257);
-}
-
-/// What is under way beside it is answered.
-#[tokio::test]
-async fn what_is_given_up_takes_nothing_else_with_it() {
-    let authority = Authority::new();
-    let node = TestNode::start(&authority, 1);
-    let (service, mut begins, mut drops) = endless();
-    node.transport.serve(GROUP, service);
-    let channel = connect(&authority, &node).await;
-    for round in 0..1_000 {
-        let endless = tokio::spawn(channel.call(request(0)));
-        assert_eq!(begins.recv().await, Some(0));
-        let (answered, ()) = tokio::join!(channel.call(request(1)), async { endless.abort() });
-        assert_eq!(answered.unwrap(), request(1), "round {round}");
-        assert_eq!(begins.recv().await, Some(1));
-        // Of the one that was answered, and of the other one.
-        drops.recv().await.unwrap();
-        drops.recv().await.unwrap();
-    }
 }
