@@ -25,8 +25,8 @@ const TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("raft_l
 /// The groups that are looked at.
 const GROUPS: [GroupId; 3] = [GroupId(0), GroupId(1), GroupId(2)];
 
-/// What one of the three files becomes by the changes that `bytes` tell: the file (0 the database, 1
-/// the side file, 2 the tail), then for each the place (three bytes) and what to flip there (one
+/// What one of the three files becomes by the changes that `bytes` tell: the file (0 the database,
+/// 1 the side file, 2 the tail), then for each the place (three bytes) and what to flip there (one
 /// byte); 0 cuts the file off.
 fn changed(bytes: &[u8], whole: &Files) -> Option<Files> {
     let (which, changes) = bytes.split_first()?;

@@ -94,8 +94,8 @@
 //!
 //! `log.tail` has its full length of 1 MiB from the start, so that a write changes no file size and
 //! no block is allocated. It begins with `raft-tl1`, 8 bytes chosen at random, its length (`u64`),
-//! and the CRC-32C of these 24 bytes. Frames, one for each write, follow from byte 4096 on, each at the next multiple
-//! of 4096:
+//! and the CRC-32C of these 24 bytes. Frames, one for each write, follow from byte 4096 on, each at
+//! the next multiple of 4096:
 //!
 //! | frame bytes | content |
 //! |---|---|

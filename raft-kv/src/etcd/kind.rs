@@ -4,7 +4,7 @@ use super::error::Known;
 use super::gateway;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, Version};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -30,7 +30,10 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(request: &Parts) -> Self {
         let content = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        match content.is_some_and(|content| content.starts_with(b"application/grpc")) {
+        let is_grpc = content.is_some_and(|content| content.starts_with(b"application/grpc"));
+        // Over HTTP/1.1 it may be a page in a browser that was led here, which may say what it
+        // likes of its content.
+        match is_grpc && request.version == Version::HTTP_2 {
             false => match gateway::method(request.uri.path()) {
                 Some(method) if STREAMS_IN_JSON.contains(&method) => Self::Lines,
                 _ => Self::Http,

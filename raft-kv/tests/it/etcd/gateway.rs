@@ -127,8 +127,12 @@ async fn a_server_answers_to_its_names_only() {
         for (method, path) in [("GET", "/version"), ("POST", "/v3/lease/leases")] {
             assert_eq!(doors.http(method, path, "").await.0, status, "{hosts:?} {path}");
         }
-        // Over gRPC nobody is led anywhere.
+        // Over HTTP/2 nobody is led anywhere; over HTTP/1.1 nothing is gRPC.
         doors.any().await.put("a", "1").await;
+        let grpc = [("content-type", "application/grpc")];
+        let address = doors.addresses[&node];
+        let found = http_with(address, "POST", "/etcdserverpb.KV/Range", &grpc, "").await;
+        assert_eq!(found.status(), if status == 200 { 404 } else { status });
     }
 }
 
