@@ -87,16 +87,6 @@ impl Applied {
         Self(news)
     }
 
-    /// Whether this node has applied what was done at `revision`.
-    pub(super) fn has(&self, revision: Revision) -> bool {
-        self.0.has(revision.0)
-    }
-
-    /// How many wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.0.lock().tells.len()
-    }
-
     /// Waits until this node has applied what was done at `revision`, but not for ever: it is done,
     /// whether this node learns of it or not.
     pub(super) async fn reach(&self, revision: Revision, patience: Duration) {

@@ -18,8 +18,6 @@ use raft_core::node::{Node, QueryError, ReadMode, Status as NodeStatus};
 use raft_core::transport::{Channel, ConnectionId, Duplex};
 use raft_core::types::{ClusterId, NodeId};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -167,7 +165,7 @@ impl Core {
         loop {
             if serving.wait_for(|serving| *serving).await.is_err() {
                 // The node has stopped: it never will.
-                return pending().await;
+                return std::future::pending().await;
             }
             let status = self.status();
             if status.bound && status.membership.contains(status.identity.node) {
@@ -181,7 +179,7 @@ impl Core {
     pub(super) async fn until_unled(&self) {
         if self.unled.clone().wait_for(|unled| *unled).await.is_err() {
             // The node has stopped, and says so to whoever asks.
-            pending().await
+            std::future::pending().await
         }
     }
 
@@ -213,25 +211,8 @@ impl Core {
 
     /// Of the answer to a write, once this node has applied it, too.
     pub(super) async fn header_of_write(&self, revision: Revision) -> ResponseHeader {
-        if !self.applied.has(revision) {
-            tokio::select! {
-                () = self.applied.reach(revision, self.request_timeout) => {}
-                _ = self.hear_of_it() => {}
-            }
-        }
+        self.applied.reach(revision, self.request_timeout).await;
         self.header(revision)
-    }
-
-    /// Has the leader tell this node what is committed, and never ends. By itself it tells those
-    /// who are idle with its next tick only; where there is much to do that is known sooner.
-    async fn hear_of_it(&self) -> Infallible {
-        if self.applied.waiting() > FEW_WAITING {
-            sleep(SOON).await;
-        }
-        let query = codec::encode(&Query::Summary);
-        // It tells as it makes sure that it still leads.
-        let _ = self.service.node().query(query, ReadMode::Linearizable).await;
-        pending().await
     }
 
     /// Waits until this node has applied what was done before this is called, but not for ever: it
@@ -314,12 +295,6 @@ pub(super) fn signed(number: u64) -> i64 {
 
 /// How often the node is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// As many who wait for what was written show that there is much to do.
-const FEW_WAITING: usize = 4;
-
-/// How long what is committed is waited for where there is.
-const SOON: Duration = Duration::from_millis(1);
 
 /// Tells whether the node serves, until it stops or nobody wants to know.
 async fn follow(
