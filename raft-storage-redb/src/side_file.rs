@@ -30,7 +30,7 @@ pub(crate) struct Acknowledged {
 }
 
 /// What the file says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Said {
     /// Everything up to here was acknowledged.
     pub(crate) acknowledged: Acknowledged,

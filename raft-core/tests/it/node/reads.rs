@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// A journal whose queries, once it is armed, say that they have read, and wait before they answer.
 struct Gate {
     journal: Journal,
+    /// How many queries there were.
+    asked: Arc<AtomicUsize>,
     armed: Arc<AtomicUsize>,
     entered: tokio::sync::mpsc::UnboundedSender<()>,
     open: Mutex<Receiver<()>>,
@@ -19,6 +21,7 @@ impl StateMachine for Gate {
         self.journal.apply(run)
     }
     fn query(&self, query: &[u8]) -> Bytes {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let reply = self.journal.query(query);
         if self.armed.swap(0, Ordering::SeqCst) > 0 {
             self.entered.send(()).unwrap();
@@ -45,7 +48,8 @@ fn gate() -> (Gate, Works) {
     let (opener, open) = channel();
     let armed = Arc::new(AtomicUsize::new(0));
     let (journal, open) = (Journal::new(), Mutex::new(open));
-    (Gate { journal, armed: Arc::clone(&armed), entered, open }, (armed, seen, opener))
+    let gate = Gate { journal, asked: Arc::default(), armed: Arc::clone(&armed), entered, open };
+    (gate, (armed, seen, opener))
 }
 
 fn with_lease(id: u64, count: u64) -> NodeConfig {
@@ -154,36 +158,11 @@ async fn a_local_read_says_how_stale_it_may_be() {
 /// What nobody waits for any more is not read: not even if it was handed to the state machine.
 #[tokio::test]
 async fn a_query_that_was_given_up_is_not_asked() {
-    /// Counts the queries, and holds up those that are armed.
-    struct Counted(Gate, Arc<AtomicUsize>);
-
-    impl StateMachine for Counted {
-        fn applied(&self) -> SnapshotMeta {
-            self.0.applied()
-        }
-        fn apply(&mut self, run: &Run) -> Vec<Bytes> {
-            self.0.apply(run)
-        }
-        fn query(&self, query: &[u8]) -> Bytes {
-            self.1.fetch_add(1, Ordering::SeqCst);
-            self.0.query(query)
-        }
-        fn checkpoint(&mut self) -> Option<CheckpointJob> {
-            None
-        }
-        fn snapshot(&self) -> Result<Snapshot, StorageError> {
-            self.0.snapshot()
-        }
-        fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
-            self.0.restore(snapshot)
-        }
-    }
-
     let mut cluster = Cluster { network: MemoryNetwork::new(), logs: vec![], nodes: vec![] };
     let (gate, (armed, mut seen, open)) = gate();
-    let asked = Arc::<AtomicUsize>::default();
+    let asked = Arc::clone(&gate.asked);
     cluster.logs.push(SharedLog::default());
-    let node = cluster.start_node(config(1, 1), Counted(gate, Arc::clone(&asked)));
+    let node = cluster.start_node(config(1, 1), gate);
     cluster.nodes.push(node.clone());
     cluster.leader(&[]).await;
     armed.store(1, Ordering::SeqCst);
