@@ -77,7 +77,7 @@
 //!    once.
 //! 9. [`StateMachine::apply`](state_machine::StateMachine::apply) runs the commands and replies.
 //! 10. The loop wakes the proposers, all of a batch in one pass. Followers learn the commit index
-//!     with the next append, the next heartbeat, or within a tick.
+//!     with the next append; to one that nothing is under way to, an empty one is sent at once.
 //!
 //! # Beyond writing and reading
 //!

@@ -123,7 +123,7 @@ impl Leader {
             }
             self.send_heartbeats(state);
         } else {
-            self.tell_commit(state);
+            self.tell_commit(state, |_| true);
         }
         Next::Stay
     }
@@ -158,11 +158,12 @@ impl Leader {
         }
     }
 
-    /// An idle follower learns within a tick what was committed; a busy one by the next append.
-    fn tell_commit(&mut self, state: &mut State) {
+    /// An idle follower learns at once what was committed: clients and watchers there wait for it.
+    /// A busy one learns it with the next append, or within a tick.
+    fn tell_commit(&mut self, state: &mut State, whom: impl Fn(&Progress) -> bool) {
         for (peer, progress) in &mut self.progress {
             // Below the boundary of the log nothing can be told but by a snapshot.
-            let tells = progress.match_index >= state.log.start().index;
+            let tells = progress.match_index >= state.log.start().index && whom(progress);
             if tells && !progress.is_told(state.commit_index()) {
                 heartbeat(state, *peer, progress, self.confirmations.seq());
             }
@@ -273,6 +274,7 @@ impl Leader {
         for (peer, progress) in &mut self.progress {
             replicate(state, *peer, progress, self.confirmations.seq());
         }
+        self.tell_commit(state, Progress::is_idle);
         self.tell_target(state);
     }
 

@@ -181,6 +181,11 @@ impl Progress {
         self.commit_told >= commit.min(self.match_index)
     }
 
+    /// Whether it replicates, and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(&self.flow, Flow::Replicate { in_flight, .. } if in_flight.is_empty())
+    }
+
     /// Gives up on what has been under way for too long: a lost append is sent again, a lost probe
     /// repeated. Both are harmless if they were only late.
     pub(super) fn expire(&mut self, now: u64, probe_ticks: u64, append_ticks: u64) {

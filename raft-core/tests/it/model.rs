@@ -1,8 +1,9 @@
 //! The model checker: every order of a few events on the shipped core keeps the invariants.
 //!
-//! Some small worlds are explored to their ends, or up to `MODEL_STATES` states each, by default a
-//! million; together they have more. With `RUN_SLOW_TESTS=1` two larger ones are explored up to ten
-//! million states each, where those that differ only in what they have spent of the bounds are one.
+//! Some small worlds are explored to their ends, or up to `MODEL_STATES` states each, by default two
+//! million; together they have more. With `RUN_SLOW_TESTS=1` two larger ones are explored up to
+//! ten million states each, where those that differ only in what they have spent of the bounds are
+//! one.
 //! `cargo test --release -p raft-core --test it model -- --nocapture` prints what was explored.
 
 use raft_core::raft::{Config, Input};
@@ -11,7 +12,7 @@ use raft_core::types::{Change, NodeId, WriteSeq};
 
 /// States of an exploration, unless `MODEL_STATES` says how many. From so many on it must have come
 /// across what it is meant to.
-const STATES: usize = 1_000_000;
+const STATES: usize = 2_000_000;
 
 /// States of an exploration in the slow tests.
 const STATES_SLOW: usize = 10_000_000;

@@ -33,7 +33,8 @@ fn thesis_3_10_step_2_brings_the_target_up_to_date() {
     node.matched(N3, 3);
     assert_eq!(node.sent(), NOTHING);
     node.matched(N2, 3);
-    assert_eq!(node.sent(), ["n2 TimeoutNow"]);
+    let told = ["n2 AppendEntries prev=3@2 commit=3", "n3 AppendEntries prev=3@2 commit=3"];
+    assert_eq!(node.sent(), [told[0], told[1], "n2 TimeoutNow"]);
 }
 
 /// The target, told so, begins an election at once: a new term and no poll before it, and the votes
