@@ -42,7 +42,7 @@ struct Arguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     seeds_max: u64,
     /// Most states the model checker explores per world before a bug counts as missed.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 2_000_000)]
     states_max: u64,
     /// Run every test that a patch names, not only up to the first that finds it.
     #[arg(long)]
