@@ -10,9 +10,14 @@ pub use cores::Cores;
 pub use steady::{Steady, quantile};
 
 use bytes::Bytes;
+use mimalloc::MiMalloc;
 use raft_core::types::{Entry, LogId, Payload, Run};
 use std::fmt::Display;
 use std::process::ExitCode;
+
+/// The binary's allocator, so that each layer is measured with it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Bytes of one command or value, in every bench.
 pub const PAYLOAD_BYTES: usize = 256;

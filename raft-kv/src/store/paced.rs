@@ -10,8 +10,8 @@ use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Most bytes written and not flushed: some ten milliseconds of a slow disk.
-const UNFLUSHED_MAX: u64 = 4 * 1024 * 1024;
+/// Most bytes written and not flushed: some milliseconds of a slow disk.
+const UNFLUSHED_MAX: u64 = 1024 * 1024;
 
 /// See the module.
 #[derive(Debug)]
