@@ -29,6 +29,7 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
         | Action::Revoke(_)
         | Action::Advance(_)
         | Action::Auth(_)
+        | Action::Alarm(_)
         | Action::As(..) => Err(KvError::Malformed("not within a session".into())),
         Action::Op(op) => {
             let reply = run_one(mvcc, leases, op)?;
@@ -63,7 +64,8 @@ pub(super) fn is_read_only(action: &Action) -> bool {
         | Action::Grant { .. }
         | Action::Revoke(_)
         | Action::Advance(_)
-        | Action::Auth(_) => false,
+        | Action::Auth(_)
+        | Action::Alarm(_) => false,
         Action::As(_, action) => is_read_only(action),
         Action::Op(op) => reads(op),
         Action::Txn(txn) => only_reads(txn),
@@ -80,6 +82,34 @@ fn reads(op: &Op) -> bool {
 
 fn only_reads(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).all(reads)
+}
+
+/// Whether running `action` may need more room than there was.
+pub(crate) fn grows(action: &Action) -> bool {
+    match action {
+        Action::Op(op) => puts(op),
+        Action::Txn(txn) => any_puts(txn),
+        Action::Grant { .. } => true,
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Revoke(_)
+        | Action::Advance(_)
+        | Action::Auth(_)
+        | Action::Alarm(_) => false,
+        Action::As(_, action) => grows(action),
+    }
+}
+
+fn puts(op: &Op) -> bool {
+    match op {
+        Op::Put(_) => true,
+        Op::Delete { .. } | Op::Range(_) => false,
+        Op::Txn(txn) => any_puts(txn),
+    }
+}
+
+fn any_puts(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(puts)
 }
 
 fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
