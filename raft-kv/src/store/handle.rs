@@ -4,6 +4,7 @@
 use super::alarms::Alarms;
 use super::auth::Auth;
 use super::check::StoreCheck;
+use super::counts::{Counters, Counts};
 use super::history::History;
 use super::scan::Scans;
 use crate::api::{Revision, Summary};
@@ -29,6 +30,7 @@ struct Shared {
     purge_pending: AtomicU64,
     scans: Scans,
     keys_at_once: AtomicU64,
+    counters: Counters,
     /// Whether users and roles count: most stores have none, and look no further.
     auth_enabled: AtomicBool,
     auth: RwLock<Arc<Auth>>,
@@ -81,6 +83,16 @@ impl StoreHandle {
     /// A query has gone through so many keys.
     pub(super) fn note_keys(&self, keys: u64) {
         self.shared.keys_at_once.fetch_max(keys, Ordering::Relaxed);
+    }
+
+    /// What was done with the store since the program started.
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.so_far()
+    }
+
+    /// So much more was done.
+    pub(super) fn count(&self, counts: Counts) {
+        self.shared.counters.add(counts);
     }
 
     /// The reads in parts.

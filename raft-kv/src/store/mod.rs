@@ -104,6 +104,7 @@ mod budget;
 mod changes;
 mod check;
 mod checkpoint;
+mod counts;
 mod epoch;
 mod format;
 mod handle;
@@ -129,6 +130,7 @@ mod validate;
 pub(crate) use auth::{Auth, User as AuthUser};
 pub use backup::BackupInfo;
 pub use check::StoreCheck;
+pub use counts::Counts;
 pub use epoch::HISTORY_REVISIONS;
 pub use handle::{Gauges, StoreHandle};
 #[cfg(feature = "service")]
@@ -315,6 +317,7 @@ impl KvStore {
         match query {
             Query::Range(range) => {
                 let mut keys = 0;
+                self.handle.count(Counts { ranges: 1, ..Counts::default() });
                 let answer = run::read(&self.state.mvcc, &range, &mut keys);
                 self.handle.note_keys(keys);
                 codec::encode(&answer)
@@ -346,6 +349,7 @@ impl StateMachine for KvStore {
         let mut out = BytesMut::with_capacity(16 * run.len());
         let entries = run.entries();
         let replies = entries.iter().map(|entry| self.state.apply(entry, &mut out)).collect();
+        self.handle.count(std::mem::take(&mut self.state.counts));
         self.publish(entries.len());
         replies
     }

@@ -14,6 +14,7 @@
 use super::alarms::Alarms;
 use super::auth::{Auth, leases_of};
 use super::check::RollEntry;
+use super::counts::Counts;
 use super::format::Header;
 use super::lease::{LeaseChange, LeaseTerm, Leases};
 use super::legacy;
@@ -47,6 +48,8 @@ pub(super) struct State {
     auth_changed: bool,
     /// The alarms that are raised, alike.
     pub(super) alarms: Arc<Alarms>,
+    /// What was done since somebody last took this; no part of the state.
+    pub(super) counts: Counts,
     /// The state hash after many entries.
     pub(super) hashes: HashRing,
 }
@@ -104,6 +107,7 @@ impl State {
             auth: Arc::default(),
             auth_changed: false,
             alarms: Arc::default(),
+            counts: Counts::default(),
             hashes: HashRing::starting_at(Index::ZERO, 0),
         }
     }
@@ -212,7 +216,7 @@ impl State {
             Action::Alarm(change) => self.change_alarms(index, change),
             Action::Grant { id, ttl_ms } => self.grant(index, *id, *ttl_ms),
             Action::Revoke(id) => self.revoke(*id),
-            action => run(&mut self.mvcc, &mut self.leases, action),
+            action => run(&mut self.mvcc, &mut self.leases, &mut self.counts, action),
         }
     }
 
