@@ -1,5 +1,5 @@
-//! What was done with a store since its program started: for those who watch over it, and no part of
-//! the state. An entry that is applied anew after a restart counts anew.
+//! What was done with a store since its program started: for those who watch over it, and no part
+//! of the state. An entry that is applied anew after a restart counts anew.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -32,8 +32,9 @@
 //! in it that it does not know, and then refuses it as newer. Version 2 has brought memberships of
 //! its own; version 3 leases and all that has to do with time, and compaction; version 4, which no
 //! membership has, users and roles, and sessions that are theirs; version 5, alarms that were
-//! raised. Commands and the replies kept in sessions carry the version of requests ([`crate::api::VERSION`]) in their first
-//! byte; those of version 1 are still read, as logs and sessions may hold them.
+//! raised. Commands and the replies kept in sessions carry the version of requests
+//! ([`crate::api::VERSION`]) in their first byte; those of version 1 are still read, as logs and
+//! sessions may hold them.
 //!
 //! # Checkpoint file
 //!
@@ -63,9 +64,9 @@
 //!   granted it, or `At(u64)`, a time in milliseconds.
 //! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, since
 //!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`, since version 4 by the
-//!   checksum of the row of `auth`, a `u64`, since version 5 by `Alarms`. `sequence` counts the checkpoints written into the
-//!   file, and a digest is the exclusive or of the checksums of all rows of a table: a row that is
-//!   missing or was put back is noticed.
+//!   checksum of the row of `auth`, a `u64`, since version 5 by `Alarms`. `sequence` counts the
+//!   checkpoints written into the file, and a digest is the exclusive or of the checksums of all
+//!   rows of a table: a row that is missing or was put back is noticed.
 //! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
 //!   sessions: u64 }`.
 //! - `Useless { changes: u64, digest: u64 }`: how many changes are useless, and the digest.

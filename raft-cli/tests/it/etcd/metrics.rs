@@ -1,5 +1,5 @@
-//! What is told at /metrics: under etcd's names only what etcd tells too, of the same type; and what
-//! is counted there is what etcd counts.
+//! What is told at /metrics: under etcd's names only what etcd tells too, of the same type; and
+//! what is counted there is what etcd counts.
 
 use super::gateway::send;
 use super::side::Side;
