@@ -16,7 +16,7 @@ use tonic::Status;
 /// How long a member has to say how it is, and for how long that counts.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What the other members have said last of how they are, and when they were asked.
+/// What the other members have said last of how they are, and when.
 pub(super) type Heard = BTreeMap<NodeId, (Instant, Vec<AlarmKind>)>;
 
 /// Which alarms are asked for.
@@ -115,11 +115,14 @@ impl Core {
                 asking.spawn(async move { (id, service.health_of(id, PATIENCE).await) });
             }
         }
-        for (id, health) in asking.join_all().await {
+        let answers = asking.join_all().await;
+        // Counted from here: who waits for its turn while a member keeps silent asks no more.
+        let answered = Instant::now();
+        for (id, health) in answers {
             let kinds = health.map_or_else(Vec::new, |health| {
                 kinds(health.space, health.integrity.alarm.is_some()).collect()
             });
-            heard.insert(id, (now, kinds));
+            heard.insert(id, (answered, kinds));
         }
         heard.iter().map(|(id, (_, kinds))| (*id, kinds.clone())).collect()
     }
