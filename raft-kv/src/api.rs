@@ -4,6 +4,7 @@
 //! version, ranges `[key, range_end)`, transactions that take one revision. All of it is encoded
 //! with postcard; [`VERSION`] goes in front of every request and every command in the log.
 
+mod alarm;
 mod auth;
 mod backup;
 mod cluster;
@@ -14,6 +15,7 @@ mod integrity;
 mod lease;
 mod watch;
 
+pub use alarm::{ALARMS_MAX, AlarmChange, AlarmKind, MemberAlarm};
 pub(crate) use auth::SIGNED_BYTES_MAX;
 pub(crate) use auth::span_of;
 pub use auth::{

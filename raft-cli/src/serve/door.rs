@@ -245,7 +245,7 @@ impl Door {
         config.more_metrics = Some(Arc::new(move |text: &mut String| {
             metrics.write(text);
             let traffic = weak.upgrade().map(|transport| transport.traffic());
-            metrics::write_traffic(&traffic.unwrap_or_default(), text);
+            metrics::write_traffic(id, &traffic.unwrap_or_default(), text);
         }));
         let (give, given) = oneshot::channel();
         let (tls_there, closed_there) = (tls.clone(), closed.clone());

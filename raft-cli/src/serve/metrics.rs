@@ -231,8 +231,15 @@ pub(super) async fn follow_peers(transport: Weak<QuicTransport>) {
     }
 }
 
-/// Appends what went to peers, and has come from them.
-pub(super) fn write_traffic(traffic: &[Traffic], text: &mut String) {
+/// Appends which peers `own` is connected with, what went to them, and has come from them.
+pub(super) fn write_traffic(own: NodeId, traffic: &[Traffic], text: &mut String) {
+    const ACTIVE: &str = "etcd_network_active_peers";
+    line(text, format_args!("# TYPE {ACTIVE} gauge"));
+    for Traffic { peer, round_trip, .. } in traffic {
+        let (own, peer) = (id(own), id(*peer));
+        let is_active = u8::from(round_trip.is_some());
+        line(text, format_args!("{ACTIVE}{{Local=\"{own}\",Remote=\"{peer}\"}} {is_active}"));
+    }
     type Bytes = fn(&Traffic) -> u64;
     let told: [(&str, &str, Bytes); 2] = [
         ("etcd_network_peer_sent_bytes_total", "To", |traffic| traffic.sent),
@@ -362,8 +369,9 @@ mod tests {
         let traffic = Traffic { peer: NodeId(31), sent: 5, received: 7, round_trip: None };
         let mut text = String::new();
         metrics.write(&mut text);
-        write_traffic(&[traffic], &mut text);
+        write_traffic(NodeId(10), &[traffic], &mut text);
         for expected in [
+            "etcd_network_active_peers{Local=\"a\",Remote=\"1f\"} 0",
             "etcd_network_peer_sent_bytes_total{To=\"1f\"} 5",
             "etcd_network_peer_received_bytes_total{From=\"1f\"} 7",
             "etcd_network_peer_round_trip_time_seconds_bucket{To=\"1f\",le=\"0.0002\"} 0",

@@ -1,7 +1,8 @@
 //! What the log carries, and what the state machine says to it.
 
 use super::{
-    AuthChange, Authority, KvError, LeaseId, Op, OpReply, Revision, SessionId, Txn, TxnReply,
+    AlarmChange, AuthChange, Authority, KvError, LeaseId, Op, OpReply, Revision, SessionId, Txn,
+    TxnReply,
 };
 use bytes::Bytes;
 use raft_core::types::Index;
@@ -35,6 +36,8 @@ pub enum Action {
     /// Do it on somebody's authority. Nodes say this where users and roles count; from a client it
     /// is refused, and so is one within another.
     As(Authority, #[serde(deserialize_with = "crate::codec::nested")] Box<Self>),
+    /// Raise or clear an alarm.
+    Alarm(AlarmChange),
 }
 
 /// How time enters the log. Every time is the sum of what leaders have measured with monotonic
@@ -132,4 +135,6 @@ pub enum ActionReply {
     },
     /// To `Auth`: the revision of users and roles after it.
     Auth(u64),
+    /// To `Alarm`: whether it was not so before.
+    Alarm(bool),
 }

@@ -1,6 +1,6 @@
 //! Why a request is not answered as asked.
 
-use super::{AuthError, LeaseId, NoQuorum, Revision, SessionId};
+use super::{AlarmKind, AuthError, LeaseId, NoQuorum, Revision, SessionId};
 use serde::{Deserialize, Serialize};
 
 /// Why a request was not answered as asked.
@@ -141,6 +141,18 @@ pub enum KvError {
     /// No effect: whoever asks may not, or users and roles cannot be changed so.
     #[error(transparent)]
     Auth(AuthError),
+    /// No effect: an alarm is raised. It lasts until somebody clears it.
+    #[error("an alarm is raised: {}", match .0 {
+        AlarmKind::NoSpace => "there is no room; make some and clear it",
+        AlarmKind::Corrupt => "data is not to be trusted",
+    })]
+    Alarmed(AlarmKind),
+    /// No effect: there are too many alarms. Clear some.
+    #[error("there are {limit} alarms, the limit: clear some")]
+    TooManyAlarms {
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl From<AuthError> for KvError {

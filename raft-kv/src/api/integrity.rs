@@ -272,7 +272,7 @@ impl fmt::Display for Place {
             Self::File(why) => write!(f, "its checkpoint is damaged: {why}"),
             Self::Lease(id) => write!(f, "in lease {id}"),
             Self::Session(id) => write!(f, "in session {}", id.0),
-            Self::Auth => f.write_str("in users and roles"),
+            Self::Auth => f.write_str("in users and roles, or alarms"),
         }
     }
 }

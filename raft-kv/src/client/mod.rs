@@ -11,6 +11,7 @@
 //! What a call comes to is one of three: done (`Ok`), certainly not done
 //! ([`ClientError::NotDone`], [`ClientError::Refused`]) or unknown ([`ClientError::Unknown`]).
 
+mod alarm;
 mod auth;
 mod backup;
 mod call;

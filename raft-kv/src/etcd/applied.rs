@@ -6,9 +6,8 @@ use crate::api::Revision;
 use crate::store::{History, Observer};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 use tokio::sync::oneshot::{self, Receiver, Sender};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// See the module.
 #[derive(Clone)]
@@ -87,16 +86,20 @@ impl Applied {
         Self(news)
     }
 
-    /// Waits until this node has applied what was done at `revision`, but not for ever: it is done,
-    /// whether this node learns of it or not.
-    pub(super) async fn reach(&self, revision: Revision, patience: Duration) {
-        if self.0.has(revision.0) {
+    /// Whether this node has applied what was done at `revision`.
+    pub(super) fn has(&self, revision: Revision) -> bool {
+        self.0.has(revision.0)
+    }
+
+    /// Waits until it has, but not for ever: it is done, whether this node learns of it or not.
+    pub(super) async fn reach(&self, revision: Revision, until: Instant) {
+        if self.has(revision) {
             return;
         }
         let mut place = Place::take(&self.0, revision.0);
         // What was applied in between has woken nobody.
         if !self.0.has(revision.0) {
-            let _ = timeout(patience, &mut place.told).await;
+            let _ = timeout_at(until, &mut place.told).await;
         }
     }
 }
@@ -110,7 +113,9 @@ mod tests {
     use raft_core::state_machine::StateMachine;
     use raft_core::types::{Entry, LogId, Payload, Run};
 
-    const LONG: Duration = Duration::from_secs(3600);
+    fn late() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(3600)
+    }
 
     fn put(store: &mut KvStore, index: u64) {
         let action = Action::Op(Op::Put(Put::new("a", "1")));
@@ -126,7 +131,7 @@ mod tests {
         let from = store.handle().gauges().revision.0;
         let waits = |by: u64| {
             let applied = applied.clone();
-            tokio::spawn(async move { applied.reach(Revision(from + by), LONG).await })
+            tokio::spawn(async move { applied.reach(Revision(from + by), late()).await })
         };
         let (first, second) = (waits(1), waits(2));
         tokio::task::yield_now().await;
@@ -136,8 +141,8 @@ mod tests {
         assert!(!second.is_finished());
         put(&mut store, 2);
         second.await.unwrap();
-        applied.reach(Revision(from + 2), LONG).await;
-        applied.reach(Revision(from + 3), LONG).await;
+        applied.reach(Revision(from + 2), late()).await;
+        applied.reach(Revision(from + 3), late()).await;
         assert_eq!(applied.0.lock().tells.len(), 0, "whoever gives up is forgotten");
     }
 }

@@ -227,14 +227,15 @@ impl Auth for AuthDoor {
 impl Core {
     async fn change_auth(&self, change: AuthChange) -> Result<(), Status> {
         let enables = matches!(change, AuthChange::Enable { .. });
-        let changed = self.client.change_auth(change).await;
+        let until = self.until();
+        let changed = self.client_until(until).change_auth(change).await;
         let revision = changed.map_err(|error| self.fail(&error))?;
         // From now on this node goes by it, too. Enabling has no revision of its own.
         let is_known = |core: &Self| {
             let auth = core.service.store().auth();
             auth.revision() >= revision && (auth.is_enabled() || !enables)
         };
-        self.reach(is_known).await;
+        self.reach(until, is_known).await;
         Ok(())
     }
 

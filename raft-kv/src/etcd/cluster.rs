@@ -13,6 +13,7 @@ use pb::cluster_server::Cluster;
 use raft_core::node::ChangeError;
 use raft_core::types::{Change, InvalidChange, Membership, NodeId};
 use std::sync::Arc;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// See the module.
@@ -24,15 +25,16 @@ impl Cluster for ClusterDoor {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        let until = self.0.until();
         let pb::MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
         let address = address_of(&peer_ur_ls)?;
-        let before = self.0.membership().await?;
+        let before = self.0.membership(until).await?;
         check_new(&before, &address)?;
         // Nobody else has it; should another one be added at the same time, one of them fails.
         let last = before.members().keys().next_back().map_or(0, |node| node.0);
         let node = NodeId(last + 1);
         let change = Change::Add { node, address, promote: !is_learner };
-        let members = self.0.change(change).await?;
+        let members = self.0.change(change, until).await?;
         let member = members.iter().find(|member| member.id == node.0).cloned();
         let member = member.map(|member| pb::Member { is_learner, ..member });
         let header = Some(self.0.header_of_cluster());
@@ -43,9 +45,10 @@ impl Cluster for ClusterDoor {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        let until = self.0.until();
         let node = NodeId(request.into_inner().id);
-        check_member(&self.0.membership().await?, node)?;
-        let members = self.0.change(Change::Remove { node }).await?;
+        check_member(&self.0.membership(until).await?, node)?;
+        let members = self.0.change(Change::Remove { node }, until).await?;
         let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberRemoveResponse { header, members }))
     }
@@ -54,16 +57,17 @@ impl Cluster for ClusterDoor {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        let until = self.0.until();
         let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         let (node, address) = (NodeId(id), address_of(&peer_ur_ls)?);
-        let before = self.0.membership().await?;
+        let before = self.0.membership(until).await?;
         check_member(&before, node)?;
         let own = before.members().get(&node).is_some_and(|member| member.address == address);
         let members = if own {
             self.0.members(&before).await
         } else {
             check_new(&before, &address)?;
-            self.0.change(Change::Readdress { node, address }).await?
+            self.0.change(Change::Readdress { node, address }, until).await?
         };
         let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberUpdateResponse { header, members }))
@@ -73,8 +77,9 @@ impl Cluster for ClusterDoor {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
+        let until = self.0.until();
         let membership = match request.into_inner().linearizable {
-            true => self.0.membership().await?,
+            true => self.0.membership(until).await?,
             false => self.0.status().membership.clone(),
         };
         let members = self.0.members(&membership).await;
@@ -86,13 +91,14 @@ impl Cluster for ClusterDoor {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        let until = self.0.until();
         let node = NodeId(request.into_inner().id);
-        let before = self.0.membership().await?;
+        let before = self.0.membership(until).await?;
         check_member(&before, node)?;
         if before.is_voter(node) {
             return Err(NOT_LEARNER.into());
         }
-        let members = self.0.change(Change::Promote { node }).await?;
+        let members = self.0.change(Change::Promote { node }, until).await?;
         let header = Some(self.0.header_of_cluster());
         Ok(Response::new(pb::MemberPromoteResponse { header, members }))
     }
@@ -100,16 +106,17 @@ impl Cluster for ClusterDoor {
 
 impl Core {
     /// The members: sees every change answered before.
-    async fn membership(&self) -> Result<Membership, Status> {
-        let members = self.client.members().await.map_err(|error| self.fail(&error))?;
+    async fn membership(&self, until: Instant) -> Result<Membership, Status> {
+        let members =
+            self.client_until(until).members().await.map_err(|error| self.fail(&error))?;
         Ok(members.membership)
     }
 
     /// Changes the members; who they are then.
-    async fn change(&self, change: Change) -> Result<Vec<pb::Member>, Status> {
-        match self.client.change_members(vec![change.clone()]).await {
+    async fn change(&self, change: Change, until: Instant) -> Result<Vec<pb::Member>, Status> {
+        match self.client_until(until).change_members(vec![change.clone()]).await {
             Ok(members) => {
-                self.reach_members(&members.membership).await;
+                self.reach_members(&members.membership, until).await;
                 Ok(self.members(&members.membership).await)
             }
             Err(ClientError::Refused(KvError::ChangeRefused { reason, advice })) => {
@@ -135,9 +142,9 @@ impl Core {
     }
 
     /// Waits until this node knows of these members, unless it is none of them: it may never hear.
-    async fn reach_members(&self, members: &Membership) {
+    async fn reach_members(&self, members: &Membership, until: Instant) {
         if members.contains(self.status().identity.node) {
-            self.reach(|core| core.status().membership == *members).await;
+            self.reach(until, |core| core.status().membership == *members).await;
         }
     }
 

@@ -2,8 +2,11 @@
 //! and what is said instead of an answer.
 
 use super::EtcdConfig;
+use super::alarms::Heard;
 use super::applied::Applied;
-use super::error::{self, LEADER_CHANGED, STOPPED, TIMED_OUT, TIMED_OUT_BY_LEADER, TOO_LARGE};
+use super::error::{
+    self, LEADER_CHANGED, NO_LEADER, STOPPED, TIMED_OUT, TIMED_OUT_BY_LEADER, TOO_LARGE,
+};
 use super::inside::Inside;
 use super::memory::Memory;
 use super::metrics::{Calls, MoreMetrics};
@@ -16,13 +19,13 @@ use crate::service::{Asker, KvService};
 use prost::Message;
 use raft_core::node::{Node, QueryError, ReadMode, Status as NodeStatus};
 use raft_core::transport::{Channel, ConnectionId, Duplex};
-use raft_core::types::{ClusterId, NodeId};
+use raft_core::types::{ClusterId, Index, NodeId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::Status;
 
 /// The name of the own node where a client asks for one; which, does not matter.
@@ -61,6 +64,8 @@ pub(super) struct Core {
     pub(super) memory: Memory,
     /// What members have told of themselves.
     pub(super) attributes: Arc<Mutex<BTreeMap<NodeId, Published>>>,
+    /// What is wrong with the others, as they have told.
+    pub(super) heard: Arc<AsyncMutex<Heard>>,
     /// What became of calls so far.
     pub(super) calls: Arc<Calls>,
     pub(super) more_metrics: Option<MoreMetrics>,
@@ -98,6 +103,7 @@ impl Core {
             applied,
             memory: Memory::of(config.memory.max(MEMORY_MIN)),
             attributes: Arc::default(),
+            heard: Arc::default(),
             calls: Arc::default(),
             more_metrics: config.more_metrics,
         })
@@ -209,36 +215,77 @@ impl Core {
         self.service.store().gauges().revision
     }
 
-    /// Of the answer to a write, once this node has applied it, too.
-    pub(super) async fn header_of_write(&self, revision: Revision) -> ResponseHeader {
-        self.applied.reach(revision, self.request_timeout).await;
+    /// Until when a request has time that comes now.
+    pub(super) fn until(&self) -> Instant {
+        Instant::now() + self.request_timeout
+    }
+
+    /// The client, which waits no longer than `until` for anything.
+    pub(super) fn client_until(&self, until: Instant) -> Client {
+        self.client.with_deadline(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Of the answer to a write, once this node has applied it, too, but for no longer than
+    /// `until`.
+    pub(super) async fn header_of_write(
+        &self,
+        revision: Revision,
+        until: Instant,
+    ) -> ResponseHeader {
+        if !self.applied.has(revision) {
+            tokio::select! {
+                () = self.applied.reach(revision, until) => {}
+                _ = self.service.node().stopped() => {}
+            }
+        }
         self.header(revision)
     }
 
     /// Waits until this node has applied what was done before this is called, but not for ever: it
     /// is done, whether this node learns of it or not. It has already if `is_known` says so.
-    pub(super) async fn reach(&self, is_known: impl Fn(&Self) -> bool) {
+    pub(super) async fn reach(&self, until: Instant, is_known: impl Fn(&Self) -> bool) {
+        // Nothing is missing then that this could wait for.
+        let _ = self.catch_up(until, is_known).await;
+    }
+
+    /// The same, which says whether it has.
+    ///
+    /// # Errors
+    /// What the client is told, if it has not by `until` or has stopped.
+    pub(super) async fn catch_up(
+        &self,
+        until: Instant,
+        is_known: impl Fn(&Self) -> bool,
+    ) -> Result<(), Status> {
+        let node = self.service.node();
         let apply = async {
             let query = codec::encode(&Query::Summary);
-            loop {
-                if is_known(self) {
-                    return;
-                }
-                match self.service.node().query(query.clone(), ReadMode::Linearizable).await {
+            while !is_known(self) {
+                match node.query(query.clone(), ReadMode::Linearizable).await {
                     // It is applied; the node tells of it with the next status at the latest.
-                    Ok(queried) => {
-                        while !is_known(self) && self.status().last_applied < queried.applied {
-                            self.service.node().status_changed().await;
-                        }
-                        return;
-                    }
+                    Ok(queried) => return self.tells_of(queried.applied, is_known).await,
                     Err(QueryError::Overloaded) => sleep(LOOK).await,
-                    Err(_) => return,
+                    Err(_) => return Err(STOPPED.into()),
                 }
             }
+            Ok(())
         };
-        // Nothing is missing then that this could wait for.
-        let _ = timeout(self.request_timeout, apply).await;
+        let late = || if self.is_led() { self.timed_out() } else { NO_LEADER.into() };
+        timeout_at(until, apply).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Waits until the node says itself that it has applied the entry at `index`.
+    async fn tells_of(&self, index: Index, is_known: impl Fn(&Self) -> bool) -> Result<(), Status> {
+        let node = self.service.node();
+        while !is_known(self) && self.status().last_applied < index {
+            tokio::select! {
+                // First: of a node that has stopped nothing changes any more, and at once.
+                biased;
+                _ = node.stopped() => return Err(STOPPED.into()),
+                () = node.status_changed() => {}
+            }
+        }
+        Ok(())
     }
 
     /// What is said instead of an answer.
@@ -247,12 +294,15 @@ impl Core {
             return error::CORRUPT.into();
         }
         match error::of_client(error, self.is_led()) {
-            status if status.message() == TIMED_OUT.1 => {
-                let led = self.elected.borrow().map(|elected| elected.elapsed());
-                why_timed_out(&self.status(), self.request_timeout, led).into()
-            }
+            status if status.message() == TIMED_OUT.1 => self.timed_out(),
             status => status,
         }
+    }
+
+    /// What is said when the time of a request is over.
+    fn timed_out(&self) -> Status {
+        let led = self.elected.borrow().map(|elected| elected.elapsed());
+        why_timed_out(&self.status(), self.request_timeout, led).into()
     }
 
     /// The same of a read: it has changed nothing, and may be repeated.
@@ -269,12 +319,13 @@ impl Core {
         opened.map_err(|_| STOPPED.into())
     }
 
-    /// What `work` comes to, if it does within the time a request has.
+    /// What `work` comes to, if it does by `until`.
     pub(super) async fn in_time<T>(
         &self,
+        until: Instant,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
-        let done = timeout(self.request_timeout, work).await;
+        let done = timeout_at(until, work).await;
         done.unwrap_or_else(|_| Err(TIMED_OUT.into()))
     }
 }
@@ -325,5 +376,39 @@ async fn follow(
             _ = node.stopped() => return,
             () = sleep(LOOK) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::ServiceConfig;
+    use crate::store::KvStore;
+    use raft_core::log_store::MemoryLog;
+    use raft_core::node::NodeConfig;
+    use raft_core::raft::Config;
+    use raft_core::transport::MemoryNetwork;
+    use raft_core::types::GroupId;
+
+    /// A node that has stopped applies nothing any more, and its status changes at once, again and
+    /// again: whoever waits for it must look.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_node_that_has_stopped() {
+        let id = NodeId(1);
+        let (store, transport) = (KvStore::in_memory(), MemoryNetwork::new().transport(id));
+        let handle = store.handle();
+        let config =
+            NodeConfig { raft: Config { id, ..Config::default() }, ..NodeConfig::default() };
+        let node = Node::start(config, MemoryLog::new(), store, transport.clone()).unwrap();
+        let config = ServiceConfig::new(node.clone(), handle, GroupId(1), transport, "test".into());
+        let core = Core::new(EtcdConfig::new(KvService::new(config)));
+        node.shutdown().await;
+        let (begun, until) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
+        let told = core.tells_of(Index(9), |_| false).await;
+        assert_eq!(told.unwrap_err().message(), STOPPED.1);
+        let refused = core.catch_up(until, |_| false).await;
+        assert_eq!(refused.unwrap_err().message(), STOPPED.1);
+        core.header_of_write(Revision(9), until).await;
+        assert!(Instant::now() < until, "{:?}", begun.elapsed());
     }
 }

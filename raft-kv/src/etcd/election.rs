@@ -42,12 +42,13 @@ impl Election for ElectionDoor {
         &self,
         request: Request<pb::ProclaimRequest>,
     ) -> Result<Response<pb::ProclaimResponse>, Status> {
+        let until = self.0.until();
         let pb::ProclaimRequest { leader, value } = request.into_inner();
         let leader = leader.ok_or(NO_LEADER_KEY)?;
         let lease = convert::lease_id(leader.lease)?;
         let put = Put::new(leader.key.clone(), value).with_lease(lease);
         let done = self.0.only_if_created(leader.key, created(leader.rev), Op::Put(put)).await?;
-        let header = Some(self.0.header_of_write(done.ok_or(NOT_ELECTED)?).await);
+        let header = Some(self.0.header_of_write(done.ok_or(NOT_ELECTED)?, until).await);
         Ok(Response::new(pb::ProclaimResponse { header }))
     }
 
@@ -70,12 +71,13 @@ impl Election for ElectionDoor {
         &self,
         request: Request<pb::ResignRequest>,
     ) -> Result<Response<pb::ResignResponse>, Status> {
+        let until = self.0.until();
         let leader = request.into_inner().leader.ok_or(NO_LEADER_KEY)?;
         let op = Op::Delete { keys: Keys::One(leader.key.clone()), prev_kv: false };
         let done = self.0.only_if_created(leader.key, created(leader.rev), op).await?;
         // Whoever does not lead has nothing to resign from.
         let header = Some(match done {
-            Some(at) => self.0.header_of_write(at).await,
+            Some(at) => self.0.header_of_write(at, until).await,
             None => self.0.header_now(),
         });
         Ok(Response::new(pb::ResignResponse { header }))

@@ -1,7 +1,7 @@
 //! What the interface's clients are told when something is not done: the codes and the exact texts
 //! that they know, and which of them each of our own errors is.
 
-use crate::api::{AuthError, KvError};
+use crate::api::{AlarmKind, AuthError, KvError};
 use crate::client::{Cause, ClientError};
 use tonic::{Code, Status};
 
@@ -25,6 +25,9 @@ pub(super) const TOO_LARGE: Known =
     Known(Code::InvalidArgument, "etcdserver: request is too large");
 pub(super) const BAD_URLS: Known =
     Known(Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+/// A text of our own: etcd takes whatever number there is.
+pub(super) const BAD_ALARM: Known =
+    Known(Code::InvalidArgument, "etcdserver: there is no such alarm");
 pub(super) const COMPACTED: Known =
     Known(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted");
 pub(super) const FUTURE_REVISION: Known =
@@ -100,8 +103,11 @@ pub(super) fn of_kv(error: &KvError, led: bool) -> Status {
         KvError::LeaseNotFound(_) => LEASE_NOT_FOUND,
         KvError::LeaseExists(_) => LEASE_EXISTS,
         KvError::LeaseTooLong { .. } => LEASE_TTL_TOO_LARGE,
-        KvError::Full { .. } => NO_SPACE,
-        KvError::Overloaded | KvError::TooManyLeases { .. } => TOO_MANY_REQUESTS,
+        KvError::Full { .. } | KvError::Alarmed(AlarmKind::NoSpace) => NO_SPACE,
+        KvError::Alarmed(AlarmKind::Corrupt) => CORRUPT,
+        KvError::Overloaded | KvError::TooManyLeases { .. } | KvError::TooManyAlarms { .. } => {
+            TOO_MANY_REQUESTS
+        }
         KvError::NoQuorum { may_have_run: false, .. } => NO_LEADER,
         KvError::Unavailable(_) if !led => NO_LEADER,
         // It may have run, or it has not in all that time.

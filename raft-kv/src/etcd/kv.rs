@@ -13,7 +13,7 @@ use crate::client::DeleteReply;
 use pb::kv_server::Kv;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Request, Response, Status};
 
 /// Between looks whether the memory of what was compacted is free.
@@ -37,12 +37,13 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
+        let until = self.0.until();
         self.0.check_length(request.get_ref())?;
         let put = convert::put(request.into_inner())?;
-        let held = self.0.hold_answer(answer_bytes_max(&Op::Put(put.clone()))).await?;
-        let done = self.0.client.put_with(put).await;
+        let held = self.0.hold_answer(until, answer_bytes_max(&Op::Put(put.clone()))).await?;
+        let done = self.0.client_until(until).put_with(put).await;
         let reply = done.map_err(|error| self.0.fail(&error))?;
-        let header = self.0.header_of_write(reply.revision).await;
+        let header = self.0.header_of_write(reply.revision, until).await;
         Ok(set_aside(convert::put_reply(header, reply), held))
     }
 
@@ -50,11 +51,12 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let until = self.0.until();
         self.0.check_length(request.get_ref())?;
         let op = convert::delete(request.into_inner())?;
-        let held = self.0.hold_answer(answer_bytes_max(&op)).await?;
-        let reply = self.0.delete(op).await?;
-        let header = self.0.header_of_write(reply.revision).await;
+        let held = self.0.hold_answer(until, answer_bytes_max(&op)).await?;
+        let reply = self.0.delete(op, until).await?;
+        let header = self.0.header_of_write(reply.revision, until).await;
         Ok(set_aside(convert::delete_reply(header, reply), held))
     }
 
@@ -62,14 +64,15 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
+        let until = self.0.until();
         self.0.check_length(request.get_ref())?;
         let txn = convert::txn(request.into_inner())?;
-        let held = self.0.hold_answer(txn_answer_bytes_max(&txn)).await?;
+        let held = self.0.hold_answer(until, txn_answer_bytes_max(&txn)).await?;
         // Keys and values are shared, not copied.
         let asked = txn.clone();
-        let done = self.0.client.txn(txn).await;
+        let done = self.0.client_until(until).txn(txn).await;
         let mut reply = done.map_err(|error| self.0.fail(&error))?;
-        let header = self.0.header_of_write(reply.revision).await;
+        let header = self.0.header_of_write(reply.revision, until).await;
         let held = self.0.complete(&asked, &mut reply, held).await?;
         Ok(set_aside(convert::txn_reply(header, reply), held))
     }
@@ -78,14 +81,15 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let until = self.0.until();
         let pb::CompactionRequest { revision, physical } = request.into_inner();
         let revision = u64::try_from(revision).map_err(|_| Status::from(COMPACTED))?;
-        let done = self.0.client.compact(Revision(revision)).await;
+        let done = self.0.client_until(until).compact(Revision(revision)).await;
         let now = done.map_err(|error| self.0.fail(&error))?;
         let is_compacted = |core: &Core| core.service.store().gauges().compacted.0 >= revision;
-        self.0.reach(is_compacted).await;
+        self.0.reach(until, is_compacted).await;
         if physical {
-            self.0.in_time(self.0.purged()).await?;
+            self.0.in_time(until, self.0.purged()).await?;
         }
         Ok(Response::new(pb::CompactionResponse { header: Some(self.0.header(now)) }))
     }
@@ -94,17 +98,17 @@ impl Kv for KvDoor {
 impl Core {
     /// Holds `bytes`, as much as the answer to a write may take, so that none is done whose answer
     /// has no room any more.
-    pub(super) async fn hold_answer(&self, bytes: usize) -> Result<Held, Status> {
+    pub(super) async fn hold_answer(&self, until: Instant, bytes: usize) -> Result<Held, Status> {
         let mut held = self.memory.hold();
-        match timeout(self.request_timeout, held.wait_to_fit(bytes)).await {
+        match timeout_at(until, held.wait_to_fit(bytes)).await {
             Ok(()) => Ok(held),
             Err(_) => Err(TOO_MANY_REQUESTS.into()),
         }
     }
 
     /// Deletes what `op` says.
-    pub(super) async fn delete(&self, op: Op) -> Result<DeleteReply, Status> {
-        match self.client.op(op).await {
+    pub(super) async fn delete(&self, op: Op, until: Instant) -> Result<DeleteReply, Status> {
+        match self.client_until(until).op(op).await {
             Ok((revision, OpReply::Delete { deleted, prev_kvs })) => {
                 Ok(DeleteReply { revision, deleted, prev_kvs })
             }

@@ -40,10 +40,11 @@ impl Lease for LeaseDoor {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let until = self.0.until();
         let id = convert::lease_id(request.into_inner().id)?;
-        let revoked = self.0.client.revoke_lease(id).await;
+        let revoked = self.0.client_until(until).revoke_lease(id).await;
         let revoked = revoked.map_err(|error| self.0.fail(&error))?;
-        let header = Some(self.0.header_of_write(revoked.revision).await);
+        let header = Some(self.0.header_of_write(revoked.revision, until).await);
         Ok(Response::new(pb::LeaseRevokeResponse { header }))
     }
 

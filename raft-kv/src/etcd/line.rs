@@ -49,7 +49,7 @@ impl Place {
             return Err(EMPTY_KEY.into());
         }
         // The longest answer has the name twice; what else is in it is small.
-        let answer = core.hold_answer(2 * name.len()).await?;
+        let answer = core.hold_answer(core.until(), 2 * name.len()).await?;
         let lease = core.lease_or_new(lease).await?;
         let key = below(name, &format!("{:x}", lease.0));
         let put = Put::new(key.clone(), value.clone()).with_lease(lease);

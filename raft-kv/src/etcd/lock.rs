@@ -32,12 +32,14 @@ impl Lock for LockDoor {
         &self,
         request: Request<pb::UnlockRequest>,
     ) -> Result<Response<pb::UnlockResponse>, Status> {
+        let until = self.0.until();
         let key = request.into_inner().key;
         if key.is_empty() {
             return Err(EMPTY_KEY.into());
         }
-        let deleted = self.0.delete(Op::Delete { keys: Keys::One(key), prev_kv: false }).await?;
-        let header = Some(self.0.header_of_write(deleted.revision).await);
+        let op = Op::Delete { keys: Keys::One(key), prev_kv: false };
+        let deleted = self.0.delete(op, until).await?;
+        let header = Some(self.0.header_of_write(deleted.revision, until).await);
         Ok(Response::new(pb::UnlockResponse { header }))
     }
 }

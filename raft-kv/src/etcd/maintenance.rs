@@ -1,21 +1,17 @@
 //! Service Maintenance: how this node is, and what is done about it. What etcd's operators do by
-//! hand and this store does by itself - to defragment, to disarm an alarm - is answered as done.
+//! hand and this store does by itself, to defragment, is answered as done.
 
+use super::alarms::{self, Wanted};
 use super::core::{Core, signed};
 use super::error::{BAD_TRANSFEREE, NOT_LEADER};
 use super::flow::Outflow;
 use super::proto::etcdserverpb as pb;
-use crate::api::{MemberRole, Space};
+use crate::api::MemberRole;
+use pb::alarm_request::AlarmAction;
 use pb::maintenance_server::Maintenance;
-use pb::{AlarmMember, AlarmType, alarm_request::AlarmAction};
 use raft_core::types::NodeId;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-
-/// How long a member has to say how it is.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct MaintenanceDoor(pub(super) Arc<Core>);
@@ -29,20 +25,22 @@ impl Maintenance for MaintenanceDoor {
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
         let pb::AlarmRequest { action, member_id, alarm } = request.into_inner();
-        // 0 is every member, and `NONE` every alarm.
-        let wanted = |known: &AlarmMember| {
-            (member_id == 0 || known.member_id == member_id)
-                && (alarm == i32::from(AlarmType::None) || known.alarm == alarm)
-        };
-        match AlarmAction::try_from(action) {
+        let wanted = Wanted { member: member_id, kind: alarm };
+        let alarms = match AlarmAction::try_from(action) {
+            Ok(AlarmAction::Get) => self.0.alarms(wanted).await?,
             Ok(AlarmAction::Activate) => {
-                return Err(Status::unimplemented("alarms follow the state of the store"));
+                let alarm = alarms::asked(member_id, alarm)?;
+                self.0.raise(alarm).await?;
+                alarms::listed(vec![alarm])
             }
-            Ok(AlarmAction::Get | AlarmAction::Deactivate) => {}
+            // What is no alarm was never raised.
+            Ok(AlarmAction::Deactivate) => match alarms::asked(member_id, alarm) {
+                Ok(alarm) if self.0.clear(alarm).await? => alarms::listed(vec![alarm]),
+                Ok(_) | Err(_) => Vec::new(),
+            },
             // etcd answers nothing to what it does not know.
-            Err(_) => return Ok(Response::new(pb::AlarmResponse::default())),
-        }
-        let alarms = self.0.all_alarms().await.into_iter().filter(wanted).collect();
+            Err(_) => Vec::new(),
+        };
         // As etcd's, this answer has no header.
         Ok(Response::new(pb::AlarmResponse { header: None, alarms }))
     }
@@ -54,7 +52,7 @@ impl Maintenance for MaintenanceDoor {
         let status = self.0.status();
         let bytes = signed(self.0.service.store().gauges().bytes);
         let own = status.identity.node;
-        let mut errors: Vec<String> = self.0.alarms().iter().map(alarm_text).collect();
+        let mut errors: Vec<String> = self.0.known_alarms().iter().map(alarms::text).collect();
         if status.leader.is_none() {
             errors.push(super::error::NO_LEADER.1.into());
         }
@@ -95,7 +93,8 @@ impl Maintenance for MaintenanceDoor {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        let hashed = self.0.in_time(self.0.hash_kv(request.into_inner().revision)).await?;
+        let hashed =
+            self.0.in_time(self.0.until(), self.0.hash_kv(request.into_inner().revision)).await?;
         let compacted = hashed.compacted.0;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.0.header_now()),
@@ -128,56 +127,6 @@ impl Maintenance for MaintenanceDoor {
         moved.map_err(|error| self.0.fail(&error))?;
         Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.0.header_now()) }))
     }
-}
-
-impl Core {
-    /// What is wrong with this node.
-    pub(super) fn alarms(&self) -> Vec<AlarmMember> {
-        let is_damaged = self.service.integrity().alarm.is_some();
-        alarms_of(self.status().identity.node, self.service.space(), is_damaged).collect()
-    }
-
-    /// What is wrong with each member that answers, and what this node knows of the others.
-    async fn all_alarms(&self) -> Vec<AlarmMember> {
-        let status = self.status();
-        let own = status.identity.node;
-        let mut asking = JoinSet::new();
-        for id in status.membership.members().keys().copied().filter(|id| *id != own) {
-            let service = self.service.clone();
-            asking.spawn(async move { (id, service.health_of(id, PATIENCE).await) });
-        }
-        let mut alarms = self.alarms();
-        for (id, health) in asking.join_all().await {
-            let Some(health) = health else { continue };
-            alarms.extend(alarms_of(id, health.space, health.integrity.alarm.is_some()));
-        }
-        let divergent = self.service.integrity().divergent;
-        alarms.extend(divergent.into_iter().map(|id| alarm(id, AlarmType::Corrupt)));
-        // As etcd lists them: those of a kind together, by member.
-        alarms.sort_by_key(|alarm| (alarm.alarm, alarm.member_id));
-        alarms.dedup();
-        alarms
-    }
-}
-
-fn alarms_of(id: NodeId, space: Space, is_damaged: bool) -> impl Iterator<Item = AlarmMember> {
-    let full = (space.bytes >= space.quota).then(|| alarm(id, AlarmType::Nospace));
-    let damaged = is_damaged.then(|| alarm(id, AlarmType::Corrupt));
-    full.into_iter().chain(damaged)
-}
-
-fn alarm(id: NodeId, alarm: AlarmType) -> AlarmMember {
-    AlarmMember { member_id: id.0, alarm: alarm.into() }
-}
-
-/// An alarm as etcd prints it in a status.
-fn alarm_text(alarm: &AlarmMember) -> String {
-    let name = match AlarmType::try_from(alarm.alarm) {
-        Ok(AlarmType::Nospace) => "NOSPACE",
-        Ok(AlarmType::Corrupt) => "CORRUPT",
-        _ => "NONE",
-    };
-    format!("memberID:{} alarm:{name} ", alarm.member_id)
 }
 
 /// As many bits as the interface has room for.

@@ -360,11 +360,38 @@ impl Core {
             kind_line(&mut text, name, kind);
             line(&mut text, format_args!("{name} {value}"));
         }
+        self.write_counts(&mut text);
         self.calls.write(&mut text);
         if let Some(more) = &self.more_metrics {
             more(&mut text);
         }
         text
+    }
+}
+
+impl Core {
+    /// What was done with the store of this member. etcd 3.4 tells some of it under two names.
+    fn write_counts(&self, text: &mut String) {
+        let counts = self.service.store().counts();
+        for (name, count) in [
+            ("mvcc_put_total", counts.puts),
+            ("mvcc_delete_total", counts.deletes),
+            ("mvcc_range_total", counts.ranges),
+            ("mvcc_txn_total", counts.txns),
+        ] {
+            for prefix in ["etcd", "etcd_debugging"] {
+                kind_line(text, &format!("{prefix}_{name}"), "counter");
+                line(text, format_args!("{prefix}_{name} {count}"));
+            }
+        }
+        for (name, count) in [
+            ("etcd_debugging_lease_granted_total", counts.leases_granted),
+            ("etcd_debugging_lease_revoked_total", counts.leases_revoked),
+            ("etcd_debugging_lease_renewed_total", counts.leases_renewed),
+        ] {
+            kind_line(text, name, "counter");
+            line(text, format_args!("{name} {count}"));
+        }
     }
 }
 

@@ -14,11 +14,13 @@
 //!   and a read up to 128 MiB.
 //! - A leader change neither extends nor shortens a lease, and learners answer every request.
 //! - Members that are added become voters by themselves when they have caught up, unless they are
-//!   added as learners. Alarms follow the state of the store, and need not be disarmed;
-//!   `Defragment` has nothing to do. `Snapshot` streams a backup of this store's own format.
+//!   added as learners. Besides alarms that somebody raises there are some that follow from the
+//!   state of members, and end with it. `Defragment` has nothing to do. `Snapshot` streams a backup
+//!   of this store's own format.
 //! - Tokens are signed, not kept: they outlive the restart of a node. Compaction, the hand-over of
 //!   leadership and backups need the role root, and a password is not empty.
 
+mod alarms;
 mod applied;
 mod attributes;
 mod auth;

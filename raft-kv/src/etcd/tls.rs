@@ -61,6 +61,10 @@ impl TlsLimits {
         match (self.only_1_3, self.only_1_2) {
             (true, true) => Err("no version of TLS is left"),
             (true, false) => Ok(vec![&version::TLS13]),
+            // Otherwise the certificate would be said to fit none.
+            (false, true) if !self.provider().cipher_suites.iter().any(is_1_2) => {
+                Err("of the cipher suites of TLS 1.2 none is left, and of versions no other")
+            }
             (false, true) => Ok(vec![&version::TLS12]),
             (false, false) => Ok(vec![&version::TLS13, &version::TLS12]),
         }
@@ -102,6 +106,9 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nothing may be spoken, whatever the files hold.
+    #[error("TLS: {0}")]
+    Limits(&'static str),
 }
 
 /// Who a client is by its certificate, as an extension of each of its requests: the common name of
@@ -213,9 +220,7 @@ impl TlsFiles {
             .map_err(|_| unusable(&self.key, "it holds no private key"))?;
         let chain = certificates(&self.certificate)?;
         let versions = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(
-                &limits.versions().map_err(|reason| unusable(&self.certificate, reason))?,
-            )
+            .with_protocol_versions(&limits.versions().map_err(TlsError::Limits)?)
             .map_err(|error| unusable(&self.certificate, error))?;
         let clients = match &self.client_ca {
             None => WebPkiClientVerifier::no_client_auth(),

@@ -3,7 +3,8 @@
 
 use super::Door;
 use super::replica::Replica;
-use crate::api::{Action, KvError, Op, Space, Txn};
+use crate::api::{Action, KvError, Space};
+use crate::store::grows;
 use raft_core::node::Status;
 use raft_core::types::Version;
 
@@ -25,33 +26,6 @@ impl<N: Replica> Door<N> {
     pub(super) fn space(&self) -> Space {
         Space { bytes: self.store.gauges().bytes, quota: self.quota_bytes }
     }
-}
-
-/// Whether running `action` may need more room than there was.
-fn grows(action: &Action) -> bool {
-    match action {
-        Action::Op(op) => puts(op),
-        Action::Txn(txn) => any_puts(txn),
-        Action::Grant { .. } => true,
-        Action::OpenSession
-        | Action::Compact(_)
-        | Action::Revoke(_)
-        | Action::Advance(_)
-        | Action::Auth(_) => false,
-        Action::As(_, action) => grows(action.inner()),
-    }
-}
-
-fn puts(op: &Op) -> bool {
-    match op {
-        Op::Put(_) => true,
-        Op::Delete { .. } | Op::Range(_) => false,
-        Op::Txn(txn) => any_puts(txn),
-    }
-}
-
-fn any_puts(txn: &Txn) -> bool {
-    txn.success.iter().chain(&txn.failure).any(puts)
 }
 
 /// Why nothing new may be put into the log yet: some member is of an older version.

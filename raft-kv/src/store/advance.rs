@@ -28,6 +28,7 @@ impl State {
         validate_grant(id, ttl_ms)?;
         let salt = self.mvcc.revision() ^ self.history_salt();
         let (id, ttl_ms) = self.leases.grant(id, ttl_ms, index, salt)?;
+        self.counts.leases_granted += 1;
         self.mix_numbers([id.0, ttl_ms]);
         Ok(ActionReply::Granted { id, ttl_ms })
     }
@@ -51,6 +52,8 @@ impl State {
         let started = self.leases.start(seen.0, now_ms, STARTED_MAX);
         let renew = |id: &LeaseId| self.leases.renew(*id, now_ms);
         let ttls_ms: Vec<_> = renewed.iter().map(renew).collect();
+        let known = ttls_ms.iter().filter(|ttl_ms| **ttl_ms > 0);
+        self.counts.leases_renewed += known.count() as u64;
         let mut mixed = vec![now_ms, started as u64];
         mixed.extend(&ttls_ms);
         mixed.extend(self.end_leases(now_ms).iter().map(|id| id.0));
@@ -84,6 +87,7 @@ impl State {
             deleted += self.mvcc.delete(&Keys::One(Bytes::from(key)), |_| {});
         }
         self.mvcc.finish();
+        self.counts.leases_revoked += 1;
         Some(deleted)
     }
 

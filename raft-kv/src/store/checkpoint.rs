@@ -4,10 +4,11 @@
 //! It never reads the live state: it is handed what has changed. Every error and every panic out of
 //! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
 
+use super::alarms::Alarms;
 use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
 use super::format::{
-    Check, Damage, Header, Later, auth_row, checksum, has_auth, lease_row, readable, sealed,
-    session_row, unsealed,
+    Check, Damage, Header, Later, auth_row, checksum, has_alarms, has_auth, lease_row, readable,
+    sealed, session_row, unsealed,
 };
 use super::paced::Paced;
 use super::rows::Rows;
@@ -28,7 +29,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SESSIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("sessions");
 const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
@@ -233,6 +234,7 @@ impl CheckpointFile {
         meta.header.state_hash = frozen.state_hash;
         meta.header.later.compacted = frozen.compacted;
         meta.header.later.time = frozen.time.clone();
+        meta.header.alarms = Arc::clone(&frozen.alarms);
         commit(transaction, &meta)?;
         Ok(meta.header.applied)
     }
@@ -253,6 +255,7 @@ impl Meta {
             sessions: 0,
             later: Later::default(),
             auth: 0,
+            alarms: Arc::default(),
         };
         Self::of(header, 0)
     }
@@ -438,11 +441,13 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
 fn commit(transaction: WriteTransaction, meta: &Meta) -> Result<(), Failure> {
     let version = meta.header.version().0;
     let front = version.to_le_bytes();
-    let row = if has_auth(version) {
-        let Header { later, auth, .. } = &meta.header;
+    let Header { later, auth, alarms, .. } = &meta.header;
+    let row = if has_alarms(version) {
+        sealed(&front, &(meta, later, meta.leases_digest, &meta.useless, auth, &**alarms))
+    } else if has_auth(version) {
         sealed(&front, &(meta, later, meta.leases_digest, &meta.useless, auth))
     } else if Later::is_in(version) {
-        sealed(&front, &(meta, &meta.header.later, meta.leases_digest, &meta.useless))
+        sealed(&front, &(meta, later, meta.leases_digest, &meta.useless))
     } else {
         sealed(&front, meta)
     };
@@ -463,15 +468,19 @@ fn read_meta(
         if !Later::is_in(version) {
             return unsealed(row.value(), &front);
         }
-        let (mut meta, later, leases_digest, useless, auth): (Meta, _, _, _, u64) =
-            match has_auth(version) {
-                true => unsealed(row.value(), &front)?,
-                false => {
-                    let (meta, later, leases, useless) = unsealed(row.value(), &front)?;
-                    (meta, later, leases, useless, 0)
-                }
-            };
+        type Row = (Meta, Later, u64, Useless);
+        let (row, auth, alarms): (Row, u64, Alarms) = if has_alarms(version) {
+            let (meta, later, leases, useless, auth, alarms) = unsealed(row.value(), &front)?;
+            ((meta, later, leases, useless), auth, alarms)
+        } else if has_auth(version) {
+            let (meta, later, leases, useless, auth) = unsealed(row.value(), &front)?;
+            ((meta, later, leases, useless), auth, Alarms::default())
+        } else {
+            (unsealed(row.value(), &front)?, 0, Alarms::default())
+        };
+        let (mut meta, later, leases_digest, useless) = row;
         (meta.header.later, meta.header.auth) = (later, auth);
+        meta.header.alarms = Arc::new(alarms);
         Some(Meta { leases_digest, useless, ..meta })
     };
     let sound = read().filter(|meta: &Meta| meta.header.is_sound());

@@ -2,6 +2,7 @@
 //! back: nothing from a disk or a peer reaches the state unchecked. The layout is described in
 //! [`crate::store`].
 
+use super::alarms::Alarms;
 use super::auth::Auth;
 use super::lease::LeaseTerm;
 use super::record::{COUNT_MAX, Position, RECORD_BYTES_MAX, Record};
@@ -10,14 +11,17 @@ use super::time::Time;
 use bytes::BytesMut;
 use raft_core::types::{SnapshotMeta, Version};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 const _: () = assert!(Version::CURRENT.0 == 3, "what has the new version brought?");
-/// The newest version of files and streams. Version 4 has users and roles; memberships have not
-/// changed with it.
-pub(super) const NEWEST: Version = Version(4);
+/// The newest version of files and streams. Version 4 has users and roles, version 5 alarms;
+/// memberships have not changed with them.
+pub(super) const NEWEST: Version = Version(5);
 /// Since when there are users and roles.
 const AUTH_SINCE: Version = Version(4);
+/// Since when there are alarms.
+const ALARMS_SINCE: Version = Version(5);
 /// Where a row of changes is closed, in bytes: below a power of two, because that is what a row
 /// takes in the file.
 pub(super) const ROW_BYTES: usize = 65_400;
@@ -47,6 +51,9 @@ pub(super) struct Header {
     /// version 4.
     #[serde(skip)]
     pub(super) auth: u64,
+    /// The alarms that are raised. Written after `auth`, since version 5.
+    #[serde(skip)]
+    pub(super) alarms: Arc<Alarms>,
 }
 
 /// The part of a header that files and streams have since version 3.
@@ -75,6 +82,7 @@ impl Header {
     pub(super) fn version(&self) -> Version {
         let version = self.applied.membership.version();
         match self {
+            Self { alarms, .. } if !alarms.is_untouched() => version.max(ALARMS_SINCE),
             Self { auth: 1.., .. } => version.max(AUTH_SINCE),
             Self { later, .. } if *later != Later::default() => version.max(Later::SINCE),
             _ => version,
@@ -82,8 +90,10 @@ impl Header {
     }
 
     /// Whether a store can be so: one that was read from outside need not be.
-    pub(super) const fn is_sound(&self) -> bool {
-        self.revision <= COUNT_MAX && self.later.compacted <= self.revision
+    pub(super) fn is_sound(&self) -> bool {
+        self.revision <= COUNT_MAX
+            && self.later.compacted <= self.revision
+            && self.alarms.is_sound()
     }
 }
 
@@ -164,9 +174,17 @@ pub(super) const fn has_auth(version: u16) -> bool {
     version >= AUTH_SINCE.0
 }
 
+/// Whether files and streams of `version` may have alarms.
+pub(super) const fn has_alarms(version: u16) -> bool {
+    version >= ALARMS_SINCE.0
+}
+
 /// The header as a stream has it.
 pub(super) fn header_row(header: &Header) -> Vec<u8> {
     match header.version().0 {
+        version if has_alarms(version) => {
+            sealed(&[], &(header, &header.later, header.auth, &*header.alarms))
+        }
         version if has_auth(version) => sealed(&[], &(header, &header.later, header.auth)),
         version if Later::is_in(version) => sealed(&[], &(header, &header.later)),
         _ => sealed(&[], header),
@@ -175,7 +193,10 @@ pub(super) fn header_row(header: &Header) -> Vec<u8> {
 
 /// What [`header_row`] has made of a stream of `version`.
 pub(super) fn header_of(row: &[u8], version: u16) -> Option<Header> {
-    let header = if has_auth(version) {
+    let header = if has_alarms(version) {
+        let (header, later, auth, alarms) = unsealed(row, &[])?;
+        Header { later, auth, alarms: Arc::new(alarms), ..header }
+    } else if has_auth(version) {
         let (header, later, auth) = unsealed(row, &[])?;
         Header { later, auth, ..header }
     } else if Later::is_in(version) {

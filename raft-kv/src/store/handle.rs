@@ -1,8 +1,10 @@
 //! What can be asked of a store from any thread at any time, without waiting for the applier: how
 //! it stands, in numbers, and the changes that watches are told from.
 
+use super::alarms::Alarms;
 use super::auth::Auth;
 use super::check::StoreCheck;
+use super::counts::{Counters, Counts};
 use super::history::History;
 use super::scan::Scans;
 use crate::api::{Revision, Summary};
@@ -28,9 +30,11 @@ struct Shared {
     purge_pending: AtomicU64,
     scans: Scans,
     keys_at_once: AtomicU64,
+    counters: Counters,
     /// Whether users and roles count: most stores have none, and look no further.
     auth_enabled: AtomicBool,
     auth: RwLock<Arc<Auth>>,
+    alarms: RwLock<Arc<Alarms>>,
 }
 
 /// How a store stands. Each number is of the last run of entries applied; of two of them one may be
@@ -81,6 +85,16 @@ impl StoreHandle {
         self.shared.keys_at_once.fetch_max(keys, Ordering::Relaxed);
     }
 
+    /// What was done with the store since the program started.
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.so_far()
+    }
+
+    /// So much more was done.
+    pub(super) fn count(&self, counts: Counts) {
+        self.shared.counters.add(counts);
+    }
+
     /// The reads in parts.
     pub(super) fn scans(&self) -> &Scans {
         &self.shared.scans
@@ -106,12 +120,20 @@ impl StoreHandle {
 
     /// Users and roles are these from now on.
     pub(super) fn set_auth(&self, auth: &Arc<Auth>) {
-        let known = |known: &Arc<Auth>| Arc::ptr_eq(known, auth);
-        if known(&self.shared.auth.read().unwrap_or_else(PoisonError::into_inner)) {
-            return;
+        if replace(&self.shared.auth, auth) {
+            self.shared.auth_enabled.store(auth.is_enabled(), Ordering::Release);
         }
-        *self.shared.auth.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(auth);
-        self.shared.auth_enabled.store(auth.is_enabled(), Ordering::Release);
+    }
+
+    /// The alarms that are raised, after all that was applied.
+    #[cfg(feature = "service")]
+    pub(crate) fn alarms(&self) -> Arc<Alarms> {
+        Arc::clone(&self.shared.alarms.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Alarms are these from now on.
+    pub(super) fn set_alarms(&self, alarms: &Arc<Alarms>) {
+        replace(&self.shared.alarms, alarms);
     }
 
     /// The changes that watches are told from.
@@ -134,4 +156,14 @@ impl StoreHandle {
             gauge.store(value, Ordering::Relaxed);
         }
     }
+}
+
+/// Puts `next` into `place`; whether it was not there already.
+fn replace<T>(place: &RwLock<Arc<T>>, next: &Arc<T>) -> bool {
+    // Most runs change nothing of it, and a reader holds up no other.
+    if Arc::ptr_eq(&place.read().unwrap_or_else(PoisonError::into_inner), next) {
+        return false;
+    }
+    *place.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(next);
+    true
 }

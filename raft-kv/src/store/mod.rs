@@ -31,9 +31,10 @@
 //! lowest that has what it holds if that is higher. So an older program reads it until something is
 //! in it that it does not know, and then refuses it as newer. Version 2 has brought memberships of
 //! its own; version 3 leases and all that has to do with time, and compaction; version 4, which no
-//! membership has, users and roles, and sessions that are theirs. Commands and the
-//! replies kept in sessions carry the version of requests ([`crate::api::VERSION`]) in their first
-//! byte; those of version 1 are still read, as logs and sessions may hold them.
+//! membership has, users and roles, and sessions that are theirs; version 5, alarms that were
+//! raised. Commands and the replies kept in sessions carry the version of requests
+//! ([`crate::api::VERSION`]) in their first byte; those of version 1 are still read, as logs and
+//! sessions may hold them.
 //!
 //! # Checkpoint file
 //!
@@ -63,14 +64,16 @@
 //!   granted it, or `At(u64)`, a time in milliseconds.
 //! - `Meta { header: Header, sequence: u64, changes_digest: u64, sessions_digest: u64 }`, since
 //!   version 3 followed by `Later`, `leases_digest: u64` and `Useless`, since version 4 by the
-//!   checksum of the row of `auth`, a `u64`. `sequence` counts the checkpoints written into the
-//!   file, and a digest is the exclusive or of the checksums of all rows of a table: a row that is
-//!   missing or was put back is noticed.
+//!   checksum of the row of `auth`, a `u64`, since version 5 by `Alarms`. `sequence` counts the
+//!   checkpoints written into the file, and a digest is the exclusive or of the checksums of all
+//!   rows of a table: a row that is missing or was put back is noticed.
 //! - `Header { applied: SnapshotMeta, revision: u64, state_hash: u64, records: u64,
 //!   sessions: u64 }`.
 //! - `Useless { changes: u64, digest: u64 }`: how many changes are useless, and the digest.
 //! - `Later { compacted: u64, time: Time, leases: u64 }`, where
 //!   `Time { now_ms: u64, stamped: u64, marks: list of (u64, u64) }`.
+//! - `Alarms { changed: u64, raised: list of (kind, u64) }`, the kind being 0 for no space and 1
+//!   for corrupt.
 //!
 //! A checkpoint is one durable transaction that appends rows of what has changed, writes rows again
 //! of which half has become useless, replaces the rows of the sessions and leases that have
@@ -94,6 +97,7 @@
 //! file in the place of the old one.
 
 mod advance;
+mod alarms;
 #[cfg_attr(not(feature = "service"), expect(dead_code, reason = "only the service asks"))]
 mod auth;
 mod backup;
@@ -101,6 +105,7 @@ mod budget;
 mod changes;
 mod check;
 mod checkpoint;
+mod counts;
 mod epoch;
 mod format;
 mod handle;
@@ -126,11 +131,14 @@ mod validate;
 pub(crate) use auth::{Auth, User as AuthUser};
 pub use backup::BackupInfo;
 pub use check::StoreCheck;
+pub use counts::Counts;
 pub use epoch::HISTORY_REVISIONS;
 pub use handle::{Gauges, StoreHandle};
 #[cfg(feature = "service")]
 pub(crate) use history::{Change, History, Observer};
 pub use lease::LEASES_MAX;
+#[cfg(feature = "service")]
+pub(crate) use run::grows;
 pub use scan::{FIRST_PART_KEYS_MAX, PART_KEYS_MAX, Scan};
 pub use session::{
     REPLY_BYTES_TOTAL_MAX, REPLY_OVERHEAD, SESSION_BYTES_MAX, SESSION_IDLE_MS, SESSIONS_MAX,
@@ -246,6 +254,7 @@ impl KvStore {
     ) -> Self {
         let changes = state.mvcc.take_changes();
         handle.set_auth(&state.auth);
+        handle.set_alarms(&state.alarms);
         handle.history().reset(changes, state.mvcc.revision(), state.mvcc.compacted());
         let frozen = state.applied.last;
         handle.check().follow(file.as_ref());
@@ -259,9 +268,12 @@ impl KvStore {
 
     /// Tells watches what has changed, and purges some of what was compacted.
     fn publish(&mut self, entries: usize) {
-        let Self { state: State { mvcc, time, auth, .. }, handle, compacted, stamped, .. } = self;
+        let Self {
+            state: State { mvcc, time, auth, alarms, .. }, handle, compacted, stamped, ..
+        } = self;
         // Rights first: what is told is held against those of when it was done.
         handle.set_auth(auth);
+        handle.set_alarms(alarms);
         let history = handle.history();
         let changes = mvcc.take_changes();
         if !changes.is_empty() || mvcc.revision() != history.extent().0 {
@@ -306,6 +318,7 @@ impl KvStore {
         match query {
             Query::Range(range) => {
                 let mut keys = 0;
+                self.handle.count(Counts { ranges: 1, ..Counts::default() });
                 let answer = run::read(&self.state.mvcc, &range, &mut keys);
                 self.handle.note_keys(keys);
                 codec::encode(&answer)
@@ -337,6 +350,7 @@ impl StateMachine for KvStore {
         let mut out = BytesMut::with_capacity(16 * run.len());
         let entries = run.entries();
         let replies = entries.iter().map(|entry| self.state.apply(entry, &mut out)).collect();
+        self.handle.count(std::mem::take(&mut self.state.counts));
         self.publish(entries.len());
         replies
     }

@@ -57,6 +57,7 @@ impl Room<'_> {
             | Action::Advance(_)
             | Action::OpenSession
             | Action::Auth(_)
+            | Action::Alarm(_)
             | Action::Compact(_) => false,
         }
     }

@@ -5,6 +5,7 @@
 //! transactions within it too; so every compare sees what was there before the whole.
 
 use super::budget::Budget;
+use super::counts::Counts;
 use super::lease::Leases;
 use super::mvcc::Mvcc;
 use super::range::Room;
@@ -20,7 +21,12 @@ use std::ops::ControlFlow;
 use std::vec;
 
 /// Runs an action; one that opens a session is not this module's.
-pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> CommandReply {
+pub(super) fn run(
+    mvcc: &mut Mvcc,
+    leases: &mut Leases,
+    counts: &mut Counts,
+    action: &Action,
+) -> CommandReply {
     validate(action)?;
     check_sequential(action, mvcc.next_revision())?;
     match action {
@@ -29,15 +35,17 @@ pub(super) fn run(mvcc: &mut Mvcc, leases: &mut Leases, action: &Action) -> Comm
         | Action::Revoke(_)
         | Action::Advance(_)
         | Action::Auth(_)
+        | Action::Alarm(_)
         | Action::As(..) => Err(KvError::Malformed("not within a session".into())),
         Action::Op(op) => {
-            let reply = run_one(mvcc, leases, op)?;
+            let reply = run_one(mvcc, leases, counts, op)?;
             Ok(ActionReply::Op { revision: Revision(mvcc.revision()), reply })
         }
         Action::Txn(txn) => {
             let mut plan = Plan::of(mvcc);
             let succeeded = plan.holds_all(mvcc, &txn.compares);
-            let replies = run_all(mvcc, leases, plan, branch(txn, succeeded))?;
+            let replies = run_all(mvcc, leases, counts, plan, branch(txn, succeeded))?;
+            counts.txns += 1;
             let revision = Revision(mvcc.revision());
             Ok(ActionReply::Txn(TxnReply { revision, succeeded, replies }))
         }
@@ -63,7 +71,8 @@ pub(super) fn is_read_only(action: &Action) -> bool {
         | Action::Grant { .. }
         | Action::Revoke(_)
         | Action::Advance(_)
-        | Action::Auth(_) => false,
+        | Action::Auth(_)
+        | Action::Alarm(_) => false,
         Action::As(_, action) => is_read_only(action),
         Action::Op(op) => reads(op),
         Action::Txn(txn) => only_reads(txn),
@@ -82,32 +91,67 @@ fn only_reads(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).all(reads)
 }
 
+/// Whether running `action` may need more room than there was.
+pub(crate) fn grows(action: &Action) -> bool {
+    match action {
+        Action::Op(op) => puts(op),
+        Action::Txn(txn) => any_puts(txn),
+        Action::Grant { .. } => true,
+        Action::OpenSession
+        | Action::Compact(_)
+        | Action::Revoke(_)
+        | Action::Advance(_)
+        | Action::Auth(_)
+        | Action::Alarm(_) => false,
+        Action::As(_, action) => grows(action),
+    }
+}
+
+fn puts(op: &Op) -> bool {
+    match op {
+        Op::Put(_) => true,
+        Op::Delete { .. } | Op::Range(_) => false,
+        Op::Txn(txn) => any_puts(txn),
+    }
+}
+
+fn any_puts(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(puts)
+}
+
 fn branch(txn: &Txn, succeeded: bool) -> &[Op] {
     if succeeded { &txn.success } else { &txn.failure }
 }
 
-fn run_one(mvcc: &mut Mvcc, leases: &mut Leases, op: &Op) -> Result<OpReply, KvError> {
+fn run_one(
+    mvcc: &mut Mvcc,
+    leases: &mut Leases,
+    counts: &mut Counts,
+    op: &Op,
+) -> Result<OpReply, KvError> {
     let mut plan = Plan::of(mvcc);
     if let Op::Txn(_) = op {
         plan.add(mvcc, std::slice::from_ref(op));
         plan.check(mvcc, leases)?;
+        counts.txns += 1;
     } else {
         // Nearly every request is of this kind: it is worth no list.
         check(mvcc, leases, &[op])?;
     }
-    Ok(Running::of(mvcc, leases, plan).finish(|running| running.op(op)))
+    Ok(Running::of(mvcc, leases, counts, plan).finish(|running| running.op(op)))
 }
 
 /// Runs `ops` in order at one revision; each sees the writes before it.
 fn run_all<'a>(
     mvcc: &mut Mvcc,
     leases: &mut Leases,
+    counts: &mut Counts,
     mut plan: Plan<'a>,
     ops: &'a [Op],
 ) -> Result<Vec<OpReply>, KvError> {
     plan.add(mvcc, ops);
     plan.check(mvcc, leases)?;
-    Ok(Running::of(mvcc, leases, plan).finish(|running| running.ops(ops)))
+    Ok(Running::of(mvcc, leases, counts, plan).finish(|running| running.ops(ops)))
 }
 
 /// What of a request will run.
@@ -223,14 +267,20 @@ fn put_sizes(ops: &[&Op], keys: &Keys) -> usize {
 struct Running<'a> {
     mvcc: &'a mut Mvcc,
     leases: &'a mut Leases,
+    counts: &'a mut Counts,
     /// See [`Plan::decisions`].
     decisions: vec::IntoIter<bool>,
     room: Room,
 }
 
 impl<'a> Running<'a> {
-    fn of(mvcc: &'a mut Mvcc, leases: &'a mut Leases, plan: Plan<'_>) -> Self {
-        Self { mvcc, leases, decisions: plan.decisions.into_iter(), room: Room::new() }
+    fn of(
+        mvcc: &'a mut Mvcc,
+        leases: &'a mut Leases,
+        counts: &'a mut Counts,
+        plan: Plan<'_>,
+    ) -> Self {
+        Self { mvcc, leases, counts, decisions: plan.decisions.into_iter(), room: Room::new() }
     }
 
     /// Does `work`, and ends the request with it.
@@ -248,7 +298,10 @@ impl<'a> Running<'a> {
         match op {
             Op::Put(put) => self.put(put),
             Op::Delete { keys, prev_kv } => self.delete(keys, *prev_kv),
-            Op::Range(range) => OpReply::Range(self.mvcc.range(range, &mut self.room, &mut 0)),
+            Op::Range(range) => {
+                self.counts.ranges += 1;
+                OpReply::Range(self.mvcc.range(range, &mut self.room, &mut 0))
+            }
             Op::Txn(txn) => {
                 let succeeded = self.decisions.next().expect("each transaction was decided on");
                 let replies = self.ops(branch(txn, succeeded));
@@ -259,6 +312,7 @@ impl<'a> Running<'a> {
     }
 
     fn put(&mut self, put: &Put) -> OpReply {
+        self.counts.puts += 1;
         let key = key_of(put, self.mvcc.next_revision());
         let kept = if keeps(put) { self.mvcc.current(&key).cloned() } else { None };
         let value = match (&put.value, &kept) {
@@ -290,6 +344,7 @@ impl<'a> Running<'a> {
     }
 
     fn delete(&mut self, keys: &Keys, prev_kv: bool) -> OpReply {
+        self.counts.deletes += 1;
         let mut prev_kvs = Vec::new();
         let deleted = self.mvcc.delete(keys, |record| {
             if let Some(lease) = record.lease() {

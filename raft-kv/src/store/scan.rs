@@ -4,6 +4,7 @@
 //! A read is begun at the [`StoreHandle`], which holds what was found so far; each
 //! [`Query::Scan`](crate::api::Query::Scan) goes on with it. It never keeps anything in the store.
 
+use super::counts::Counts;
 use super::handle::StoreHandle;
 use super::mvcc::{Mvcc, Visited};
 use super::range::{Reading, Room};
@@ -46,6 +47,7 @@ impl Drop for Scan {
 impl StoreHandle {
     /// Begins a read that is answered by one [`Scan::query`] after the other.
     pub fn begin_scan(&self, range: Range) -> Scan {
+        self.count(Counts { ranges: 1, ..Counts::default() });
         Scan { id: self.scans().add(range), handle: self.clone() }
     }
 }

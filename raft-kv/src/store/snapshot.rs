@@ -133,6 +133,7 @@ impl MemoryFrames {
             sessions,
             leases,
             auth,
+            alarms,
             ..
         } = state.freeze_all();
         let auth = auth.map(|auth| auth_row(&auth));
@@ -144,6 +145,7 @@ impl MemoryFrames {
             sessions: sessions.len() as u64,
             later: Later { compacted, time, leases: leases.len() as u64 },
             auth: auth.as_deref().map_or(0, checksum),
+            alarms,
         };
         let (sessions, leases) = (sessions.into_iter(), leases.into_iter());
         (header, Self { records, packed: 0, sessions, leases, auth })

@@ -5,14 +5,16 @@
 //! The state hash is chained: `h = XXH3-64(bytes, seed = h)`, from 0, first over each change record
 //! of an entry, then, for a membership, over its postcard encoding, for a compaction, over its
 //! revision as a little-endian `u64`, for leases and time as told in [`super::advance`], for users
-//! and roles that have changed, over the change as postcard encodes it, and last
+//! and roles or alarms that have changed, over the change as postcard encodes it, and last
 //! over nine little-endian `u64`: index, term, what the entry was (0 nothing, 1 command, 2
 //! membership), what came of it (see [`Outcome`]), session, seq and lowest unanswered request (0
 //! where there is none), revision and number of keys. Texts of errors are left out, so that another
 //! version may word them differently.
 
+use super::alarms::Alarms;
 use super::auth::{Auth, leases_of};
 use super::check::RollEntry;
+use super::counts::Counts;
 use super::format::Header;
 use super::lease::{LeaseChange, LeaseTerm, Leases};
 use super::legacy;
@@ -22,8 +24,8 @@ use super::run::{is_read_only, run};
 use super::session::{Admission, Session, SessionChange, Sessions};
 use super::time::Time;
 use crate::api::{
-    Action, ActionReply, AuthChange, AuthError, Authority, Command, CommandReply, Fence, KvError,
-    REQUEST_BYTES_MAX, SIGNED_BYTES_MAX,
+    Action, ActionReply, AlarmChange, AuthChange, AuthError, Authority, Command, CommandReply,
+    Fence, KvError, REQUEST_BYTES_MAX, SIGNED_BYTES_MAX,
 };
 use crate::codec;
 use crate::integrity::HashRing;
@@ -44,6 +46,10 @@ pub(super) struct State {
     pub(super) auth: Arc<Auth>,
     /// Whether they have changed since the last checkpoint.
     auth_changed: bool,
+    /// The alarms that are raised, alike.
+    pub(super) alarms: Arc<Alarms>,
+    /// What was done since somebody last took this; no part of the state.
+    pub(super) counts: Counts,
     /// The state hash after many entries.
     pub(super) hashes: HashRing,
 }
@@ -63,6 +69,7 @@ pub(super) struct Frozen {
     pub(super) leases: Vec<LeaseChange>,
     /// Users and roles, if they have changed, and there were ever any.
     pub(super) auth: Option<Arc<Auth>>,
+    pub(super) alarms: Arc<Alarms>,
 }
 
 /// One thing that a checkpoint or snapshot holds.
@@ -99,6 +106,8 @@ impl State {
             time: Time::default(),
             auth: Arc::default(),
             auth_changed: false,
+            alarms: Arc::default(),
+            counts: Counts::default(),
             hashes: HashRing::starting_at(Index::ZERO, 0),
         }
     }
@@ -201,11 +210,13 @@ impl State {
         if let Some(fence) = fence {
             self.check_fence(fence)?;
         }
+        self.alarms.check(action)?;
         match action {
             Action::Auth(change) => self.change_auth(index, change),
+            Action::Alarm(change) => self.change_alarms(index, change),
             Action::Grant { id, ttl_ms } => self.grant(index, *id, *ttl_ms),
             Action::Revoke(id) => self.revoke(*id),
-            action => run(&mut self.mvcc, &mut self.leases, action),
+            action => run(&mut self.mvcc, &mut self.leases, &mut self.counts, action),
         }
     }
 
@@ -256,15 +267,31 @@ impl State {
         Ok(ActionReply::Auth(self.auth.revision()))
     }
 
-    /// Calls `each` for users and roles, if there were ever any, and their number is not over.
+    fn change_alarms(&mut self, index: u64, change: &AlarmChange) -> CommandReply {
+        let mut next = (*self.alarms).clone();
+        let changed = next.change(change, index)?;
+        if changed {
+            self.alarms = Arc::new(next);
+            let mut bytes = BytesMut::new();
+            raft_core::codec::put(change, &mut bytes);
+            self.mvcc.mix(&bytes);
+        }
+        Ok(ActionReply::Alarm(changed))
+    }
+
+    /// Calls `each` for users and roles, and for alarms, if there were ever any, whose numbers are
+    /// not over.
     pub(super) fn visit_auth_from(
         &self,
         start: u64,
         mut each: impl FnMut(RollEntry) -> ControlFlow<()>,
     ) {
-        if start == 0 && !self.auth.is_untouched() {
-            // One is all there is.
-            let _ = each(self.auth.entry());
+        if start == 0 && !self.auth.is_untouched() && each(self.auth.entry()).is_break() {
+            return;
+        }
+        if start <= 1 && !self.alarms.is_untouched() {
+            // Two are all there is.
+            let _ = each(self.alarms.entry());
         }
     }
 
@@ -299,6 +326,7 @@ impl State {
         self.mvcc.visit_leased(|key, lease| self.leases.attach(key, lease));
         self.hashes = HashRing::starting_at(header.applied.last.index, header.state_hash);
         self.applied = header.applied;
+        self.alarms = header.alarms;
         self.time = header.later.time;
         self.sessions.loaded(&self.time);
     }
@@ -336,6 +364,7 @@ impl State {
             sessions,
             leases,
             auth: None,
+            alarms: Arc::clone(&self.alarms),
         }
     }
 }

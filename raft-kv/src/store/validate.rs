@@ -26,7 +26,8 @@ pub fn validate(action: &Action) -> Result<(), KvError> {
         | Action::Compact(_)
         | Action::Revoke(_)
         | Action::Advance(_)
-        | Action::Auth(_) => Ok(()),
+        | Action::Auth(_)
+        | Action::Alarm(_) => Ok(()),
         Action::As(_, action) => match **action {
             Action::As(..) => Err(KvError::Malformed("an authority within another one".into())),
             ref action => validate(action),

@@ -156,9 +156,11 @@ impl Reference {
                 let deleted = self.end(*id).ok_or(KvError::LeaseNotFound(*id))?;
                 Ok(ActionReply::Revoked { revision: Revision(self.revision()), deleted })
             }
-            Action::OpenSession | Action::Advance(_) | Action::Auth(_) | Action::As(..) => {
-                Err(KvError::Malformed("not within a session".into()))
-            }
+            Action::OpenSession
+            | Action::Advance(_)
+            | Action::Auth(_)
+            | Action::Alarm(_)
+            | Action::As(..) => Err(KvError::Malformed("not within a session".into())),
         }
     }
 

@@ -135,6 +135,69 @@ const UNARY: &[(&str, &str, &str, Alike)] = &[
     ("GET", "/health", "", Alike::Whole),
 ];
 
+/// Alarms that are raised, one at a time as etcd has no order for several; what they refuse; and
+/// that they end.
+const ALARMS: &[(&str, &str, &str, Alike)] = &[
+    ("POST", ALARM, r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"7"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"7"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"GET"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"GET","memberID":"7"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"GET","alarm":"NOSPACE"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"GET","alarm":"CORRUPT"}"#, Alike::Whole),
+    ("POST", "/v3/maintenance/status", "{}", Alike::Shape),
+    ("GET", "/health", "", Alike::Whole),
+    ("POST", "/v3/kv/put", r#"{"key":"YQ==","value":"MQ=="}"#, Alike::Whole),
+    (
+        "POST",
+        "/v3/kv/txn",
+        r#"{"success":[{"request_range":{"key":"YQ=="}}],
+            "failure":[{"request_put":{"key":"YQ=="}}]}"#,
+        Alike::Whole,
+    ),
+    (
+        "POST",
+        "/v3/kv/txn",
+        r#"{"success":[{"request_delete_range":{"key":"YQ=="}}]}"#,
+        Alike::Whole,
+    ),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ=="}"#, Alike::Whole),
+    ("POST", "/v3/kv/deleterange", r#"{"key":"YQ=="}"#, Alike::Whole),
+    ("POST", "/v3/lease/grant", r#"{"TTL":60,"ID":77}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"DEACTIVATE","alarm":"NOSPACE"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"DEACTIVATE","memberID":"7"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"DEACTIVATE","alarm":"CORRUPT","memberID":"7"}"#, Alike::Whole),
+    ("POST", "/v3/kv/put", r#"{"key":"YQ==","value":"MQ=="}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"DEACTIVATE","alarm":"NOSPACE","memberID":"7"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"DEACTIVATE","alarm":"NOSPACE","memberID":"7"}"#, Alike::Whole),
+    ("POST", "/v3/kv/put", r#"{"key":"YQ==","value":"MQ=="}"#, Alike::Whole),
+    ("POST", "/v3/lease/grant", r#"{"TTL":60,"ID":77}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"ACTIVATE","alarm":"CORRUPT"}"#, Alike::Whole),
+    ("POST", "/v3/kv/put", r#"{"key":"YQ==","value":"MQ=="}"#, Alike::Whole),
+    ("POST", "/v3/kv/deleterange", r#"{"key":"YQ=="}"#, Alike::Whole),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ=="}"#, Alike::Whole),
+    ("POST", "/v3/kv/txn", r#"{"success":[{"request_range":{"key":"YQ=="}}]}"#, Alike::Whole),
+    (
+        "POST",
+        "/v3/kv/txn",
+        r#"{"success":[{"request_delete_range":{"key":"YQ=="}}]}"#,
+        Alike::Whole,
+    ),
+    ("POST", "/v3/kv/compaction", r#"{"revision":"5"}"#, Alike::Whole),
+    ("POST", "/v3/lease/grant", r#"{"TTL":60,"ID":78}"#, Alike::Whole),
+    ("POST", "/v3/lease/keepalive", r#"{"ID":77}"#, Alike::Whole),
+    ("POST", "/v3/lease/revoke", r#"{"ID":77}"#, Alike::Whole),
+    ("POST", "/v3/auth/role/add", r#"{"name":"during"}"#, Alike::Whole),
+    ("GET", "/health", "", Alike::Whole),
+    ("POST", ALARM, r#"{"action":"GET"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"DEACTIVATE","alarm":"CORRUPT"}"#, Alike::Whole),
+    ("POST", "/v3/lease/revoke", r#"{"ID":77}"#, Alike::Whole),
+    ("POST", "/v3/kv/compaction", r#"{"revision":"5"}"#, Alike::Whole),
+    ("POST", ALARM, r#"{"action":"GET"}"#, Alike::Whole),
+    ("GET", "/health", "", Alike::Whole),
+];
+
+const ALARM: &str = "/v3/maintenance/alarm";
+
 /// Streams that go on, and how many lines each has at once.
 const STREAMS: &[(&str, &str, usize)] = &[
     ("/v3/watch", r#"{"create_request":{"key":"Zm9v","start_revision":"4","prev_kv":true}}"#, 2),
@@ -147,7 +210,12 @@ const STREAMS: &[(&str, &str, usize)] = &[
     ),
 ];
 
-async fn send(address: &str, method: &str, path: &str, body: &str) -> http::Response<Incoming> {
+pub(crate) async fn send(
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> http::Response<Incoming> {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -245,6 +313,10 @@ async fn requests_in_json_are_answered_as_etcd_answers_them() {
     for case in STREAMS {
         let (here, there) = tokio::join!(begin(&ours, case), begin(&theirs, case));
         judge(format!("{} {}", case.0, case.1), here, there);
+    }
+    for case in ALARMS {
+        let (here, there) = tokio::join!(answer(&ours, case), answer(&theirs, case));
+        judge(format!("{} {} {}", case.0, case.1, case.2), here, there);
     }
     assert!(wrong.is_empty(), "{wrong}");
 }

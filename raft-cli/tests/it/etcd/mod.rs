@@ -6,6 +6,7 @@ mod compare;
 mod gateway;
 mod grpc;
 mod kubernetes;
+mod metrics;
 mod normal;
 pub(crate) mod side;
 mod verbs;

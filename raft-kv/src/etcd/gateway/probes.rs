@@ -29,7 +29,7 @@ impl Gateway {
         });
         match path {
             "/health" => {
-                let healthy = self.core.alarms().is_empty() && self.is_ready(local).await;
+                let healthy = self.core.known_alarms().is_empty() && self.is_ready(local).await;
                 self.core.calls.count_health(healthy);
                 let body = json!({ "health": healthy.to_string() }).to_string();
                 // As etcd's, it does not say that it is JSON.

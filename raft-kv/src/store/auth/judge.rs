@@ -53,9 +53,11 @@ impl Auth {
             Action::OpenSession | Action::Grant { .. } | Action::Revoke(_) => Ok(()),
             Action::Op(op) => self.check_op(user, op),
             Action::Txn(txn) => self.check_txn(user, txn),
-            Action::Compact(_) | Action::Advance(_) | Action::Auth(_) | Action::As(..) => {
-                Err(AuthError::Denied)
-            }
+            Action::Compact(_)
+            | Action::Advance(_)
+            | Action::Auth(_)
+            | Action::Alarm(_)
+            | Action::As(..) => Err(AuthError::Denied),
         }
     }
 

@@ -1,12 +1,21 @@
 //! Service Maintenance, and gRPC's health service.
 
+use super::auth::signed;
 use super::{Doors, assert_refused, get, put};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, GROUP};
+use bytes::Bytes;
+use raft_core::transport::{BoxFuture, Caller, Service};
 use raft_core::types::NodeId;
+use raft_kv::api::{ROOT, Request, RequestBody};
 use raft_kv::etcd::proto::etcdserverpb as pb;
 use raft_kv::etcd::proto::health::health_check_response::ServingStatus;
 use raft_kv::etcd::proto::health::{HealthCheckRequest, health_client::HealthClient};
+use raft_kv::service::KvService;
 use raft_kv::store::BackupInfo;
+use raft_kv::wire::decode_request;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::task::JoinSet;
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,9 +35,6 @@ async fn a_node_tells_how_it_is() {
     assert!(!status.is_learner);
     assert_eq!(status.errors, [""; 0]);
     connection.maintenance().defragment(pb::DefragmentRequest {}).await.unwrap();
-    let request = pb::AlarmRequest { action: 1, member_id: 0, alarm: 1 };
-    let refused = connection.maintenance().alarm(request).await;
-    assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,8 +48,7 @@ async fn alarms_of_all_members_are_listed_at_each() {
         doors.connect(*id).await.range(get("k")).await;
         let request = pb::AlarmRequest { action: 0, member_id, alarm };
         let answer = maintenance.alarm(request).await.unwrap().into_inner();
-        assert_eq!(answer.header, None, "as with etcd");
-        answer.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect::<Vec<_>>()
+        listed(&answer)
     };
     for id in doors.addresses.keys() {
         doors.connect(*id).await.range(get("k")).await;
@@ -53,6 +58,131 @@ async fn alarms_of_all_members_are_listed_at_each() {
         assert_eq!(alarms(id, 2, 1).await, [(2, 1)]);
         assert_eq!(alarms(id, 0, 2).await, []);
     }
+}
+
+/// An alarm that is raised counts on every member, whoever it names, until it is cleared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_that_is_raised_counts_everywhere_until_it_is_cleared() {
+    let doors = Doors::start(3).await;
+    let ids: Vec<NodeId> = doors.addresses.keys().copied().collect();
+    let change = async |id: NodeId, action, member_id, alarm| {
+        let request = pb::AlarmRequest { action, member_id, alarm };
+        let answer = doors.connect(id).await.maintenance().alarm(request).await;
+        answer.map(|answer| listed(&answer.into_inner()))
+    };
+    let [get_all, raise, clear] = [0, 1, 2];
+    doors.any().await.put("k", "v").await;
+    assert_eq!(change(ids[0], raise, 9, 1).await.unwrap(), [(9, 1)]);
+    assert_eq!(change(ids[1], raise, 0, 1).await.unwrap(), [(0, 1)]);
+    assert_eq!(change(ids[2], raise, 0, 1).await.unwrap(), [(0, 1)]);
+    let full = "etcdserver: mvcc: database space exceeded";
+    for id in &ids {
+        assert_eq!(change(*id, get_all, 0, 0).await.unwrap(), [(0, 1), (9, 1)]);
+        assert_eq!(change(*id, get_all, 9, 0).await.unwrap(), [(9, 1)]);
+        assert_eq!(change(*id, get_all, 0, 2).await.unwrap(), []);
+        let connection = doors.connect(*id).await;
+        let refused = connection.kv().put(put("k", "w")).await;
+        assert_refused(refused, Code::ResourceExhausted, full);
+        let grant = pb::LeaseGrantRequest { ttl: 60, id: 0 };
+        let refused = connection.lease().lease_grant(grant).await;
+        assert_refused(refused, Code::ResourceExhausted, full);
+        let status = connection.maintenance().status(pb::StatusRequest {}).await.unwrap();
+        let errors = ["alarm:NOSPACE ", "memberID:9 alarm:NOSPACE "];
+        assert_eq!(status.into_inner().errors, errors);
+        let health = super::http_at(doors.addresses[id], "GET", "/health", "").await;
+        assert_eq!(health.status(), 503);
+    }
+    assert_eq!(change(ids[0], clear, 0, 1).await.unwrap(), [(0, 1)]);
+    assert_eq!(change(ids[1], clear, 0, 1).await.unwrap(), []);
+    let refused = doors.any().await.kv().put(put("k", "w")).await;
+    assert_refused(refused, Code::ResourceExhausted, full);
+    assert_eq!(change(ids[2], clear, 9, 1).await.unwrap(), [(9, 1)]);
+    for id in &ids {
+        doors.connect(*id).await.put("k", "w").await;
+        assert_eq!(change(*id, get_all, 0, 0).await.unwrap(), []);
+    }
+    for wrong in [0, 7] {
+        let refused = change(ids[0], raise, 0, wrong).await;
+        assert_refused(refused, Code::InvalidArgument, "etcdserver: there is no such alarm");
+    }
+}
+
+/// Whoever may not do everything could stop all writes with an alarm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_are_raised_and_cleared_by_root() {
+    let doors = Doors::of(Cluster::with_cheap_passwords(1)).await;
+    let client = doors.cluster.client(doors.cluster.leader().await);
+    crate::auth::prepare(&client).await;
+    client.enable_auth().await.unwrap();
+    let connection = doors.any().await;
+    for action in [1, 2] {
+        for (user, allowed) in [("alice", false), (ROOT, true)] {
+            let token = client.authenticate(user, format!("{user}-pw")).await.unwrap();
+            let request = pb::AlarmRequest { action, member_id: 0, alarm: 1 };
+            let answer = connection.maintenance().alarm(signed(&token, request)).await;
+            match allowed {
+                true => assert_eq!(listed(&answer.unwrap().into_inner()), [(0, 1)]),
+                false => {
+                    assert_refused(answer, Code::PermissionDenied, "etcdserver: permission denied")
+                }
+            }
+        }
+    }
+}
+
+/// A service that counts how often its node is asked how it is.
+struct Counting {
+    service: Arc<KvService>,
+    asked: AtomicUsize,
+}
+
+impl Service for Counting {
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+        if matches!(decode_request(&request), Ok(Request { body: RequestBody::Health, .. })) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+        }
+        self.service.call(caller, request)
+    }
+}
+
+/// Who lists the alarms of one member has no other asked, and many who list them at a time share
+/// what is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_list_alarms_share_what_members_tell() {
+    const MANY: usize = 200;
+    let doors = Doors::start(3).await;
+    let counting = |id: u64| {
+        let id = NodeId(id);
+        let service = doors.cluster.services[&id].clone();
+        let counting = Arc::new(Counting { service, asked: AtomicUsize::new(0) });
+        doors.cluster.network.serve(GROUP, id, counting.clone());
+        counting
+    };
+    let [second, third] = [counting(2), counting(3)];
+    let asked = || [&second, &third].map(|service| service.asked.load(Ordering::Relaxed));
+    let maintenance = doors.connect(NodeId(1)).await.maintenance();
+    let list = async |member_id| {
+        let request = pb::AlarmRequest { action: 0, member_id, alarm: 0 };
+        maintenance.clone().alarm(request).await.unwrap()
+    };
+    list(1).await;
+    assert_eq!(asked(), [0, 0], "it needs to ask nobody of itself");
+    list(2).await;
+    assert_eq!(asked(), [1, 0]);
+    let mut listing = JoinSet::new();
+    for _ in 0..MANY {
+        let (mut maintenance, all) = (maintenance.clone(), pb::AlarmRequest::default());
+        listing.spawn(async move { maintenance.alarm(all).await.unwrap() });
+    }
+    listing.join_all().await;
+    let [of_second, of_third] = asked();
+    assert!((1..MANY / 2).contains(&of_third), "{of_third}");
+    assert!((1..MANY / 2).contains(&of_second), "{of_second}");
+}
+
+fn listed(answer: &pb::AlarmResponse) -> Vec<(u64, i32)> {
+    assert_eq!(answer.header, None, "as with etcd");
+    answer.alarms.iter().map(|alarm| (alarm.member_id, alarm.alarm)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

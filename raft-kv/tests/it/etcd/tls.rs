@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use raft_kv::etcd::proto::etcdserverpb::kv_client::KvClient;
-use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsFiles, TlsLimits};
+use raft_kv::etcd::{DoorTls, Entrance, EtcdConfig, EtcdDoor, TlsError, TlsFiles, TlsLimits};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
@@ -318,5 +318,12 @@ async fn only_what_may_be_spoken_is() {
     assert!(TlsLimits::known_suites().any(|name| name == SUITE));
     let dir = TempDir::new().unwrap();
     let contradiction = TlsLimits { only_1_3: true, only_1_2: true, suites: Vec::new() };
-    DoorTls::limited(authority.write(dir.path()), contradiction).unwrap_err();
+    let unknown = TlsLimits { only_1_3: false, suites: vec!["other".into()], ..contradiction };
+    for limits in [contradiction, unknown] {
+        // The files are as they should be, and not to be blamed.
+        let Err(error) = DoorTls::limited(authority.write(dir.path()), limits) else {
+            panic!("nothing is left to speak");
+        };
+        assert!(matches!(error, TlsError::Limits(_)), "{error}");
+    }
 }

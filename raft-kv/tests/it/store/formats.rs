@@ -27,8 +27,15 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const CHECKPOINT: &str = "kv.redb.packed";
 const SNAPSHOT: &str = "snapshot.bin";
 
-/// The newest version of files and streams. It has users and roles; memberships are as before.
-const NEWEST: Version = Version(4);
+/// The version that has brought users and roles; memberships are as before.
+const USERS: Version = Version(4);
+/// The version that has brought alarms.
+const ALARMS: Version = Version(5);
+/// The newest version of files and streams.
+const NEWEST: Version = ALARMS;
+/// An alarm that is raised in the snapshots, and one in the checkpoints.
+const FULL: MemberAlarm = MemberAlarm { kind: AlarmKind::NoSpace, member: NodeId(9) };
+const ROTTEN: MemberAlarm = MemberAlarm { kind: AlarmKind::Corrupt, member: NodeId(0) };
 
 /// The membership of a version: with all that the version has.
 fn membership_of(version: Version) -> Membership {
@@ -105,7 +112,7 @@ impl Filling<'_> {
 
     /// The same where users count, of whom nobody is asked.
     fn run_anyway(&mut self, action: Action) {
-        let counts = self.version >= NEWEST;
+        let counts = self.version >= USERS;
         let of_cluster = |action| Action::As(Authority::Cluster, Box::new(action));
         self.run(None, if counts { of_cluster(action) } else { action });
     }
@@ -134,19 +141,31 @@ fn fill(fed: &mut Fed, version: Version) {
         // Its time has not begun to run.
         filling.run(None, Action::Grant { id: Some(LeaseId(8)), ttl_ms: 60_000 });
     }
-    if version >= NEWEST {
+    if version >= USERS {
         filling.users();
+    }
+    if version >= ALARMS {
+        filling.run_anyway(Action::Alarm(AlarmChange::Raise(ROTTEN)));
+        filling.run_anyway(Action::Alarm(AlarmChange::Clear(ROTTEN)));
+        filling.run_anyway(Action::Alarm(AlarmChange::Raise(FULL)));
     }
 }
 
 /// What the second checkpoint adds.
 fn fill_more(fed: &mut Fed, version: Version) {
     let mut filling = Filling { fed, version };
+    if version >= ALARMS {
+        filling.run_anyway(Action::Op(put("k5", "refused")));
+        filling.run_anyway(Action::Alarm(AlarmChange::Clear(FULL)));
+    }
     filling.run_anyway(Action::Op(put_bytes("large", vec![7; 100_000].into())));
     filling.run_anyway(Action::Op(Op::Delete { keys: one("k4"), prev_kv: false }));
     filling.run_anyway(Action::OpenSession);
     if version >= Version(3) {
         filling.run_anyway(Action::Revoke(LeaseId(8)));
+    }
+    if version >= ALARMS {
+        filling.run_anyway(Action::Alarm(AlarmChange::Raise(ROTTEN)));
     }
 }
 
@@ -184,10 +203,16 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     assert!(contents(&restored(&store).unwrap()) == contents(&expected.store));
     let mut fed = Fed { store, log: expected.log };
     assert_eq!((fed.value("k5"), fed.value("k4")), (Some("value".into()), None));
-    if version >= NEWEST {
+    if version >= USERS {
         let refused = fed.run(Action::Op(put("k3", "by nobody")));
         assert_eq!(refused, Err(AuthError::UserEmpty.into()));
         Filling { fed: &mut fed, version }.run_anyway(Action::Auth(AuthChange::Disable));
+    }
+    if version >= ALARMS {
+        let refused = fed.run(Action::Op(Op::Delete { keys: one("k3"), prev_kv: false }));
+        assert_eq!(refused, Err(KvError::Alarmed(AlarmKind::Corrupt)));
+        let cleared = fed.run(Action::Alarm(AlarmChange::Clear(ROTTEN)));
+        assert_eq!(cleared, Ok(ActionReply::Alarm(true)));
     }
 
     let session = RequestId { session: session_of(version), seq: 3, unanswered_from: 2 };
@@ -219,7 +244,7 @@ fn a_snapshot_is_read_and_written(version: Version) {
     assert_eq!(store.applied().membership, membership_of(version));
     assert_eq!(store.summary(), fed.store.summary());
     let range = Range { keys_only: true, ..Range::of(between("k", "l")) };
-    assert_eq!(read(&store, range).unwrap().kvs.len(), if version < NEWEST { 3 } else { 4 });
+    assert_eq!(read(&store, range).unwrap().kvs.len(), if version < USERS { 3 } else { 4 });
 }
 
 #[test]
@@ -244,6 +269,12 @@ fn version_3_is_read_and_written() {
 fn version_4_is_read_and_written() {
     a_checkpoint_is_read_and_written_on(Version(4));
     a_snapshot_is_read_and_written(Version(4));
+}
+
+#[test]
+fn version_5_is_read_and_written() {
+    a_checkpoint_is_read_and_written_on(Version(5));
+    a_snapshot_is_read_and_written(Version(5));
 }
 
 #[test]
@@ -330,8 +361,8 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
     fill(&mut fed, Version::CURRENT);
     fed.checkpoint();
     drop(fed);
-    // Users and roles have a version that no membership has.
-    let newer = Version::CURRENT.0 + 2;
+    // Users and roles, and alarms, have versions that no membership has.
+    let newer = Version::CURRENT.0 + 3;
     // What follows its version only that version knows.
     let body = [&newer.to_le_bytes()[..], &[0xff; 40]].concat();
     let row = [&xxh3_64(&body).to_le_bytes()[..], &body].concat();
@@ -344,7 +375,7 @@ fn a_checkpoint_of_a_newer_version_is_refused_and_left_alone() {
     assert!(matches!(error, StorageError::Format(_)), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("kv.redb: written by a newer version"), "{text}");
-    assert!(text.contains(&format!("version {newer}, this one reads up to 4")), "{text}");
+    assert!(text.contains(&format!("version {newer}, this one reads up to 5")), "{text}");
     let database = Database::open(&path).unwrap();
     let meta = database.begin_read().unwrap().open_table(META).unwrap();
     assert!(meta.get("checkpoint").unwrap().unwrap().value() == row);

@@ -1,5 +1,6 @@
 //! The state machine, through its public interface.
 
+mod alarms;
 mod auth;
 mod check;
 mod compaction;

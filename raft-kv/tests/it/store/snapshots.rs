@@ -158,7 +158,7 @@ fn a_stream_of_another_kind_is_refused() {
     let (meta, bytes) = bytes_of(fed.store.snapshot().unwrap());
     let mut store = KvStore::in_memory();
     let mut newer = bytes.clone();
-    newer[8] = 5;
+    newer[8] = 6;
     let error = store.restore(snapshot_of(&meta, &newer)).unwrap_err();
     assert!(matches!(error, StorageError::Stream(_)), "{error}");
     assert!(error.to_string().contains("a newer version of this program"), "{error}");

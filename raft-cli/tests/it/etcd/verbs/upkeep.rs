@@ -2,6 +2,7 @@
 
 use crate::etcd::case::{Case, same, words};
 use crate::etcd::compare::Pair;
+use crate::etcd::gateway::send;
 use std::fs;
 
 const BEFORE: &[Case] = &[
@@ -59,6 +60,24 @@ const BEFORE: &[Case] = &[
     same("member add n4 --peer-urls nonsense"),
 ];
 
+/// What is printed of an alarm that somebody has raised, and that it ends.
+const ALARMS: &[Case] = &[
+    same("alarm list"),
+    same("alarm list -w json --endpoints {leader}"),
+    same("endpoint status --endpoints {leader}"),
+    same("endpoint status -w table"),
+    same("put a 1"),
+    same("lease grant 100"),
+    same("txn").input("\n\nput a 1\n\n"),
+    same("get a"),
+    same("del a"),
+    same("endpoint health"),
+    same("alarm disarm"),
+    same("alarm disarm"),
+    same("alarm list"),
+    same("put a 1"),
+];
+
 const MEMBERS: &[Case] = &[
     same("member add n4 --peer-urls http://127.0.0.1:9 --learner"),
     same("member list"),
@@ -89,6 +108,12 @@ async fn operators_find_what_they_know() {
         let length = fs::metadata(side.dir().join("a.db")).unwrap().len();
         assert_eq!(length % 512, 32, "{}", side.name);
     }
+    for side in [&pair.ours, &pair.theirs] {
+        let alarm = r#"{"action":"ACTIVATE","alarm":"NOSPACE","memberID":"7"}"#;
+        let response = send(&side.clients[0], "POST", "/v3/maintenance/alarm", alarm).await;
+        assert_eq!(response.status(), 200, "{}", side.name);
+    }
+    pair.run(ALARMS).await;
     pair.until_settled().await;
     pair.run(MEMBERS).await;
     pair.run(&[same("move-leader {follower-id} --endpoints {leader}")]).await;
