@@ -50,7 +50,7 @@ impl Core {
     pub(super) async fn clear(&self, alarm: MemberAlarm) -> Result<bool, Status> {
         let cleared = self.change_alarm(AlarmChange::Clear(alarm)).await?;
         let wanted = Wanted { member: alarm.member.0, kind: told(alarm.kind).into() };
-        Ok(cleared || !self.arisen(wanted).await.is_empty())
+        Ok(cleared || self.arisen(wanted).await.contains(&alarm))
     }
 
     async fn change_alarm(&self, change: AlarmChange) -> Result<bool, Status> {
@@ -71,7 +71,7 @@ impl Core {
 
     /// The alarms that are `wanted`: sees every change answered before.
     pub(super) async fn alarms(&self, wanted: Wanted) -> Result<Vec<AlarmMember>, Status> {
-        self.catch_up(self.until(), |_| false).await?;
+        self.catch_up(self.until()).await?;
         let raised: Vec<_> = self.service.store().alarms().raised().collect();
         let mut alarms = self.arisen(wanted).await;
         alarms.extend(raised.into_iter().filter(|alarm| wanted.has(*alarm)));

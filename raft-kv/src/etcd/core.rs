@@ -241,34 +241,38 @@ impl Core {
         self.header(revision)
     }
 
-    /// Waits until this node has applied what was done before this is called, but not for ever: it
-    /// is done, whether this node learns of it or not. It has already if `is_known` says so.
+    /// Waits until this node has applied what was done before this is called, and says so, but not
+    /// for ever: it is done, whether this node learns of it or not. It has already if `is_known`
+    /// says so.
     pub(super) async fn reach(&self, until: Instant, is_known: impl Fn(&Self) -> bool) {
+        let reached = async {
+            if !is_known(self) {
+                let applied = self.catch_up(until).await?;
+                // The node tells of it with the next status at the latest.
+                self.tells_of(applied, is_known).await?;
+            }
+            Ok::<(), Status>(())
+        };
         // Nothing is missing then that this could wait for.
-        let _ = self.catch_up(until, is_known).await;
+        let _ = timeout_at(until, reached).await;
     }
 
-    /// The same, which says whether it has.
+    /// Waits until this node has applied what was done before this is called, and up to which entry
+    /// that is.
     ///
     /// # Errors
     /// What the client is told, if it has not by `until` or has stopped.
-    pub(super) async fn catch_up(
-        &self,
-        until: Instant,
-        is_known: impl Fn(&Self) -> bool,
-    ) -> Result<(), Status> {
+    pub(super) async fn catch_up(&self, until: Instant) -> Result<Index, Status> {
         let node = self.service.node();
         let apply = async {
             let query = codec::encode(&Query::Summary);
-            while !is_known(self) {
+            loop {
                 match node.query(query.clone(), ReadMode::Linearizable).await {
-                    // It is applied; the node tells of it with the next status at the latest.
-                    Ok(queried) => return self.tells_of(queried.applied, is_known).await,
+                    Ok(queried) => return Ok(queried.applied),
                     Err(QueryError::Overloaded) => sleep(LOOK).await,
                     Err(_) => return Err(STOPPED.into()),
                 }
             }
-            Ok(())
         };
         let late = || if self.is_led() { self.timed_out() } else { NO_LEADER.into() };
         timeout_at(until, apply).await.unwrap_or_else(|_| Err(late()))
@@ -406,7 +410,7 @@ mod tests {
         let (begun, until) = (Instant::now(), Instant::now() + Duration::from_secs(3600));
         let told = core.tells_of(Index(9), |_| false).await;
         assert_eq!(told.unwrap_err().message(), STOPPED.1);
-        let refused = core.catch_up(until, |_| false).await;
+        let refused = core.catch_up(until).await;
         assert_eq!(refused.unwrap_err().message(), STOPPED.1);
         core.header_of_write(Revision(9), until).await;
         assert!(Instant::now() < until, "{:?}", begun.elapsed());

@@ -272,6 +272,10 @@ impl<N: Replica> Ticker<N> {
 
     async fn compact(&self, revision: Revision) {
         let action = Action::Compact(revision);
+        // An alarm that stops it is not to fill the log with tries.
+        if self.store.alarms().check(&action).is_err() {
+            return;
+        }
         let action = match self.store.is_auth_enabled() {
             true => Action::As(Authority::Cluster, Box::new(action)),
             false => action,

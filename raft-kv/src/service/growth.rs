@@ -13,8 +13,10 @@ const UNDERSTOOD_SINCE: Version = Version(3);
 
 impl<N: Replica> Door<N> {
     /// Refuses an action that makes a full store larger. Deletes, compactions and the end of leases
-    /// make room; reads take none.
+    /// make room; reads take none. And what would be refused for an alarm where it is applied: the
+    /// log, too, takes room.
     pub(super) fn check_growth(&self, action: &Action) -> Result<(), KvError> {
+        self.store.alarms().check(action)?;
         let Space { bytes, quota } = self.space();
         if bytes < quota || !grows(action) {
             return Ok(());

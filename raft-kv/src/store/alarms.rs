@@ -33,7 +33,7 @@ impl Alarms {
 
     /// Whether alarms can be so: those that were read from outside need not be.
     pub(super) fn is_sound(&self) -> bool {
-        self.raised.len() <= ALARMS_MAX
+        self.raised.len() <= ALARMS_MAX && (self.raised.is_empty() || !self.is_untouched())
     }
 
     /// The change of entry `index`; whether it has made a difference.
@@ -60,7 +60,7 @@ impl Alarms {
     ///
     /// # Errors
     /// [`KvError::Alarmed`].
-    pub(super) fn check(&self, action: &Action) -> Result<(), KvError> {
+    pub(crate) fn check(&self, action: &Action) -> Result<(), KvError> {
         // Most stores have none.
         if self.raised.is_empty() {
             return Ok(());

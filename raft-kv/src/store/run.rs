@@ -63,7 +63,8 @@ pub(super) fn read(mvcc: &Mvcc, range: &Range, seen: &mut u64) -> RangeAnswer {
     Ok(mvcc.range(range, &mut Room::new(), seen))
 }
 
-/// Whether running `action` again does no harm, whatever the state.
+/// Whether running `action` again does no harm, whatever the state. While there is an alarm members
+/// go by it where they apply: like [`grows`] it must stay as it is.
 pub(super) fn is_read_only(action: &Action) -> bool {
     match action {
         Action::OpenSession
@@ -91,7 +92,8 @@ fn only_reads(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).all(reads)
 }
 
-/// Whether running `action` may need more room than there was.
+/// Whether running `action` may need more room than there was. While there is an alarm members go
+/// by it where they apply: it must stay as it is.
 pub(crate) fn grows(action: &Action) -> bool {
     match action {
         Action::Op(op) => puts(op),

@@ -4,7 +4,8 @@ use super::super::clock::KEEP_ALIVES_MAX;
 use super::super::{Compaction, QUOTA_BYTES};
 use super::*;
 use crate::api::{
-    Advance, Command, CommandReply, KEEP_ALIVE_MAX, LeaseAnswer, LeaseId, Space, Txn,
+    Advance, AlarmChange, AlarmKind, Command, CommandReply, KEEP_ALIVE_MAX, LeaseAnswer, LeaseId,
+    MemberAlarm, Space, Txn,
 };
 use crate::store::{KvStore, SESSION_IDLE_MS};
 use raft_core::state_machine::StateMachine;
@@ -467,6 +468,25 @@ async fn a_full_store_refuses_growth_and_clears_by_itself() {
     let revision = leader.shared().store.summary().revision;
     leader.write(Action::Compact(revision)).await.expect("it makes room");
     leader.write(put(1_000)).await.expect("there is room again");
+}
+
+/// What would be refused where it is applied does not come into the log: that takes room, too.
+#[tokio::test(start_paused = true)]
+async fn what_an_alarm_refuses_is_not_logged() {
+    let leader = Leader::new(Compaction::Revisions(0), u64::MAX);
+    let alarm = MemberAlarm { kind: AlarmKind::Corrupt, member: NodeId(1) };
+    leader.write(put(1)).await.expect("there is no alarm");
+    leader.write(Action::Alarm(AlarmChange::Raise(alarm))).await.expect("there is room for it");
+    let before = leader.shared().log.len();
+    let refused = leader.write(put(1)).await;
+    assert_eq!(refused, Err(KvError::Alarmed(AlarmKind::Corrupt)));
+    // Nor does what the leader compacts by itself.
+    pass(10_000).await;
+    assert_eq!(leader.shared().log.len(), before);
+    leader.write(Action::Alarm(AlarmChange::Clear(alarm))).await.expect("so that data is taken");
+    leader.write(put(1)).await.expect("the alarm is over");
+    pass(10_000).await;
+    assert!(leader.shared().log.len() > before + 2, "history is compacted again");
 }
 
 #[tokio::test(start_paused = true)]
