@@ -1,6 +1,6 @@
-//! Fan-out of watches alone: a run of 64 puts of 256 bytes is looked at, and all there is to say of
-//! it is said, to 1, 100 and 10,000 streams that watch all keys, and to 10,000 of which each watches
-//! one key.
+//! Fan-out of watches alone: a run of 64 puts of 256 bytes is looked at, and all there is to say
+//! of it is said, to 1, 100 and 10,000 streams that watch all keys, and to 10,000 of which each
+//! watches one key.
 
 use benches::{PAYLOAD_BYTES, run_of};
 use bytes::Bytes;

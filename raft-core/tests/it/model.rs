@@ -1,7 +1,7 @@
 //! The model checker: every order of a few events on the shipped core keeps the invariants.
 //!
-//! Some small worlds are explored to their ends, or up to `MODEL_STATES` states each, by default two
-//! million; together they have more. With `RUN_SLOW_TESTS=1` two larger ones are explored up to
+//! Some small worlds are explored to their ends, or up to `MODEL_STATES` states each, by default
+//! two million; together they have more. With `RUN_SLOW_TESTS=1` two larger ones are explored up to
 //! ten million states each, where those that differ only in what they have spent of the bounds are
 //! one.
 //! `cargo test --release -p raft-core --test it model -- --nocapture` prints what was explored.
