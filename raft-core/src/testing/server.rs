@@ -114,11 +114,7 @@ impl<M: Machine> Server<M> {
 
     /// Every configuration that is in its log, in memory or on disk.
     pub fn memberships(&self) -> Vec<Membership> {
-        let entries = self.disk.entries.iter().flat_map(Run::entries);
-        let logged = entries.filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some((**membership).clone()),
-            _ => None,
-        });
+        let logged = self.disk.entries.iter().flat_map(memberships_in);
         let in_memory = self.raft.as_ref().map(|raft| raft.membership().clone());
         let boundary = self.disk.snapshot.membership.clone();
         logged.chain(in_memory).chain([boundary]).collect()
@@ -219,6 +215,14 @@ pub(super) fn initial(nodes: u64) -> Membership {
         (id, Member { incarnation, ..Member::default() })
     };
     Membership::of_voters((1..=nodes).map(NodeId).map(member).collect())
+}
+
+/// The configurations among the entries of a run.
+pub(super) fn memberships_in(run: &Run) -> impl Iterator<Item = Membership> + '_ {
+    run.entries().iter().filter_map(|entry| match &entry.payload {
+        Payload::Membership(membership) => Some((**membership).clone()),
+        _ => None,
+    })
 }
 
 /// Who the node is in one of its lives.

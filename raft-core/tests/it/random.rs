@@ -15,9 +15,10 @@ const SEEDS: u64 = 1000;
 /// So many runs and more must between them have seen every kind of event.
 const SEEDS_TELLING: u64 = 200;
 
-/// Seeds that once failed: in both, a learner's disk was lost right after a voter's, and what the
-/// learner had acknowledged still made it a voter.
-const SEEDS_FAILED: [u64; 2] = [61684, 66527];
+/// Seeds that once failed. In two, a learner's disk was lost right after a voter's, and what the
+/// learner had acknowledged still made it a voter. In two, a voter's disk was lost while a change
+/// that needs it was on its way from a leader that had crashed, and in nobody's log yet.
+const SEEDS_FAILED: [u64; 4] = [61684, 66527, 79485, 90873];
 
 /// Events and client operations of every run.
 const EVENTS_MIN: u64 = 10_000;

@@ -1,8 +1,9 @@
 //! What happens to nodes and disks, and what operators ask of a cluster.
 
 use super::{Event, Simulation, Workload};
-use crate::raft::Raft;
+use crate::raft::{AppendEntries, Message, Raft};
 use crate::state_machine::StateMachine;
+use crate::testing::server::memberships_in;
 use crate::types::{Change, Membership, NodeId, Version, WriteSeq};
 
 /// A slow disk completes something once in so many times.
@@ -330,9 +331,9 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         self.cluster.change(leader, &changes).is_some_and(|changed| changed.is_ok())
     }
 
-    /// Whether the cluster can do without what `id` knows: every configuration that is in any log
-    /// has three voters or more, all members of which are there as it knows them, and is of a
-    /// version in which another life of a node is taken back.
+    /// Whether the cluster can do without what `id` knows: every configuration that is in any log,
+    /// or on its way to one, has three voters or more, all members of which are there as it knows
+    /// them, and is of a version in which another life of a node is taken back.
     fn can_lose(&self, id: NodeId) -> bool {
         let roomy = |membership: &Membership| {
             let knows = membership.version() >= Version(2);
@@ -370,9 +371,21 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
         })
     }
 
-    /// Every configuration that is in any log.
+    /// Every configuration that is in any log, or on its way to one: its sender may be down.
     fn memberships(&self) -> Vec<Membership> {
-        let logs = self.cluster.servers().values().map(|server| server.memberships());
-        logs.flatten().filter(|membership| !membership.is_empty()).collect()
+        let logs = self.cluster.servers().values().flat_map(|server| server.memberships());
+        let under_way = self.cluster.pool().iter().flat_map(|envelope| brought(&envelope.message));
+        logs.chain(under_way).filter(|membership| !membership.is_empty()).collect()
+    }
+}
+
+/// The configurations that a message brings to its receiver.
+fn brought(message: &Message) -> Vec<Membership> {
+    match message {
+        Message::AppendEntries(AppendEntries { entries: Some(run), .. }) => {
+            memberships_in(run).collect()
+        }
+        Message::InstallSnapshot { meta } => vec![meta.membership.clone()],
+        _ => Vec::new(),
     }
 }
