@@ -181,7 +181,8 @@ impl Hunt {
 /// profile has it for the core, costs more than it saves.
 fn cargo_test(tree: &Tree, finder: &Finder) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(&tree.root).args(["test", "--locked", "-p", &finder.package]);
+    command.current_dir(&tree.root).args(["test", "--locked", "--all-features"]);
+    command.args(["-p", &finder.package]);
     command.args(["--config", "profile.dev.package.raft-core.opt-level=1"]);
     match finder.is_unit() {
         true => command.arg("--lib"),
