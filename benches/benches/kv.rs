@@ -1,7 +1,7 @@
 //! The state machine alone: runs of 64 puts of 256 bytes over 100,000 keys, the same while old
 //! revisions are compacted and purged, and single reads.
 
-use benches::{PAYLOAD_BYTES, run_of};
+use benches::{payload, run_of, spread_key};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::state_machine::StateMachine;
@@ -15,8 +15,7 @@ const RUN: u64 = 64;
 const KEPT: u64 = 10_000;
 
 fn key(number: u64) -> Bytes {
-    // Spread over the key space, without randomness.
-    format!("key/{:010}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % KEYS).into()
+    spread_key(number, KEYS)
 }
 
 fn command(action: Action) -> Bytes {
@@ -24,8 +23,7 @@ fn command(action: Action) -> Bytes {
 }
 
 fn put(number: u64) -> Bytes {
-    let value = Bytes::from(vec![7; PAYLOAD_BYTES]);
-    command(Action::Op(Op::Put(Put::new(key(number), value))))
+    command(Action::Op(Op::Put(Put::new(key(number), payload()))))
 }
 
 /// A put, or, once in a run, a compaction.

@@ -2,7 +2,7 @@
 //! of it is said, to 1, 100 and 10,000 streams that watch all keys, and to 10,000 of which each
 //! watches one key.
 
-use benches::{PAYLOAD_BYTES, run_of};
+use benches::{payload, run_of, spread_key};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::state_machine::StateMachine;
@@ -16,13 +16,11 @@ const KEYS: u64 = 10_000;
 const RUN: u64 = 64;
 
 fn key(number: u64) -> Bytes {
-    // Spread over the key space, without randomness.
-    format!("key/{:010}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % KEYS).into()
+    spread_key(number, KEYS)
 }
 
 fn put(number: u64) -> Bytes {
-    let value = Bytes::from(vec![7; PAYLOAD_BYTES]);
-    let action = Action::Op(Op::Put(Put::new(key(number), value)));
+    let action = Action::Op(Op::Put(Put::new(key(number), payload())));
     encode(&Command { request: None, fence: None, action })
 }
 

@@ -31,6 +31,11 @@ pub fn run_of(first: u64, count: u64, command: impl Fn(u64) -> Bytes) -> Run {
     Run::new((first..first + count).map(entry).collect()).expect("count is not 0")
 }
 
+/// A key of so many, spread over them without randomness.
+pub fn spread_key(number: u64, keys: u64) -> Bytes {
+    format!("key/{:010}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys).into()
+}
+
 /// A command of [`PAYLOAD_BYTES`].
 pub fn payload() -> Bytes {
     Bytes::from(vec![7; PAYLOAD_BYTES])

@@ -81,17 +81,14 @@ impl Core {
     /// What this node knows by itself of the cluster's alarms: its own, and those that were raised.
     pub(super) fn known_alarms(&self) -> Vec<AlarmMember> {
         let mut alarms: Vec<_> = self.service.store().alarms().raised().collect();
-        let own = self.status().identity.node;
-        alarms.extend(self.own_alarms().map(|kind| MemberAlarm { kind, member: own }));
+        alarms.extend(self.own_alarms());
         listed(alarms)
     }
 
     /// The alarms that follow from the state of each member that answers, and from what this node
     /// knows of the others.
     async fn arisen(&self, wanted: Wanted) -> Vec<MemberAlarm> {
-        let own = self.status().identity.node;
-        let mut alarms: Vec<_> =
-            self.own_alarms().map(|kind| MemberAlarm { kind, member: own }).collect();
+        let mut alarms: Vec<_> = self.own_alarms().collect();
         let divergent = self.service.integrity().divergent.into_iter();
         alarms.extend(divergent.map(|member| MemberAlarm { kind: AlarmKind::Corrupt, member }));
         for (member, kinds) in self.hear(wanted).await {
@@ -128,8 +125,10 @@ impl Core {
     }
 
     /// What is wrong with this node.
-    fn own_alarms(&self) -> impl Iterator<Item = AlarmKind> + use<> {
+    fn own_alarms(&self) -> impl Iterator<Item = MemberAlarm> + use<> {
+        let member = self.status().identity.node;
         kinds(self.service.space(), self.service.integrity().alarm.is_some())
+            .map(move |kind| MemberAlarm { kind, member })
     }
 }
 
