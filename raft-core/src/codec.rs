@@ -93,6 +93,10 @@ enum WireMessage {
         read_seq: u64,
         ticks: u32,
     },
+    // From version 4 on.
+    Commit {
+        entry: LogId,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -224,6 +228,7 @@ fn to_wire(message: &Message) -> (WireMessage, Option<&Run>) {
             WireMessage::InstallSnapshot { meta: (**meta).clone() }
         }
         Message::TimeoutNow => WireMessage::TimeoutNow,
+        Message::Commit { entry } => WireMessage::Commit { entry },
         Message::ReadIndex { request } => WireMessage::ReadIndex { request },
         Message::ReadIndexResponse { request, index } => {
             WireMessage::ReadIndexResponse { request, index }
@@ -259,6 +264,7 @@ fn from_wire(wire: WireMessage, frame: &Bytes, rest: &mut &[u8]) -> Result<Messa
         WireMessage::Hello { members, seen } => Message::Hello { members, seen },
         WireMessage::InstallSnapshot { meta } => Message::InstallSnapshot { meta: meta.into() },
         WireMessage::TimeoutNow => Message::TimeoutNow,
+        WireMessage::Commit { entry } => Message::Commit { entry },
         WireMessage::ReadIndex { request } => Message::ReadIndex { request },
         WireMessage::ReadIndexResponse { request, index } => {
             Message::ReadIndexResponse { request, index }

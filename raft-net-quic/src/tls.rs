@@ -13,8 +13,8 @@ use crate::hello::{Protocol, STREAMS_SINCE};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig,
-    VarInt,
+    AckFrequencyConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig,
+    IdleTimeout, TransportConfig, VarInt,
 };
 use raft_core::types::{NodeId, Version};
 use rustls::crypto::ring;
@@ -201,7 +201,18 @@ fn transport(limits: &Limits) -> Arc<TransportConfig> {
     config.max_concurrent_bidi_streams(VarInt::from_u32(64));
     config.max_concurrent_uni_streams(VarInt::from_u32(64));
     config.datagram_receive_buffer_size(None);
+    config.ack_frequency_config(Some(acknowledgements()));
     Arc::new(config)
+}
+
+/// Messages are answered soon, and the answers carry acknowledgements. Without this every second
+/// packet is acknowledged at once, mostly by one that has nothing else in it. What comes out of
+/// order still is.
+fn acknowledgements() -> AckFrequencyConfig {
+    const PACKETS: u32 = 10;
+    let mut config = AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(VarInt::from_u32(PACKETS));
+    config
 }
 
 /// The endpoint's own settings. What a restarted node answers packets of its earlier life with is

@@ -11,6 +11,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use raft_kv::etcd::Gathered;
 use raft_kv::etcd::proto::etcdserverpb::AuthenticateRequest;
 use raft_kv::etcd::proto::etcdserverpb::auth_client::AuthClient;
 use raft_kv::etcd::proto::etcdserverpb::kv_client::KvClient;
@@ -135,14 +136,14 @@ impl Link {
         let stream = TcpStream::connect(endpoint).await.map_err(|error| away(&error))?;
         stream.set_nodelay(true).map_err(|error| away(&error))?;
         let (sender, scheme) = match &target.ca {
-            None => (handshake(TokioIo::new(stream)).await, Scheme::HTTP),
+            None => (handshake(stream).await, Scheme::HTTP),
             Some(ca) => {
                 let name = ServerName::try_from(authority.host().to_owned());
                 let name = name.map_err(|error| Failure::usage(error.to_string()))?;
                 let connector = TlsConnector::from(Arc::new(tls(ca, target)?));
                 let stream = connector.connect(name, stream).await;
                 let stream = stream.map_err(|error| away(&error))?;
-                (handshake(TokioIo::new(stream)).await, Scheme::HTTPS)
+                (handshake(stream).await, Scheme::HTTPS)
             }
         };
         let sender = sender.map_err(|error| away(&error))?;
@@ -158,7 +159,7 @@ impl Link {
     }
 }
 
-async fn handshake<S>(stream: TokioIo<S>) -> Result<http2::SendRequest<Body>, hyper::Error>
+async fn handshake<S>(stream: S) -> Result<http2::SendRequest<Body>, hyper::Error>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -171,7 +172,7 @@ where
         .keep_alive_timeout(DEADLINE_DEFAULT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .handshake(stream)
+        .handshake(TokioIo::new(Gathered::new(stream)))
         .await?;
     // Ends with the last sender. What it fails of is told to the requests that wait.
     tokio::spawn(connection);

@@ -6,6 +6,7 @@
 use super::credentials::MADE_HERE;
 use super::etcd_flags::{EtcdFlags, Scheme, TlsVersion, Url};
 use super::plan::Proof;
+use super::threads::{Workers, apart};
 use super::{metrics, resolve};
 use crate::args::serve::Serve;
 use crate::cert;
@@ -19,7 +20,7 @@ use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::runtime::Builder;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -249,21 +250,20 @@ impl Door {
         }));
         let (give, given) = oneshot::channel();
         let (tls_there, closed_there) = (tls.clone(), closed.clone());
-        let mut runtime = Builder::new_multi_thread();
-        runtime.worker_threads(WORKERS).thread_name("etcd-door");
-        apart("etcd-door", runtime, async move {
+        let workers = Workers::start("etcd-door").await?;
+        apart("etcd-door", async move {
             let door = Arc::new(EtcdDoor::new(config));
             // Nobody takes it where there are no probes.
             let _ = give.send(Arc::clone(&door));
             let announced = announce(&door, &member, told);
             let more = async { tokio::join!(announced, peers) };
-            serve(&door, clients, tls_there, closed_there, more).await;
+            serve(&door, clients, workers.handles(), tls_there, closed_there, more).await;
         })
         .await?;
         if !plan.probes.is_empty() {
-            apart("etcd-probes", Builder::new_current_thread(), async move {
+            apart("etcd-probes", async move {
                 if let Ok(door) = given.await {
-                    serve(&door, probes, tls, closed, std::future::pending::<()>()).await;
+                    serve(&door, probes, &[], tls, closed, std::future::pending::<()>()).await;
                 }
             })
             .await?;
@@ -300,36 +300,11 @@ struct Told {
     probes_only: bool,
 }
 
-/// Threads that serve clients: while one of them puts a large answer together, the other goes on.
-const WORKERS: usize = 2;
-
-/// Does `work` on a thread of its own, with `runtime`.
-async fn apart(
-    name: &str,
-    mut runtime: Builder,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Failure> {
-    let (tell, told) = oneshot::channel();
-    let run = move || match runtime.enable_all().build() {
-        Ok(runtime) => {
-            // Whoever asks waits for it.
-            let _ = tell.send(Ok(()));
-            runtime.block_on(work);
-            // Files that do not answer are not waited for.
-            runtime.shutdown_background();
-        }
-        Err(error) => drop(tell.send(Err(error))),
-    };
-    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
-    thread.map_err(|error| Failure::local("cannot start a thread", &error))?;
-    let started = told.await.unwrap_or(Ok(()));
-    started.map_err(|error| Failure::local("cannot start a runtime", &error))
-}
-
 /// Serves at all ports until `closed`, and does `more` meanwhile.
 async fn serve(
     door: &Arc<EtcdDoor>,
     ports: Vec<Port>,
+    workers: &[Handle],
     tls: Option<Arc<DoorTls>>,
     closed: watch::Receiver<bool>,
     more: impl Future,
@@ -344,10 +319,9 @@ async fn serve(
             }
         };
         let tls = tls.clone().filter(|_| url.scheme == Scheme::Https);
+        let entrance = Entrance { listener, tls, probes_only, workers: workers.to_vec() };
         let (door, closed) = (Arc::clone(door), closed.clone());
-        entrances.spawn(async move {
-            door.serve_at(Entrance { listener, tls, probes_only }, until(closed)).await;
-        });
+        entrances.spawn(async move { door.serve_at(entrance, until(closed)).await });
     }
     let more = async {
         more.await;

@@ -13,6 +13,7 @@ pub mod etcd_flags;
 mod metrics;
 pub mod plan;
 pub(crate) mod stop;
+mod threads;
 mod waiting;
 
 use crate::args::serve::Serve;

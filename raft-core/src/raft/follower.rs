@@ -49,6 +49,14 @@ impl Follower {
         state.acknowledge(from, matched, read_seq);
     }
 
+    /// What is here up to `entry` is committed, if that is here: logs that hold the same entry are
+    /// the same up to it (§5.3).
+    pub(super) fn on_commit(&self, state: &mut State, entry: LogId) {
+        if state.log.term_at(entry.index) == Some(entry.term) {
+            state.commit(entry.index);
+        }
+    }
+
     /// A snapshot's bytes are here (§7). Restores it unless the log already has what it covers.
     pub(super) fn on_install_snapshot(&self, state: &mut State, from: NodeId, meta: SnapshotMeta) {
         // A cluster without voters is none: nobody could ever lead it again.

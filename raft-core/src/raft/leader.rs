@@ -11,7 +11,7 @@ use super::state::State;
 use super::{Lease, Next, Refusal};
 use crate::types::{Entry, Index, LogId, Membership, NodeId, Payload, Sender, SnapshotMeta};
 use membership::Parting;
-use replication::{heartbeat, on_conflict, replicate};
+use replication::{heartbeat, on_conflict, replicate, tell};
 use std::collections::BTreeMap;
 use transfer::Transfer;
 
@@ -165,7 +165,7 @@ impl Leader {
             // Below the boundary of the log nothing can be told but by a snapshot.
             let tells = progress.match_index >= state.log.start().index && whom(progress);
             if tells && !progress.is_told(state.commit_index()) {
-                heartbeat(state, *peer, progress, self.confirmations.seq());
+                tell(state, *peer, progress, self.confirmations.seq());
             }
         }
     }
@@ -259,8 +259,9 @@ impl Leader {
         });
         for follower in self.confirmations.confirm(state, confirmed) {
             // The follower can answer only once it knows that the entries are committed.
-            if let Some(progress) = self.progress.get_mut(&follower) {
-                heartbeat(state, follower, progress, own);
+            let progress = self.progress.get_mut(&follower);
+            if let Some(progress) = progress.filter(|it| !it.is_told(state.commit_index())) {
+                tell(state, follower, progress, own);
             }
         }
     }

@@ -59,6 +59,12 @@ pub enum Message {
     },
     /// The leader asks a caught-up follower to campaign at once (thesis §3.10).
     TimeoutNow,
+    /// The leader tells a follower what is committed of what it has (§5.3). Nobody answers:
+    /// should it be lost, the next heartbeat says the same.
+    Commit {
+        /// The last entry of the follower's that is committed. Who holds it holds all before it.
+        entry: LogId,
+    },
     /// A follower asks the leader for an index at which a read is linearizable (thesis §6.4).
     ReadIndex {
         /// Unique per try and per process start of the follower.
@@ -129,6 +135,7 @@ impl Envelope {
                 append.entries.as_ref().map_or(append.prev_log, Run::last).term
             }
             Message::InstallSnapshot { meta } => meta.last.term,
+            Message::Commit { entry } => entry.term,
             _ => return true,
         };
         newest <= self.term
@@ -141,8 +148,14 @@ impl Message {
         match self {
             Self::Hello { .. } => Version(2),
             Self::AppendEntriesResponse { stalled_ticks: 1.., .. } => Version(2),
+            Self::Commit { .. } => Version(4),
             _ => Version::OLDEST,
         }
+    }
+
+    /// Whether only the leader of its term says this.
+    pub(super) const fn is_of_leader(&self) -> bool {
+        matches!(self, Self::AppendEntries(_) | Self::Commit { .. } | Self::InstallSnapshot { .. })
     }
 
     /// Whether the message carries entries. Transports send the others ahead, on a stream of their

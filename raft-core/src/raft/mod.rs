@@ -383,7 +383,7 @@ impl Raft {
         if term > self.state.term() {
             self.enter(Next::Follower { term, leader: None });
         }
-        if let Message::AppendEntries(_) | Message::InstallSnapshot { .. } = envelope.message {
+        if envelope.message.is_of_leader() {
             if self.state.has_greeted_another_life(from, sender) {
                 return Next::Stay;
             }
@@ -417,6 +417,9 @@ impl Raft {
         match (&mut self.role, message) {
             (Role::Follower(follower), Message::AppendEntries(append)) => {
                 follower.on_append_entries(state, from, append);
+            }
+            (Role::Follower(follower), Message::Commit { entry }) => {
+                follower.on_commit(state, entry);
             }
             (Role::Follower(follower), Message::InstallSnapshot { meta }) => {
                 follower.on_install_snapshot(state, from, *meta);

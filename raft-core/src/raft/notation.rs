@@ -37,6 +37,7 @@ impl fmt::Display for Message {
             }
             Self::InstallSnapshot { meta } => write!(f, "InstallSnapshot {meta}"),
             Self::TimeoutNow => f.write_str("TimeoutNow"),
+            Self::Commit { entry } => write!(f, "Commit {entry}"),
             Self::ReadIndex { request } => write!(f, "ReadIndex {request}"),
             Self::ReadIndexResponse { request, index } => {
                 write!(f, "ReadIndexResponse {request} index={index}")

@@ -88,7 +88,7 @@ impl Version {
     /// The oldest version this crate still speaks and reads.
     pub const OLDEST: Self = Self(1);
     /// The version of this crate.
-    pub const CURRENT: Self = Self(3);
+    pub const CURRENT: Self = Self(4);
 }
 
 impl Default for Version {

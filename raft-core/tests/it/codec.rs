@@ -219,17 +219,23 @@ fn the_bytes_of_version_2() {
 
 /// What version 3 has brought is in what commands say; here only its number is new.
 #[test]
-fn the_bytes_of_version_3() {
-    assert_eq!(raft_core::codec::VERSION, 3);
+fn the_bytes_of_versions_3_and_4() {
+    assert_eq!(raft_core::codec::VERSION, 4);
     let bytes_of = |version| {
         let mut bytes = BytesMut::new();
         put(&membership_2().upgraded(version), &mut bytes);
         bytes
     };
-    let (old, new) = (bytes_of(Version(2)), bytes_of(Version(3)));
-    assert_eq!(take(&mut &new[..]), Ok(membership_2().upgraded(Version(3))));
-    let differences: Vec<_> = old.iter().zip(&new).filter(|(old, new)| old != new).collect();
-    assert_eq!((old.len(), differences), (new.len(), vec![(&2, &3)]));
+    let commit = Message::Commit { entry: LogId::new(8, 2) };
+    assert_eq!(commit.since(), Version(4));
+    is_encoded_as(commit, "070102ac020a0208");
+    let old = bytes_of(Version(2));
+    for version in [3, 4] {
+        let new = bytes_of(Version(version));
+        assert_eq!(take(&mut &new[..]), Ok(membership_2().upgraded(Version(version))));
+        let differences: Vec<_> = old.iter().zip(&new).filter(|(old, new)| old != new).collect();
+        assert_eq!((old.len(), differences), (new.len(), vec![(&2, &(version as u8))]));
+    }
 }
 
 fn is_encoded_as(message: Message, expected: &str) {
@@ -366,6 +372,7 @@ fn the_largest_terms_and_indexes_do_not_overflow_the_core() {
         Message::AppendEntries(append(LogId::ZERO)),
         Message::InstallSnapshot { meta: meta.clone().into() },
         Message::TimeoutNow,
+        Message::Commit { entry: last },
         Message::ReadIndex { request },
         Message::ReadIndexResponse { request, index: largest },
         Message::Hello { members: vec![NodeId(u64::MAX)], seen: Some(Incarnation(u64::MAX)) },
@@ -500,6 +507,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         any_meta().prop_map(|meta| Message::InstallSnapshot { meta: meta.into() }),
         Just(Message::TimeoutNow),
+        any_log_id().prop_map(|entry| Message::Commit { entry }),
         request().prop_map(|request| Message::ReadIndex { request }),
         (request(), index())
             .prop_map(|(request, index)| Message::ReadIndexResponse { request, index }),

@@ -35,6 +35,7 @@ mod flow;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzzed;
 mod gateway;
+mod gathered;
 mod hash;
 mod health;
 mod inside;
@@ -57,6 +58,7 @@ mod route;
 mod server;
 mod snapshot;
 mod tls;
+mod wakes;
 mod watch;
 
 use crate::api::{Published, REQUEST_BYTES_MAX};
@@ -64,6 +66,7 @@ use crate::service::KvService;
 #[cfg(feature = "testing")]
 pub(crate) use authority::told;
 use core::Core;
+pub use gathered::Gathered;
 pub use metrics::MoreMetrics;
 use raft_core::types::ClusterId;
 use route::Router;
@@ -143,7 +146,8 @@ impl EtcdDoor {
     /// Takes connections at `listener` until `shutdown`; what is under way then has a second to
     /// end.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        self.serve_at(Entrance { listener, tls: None, probes_only: false }, shutdown).await;
+        let entrance = Entrance { listener, tls: None, probes_only: false, workers: Vec::new() };
+        self.serve_at(entrance, shutdown).await;
     }
 
     /// The same at any entrance; a door may have several.

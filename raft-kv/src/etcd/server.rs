@@ -2,9 +2,11 @@
 //! bounds them. It knows no service.
 
 use super::authority::Named;
+use super::gathered::Gathered;
 use super::patience::Patient;
 use super::route::Router;
 use super::tls::{CommonName, DoorTls};
+use super::wakes::{Wakes, together};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -12,11 +14,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
+use std::net::{self, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -61,11 +66,24 @@ pub struct Entrance {
     pub tls: Option<Arc<DoorTls>>,
     /// Whether only health, version and metrics are answered.
     pub probes_only: bool,
+    /// Runtimes that serve its connections, in turn; where there are none, the one that takes them
+    /// does. Best are runtimes of one thread: a connection stays where it is, so nothing of a
+    /// request ever changes threads.
+    pub workers: Vec<Handle>,
+}
+
+/// Where connections are served.
+struct Worker {
+    runtime: Handle,
+    wakes: Arc<Wakes>,
 }
 
 /// Serves connections until `shutdown`, and what is under way then for a moment longer.
 pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Future<Output = ()>) {
-    let Entrance { listener, tls, probes_only } = entrance;
+    let Entrance { listener, tls, probes_only, workers } = entrance;
+    let mut wakers = JoinSet::new();
+    let workers = open_workers(workers, &mut wakers);
+    let mut workers = workers.iter().cycle();
     let router = if probes_only { router.probes_only() } else { router };
     let tls = tls.map(|tls| (tls, Arc::new(Semaphore::new(HANDSHAKES_MAX))));
     let (closing, closed) = watch::channel(false);
@@ -81,16 +99,18 @@ pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Fut
         tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
-            (place, accepted) = accepted => match accepted {
+            (place, accepted) = accepted => match accepted.and_then(unbound) {
                 Ok((stream, peer)) => {
+                    let Some(worker) = workers.next() else { break };
                     let (closed, tls) = (closed.clone(), tls.clone());
-                    let router = router.of_connection();
-                    connections.spawn(async move {
+                    let (router, wakes) = (router.of_connection(), Arc::clone(&worker.wakes));
+                    let serving = async move {
                         let _place = place;
-                        if let Err(error) = serve_one(stream, tls, router, closed).await {
+                        if let Err(error) = serve_one(stream, tls, router, wakes, closed).await {
                             debug!(%peer, error, "a connection of the etcd door ended");
                         }
-                    });
+                    };
+                    connections.spawn_on(serving, &worker.runtime);
                 }
                 Err(error) => {
                     warn!(%error, "the etcd door cannot take a connection");
@@ -106,16 +126,39 @@ pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Fut
     let _ = timeout(GRACE, all).await;
 }
 
+/// What serves on `runtimes`, or on this one if there are none.
+fn open_workers(mut runtimes: Vec<Handle>, wakers: &mut JoinSet<()>) -> Vec<Worker> {
+    if runtimes.is_empty() {
+        runtimes.push(Handle::current());
+    }
+    let open = |runtime: Handle| {
+        let wakes = Arc::new(Wakes::default());
+        wakers.spawn_on(Arc::clone(&wakes).run(), &runtime);
+        Worker { runtime, wakes }
+    };
+    runtimes.into_iter().map(open).collect()
+}
+
+/// Of a connection that another runtime may serve.
+fn unbound((stream, peer): (TcpStream, SocketAddr)) -> io::Result<(net::TcpStream, SocketAddr)> {
+    Ok((stream.into_std()?, peer))
+}
+
 /// Serves a connection, over TLS if it is to be.
 async fn serve_one(
-    stream: TcpStream,
+    stream: net::TcpStream,
     tls: Option<(Arc<DoorTls>, Arc<Semaphore>)>,
     router: Router,
+    wakes: Arc<Wakes>,
     mut closed: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let bind = |stream: net::TcpStream| {
+        stream.set_nodelay(true)?;
+        TcpStream::from_std(stream)
+    };
+    let stream = bind(stream).map_err(|error: io::Error| error.to_string())?;
     let Some((tls, handshakes)) = tls else {
-        return connection(stream, Err(Unencrypted), router, closed).await;
+        return connection(stream, Err(Unencrypted), router, wakes, closed).await;
     };
     let handshake = async {
         // Whoever says nothing takes no turn from those who do.
@@ -128,13 +171,14 @@ async fn serve_one(
         _ = closed.wait_for(|closed| *closed) => return Ok(()),
     };
     let (stream, name) = shaken.map_err(|_| "no handshake in time".to_owned())??;
-    connection(stream, Ok(name), router, closed).await
+    connection(stream, Ok(name), router, wakes, closed).await
 }
 
 async fn connection<S>(
     stream: S,
     shown: Result<Option<CommonName>, Unencrypted>,
     router: Router,
+    wakes: Arc<Wakes>,
     mut closed: watch::Receiver<bool>,
 ) -> Result<(), String>
 where
@@ -147,9 +191,14 @@ where
             Ok(None) => {}
             Err(unencrypted) => drop(request.extensions_mut().insert(*unencrypted)),
         }
-        async move { Ok::<_, Infallible>(router.answer(request.map(Body::new)).await) }
+        let wakes = Arc::clone(&wakes);
+        async move {
+            let answer = router.answer(request.map(Body::new));
+            Ok::<_, Infallible>(together(wakes, answer).await)
+        }
     });
-    let stream = TokioIo::new(Named::new(Patient::new(stream, SPEECH_PATIENCE)));
+    let stream = Patient::new(Gathered::new(stream), SPEECH_PATIENCE);
+    let stream = TokioIo::new(Named::new(stream));
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(stream, service));
     tokio::select! {

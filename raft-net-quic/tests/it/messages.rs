@@ -23,6 +23,7 @@ fn one_of_each() -> Vec<Message> {
         Message::Hello { members: vec![NodeId(1), NodeId(2)], seen: Some(Incarnation(4)) },
         Message::InstallSnapshot { meta: SnapshotMeta::default().into() },
         Message::TimeoutNow,
+        Message::Commit { entry: LogId::new(7, 2) },
         Message::ReadIndex { request },
         Message::ReadIndexResponse { request, index: Index(8) },
     ]

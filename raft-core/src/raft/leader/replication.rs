@@ -4,7 +4,7 @@
 use crate::raft::message::{AppendEntries, Message};
 use crate::raft::progress::{Flow, Progress, SnapshotStage};
 use crate::raft::state::State;
-use crate::types::{Index, LogId, NodeId};
+use crate::types::{Index, LogId, NodeId, Version};
 
 /// Sends an empty append. Its `prev_log` is the follower's match index and its commit index capped
 /// there, so it may overtake appends: it can neither meet a conflict nor wait for a disk.
@@ -14,6 +14,17 @@ pub(super) fn heartbeat(state: &mut State, to: NodeId, progress: &mut Progress, 
     progress.commit_told = progress.commit_told.max(leader_commit);
     let append = AppendEntries { prev_log, entries: None, leader_commit, read_seq };
     state.send(to, Message::AppendEntries(append));
+}
+
+/// Tells a follower how much of what it has is committed. A heartbeat says it too, but is answered.
+pub(super) fn tell(state: &mut State, to: NodeId, progress: &mut Progress, read_seq: u64) {
+    if state.log.membership().version() < Version(4) {
+        return heartbeat(state, to, progress, read_seq);
+    }
+    let index = state.commit_index().min(progress.match_index);
+    let Some(entry) = state.log.id_at(index) else { return };
+    progress.commit_told = progress.commit_told.max(index);
+    state.send(to, Message::Commit { entry });
 }
 
 /// Sends what the follower's flow allows.

@@ -55,6 +55,7 @@ fn one_of_each() -> Vec<Message> {
         answer(matched, 7),
         Message::InstallSnapshot { meta: SnapshotMeta::default().into() },
         Message::TimeoutNow,
+        Message::Commit { entry: LogId::new(7, 2) },
         Message::ReadIndex { request },
         Message::ReadIndexResponse { request, index: Index(8) },
         Message::Hello { members: vec![NodeId(1), NodeId(2)], seen: Some(Incarnation(4)) },

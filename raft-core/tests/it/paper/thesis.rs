@@ -33,7 +33,7 @@ fn thesis_3_10_step_2_brings_the_target_up_to_date() {
     node.matched(N3, 3);
     assert_eq!(node.sent(), NOTHING);
     node.matched(N2, 3);
-    let told = ["n2 AppendEntries prev=3@2 commit=3", "n3 AppendEntries prev=3@2 commit=3"];
+    let told = ["n2 Commit 3@2", "n3 Commit 3@2"];
     assert_eq!(node.sent(), [told[0], told[1], "n2 TimeoutNow"]);
 }
 

@@ -131,7 +131,8 @@ impl Secured {
         let service = doors.cluster.services.values().next().unwrap().clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let entrance = Entrance { listener, tls: Some(tls), probes_only: false };
+        let workers = Vec::new();
+        let entrance = Entrance { listener, tls: Some(tls), probes_only: false, workers };
         let door = EtcdDoor::new(EtcdConfig::new(service));
         doors.serving.spawn(async move { door.serve_at(entrance, std::future::pending()).await });
         Self { doors, address, dir }
