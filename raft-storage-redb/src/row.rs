@@ -10,7 +10,7 @@ use raft_core::types::Version;
 /// Newest format version of a row. A row has the oldest version that knows all of its records, so
 /// that an older program can read what it would have written itself, and sees what it cannot read.
 const VERSION: u8 = stamp(Version::CURRENT);
-const _: () = assert!(Version::CURRENT.0 == 3, "is a new version told by the memberships alone?");
+const _: () = assert!(Version::CURRENT.0 == 4, "is a new version told by the memberships alone?");
 
 /// Bytes of a header.
 pub(crate) const HEADER_BYTES: usize = 12;

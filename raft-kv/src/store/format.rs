@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-const _: () = assert!(Version::CURRENT.0 == 3, "what has the new version brought?");
+const _: () = assert!(Version::CURRENT.0 == 4, "what has the new version brought?");
 /// The newest version of files and streams. Version 4 has users and roles, version 5 alarms;
 /// memberships have not changed with them.
 pub(super) const NEWEST: Version = Version(5);

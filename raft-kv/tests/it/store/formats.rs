@@ -39,7 +39,7 @@ const ROTTEN: MemberAlarm = MemberAlarm { kind: AlarmKind::Corrupt, member: Node
 
 /// The membership of a version: with all that the version has.
 fn membership_of(version: Version) -> Membership {
-    let version = version.min(Version::CURRENT);
+    let version = version.min(Version(3));
     let first = membership("a:1").upgraded(Version(1));
     if version == Version(1) {
         return first;
