@@ -8,9 +8,10 @@ use crate::hello::{Hello, NOBODY, Protocol, Purpose};
 use crate::peer::{connect, no_answer, resolve};
 use crate::request::Calls;
 use crate::stream::Streams;
+use crate::timers::RareTimers;
 use crate::tls::{self, ANY_NODE};
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, EndpointConfig, SendStream, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, SendStream, VarInt};
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector, Duplex};
 use raft_core::types::{GroupId, NodeId, Version};
 use std::fmt;
@@ -67,7 +68,7 @@ impl fmt::Debug for QuicConnector {
 
 fn endpoint(address: SocketAddr) -> io::Result<Endpoint> {
     let socket = bind_socket(address)?;
-    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(RareTimers))
 }
 
 impl Shared {

@@ -8,9 +8,10 @@ use crate::error::BindError;
 use crate::peer::{Link, Traffic};
 use crate::request::not_sent;
 use crate::shared::{Counters, Shared};
+use crate::timers::RareTimers;
 use crate::{snapshot, tls};
 use bytes::Bytes;
-use quinn::{AsyncUdpSocket, Endpoint, Runtime, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, Runtime};
 use raft_core::raft::Envelope;
 use raft_core::state_machine::Snapshot;
 use raft_core::transport::{BoxFuture, CallError, Duplex, Inbox, Peers, Service, Transport};
@@ -74,11 +75,11 @@ impl QuicTransport {
         };
         let socket = bind_socket(config.listen).map_err(failed)?;
         let local_addr = socket.local_addr().map_err(failed)?;
-        let tokio = Arc::new(TokioRuntime);
-        let socket = tokio.wrap_udp_socket(socket).map_err(failed)?;
+        let timers = Arc::new(RareTimers);
+        let socket = timers.wrap_udp_socket(socket).map_err(failed)?;
         let weak = Arc::downgrade(&socket);
         let settings = tls::endpoint(&credentials.key);
-        let endpoint = Endpoint::new_with_abstract_socket(settings, Some(server), socket, tokio)
+        let endpoint = Endpoint::new_with_abstract_socket(settings, Some(server), socket, timers)
             .map_err(failed)?;
         let shared = Shared::new(version, limits, runtime, &config, peer_config, endpoint.clone());
         let shared = Arc::new(shared);

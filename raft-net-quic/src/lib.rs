@@ -257,6 +257,7 @@ mod request;
 mod shared;
 mod snapshot;
 mod stream;
+mod timers;
 mod tls;
 
 pub use config::{ClientCredentials, ConnectorConfig, Credentials, Limits, QuicConfig};

@@ -123,7 +123,7 @@ pub struct Serve {
     pub client_cert_auth: bool,
     /// How often a leader tells its followers that it lives; a multiple of 10ms. A bare number is
     /// one of milliseconds.
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = values::interval)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = values::interval)]
     pub heartbeat_interval: Duration,
     /// Silence of a leader after which a follower stands for election: at least this long, at
     /// most twice as long. Five heartbeats or more.

@@ -34,7 +34,7 @@ pub struct Config {
     /// Longest election timeout, in ticks; above `election_ticks_min`. Default 100.
     pub election_ticks_max: u32,
     /// Ticks between heartbeats of an idle leader; a fifth of `election_ticks_min` or less is
-    /// wise. Default 5.
+    /// wise. Default 10.
     pub heartbeat_ticks: u32,
     /// Most bytes of entries in one append message; one entry always fits. At most 4 MiB, default
     /// 256 KiB.
@@ -81,7 +81,7 @@ impl Default for Config {
             readmit: true,
             election_ticks_min: 50,
             election_ticks_max: 100,
-            heartbeat_ticks: 5,
+            heartbeat_ticks: 10,
             message_bytes_max: 256 * 1024,
             command_bytes_max: 2 * 1024 * 1024,
             in_flight_max: 4,

@@ -48,7 +48,7 @@ fn the_environment_of_etcd_says_the_same_as_its_flags() {
     assert!(warnings.contains("ETCD_UNHEARD_OF is no setting"), "{warnings}");
     // A node with an id is none of etcd's, and its environment nobody's business.
     let (told, _) = check(&dir, &environment, &["--id", "1"]);
-    assert_eq!(value(&told, "heartbeat-interval").0, "50ms");
+    assert_eq!(value(&told, "heartbeat-interval").0, "100ms");
     let (told, code) = check(&dir, &[("ETCD_INITIAL_CLUSTER", "nonsense")], &[]);
     assert_eq!(code, 2, "{told}");
     assert!(told.to_string().contains("ETCD_INITIAL_CLUSTER"), "{told}");

@@ -128,6 +128,33 @@ fn beyond_a_heartbeat_is_capped_at_the_match_index() {
     assert!(sent.contains(&"n3 AppendEntries prev=2@2 commit=2".into()), "{sent:?}");
 }
 
+/// What is committed is told to an idle follower at once, by a message that nobody answers: it is
+/// taken only by whoever holds that very entry.
+#[test]
+fn beyond_a_commit_that_is_told_is_taken_only_with_the_entry() {
+    let mut node = Alone::established(&[(1, 1)], 1);
+    node.act(|raft| raft.propose(command("x"))).expect("it leads");
+    node.persist();
+    node.sent.clear();
+    node.matched(N2, 3);
+    assert_eq!(node.sent(), ["n2 Commit 3@2"]);
+
+    let mut node = Alone::new(&[(1, 1), (2, 1)], 1);
+    let mut told = |index, term, commit| {
+        node.receive(N2, 2, Message::Commit { entry: LogId::new(index, term) });
+        assert_eq!(node.raft.commit_index(), Index(commit));
+        assert_eq!(node.raft.status().leader, Some(N2));
+    };
+    told(2, 2, 0);
+    told(3, 2, 0);
+    told(2, 1, 2);
+    told(1, 1, 2);
+    // Late, of a leader that was deposed.
+    node.receive(N3, 1, Message::Commit { entry: LogId::new(2, 1) });
+    node.persist();
+    assert_eq!((node.sent(), node.status().leader), (Vec::new(), Some(N2)));
+}
+
 /// A question is named by the start of the process that asks, and by its try.
 #[test]
 fn beyond_a_question_is_named_anew_for_every_start_and_try() {

@@ -27,7 +27,9 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const CHECKPOINT: &str = "kv.redb.packed";
 const SNAPSHOT: &str = "snapshot.bin";
 
-/// The version that has brought users and roles; memberships are as before.
+/// The last version that has brought something to memberships.
+const MEMBERSHIPS: Version = Version(3);
+/// The version that has brought users and roles.
 const USERS: Version = Version(4);
 /// The version that has brought alarms.
 const ALARMS: Version = Version(5);
@@ -39,7 +41,7 @@ const ROTTEN: MemberAlarm = MemberAlarm { kind: AlarmKind::Corrupt, member: Node
 
 /// The membership of a version: with all that the version has.
 fn membership_of(version: Version) -> Membership {
-    let version = version.min(Version(3));
+    let version = version.min(MEMBERSHIPS);
     let first = membership("a:1").upgraded(Version(1));
     if version == Version(1) {
         return first;
@@ -220,7 +222,7 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     assert!(again.is_ok(), "the session remembers: {again:?}");
     assert_eq!(fed.value("k3"), Some("again".into()));
     fed.put("later", "1");
-    fed.entry(Payload::Membership(membership_of(Version::CURRENT).into()));
+    fed.entry(Payload::Membership(membership_of(MEMBERSHIPS).into()));
     fed.checkpoint();
     fed.put("later", "2");
     let fed = fed.crash(&path);
@@ -228,7 +230,7 @@ fn a_checkpoint_is_read_and_written_on(version: Version) {
     let checkpointed = replayed(&fed.log[..fed.log.len() - 1]);
     assert!(contents(&restored(&fed.store).unwrap()) == contents(&checkpointed));
     drop(fed);
-    assert_eq!(version_of_file(&path), version.max(Version::CURRENT).0);
+    assert_eq!(version_of_file(&path), version.max(MEMBERSHIPS).0);
 }
 
 /// What every later version must read, and what this one must still write. It pins the records, the
