@@ -3,8 +3,8 @@
 //! Nothing here waits, except closing.
 
 use crate::accept;
-use crate::config::QuicConfig;
-use crate::error::BindError;
+use crate::config::{Credentials, QuicConfig};
+use crate::error::{BindError, CredentialsError};
 use crate::peer::{Link, Traffic};
 use crate::request::not_sent;
 use crate::shared::{Counters, Shared};
@@ -91,6 +91,29 @@ impl QuicTransport {
     /// The address it listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.owner.local_addr
+    }
+
+    /// Has whoever connects from now on, and whomever this node connects to, shown and asked for
+    /// other certificates. Connections that stand stay as they are. What has to be proven cannot
+    /// change: the others would ask for it as before.
+    ///
+    /// # Errors
+    /// See [`CredentialsError`]; what was there before stays in force.
+    pub fn renew(&self, credentials: &Credentials) -> Result<(), CredentialsError> {
+        let shared = &self.owner.shared;
+        if credentials.trust != shared.trust {
+            let text = "they ask for another proof than those before".into();
+            return Err(CredentialsError::Unusable(text));
+        }
+        let (version, limits) = (shared.version, shared.limits());
+        let require = shared.require_client_certificate;
+        let server = tls::server(credentials, require, version, limits)?;
+        shared.set_peer_config(tls::peer(credentials, version, limits)?);
+        // Once closed, nobody connects any more.
+        if let Some(endpoint) = shared.endpoint() {
+            endpoint.set_server_config(Some(server));
+        }
+        Ok(())
     }
 
     /// Answers requests for `group`, of clients and of other nodes, with `service`, from now on.

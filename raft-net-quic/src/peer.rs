@@ -373,7 +373,7 @@ pub(crate) async fn dial(
     purpose: Purpose,
 ) -> Result<Dialled, String> {
     let endpoint = shared.endpoint().ok_or("this node is stopping")?;
-    let config = &shared.peer_config;
+    let config = shared.peer_config();
     let limit = shared.limits().dial_timeout;
     let name = tls::server_name(node);
     let hello = Hello::new(purpose, me, node, shared.version);

@@ -28,7 +28,10 @@ pub(crate) struct Shared {
     pub(crate) snapshot_dir: PathBuf,
     /// Where peers are reached that are not reached where they say.
     peer_addresses: BTreeMap<NodeId, String>,
-    pub(crate) peer_config: quinn::ClientConfig,
+    /// How peers are connected to from now on.
+    peer_config: Mutex<quinn::ClientConfig>,
+    /// Whether clients, too, must present a certificate.
+    pub(crate) require_client_certificate: bool,
     /// What nodes that connect have to prove.
     pub(crate) trust: Trust,
     /// `None` once closed, so that the socket can go.
@@ -116,7 +119,8 @@ impl Shared {
             version,
             snapshot_dir: config.snapshot_dir.clone(),
             peer_addresses: config.peer_addresses.clone(),
-            peer_config,
+            peer_config: Mutex::new(peer_config),
+            require_client_certificate: config.require_client_certificate,
             trust: config.credentials.trust,
             endpoint: Mutex::new(Some(endpoint)),
             identity: watch::Sender::new(None),
@@ -132,6 +136,16 @@ impl Shared {
 
     pub(crate) const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How peers are connected to.
+    pub(crate) fn peer_config(&self) -> quinn::ClientConfig {
+        self.peer_config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has peers connected to this way from now on.
+    pub(crate) fn set_peer_config(&self, config: quinn::ClientConfig) {
+        *self.peer_config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// The number of another connection of a client.

@@ -3,7 +3,9 @@
 use super::Table;
 use super::members::names;
 use raft_core::types::{Membership, NodeId, Term};
-use raft_kv::api::{Health, Integrity, MemberRole, MemberStatus, NoQuorum, NodeStatus, Space};
+use raft_kv::api::{
+    Health, Integrity, MemberAlarm, MemberRole, MemberStatus, NoQuorum, NodeStatus, Space,
+};
 use serde::Serialize;
 use std::fmt;
 
@@ -68,6 +70,7 @@ impl Row {
             remarks.push(Remark { text, serious: space.bytes >= space.quota });
         }
         remarks.extend(health.timing.iter().map(Remark::warning));
+        remarks.extend(raised(&health.alarms).map(Remark::serious));
         remarks.extend(health.integrity.alarm.iter().map(Remark::serious));
         remarks.extend(incomplete(&health.integrity).map(Remark::warning));
         remarks.extend(health.no_quorum.iter().map(Remark::serious));
@@ -82,6 +85,21 @@ impl Row {
         }
         self.remarks().iter().map(|remark| format!("{name}: {}", remark.text)).collect()
     }
+}
+
+/// The alarms that somebody has raised, in one line.
+fn raised(alarms: &[MemberAlarm]) -> Option<String> {
+    /// There may be many of them.
+    const SHOWN: usize = 8;
+    let (first, rest) = alarms.split_at(alarms.len().min(SHOWN));
+    let mut shown: Vec<String> = first.iter().map(ToString::to_string).collect();
+    if !rest.is_empty() {
+        shown.push(format!("{} more", rest.len()));
+    }
+    let (alarm, them) = if alarms.len() == 1 { ("alarm", "it") } else { ("alarms", "them") };
+    let shown = shown.join(", ");
+    (!alarms.is_empty())
+        .then(|| format!("{alarm} raised: {shown}; `etcdctl alarm disarm` clears {them}"))
 }
 
 /// That not all data was compared when it was looked at last.
@@ -132,6 +150,15 @@ struct HealthJson {
     timing: Option<String>,
     no_quorum: Option<NoQuorum>,
     integrity: IntegrityJson,
+    /// Those that somebody has raised.
+    alarms: Vec<AlarmJson>,
+}
+
+#[derive(Serialize)]
+struct AlarmJson {
+    kind: String,
+    /// 0 if it names none.
+    member: u64,
 }
 
 #[derive(Serialize)]
@@ -195,6 +222,7 @@ impl RowJson {
             timing: health.timing.clone(),
             no_quorum: health.no_quorum.clone(),
             integrity: IntegrityJson::of(&health.integrity),
+            alarms: health.alarms.iter().map(AlarmJson::of).collect(),
         });
         let id = row.id.map(|id| id.0);
         let reachable = row.status.is_ok();
@@ -202,6 +230,12 @@ impl RowJson {
         let remarks = reachable.then(|| row.remarks().into_iter().map(remark).collect());
         let address = row.address.clone();
         Self { address, id, reachable, error, node, progress, health, remarks }
+    }
+}
+
+impl AlarmJson {
+    fn of(alarm: &MemberAlarm) -> Self {
+        Self { kind: alarm.kind.to_string(), member: alarm.member.0 }
     }
 }
 

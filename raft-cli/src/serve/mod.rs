@@ -12,6 +12,7 @@ mod door;
 pub mod etcd_flags;
 mod metrics;
 pub mod plan;
+mod renewal;
 pub(crate) mod stop;
 mod threads;
 mod waiting;
@@ -36,11 +37,13 @@ use raft_kv::api::{Divergence, REQUEST_BYTES_MAX};
 use raft_kv::service::{KvService, ServiceConfig};
 use raft_kv::store::StoreHandle;
 use raft_net_quic::{BindError, Credentials, Limits, QuicConfig, QuicTransport};
+use renewal::Renewal;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use stop::StopRequests;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -140,8 +143,14 @@ async fn found(args: &Serve, search: &Search) -> Result<Known, Failure> {
 }
 
 /// What a node needs of the disk: its credentials, and then its data.
-fn open(plan: &Plan) -> Result<(Credentials, Data), Failure> {
+fn open(plan: &Plan) -> Result<(Credentials, Renewal, Data), Failure> {
     let (id, dir) = (plan.raft.id, &plan.data_dir);
+    let renewal = Renewal {
+        source: plan.credentials.clone(),
+        node: id,
+        data_dir: dir.clone(),
+        known: renewal::stamp(&plan.credentials),
+    };
     // What makes no sense is told before anything is touched.
     let credentials = credentials::load(&plan.credentials, id, dir)?;
     make(dir)?;
@@ -149,7 +158,7 @@ fn open(plan: &Plan) -> Result<(Credentials, Data), Failure> {
     if plan.named {
         identity::note(dir, Known { id, cluster: plan.cluster })?;
     }
-    Ok((credentials, data))
+    Ok((credentials, renewal, data))
 }
 
 fn make(dir: &Path) -> Result<(), Failure> {
@@ -174,6 +183,8 @@ struct Running {
     service: Arc<KvService>,
     /// That for clients of the etcd v3 API.
     door: Option<Door>,
+    /// Reads certificates anew, until this is dropped.
+    _following: JoinSet<()>,
 }
 
 /// The line a node prints when it serves, as JSON.
@@ -189,7 +200,7 @@ impl Running {
         let listen = resolve(&plan.listen).await?;
         let dir = &plan.data_dir;
         let plan_there = plan.clone();
-        let (credentials, data) = apart(move || open(&plan_there)).await?;
+        let (credentials, renewal, data) = apart(move || open(&plan_there)).await?;
         let quic = QuicConfig {
             require_client_certificate: args.client_cert_auth,
             peer_addresses: plan.peer_addresses.clone(),
@@ -197,6 +208,8 @@ impl Running {
             ..QuicConfig::new(listen, credentials, dir.join(SNAPSHOT_DIR))
         };
         let transport = Arc::new(QuicTransport::bind(quic).map_err(|error| binding(&error))?);
+        let mut following = JoinSet::new();
+        following.spawn(renewal.follow(Arc::clone(&transport)));
         let Started { node, moved_aside, store } = start_node(plan, data, &transport).await?;
         tokio::spawn(waiting::tell(node.clone(), plan.way(moved_aside)));
         let peers: Arc<dyn Peers> = transport.clone();
@@ -215,7 +228,7 @@ impl Running {
             Some(door) => Some(Door::open(door, dir, id, service.clone(), &transport).await?),
             None => None,
         };
-        Ok(Self { id, address, node, transport, service, door })
+        Ok(Self { id, address, node, transport, service, door, _following: following })
     }
 
     fn announce(&self, output: &mut Output<'_>) {

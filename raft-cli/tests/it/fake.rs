@@ -86,6 +86,7 @@ fn health() -> Health {
         peers: Vec::new(),
         space: Space { bytes: 0, quota: 1 << 31 },
         integrity: Integrity::default(),
+        alarms: Vec::new(),
     }
 }
 

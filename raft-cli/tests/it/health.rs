@@ -4,7 +4,8 @@ use crate::fake::{Cluster, Faults};
 use crate::verbs::{json, run};
 use raft_cli::failure::Kind;
 use raft_cli::output::Format;
-use raft_kv::api::NoQuorum;
+use raft_core::types::NodeId;
+use raft_kv::api::{AlarmKind, MemberAlarm, NoQuorum};
 
 #[test]
 fn one_member_that_does_not_answer_is_named() {
@@ -65,4 +66,37 @@ fn status_tells_what_is_known_of_the_data() {
         (&health["members"][0]["healthy"], &health["members"][0]["remarks"][0]),
         (&true.into(), &says.into())
     );
+}
+
+/// Alarms that somebody has raised are part of what all members keep: each tells of them.
+#[test]
+fn alarms_that_are_raised_are_told_of_each_member() {
+    let cluster = Cluster::new(Faults::default());
+    let alarm = |kind, member| MemberAlarm { kind, member: NodeId(member) };
+    cluster.with_health(|health| {
+        health.alarms = vec![alarm(AlarmKind::NoSpace, 0), alarm(AlarmKind::Corrupt, 7)];
+    });
+    let says = "alarms raised: NOSPACE, CORRUPT of n7; `etcdctl alarm disarm` clears them";
+    let (text, _) = run(&cluster, Format::Table, &["status"]);
+    for node in ["n1", "n2"] {
+        assert!(text.contains(&format!("\n{node}: {says}\n")), "{text}");
+    }
+    let parsed: serde_json::Value =
+        serde_json::from_str(&json(&cluster, &["status"])).expect("JSON");
+    let alarms = serde_json::json!([
+        {"kind": "NOSPACE", "member": 0}, {"kind": "CORRUPT", "member": 7}
+    ]);
+    for member in [0, 1] {
+        assert_eq!(parsed["members"][member]["health"]["alarms"], alarms);
+    }
+    let (text, outcome) = run(&cluster, Format::Table, &["health"]);
+    assert!(text.contains(&format!("n1    n1:1     no       {says}")), "{text}");
+    assert_eq!(outcome.expect_err("it is not well").kind, Kind::No);
+    let (text, _) = run(&cluster, Format::Json, &["health"]);
+    let health: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(health["members"][1]["remarks"][0], says);
+    assert_eq!(health["healthy"], false);
+    cluster.with_health(|health| health.alarms = vec![alarm(AlarmKind::NoSpace, 1); 10]);
+    let (text, _) = run(&cluster, Format::Table, &["status"]);
+    assert!(text.contains("NOSPACE of n1, 2 more; `etcdctl alarm disarm`"), "{text}");
 }

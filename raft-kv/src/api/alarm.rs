@@ -2,6 +2,7 @@
 
 use raft_core::types::NodeId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Most alarms at a time.
 pub const ALARMS_MAX: usize = 1024;
@@ -22,6 +23,24 @@ pub struct MemberAlarm {
     pub kind: AlarmKind,
     /// The member it names; 0 names none. It need not be a member of the cluster.
     pub member: NodeId,
+}
+
+impl fmt::Display for AlarmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSpace => "NOSPACE",
+            Self::Corrupt => "CORRUPT",
+        })
+    }
+}
+
+impl fmt::Display for MemberAlarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.member {
+            NodeId(0) => self.kind.fmt(f),
+            member => write!(f, "{} of {member}", self.kind),
+        }
+    }
 }
 
 /// A change of the alarms.

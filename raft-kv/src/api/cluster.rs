@@ -2,7 +2,7 @@
 //!
 //! Only values and what follows from them; who asks whom is for service and client.
 
-use crate::api::{Integrity, KvError};
+use crate::api::{Integrity, KvError, MemberAlarm};
 use raft_core::types::{Change, ClusterId, Index, Member, Membership, NodeId, Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -181,6 +181,10 @@ pub struct Health {
     pub space: Space,
     /// What is known of its data.
     pub integrity: Integrity,
+    /// The alarms that are raised, as far as it has applied; [`ALARMS_MAX`](super::ALARMS_MAX) at
+    /// most.
+    #[serde(deserialize_with = "crate::codec::bounded")]
+    pub alarms: Vec<MemberAlarm>,
 }
 
 /// How full a store is.

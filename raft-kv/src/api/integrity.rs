@@ -80,8 +80,8 @@ pub enum Roll {
     Leases,
     /// Sessions: the last request of each, and the replies that are kept.
     Sessions,
-    /// Users and roles, all of them under the number 0.
-    Auth,
+    /// What there is one of: all users and roles under the number 0, all alarms under 1.
+    Single,
 }
 
 /// When a member has answered, as the log counts it.
@@ -239,6 +239,8 @@ pub enum Place {
     Session(SessionId),
     /// Users or roles are other ones.
     Auth,
+    /// Other alarms are raised.
+    Alarms,
 }
 
 impl fmt::Display for Divergence {
@@ -272,7 +274,8 @@ impl fmt::Display for Place {
             Self::File(why) => write!(f, "its checkpoint is damaged: {why}"),
             Self::Lease(id) => write!(f, "in lease {id}"),
             Self::Session(id) => write!(f, "in session {}", id.0),
-            Self::Auth => f.write_str("in users and roles, or alarms"),
+            Self::Auth => f.write_str("in users and roles"),
+            Self::Alarms => f.write_str("in alarms"),
         }
     }
 }

@@ -10,7 +10,7 @@ use raft_core::types::NodeId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 /// How long a member has to say how it is, and for how long that counts.
@@ -42,19 +42,21 @@ impl Wanted {
 impl Core {
     /// Raises an alarm.
     pub(super) async fn raise(&self, alarm: MemberAlarm) -> Result<(), Status> {
-        self.change_alarm(AlarmChange::Raise(alarm)).await.map(drop)
+        self.change_alarm(AlarmChange::Raise(alarm), self.until()).await.map(drop)
     }
 
     /// Clears an alarm; whether there was one. Those that follow from the state of a member stay as
     /// long as it does.
     pub(super) async fn clear(&self, alarm: MemberAlarm) -> Result<bool, Status> {
-        let cleared = self.change_alarm(AlarmChange::Clear(alarm)).await?;
+        let until = self.until();
+        if self.change_alarm(AlarmChange::Clear(alarm), until).await? {
+            return Ok(true);
+        }
         let wanted = Wanted { member: alarm.member.0, kind: told(alarm.kind).into() };
-        Ok(cleared || self.arisen(wanted).await.contains(&alarm))
+        Ok(self.arisen(wanted, until).await?.contains(&alarm))
     }
 
-    async fn change_alarm(&self, change: AlarmChange) -> Result<bool, Status> {
-        let until = self.until();
+    async fn change_alarm(&self, change: AlarmChange, until: Instant) -> Result<bool, Status> {
         let changed = self.client_until(until).change_alarm(change).await;
         let changed = changed.map_err(|error| self.fail(&error))?;
         // From now on this node tells of it, too.
@@ -71,9 +73,10 @@ impl Core {
 
     /// The alarms that are `wanted`: sees every change answered before.
     pub(super) async fn alarms(&self, wanted: Wanted) -> Result<Vec<AlarmMember>, Status> {
-        self.catch_up(self.until()).await?;
+        let until = self.until();
+        self.catch_up(until).await?;
         let raised: Vec<_> = self.service.store().alarms().raised().collect();
-        let mut alarms = self.arisen(wanted).await;
+        let mut alarms = self.arisen(wanted, until).await?;
         alarms.extend(raised.into_iter().filter(|alarm| wanted.has(*alarm)));
         Ok(listed(alarms))
     }
@@ -87,15 +90,20 @@ impl Core {
 
     /// The alarms that follow from the state of each member that answers, and from what this node
     /// knows of the others.
-    async fn arisen(&self, wanted: Wanted) -> Vec<MemberAlarm> {
+    ///
+    /// # Errors
+    /// What the client is told, if they were not asked by `until`: a list that lacks those who
+    /// would have answered says too little.
+    async fn arisen(&self, wanted: Wanted, until: Instant) -> Result<Vec<MemberAlarm>, Status> {
         let mut alarms: Vec<_> = self.own_alarms().collect();
         let divergent = self.service.integrity().divergent.into_iter();
         alarms.extend(divergent.map(|member| MemberAlarm { kind: AlarmKind::Corrupt, member }));
-        for (member, kinds) in self.hear(wanted).await {
+        let heard = timeout_at(until, self.hear(wanted)).await;
+        for (member, kinds) in heard.map_err(|_| self.late())? {
             alarms.extend(kinds.into_iter().map(|kind| MemberAlarm { kind, member }));
         }
         alarms.retain(|alarm| wanted.has(*alarm));
-        alarms
+        Ok(alarms)
     }
 
     /// What the other members say of how they are. Whoever asks while they are being asked, or

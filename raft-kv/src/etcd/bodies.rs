@@ -21,7 +21,8 @@ use tonic::body::Body;
 pub(super) const DECODED_BYTES_MAX: usize = crate::api::REQUEST_BYTES_MAX + 512 * 1024;
 /// Bytes before each message of gRPC: one, and its length.
 const PREFIX: usize = 5;
-/// How long a request, or a message of a stream, may take to come once it has begun.
+/// How long a request, or a message of a stream, may take to come once it has begun; and the first
+/// message of a stream in JSON from the beginning.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of an answer that is given whatever room there is: less than its request takes meanwhile.
 const SMALL: usize = 16 * 1024;
@@ -36,6 +37,7 @@ impl Memory {
             held: Arc::clone(&held),
             messages: Progress::of(kind),
             streams: matches!(kind, Kind::Stream | Kind::Lines),
+            met: false,
             patience: None,
         };
         (Body::new(received), held)
@@ -111,6 +113,8 @@ struct Received {
     held: Arc<Mutex<Held>>,
     messages: Progress,
     streams: bool,
+    /// Whether the first message of those that come one after the other is there.
+    met: bool,
     /// While something has begun that has not ended.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -133,6 +137,7 @@ impl Received {
         if ended {
             // What has begun after it has its own time.
             self.patience = None;
+            self.met = true;
         }
         held.fit(unfinished)
     }
@@ -141,7 +146,9 @@ impl Received {
     const fn has_begun(&self) -> bool {
         match &self.messages {
             Progress::Announced(messages) if self.streams => messages.begun > 0,
-            Progress::Objects(objects) => objects.unfinished > 0,
+            // Nobody opens one ahead that is over HTTP/1.1 in most cases, and nothing is answered
+            // before the first message.
+            Progress::Objects(objects) => objects.unfinished > 0 || !self.met,
             Progress::Unknown | Progress::Announced(_) => true,
         }
     }
@@ -350,6 +357,9 @@ mod tests {
         assert_eq!(ends(Kind::Http, b"{").await, late);
         assert_eq!(ends(Kind::Lines, b"{} {").await, late);
         assert_eq!(ends(Kind::Lines, b"{} ").await, None, "it says nothing now");
+        assert_eq!(ends(Kind::Lines, b"").await, late, "it has never said anything");
+        assert_eq!(ends(Kind::Lines, b" \n").await, late, "nor has this");
+        assert_eq!(ends(Kind::Stream, b"").await, None, "a stream may be opened ahead");
         assert_eq!(ends(Kind::Call, &[0, 0, 0, 0, 9]).await, late);
         assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7, 0]).await, late);
         assert_eq!(ends(Kind::Stream, &[0, 0, 0, 0, 1, 7]).await, None, "it says nothing now");
@@ -400,7 +410,9 @@ mod tests {
         }
         assert_eq!(ends(Kind::Http, vec![b"{"; 9]).await, late);
         assert_eq!(ends(Kind::Lines, vec![b"{"; 9]).await, late);
-        assert_eq!(ends(Kind::Lines, vec![b"}{"; 9]).await, None);
+        assert_eq!(ends(Kind::Lines, vec![b"}{"; 9]).await, late, "the first takes too long");
+        let parts = [&b"{}{"[..]].into_iter().chain([&b"}{"[..]; 8]).collect();
+        assert_eq!(ends(Kind::Lines, parts).await, None);
         let overlapping: Vec<&[u8]> = vec![&[0, 0], &[0, 0, 1, 7, 0], &[0, 0, 0, 1, 7, 0, 0]];
         let overlapping = [overlapping, vec![&[0, 0, 0], &[0, 0, 0, 0, 0, 0, 0], &[0, 0, 0]]];
         assert_eq!(ends(Kind::Stream, overlapping.concat()).await, None);

@@ -274,8 +274,7 @@ impl Core {
                 }
             }
         };
-        let late = || if self.is_led() { self.timed_out() } else { NO_LEADER.into() };
-        timeout_at(until, apply).await.unwrap_or_else(|_| Err(late()))
+        timeout_at(until, apply).await.unwrap_or_else(|_| Err(self.late()))
     }
 
     /// Waits until the node says itself that it has applied the entry at `index`.
@@ -303,6 +302,16 @@ impl Core {
         }
     }
 
+    /// What is said of what has changed nothing when the time of its request is over.
+    pub(super) fn late(&self) -> Status {
+        if self.is_led() { self.timed_out() } else { NO_LEADER.into() }
+    }
+
+    /// The same of a read.
+    pub(super) fn late_read(&self) -> Status {
+        of_read(self.late())
+    }
+
     /// What is said when the time of a request is over.
     fn timed_out(&self) -> Status {
         let led = self.elected.borrow().map(|elected| elected.elapsed());
@@ -311,10 +320,7 @@ impl Core {
 
     /// The same of a read: it has changed nothing, and may be repeated.
     pub(super) fn fail_read(&self, error: &ClientError) -> Status {
-        match self.fail(error) {
-            status if status.message() == TIMED_OUT_BY_LEADER.1 => LEADER_CHANGED.into(),
-            status => status,
-        }
+        of_read(self.fail(error))
     }
 
     /// Opens a stream to the own node.
@@ -332,6 +338,11 @@ impl Core {
         let done = timeout_at(until, work).await;
         done.unwrap_or_else(|_| Err(TIMED_OUT.into()))
     }
+}
+
+/// What is said of a read where this is said of a write: it may be repeated.
+fn of_read(status: Status) -> Status {
+    if status.message() == TIMED_OUT_BY_LEADER.1 { LEADER_CHANGED.into() } else { status }
 }
 
 /// Of a client of the own node that is the door itself.

@@ -31,7 +31,8 @@ impl Election for ElectionDoor {
         let pb::CampaignRequest { name, lease, value } = request.into_inner();
         let mut place = Place::take(&self.0, &name, lease, value).await?;
         place.until_first(&name).await?;
-        let header = Some(self.0.header(place.revision));
+        // As with etcd, whatever was before it, or was proclaimed by it.
+        let header = Some(self.0.header(place.entered));
         let (rev, lease) = (signed(place.created.0), signed(place.lease.0));
         let (key, held) = place.keep();
         let leader = Some(pb::LeaderKey { name, key, rev, lease });
@@ -47,7 +48,8 @@ impl Election for ElectionDoor {
         let leader = leader.ok_or(NO_LEADER_KEY)?;
         let lease = convert::lease_id(leader.lease)?;
         let put = Put::new(leader.key.clone(), value).with_lease(lease);
-        let done = self.0.only_if_created(leader.key, created(leader.rev), Op::Put(put)).await?;
+        let (at, op) = (created(leader.rev), Op::Put(put));
+        let done = self.0.only_if_created(leader.key, at, op, until).await?;
         let header = Some(self.0.header_of_write(done.ok_or(NOT_ELECTED)?, until).await);
         Ok(Response::new(pb::ProclaimResponse { header }))
     }
@@ -74,7 +76,8 @@ impl Election for ElectionDoor {
         let until = self.0.until();
         let leader = request.into_inner().leader.ok_or(NO_LEADER_KEY)?;
         let op = Op::Delete { keys: Keys::One(leader.key.clone()), prev_kv: false };
-        let done = self.0.only_if_created(leader.key, created(leader.rev), op).await?;
+        let at = created(leader.rev);
+        let done = self.0.only_if_created(leader.key, at, op, until).await?;
         // Whoever does not lead has nothing to resign from.
         let header = Some(match done {
             Some(at) => self.0.header_of_write(at, until).await,

@@ -28,8 +28,9 @@ impl Kv for KvDoor {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
+        let until = self.0.until();
         let (range, consistency) = convert::range(request.into_inner())?;
-        let (reply, held) = self.0.read_all(range, consistency).await?;
+        let (reply, held) = self.0.read_all(range, consistency, until).await?;
         Ok(set_aside(convert::range_reply(self.0.header(reply.revision), reply), held))
     }
 
@@ -73,7 +74,7 @@ impl Kv for KvDoor {
         let done = self.0.client_until(until).txn(txn).await;
         let mut reply = done.map_err(|error| self.0.fail(&error))?;
         let header = self.0.header_of_write(reply.revision, until).await;
-        let held = self.0.complete(&asked, &mut reply, held).await?;
+        let held = self.0.complete(&asked, &mut reply, held, until).await?;
         Ok(set_aside(convert::txn_reply(header, reply), held))
     }
 

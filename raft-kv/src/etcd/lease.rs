@@ -129,11 +129,18 @@ async fn answer(
     let mut asked = Vec::new();
     while let Some(request) = requests.next().await? {
         asked.push(request.id);
+        let mut wrong = None;
         // What has arrived already is taken along.
-        while asked.len() < KEEP_ALIVE_MAX
-            && let Some(Some(request)) = at_once(requests.next()).await.transpose()?
-        {
-            asked.push(request.id);
+        while asked.len() < KEEP_ALIVE_MAX {
+            match at_once(requests.next()).await {
+                Some(Ok(Some(request))) => asked.push(request.id),
+                Some(Ok(None)) | None => break,
+                Some(Err(error)) => {
+                    // What came before it is answered all the same.
+                    wrong = Some(error);
+                    break;
+                }
+            }
         }
         let known: Vec<LeaseId> =
             asked.iter().filter_map(|id| convert::lease_id(*id).ok()).collect();
@@ -146,6 +153,9 @@ async fn answer(
             if !outlet.send(pb::LeaseKeepAliveResponse { header, id, ttl }).await {
                 return Ok(());
             }
+        }
+        if let Some(error) = wrong {
+            return Err(error);
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 
 use super::convert;
 use super::core::Core;
-use super::error::{EMPTY_KEY, Known};
+use super::error::Known;
 use super::memory::Held;
 use crate::api::{
     Compare, Consistency, EventKind, Filter, KeyValue, Keys, LeaseId, Op, OpReply, Operator, Order,
@@ -14,6 +14,7 @@ use crate::api::{
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// How long a lease lives that is made for a client without one.
@@ -31,7 +32,9 @@ pub(super) struct Place {
     pub(super) lease: LeaseId,
     /// The revision at which the key was made.
     pub(super) created: Revision,
-    /// The revision of the store when it was taken.
+    /// The revision of the store when it was asked for.
+    pub(super) entered: Revision,
+    /// The revision of the store when it was taken, or became the first.
     pub(super) revision: Revision,
     /// For the answer: whoever is refused for want of room has no place.
     answer: Held,
@@ -45,12 +48,11 @@ impl Place {
         lease: i64,
         value: Bytes,
     ) -> Result<Self, Status> {
-        if name.is_empty() {
-            return Err(EMPTY_KEY.into());
-        }
+        // To come into the line takes no longer than any request; to stand in it has no limit.
+        let until = core.until();
         // The longest answer has the name twice; what else is in it is small.
-        let answer = core.hold_answer(core.until(), 2 * name.len()).await?;
-        let lease = core.lease_or_new(lease).await?;
+        let answer = core.hold_answer(until, 2 * name.len()).await?;
+        let lease = core.lease_or_new(lease, until).await?;
         let key = below(name, &format!("{:x}", lease.0));
         let put = Put::new(key.clone(), value.clone()).with_lease(lease);
         let txn = Txn {
@@ -58,12 +60,14 @@ impl Place {
             success: vec![Op::Put(put.clone())],
             failure: vec![Op::Range(Range::of(Keys::One(key.clone())))],
         };
-        let reply = core.client.txn(txn).await.map_err(|error| core.fail(&error))?;
+        let reply = core.client_until(until).txn(txn).await;
+        let reply = reply.map_err(|error| core.fail(&error))?;
         let mut place = Self {
             core: Arc::clone(core),
             key: Some(key.clone()),
             lease,
             created: reply.revision,
+            entered: reply.revision,
             revision: reply.revision,
             answer,
         };
@@ -72,13 +76,16 @@ impl Place {
         {
             place.created = own.create_revision;
             if own.value != value {
-                place.revision = core.set(key, own.create_revision, put).await?.ok_or(EXPIRED)?;
+                let op = Op::Put(put);
+                let set = core.only_if_created(key, own.create_revision, op, until).await?;
+                place.revision = set.ok_or(EXPIRED)?;
             }
         }
         Ok(place)
     }
 
-    /// Waits until everybody who came before has left.
+    /// Waits until everybody who came before has left, however long that takes. Each look has the
+    /// time of a request.
     pub(super) async fn until_first(&mut self, name: &Bytes) -> Result<(), Status> {
         let Some(own) = self.key.clone() else { return Ok(()) };
         loop {
@@ -122,22 +129,12 @@ impl Drop for Place {
 
 impl Core {
     /// The lease that a client names, or a new one that it does not know of.
-    async fn lease_or_new(&self, lease: i64) -> Result<LeaseId, Status> {
+    async fn lease_or_new(&self, lease: i64, until: Instant) -> Result<LeaseId, Status> {
         if lease != 0 {
             return convert::lease_id(lease);
         }
-        let granted = self.client.grant_lease(None, LEASE).await;
+        let granted = self.client_until(until).grant_lease(None, LEASE).await;
         Ok(granted.map_err(|error| self.fail(&error))?.id)
-    }
-
-    /// Puts only if the key is still the one that was made at `created`: the revision then.
-    pub(super) async fn set(
-        &self,
-        key: Bytes,
-        created: Revision,
-        put: Put,
-    ) -> Result<Option<Revision>, Status> {
-        self.only_if_created(key, created, Op::Put(put)).await
     }
 
     /// Does `op` only if the key is still the one that was made at `created`: the revision then.
@@ -146,10 +143,12 @@ impl Core {
         key: Bytes,
         created: Revision,
         op: Op,
+        until: Instant,
     ) -> Result<Option<Revision>, Status> {
         let compares = vec![created_at(&key, created)];
         let txn = Txn { compares, success: vec![op], failure: vec![] };
-        let reply = self.client.txn(txn).await.map_err(|error| self.fail(&error))?;
+        let done = self.client_until(until).txn(txn).await;
+        let reply = done.map_err(|error| self.fail(&error))?;
         Ok(reply.succeeded.then_some(reply.revision))
     }
 

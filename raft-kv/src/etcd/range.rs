@@ -8,9 +8,10 @@ use crate::api::{
     PAIR_OVERHEAD_BYTES, PREVIOUS_BYTES_MAX, RANGE_BYTES_MAX, Range, RangeReply, Txn, TxnReply,
     VALUE_BYTES_MAX,
 };
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use bytes::Bytes;
 use std::cmp::Ordering;
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 /// Most bytes of pairs that are put together for one answer; as
@@ -39,7 +40,8 @@ impl Budget {
 }
 
 impl Core {
-    /// Reads all of a range that was asked for, and holds what it takes.
+    /// Reads all of a range that was asked for, and holds what it takes; by `until`, of however
+    /// many parts it is put together.
     ///
     /// # Errors
     /// What the client is told.
@@ -47,12 +49,13 @@ impl Core {
         &self,
         range: Range,
         consistency: Consistency,
+        until: Instant,
     ) -> Result<(RangeReply, Held), Status> {
         let mut tries = 0;
         loop {
             tries += 1;
             let mut budget = Budget { held: self.memory.hold(), bytes: BYTES_MAX };
-            match self.read_whole(&range, consistency, &mut budget).await {
+            match self.read_whole(&range, consistency, &mut budget, until).await {
                 // It read as of now, and that was a while ago.
                 Err(Failed::Client(ClientError::Refused(KvError::Compacted { .. })))
                     if range.revision.is_none() && tries < TRIES_MAX => {}
@@ -67,9 +70,73 @@ impl Core {
             Failed::Client(error) => self.fail_read(&error),
             Failed::TooLarge => REPLY_TOO_LARGE.into(),
             Failed::NoRoom => TOO_MANY_REQUESTS.into(),
+            Failed::Late => self.late_read(),
         }
     }
 
+    async fn read_whole(
+        &self,
+        range: &Range,
+        consistency: Consistency,
+        budget: &mut Budget,
+        until: Instant,
+    ) -> Result<RangeReply, Failed> {
+        let reader = Reader { client: self.client_until(until) };
+        let read = timeout_at(until, reader.read_whole(range, consistency, budget)).await;
+        read.unwrap_or(Err(Failed::Late))
+    }
+
+    /// Reads what did not fit into the answer to a transaction, as of the transaction, all of it
+    /// together within the bound of one answer; `held` is what the answer takes already, and will.
+    /// Where the transaction has written, it has happened, whatever becomes of its reads: of
+    /// what cannot be read any more the answer stays cut, and says so. So it does where the
+    /// transaction has itself written what is read.
+    ///
+    /// # Errors
+    /// As [`read_all`](Self::read_all), if nothing was written.
+    pub(super) async fn complete(
+        &self,
+        txn: &Txn,
+        reply: &mut TxnReply,
+        held: Held,
+        until: Instant,
+    ) -> Result<Held, Status> {
+        let mut written = Vec::new();
+        writes(txn, reply, &mut written);
+        let revision = reply.revision;
+        let mut budget = Budget { held, bytes: BYTES_MAX };
+        let mut left = vec![(txn, reply)];
+        while let Some((txn, reply)) = left.pop() {
+            for (op, reply) in branch(txn, reply.succeeded).iter().zip(&mut reply.replies) {
+                match (op, reply) {
+                    (Op::Txn(txn), OpReply::Txn(reply)) => left.push((&**txn, reply)),
+                    (Op::Range(range), OpReply::Range(reply))
+                        if is_cut(reply, range.limit)
+                            && !written.iter().any(|keys| overlap(keys, &range.keys)) =>
+                    {
+                        let at = range.revision.or(Some(revision));
+                        let at = Range { revision: at, ..range.clone() };
+                        let local = Consistency::Serializable;
+                        match self.read_whole(&at, local, &mut budget, until).await {
+                            Ok(whole) => *reply = RangeReply { revision, ..whole },
+                            Err(_) if !written.is_empty() => return Ok(budget.held),
+                            Err(failed) => return Err(self.why(failed)),
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(budget.held)
+    }
+}
+
+/// Who reads the parts.
+struct Reader {
+    client: Client,
+}
+
+impl Reader {
     async fn read_whole(
         &self,
         range: &Range,
@@ -144,49 +211,6 @@ impl Core {
         }
         Ok(RangeReply { revision: first.revision, count: first.count, ..reply })
     }
-
-    /// Reads what did not fit into the answer to a transaction, as of the transaction, all of it
-    /// together within the bound of one answer; `held` is what the answer takes already, and will.
-    /// Where the transaction has written, it has happened, whatever becomes of its reads: of
-    /// what cannot be read any more the answer stays cut, and says so. So it does where the
-    /// transaction has itself written what is read.
-    ///
-    /// # Errors
-    /// As [`read_all`](Self::read_all), if nothing was written.
-    pub(super) async fn complete(
-        &self,
-        txn: &Txn,
-        reply: &mut TxnReply,
-        held: Held,
-    ) -> Result<Held, Status> {
-        let mut written = Vec::new();
-        writes(txn, reply, &mut written);
-        let revision = reply.revision;
-        let mut budget = Budget { held, bytes: BYTES_MAX };
-        let mut left = vec![(txn, reply)];
-        while let Some((txn, reply)) = left.pop() {
-            for (op, reply) in branch(txn, reply.succeeded).iter().zip(&mut reply.replies) {
-                match (op, reply) {
-                    (Op::Txn(txn), OpReply::Txn(reply)) => left.push((&**txn, reply)),
-                    (Op::Range(range), OpReply::Range(reply))
-                        if is_cut(reply, range.limit)
-                            && !written.iter().any(|keys| overlap(keys, &range.keys)) =>
-                    {
-                        let at = range.revision.or(Some(revision));
-                        let at = Range { revision: at, ..range.clone() };
-                        let read = self.read_whole(&at, Consistency::Serializable, &mut budget);
-                        match read.await {
-                            Ok(whole) => *reply = RangeReply { revision, ..whole },
-                            Err(_) if !written.is_empty() => return Ok(budget.held),
-                            Err(failed) => return Err(self.why(failed)),
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(budget.held)
-    }
 }
 
 /// Most bytes of pairs in the answer to an operation that runs through the log.
@@ -247,6 +271,8 @@ enum Failed {
     Client(ClientError),
     TooLarge,
     NoRoom,
+    /// The time of the request is over.
+    Late,
 }
 
 impl From<ClientError> for Failed {

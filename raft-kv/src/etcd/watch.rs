@@ -21,6 +21,7 @@ use pb::watch_request::RequestUnion;
 use pb::watch_server::Watch;
 use raft_core::transport::{Duplex, FrameSink};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch::Sender as Unanswered;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What answers about no watch, or about all of them, name.
@@ -50,7 +51,8 @@ pub(super) async fn watch(
     // Whoever requires a leader is told by the door that there is none.
     let stream = core.open_stream(&StreamRequest::Watch { require_leader: false }).await?;
     let (outlet, outflow) = channel(&core.memory);
-    let conversation = Conversation { core, outlet, names: Mutex::default() };
+    let (names, unanswered) = (Mutex::default(), Unanswered::new(0));
+    let conversation = Conversation { core, outlet, names, unanswered };
     tokio::spawn(conversation.run(requests, stream));
     Ok(outflow)
 }
@@ -60,6 +62,8 @@ struct Conversation {
     core: Arc<Core>,
     outlet: Outlet<pb::WatchResponse>,
     names: Mutex<Names>,
+    /// How many watches the client has asked for of which it was not told yet whether they began.
+    unanswered: Unanswered<usize>,
 }
 
 impl Conversation {
@@ -84,7 +88,11 @@ impl Conversation {
             let request = match requests.next().await {
                 Ok(Some(request)) => request,
                 Ok(None) => std::future::pending().await,
-                Err(error) => return error,
+                Err(error) => {
+                    // What came before it is answered all the same.
+                    let _ = self.unanswered.subscribe().wait_for(|count| *count == 0).await;
+                    return error;
+                }
             };
             let asked = match request.request_union {
                 Some(RequestUnion::CreateRequest(request)) => self.create(request).await,
@@ -111,7 +119,10 @@ impl Conversation {
             false => self.names().create(request.watch_id, request.fragment).ok_or(DUPLICATE_WATCH),
         };
         match named {
-            Ok(own) => Some(WatchRequest::Create(own, watch)),
+            Ok(own) => {
+                self.unanswered.send_modify(|count| *count += 1);
+                Some(WatchRequest::Create(own, watch))
+            }
             Err(reason) => {
                 self.refuse(reason.into()).await;
                 None

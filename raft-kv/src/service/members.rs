@@ -5,7 +5,9 @@ use super::read::summary;
 use super::replica::Replica;
 use super::write::Try;
 use super::{Clock, Door};
-use crate::api::{Health, Integrity, KvError, Members, PeerHealth, Query, Reply, ReplyBody, Space};
+use crate::api::{
+    Health, Integrity, KvError, MemberAlarm, Members, PeerHealth, Query, Reply, ReplyBody, Space,
+};
 use crate::wire;
 use raft_core::node::{ChangeError, PeerStatus, ReadMode, Status};
 use raft_core::types::{Change, Index, InvalidChange};
@@ -39,7 +41,8 @@ impl<N: Replica> Door<N> {
     /// one that works.
     pub(super) async fn health(&self, clock: Clock) -> Reply {
         summary(&self.query(&Query::Summary, ReadMode::Local, clock).await?)?;
-        let health = health(&self.node.status(), self.space(), self.known.integrity());
+        let alarms = self.store.alarms().raised().collect();
+        let health = health(&self.node.status(), self.space(), self.known.integrity(), alarms);
         Ok(ReplyBody::Health(Box::new(health)))
     }
 
@@ -114,7 +117,7 @@ fn members(status: &Status) -> Members {
     Members { cluster, leader, membership: status.membership.clone() }
 }
 
-fn health(status: &Status, space: Space, integrity: Integrity) -> Health {
+fn health(status: &Status, space: Space, integrity: Integrity, alarms: Vec<MemberAlarm>) -> Health {
     let peer = |peer: &PeerStatus| PeerHealth {
         id: peer.id,
         version: peer.version,
@@ -132,5 +135,6 @@ fn health(status: &Status, space: Space, integrity: Integrity) -> Health {
         peers: status.peers.iter().map(peer).collect(),
         space,
         integrity,
+        alarms,
     }
 }

@@ -22,7 +22,6 @@ pub(crate) struct Alarms {
 
 impl Alarms {
     /// Those that are raised, in order of kind and member.
-    #[cfg(feature = "etcd")]
     pub(crate) fn raised(&self) -> impl Iterator<Item = MemberAlarm> {
         self.raised.iter().copied()
     }

@@ -184,7 +184,7 @@ pub(super) fn roll(state: &State, part: &RollPart) -> RollAnswer {
     match part.of {
         Roll::Leases => state.leases.visit_from(part.start, each),
         Roll::Sessions => state.sessions.visit_from(part.start, each),
-        Roll::Auth => state.visit_auth_from(part.start, each),
+        Roll::Single => state.visit_singles_from(part.start, each),
     }
     if overrun {
         return Err(KvError::Overloaded);

@@ -279,9 +279,9 @@ impl State {
         Ok(ActionReply::Alarm(changed))
     }
 
-    /// Calls `each` for users and roles, and for alarms, if there were ever any, whose numbers are
-    /// not over.
-    pub(super) fn visit_auth_from(
+    /// Calls `each` for users and roles, and for alarms, if there were ever any, from the number
+    /// `start` on.
+    pub(super) fn visit_singles_from(
         &self,
         start: u64,
         mut each: impl FnMut(RollEntry) -> ControlFlow<()>,

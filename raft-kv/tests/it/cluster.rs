@@ -8,6 +8,7 @@ use raft_core::raft::Config;
 use raft_core::state_machine::StateMachine;
 use raft_core::transport::{
     BoxFuture, CallError, Caller, Channel, ConnectionId, Connector, Duplex, MemoryNetwork, Service,
+    Transport,
 };
 use raft_core::types::{ClusterId, GroupId, Incarnation, Index, Member, NodeId};
 use raft_kv::api::{
@@ -266,9 +267,22 @@ impl Cluster {
         store: StoreHandle,
         integrity: IntegrityConfig,
     ) {
+        let transport = self.network.transport(config.raft.id);
+        self.run_over(transport, config, machine, store, integrity);
+    }
+
+    /// The same where the node's messages go another way.
+    pub(crate) fn run_over(
+        &mut self,
+        messages: Arc<dyn Transport>,
+        config: NodeConfig,
+        machine: impl StateMachine,
+        store: StoreHandle,
+        integrity: IntegrityConfig,
+    ) {
         let id = config.raft.id;
         let transport = self.network.transport(id);
-        let node = Node::start(config, MemoryLog::new(), machine, transport.clone()).unwrap();
+        let node = Node::start(config, MemoryLog::new(), machine, messages).unwrap();
         let mut config = ServiceConfig::new(node.clone(), store, GROUP, transport, "test".into());
         config.watch.progress_interval = self.progress_interval;
         let most = self.watches_per_stream_max;

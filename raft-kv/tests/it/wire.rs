@@ -5,13 +5,13 @@ use raft_core::types::{
     Change, ClusterId, Incarnation, Index, LogId, Member, Membership, NodeId, Term, Version,
 };
 use raft_kv::api::{
-    Absence, Absent, Access, Action, ActionReply, Alarm, AuthAnswer, AuthError, AuthQuestion,
-    AuthStatus, Chunk, ChunkDigest, Command, Consistency, Divergence, Finding, Freshness, Hashes,
-    Health, INTEGRITY_VERSION, Inquiry, Integrity, KeyValue, Keys, KvError, LeaseId, LeaseStatus,
-    MemberStatus, Members, Moment, NoQuorum, NodeStatus, Op, OpReply, Password, PeerHealth,
-    Permission, Place, Point, Position, Published, Put, Range, RangeReply, Reply, ReplyBody,
-    Request, RequestBody, RequestId, Revision, Roll, RollDigest, RollPart, SessionId, Space,
-    VERSION,
+    Absence, Absent, Access, Action, ActionReply, Alarm, AlarmKind, AuthAnswer, AuthError,
+    AuthQuestion, AuthStatus, Chunk, ChunkDigest, Command, Consistency, Divergence, Finding,
+    Freshness, Hashes, Health, INTEGRITY_VERSION, Inquiry, Integrity, KeyValue, Keys, KvError,
+    LeaseId, LeaseStatus, MemberAlarm, MemberStatus, Members, Moment, NoQuorum, NodeStatus, Op,
+    OpReply, Password, PeerHealth, Permission, Place, Point, Position, Published, Put, Range,
+    RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId, Revision, Roll, RollDigest,
+    RollPart, SessionId, Space, VERSION,
 };
 use raft_kv::codec::{WireError, decode, encode};
 use raft_kv::wire::{decode_reply, decode_request, encode_reply, encode_request};
@@ -116,6 +116,7 @@ fn health() -> Health {
         }],
         space: Space { bytes: 9, quota: 10 },
         integrity: integrity(),
+        alarms: vec![MemberAlarm { kind: AlarmKind::Corrupt, member: NodeId(2) }],
     }
 }
 

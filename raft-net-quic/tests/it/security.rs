@@ -87,6 +87,47 @@ async fn a_node_of_another_authority_is_refused() {
     stranger.refused(NodeId(1), "it does not trust the authority that signed").await;
 }
 
+/// New certificates are those of new connections; what stands goes on.
+#[tokio::test]
+async fn certificates_are_renewed_while_nodes_are_connected() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let nodes = [TestNode::start(&old, 1), TestNode::start(&old, 2)];
+    introduce(&nodes).await;
+    let mut mixed = new.node(1);
+    mixed.key = old.node(1).key;
+    assert!(nodes[0].transport.renew(&mixed).is_err(), "the key is that of another certificate");
+    let unnamed = nodes[0].transport.renew(&new.node(1).without_names());
+    let text = unnamed.expect_err("it asks for less").to_string();
+    assert!(text.contains("another proof"), "{text}");
+    // Those before are in force, for both directions.
+    let third = TestNode::start(&old, 3);
+    let [first, second] = nodes;
+    let nodes = [first, second, third];
+    introduce(&nodes).await;
+    for (id, node) in (1..).zip(&nodes[..2]) {
+        node.transport.renew(&new.node(id)).unwrap();
+    }
+    for round in 1..4 {
+        nodes[0].send(NodeId(2), heartbeat(round));
+        assert_eq!(nodes[1].message().await.message, heartbeat(round));
+        nodes[0].send(NodeId(3), heartbeat(round));
+        assert_eq!(nodes[2].message().await.message, heartbeat(round));
+    }
+    let fourth = TestNode::start(&new, 4);
+    let fifth = TestNode::start(&old, 5);
+    let address = nodes[0].address.clone();
+    fifth.transport.set_peers(GROUP, vec![(NodeId(1), address.clone())]);
+    fifth.refused(NodeId(1), "its certificate is not signed by a trusted authority").await;
+    fourth.transport.set_peers(GROUP, vec![(NodeId(1), address.clone())]);
+    fourth.connected(NodeId(1)).await;
+    nodes[0].transport.set_peers(GROUP, vec![(NodeId(4), fourth.address.clone())]);
+    nodes[0].connected(NodeId(4)).await;
+    let client = new.connector();
+    client.connect(&address).await.unwrap();
+    let channel = old.connector().connect(&address).await;
+    assert!(channel.is_err(), "it does not trust the new authority");
+}
+
 #[tokio::test]
 async fn a_node_with_the_certificate_of_another_is_refused() {
     let authority = Authority::new();

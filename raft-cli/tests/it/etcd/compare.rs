@@ -19,6 +19,16 @@ pub(super) struct Pair {
 impl Pair {
     pub(super) async fn start() -> Self {
         let (ours, theirs) = tokio::join!(Side::ours(), Side::theirs());
+        Self::of(ours, theirs)
+    }
+
+    /// One member each, which others can join.
+    pub(super) async fn alone() -> Self {
+        let (ours, theirs) = tokio::join!(Side::ours_alone(), Side::theirs_alone());
+        Self::of(ours, theirs)
+    }
+
+    fn of(ours: Side, theirs: Side) -> Self {
         Self { ours, theirs, wrong: String::new(), cases: 0 }
     }
 
@@ -87,6 +97,35 @@ impl Pair {
             }
         };
         done.expect("a string takes everything");
+    }
+
+    /// Compares how it goes when it is no longer refused for `reason`, which may be for some time.
+    pub(super) async fn once_allowed(&mut self, text: &str, reason: &str) {
+        println!("etcdctl {text}");
+        let words = words(text);
+        let allowed = async |side: &Side| loop {
+            let outcome = side.etcdctl(&words, "").await;
+            if outcome.code == 0 {
+                break outcome;
+            }
+            assert!(outcome.stderr.contains(reason), "{}: {text}: {outcome:?}", side.name);
+        };
+        let both = async { tokio::join!(allowed(&self.ours), allowed(&self.theirs)) };
+        let (ours, theirs) = timeout(GUARD, both).await.expect("it is allowed in the end");
+        let format = Format::of(&words);
+        let ours = normal(&mut self.ours, ours, format);
+        let theirs = normal(&mut self.theirs, theirs, format);
+        self.judge(text, None, &ours, &theirs);
+    }
+
+    /// Waits until `etcdctl` prints something on both sides.
+    pub(super) async fn until_printed(&self, text: &str, what: &str) {
+        let words = words(text);
+        let printed = async |side: &Side| {
+            while !side.etcdctl(&words, "").await.stdout.contains(what) {}
+        };
+        let both = async { tokio::join!(printed(&self.ours), printed(&self.theirs)) };
+        timeout(GUARD, both).await.unwrap_or_else(|_| panic!("{text} does not print {what:?}"));
     }
 
     /// Says what was found.

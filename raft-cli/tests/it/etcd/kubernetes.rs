@@ -19,12 +19,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 const WRITERS: usize = 8;
 const CACHES: usize = 3;
+const COMPACTORS: usize = 2;
 /// What everything is below.
 const REGISTRY: &str = "/registry/";
 /// Objects of one page.
@@ -40,6 +42,10 @@ struct Shared {
     seen: [AtomicI64; CACHES],
     /// No more is written.
     done: AtomicBool,
+    /// Where those who compact wait for each other.
+    round: Barrier,
+    /// What one of them has decided for both: that there is no other round.
+    last_round: AtomicBool,
     /// The revision at which all leases had ended; 0 before that.
     last: AtomicI64,
 }
@@ -84,6 +90,8 @@ async fn caches_lose_nothing_while_leaders_are_killed() {
         addresses,
         seen: Default::default(),
         done: false.into(),
+        round: Barrier::new(COMPACTORS),
+        last_round: false.into(),
         last: 0.into(),
     });
     cluster.leader().await;
@@ -96,7 +104,7 @@ async fn caches_lose_nothing_while_leaders_are_killed() {
         writers.spawn(writer::run(Arc::clone(&shared), number));
     }
     let mut compactors = JoinSet::new();
-    for number in 0..2 {
+    for number in 0..COMPACTORS {
         compactors.spawn(compact(Arc::clone(&shared), number));
     }
     for _ in 0..kills {
@@ -109,7 +117,16 @@ async fn caches_lose_nothing_while_leaders_are_killed() {
     }
     shared.done.store(true, Ordering::SeqCst);
     let acknowledged: Vec<(Vec<u8>, i64)> = writers.join_all().await.concat();
-    let compactions: usize = compactors.join_all().await.into_iter().sum();
+    let compacted = compactors.join_all().await;
+    let compactions: usize = compacted.iter().map(|one| one.compactions).sum();
+    let lost: usize = compacted.iter().map(|one| one.lost).sum();
+    let mut won: Vec<i64> = compacted.into_iter().flat_map(|one| one.won).collect();
+    let turns = won.len();
+    won.sort_unstable();
+    won.dedup();
+    assert_eq!(won.len(), turns, "two have taken the same turn to compact");
+    // In each round both want the turn, and one of them is late.
+    assert!(lost > 0, "nobody was late");
     let (objects, revision) = settled(&shared).await;
     shared.last.store(revision, Ordering::SeqCst);
     let mut reconnections = 0;
@@ -123,8 +140,8 @@ async fn caches_lose_nothing_while_leaders_are_killed() {
         }
     }
     println!(
-        "{} acknowledged writes, {compactions} compactions, {kills} kills, {reconnections} \
-         reconnections, revision {revision}",
+        "{} acknowledged writes, {compactions} compactions, {lost} times too late for one, {kills} \
+         kills, {reconnections} reconnections, revision {revision}",
         acknowledged.len()
     );
     assert!(!acknowledged.is_empty() && compactions > 0 && reconnections > 0);
@@ -180,11 +197,28 @@ fn end_of(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// Compacts what all caches have seen, as one of several who want to; how often it was this one.
-async fn compact(shared: Arc<Shared>, number: usize) -> usize {
-    let (mut version, mut compactions) = (0, 0);
-    while !shared.is_done() {
+/// How one of several who want to compact has fared.
+#[derive(Default)]
+struct Compacted {
+    compactions: usize,
+    /// The versions of the key from which on it was the first to go on.
+    won: Vec<i64>,
+    /// How often somebody else was first.
+    lost: usize,
+}
+
+/// Compacts what all caches have seen, as one of several who want to at the same moment.
+async fn compact(shared: Arc<Shared>, number: usize) -> Compacted {
+    let (mut version, mut found) = (0, Compacted::default());
+    loop {
         sleep(Duration::from_millis(100)).await;
+        if shared.round.wait().await.is_leader() {
+            shared.last_round.store(shared.is_done(), Ordering::SeqCst);
+        }
+        shared.round.wait().await;
+        if shared.last_round.load(Ordering::SeqCst) {
+            return found;
+        }
         let connection = shared.connect(number).await;
         let put = pb::PutRequest {
             key: "compact_rev_key".into(),
@@ -208,16 +242,18 @@ async fn compact(shared: Arc<Shared>, number: usize) -> usize {
         let mut reply = reply.into_inner();
         if !reply.succeeded {
             // Somebody else was first, and did it.
-            let found = reply.responses.pop().and_then(|found| found.response);
-            let Some(pb::response_op::Response::ResponseRange(found)) = found else {
-                panic!("not what was asked: {found:?}")
+            found.lost += 1;
+            let there = reply.responses.pop().and_then(|there| there.response);
+            let Some(pb::response_op::Response::ResponseRange(there)) = there else {
+                panic!("not what was asked: {there:?}")
             };
-            version = found.kvs.first().map_or(0, |pair| pair.version);
+            version = there.kvs.first().map_or(0, |pair| pair.version);
             continue;
         }
+        found.won.push(version);
         version += 1;
         let request = pb::CompactionRequest { revision, physical: true };
-        compactions += usize::from(revision > 0 && connection.kv().compact(request).await.is_ok());
+        let done = revision > 0 && connection.kv().compact(request).await.is_ok();
+        found.compactions += usize::from(done);
     }
-    compactions
 }

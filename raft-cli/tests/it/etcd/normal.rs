@@ -39,6 +39,8 @@ pub(super) struct Names {
     /// Those that were granted, in order.
     pub(super) leases: Vec<i64>,
     peers: Vec<String>,
+    /// Where clients and members reach a member that joins later.
+    pub(super) joining: Option<[String; 2]>,
 }
 
 /// What is measured, in JSON and as fields.
@@ -92,6 +94,9 @@ impl Names {
             for (number, address) in (1..).zip(addresses) {
                 text = text.replace(address, &format!("<{what} {number}>"));
             }
+        }
+        if let Some([client, peer]) = &self.joining {
+            text = text.replace(client, "<client that joins>").replace(peer, "<peer that joins>");
         }
         text
     }

@@ -2,7 +2,7 @@
 //! own. `etcdctl` speaks to either.
 
 use super::normal::Names;
-use crate::cluster::support::{GUARD, TestCluster};
+use crate::cluster::support::{GUARD, TestCluster, binary};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::Path;
@@ -34,12 +34,46 @@ pub(super) struct Side {
     /// Where programs run: what they write has the same name on both sides.
     dir: TempDir,
     // They end when they are dropped.
-    _members: Members,
+    members: Members,
 }
 
 enum Members {
     Ours { _cluster: Box<TestCluster> },
-    Theirs { _processes: Vec<Child>, _dir: TempDir },
+    Started(Started),
+}
+
+/// Members that were started with etcd's flags.
+struct Started {
+    /// etcd, or what stands in for it.
+    program: Vec<String>,
+    dir: TempDir,
+    processes: Vec<Child>,
+}
+
+impl Started {
+    fn new(program: &[&str]) -> Self {
+        let program = program.iter().map(ToString::to_string).collect();
+        Self { program, dir: tempfile::tempdir().unwrap(), processes: Vec::new() }
+    }
+
+    /// Starts a member that clients reach at one address and members at another.
+    fn start(&mut self, name: &str, [client, peer]: [&str; 2], cluster: &str, state: &str) {
+        let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
+        let mut command = program(&self.program[0], self.dir.path());
+        let started = command
+            .args(&self.program[1..])
+            .args(["--name", name, "--data-dir", name, "--unsafe-no-fsync"])
+            .args(["--log-level", "error", "--initial-cluster", cluster])
+            .args(["--initial-cluster-state", state])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let started = started.unwrap_or_else(|error| missing(&self.program[0], &error));
+        self.processes.push(started);
+    }
 }
 
 impl Side {
@@ -59,38 +93,54 @@ impl Side {
 
     /// etcd.
     pub(super) async fn theirs() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let ports = free_ports(2 * MEMBERS);
+        Self::of_program("etcd", &["etcd"], MEMBERS).await
+    }
+
+    /// One member of this store, which is started as etcd would be.
+    pub(super) async fn ours_alone() -> Self {
+        let program = binary();
+        Self::of_program("this store", &[program.to_str().unwrap(), "serve"], 1).await
+    }
+
+    /// One member of etcd.
+    pub(super) async fn theirs_alone() -> Self {
+        Self::of_program("etcd", &["etcd"], 1).await
+    }
+
+    async fn of_program(name: &'static str, program: &[&str], members: usize) -> Self {
+        let ports = free_ports(2 * members);
         let address = |port: &u16| format!("127.0.0.1:{port}");
-        let (clients, peers) = ports.split_at(MEMBERS);
+        let (clients, peers) = ports.split_at(members);
         let clients: Vec<String> = clients.iter().map(address).collect();
-        let named = |(number, port)| format!("n{}=http://{}", number + 1, address(port));
-        let cluster: Vec<String> = peers.iter().enumerate().map(named).collect();
-        let mut processes = Vec::new();
-        for (number, client) in clients.iter().enumerate() {
-            let (name, peer) = cluster[number].split_once('=').unwrap();
-            processes.push(
-                program("etcd", dir.path())
-                    .args(["--name", name, "--data-dir", name, "--unsafe-no-fsync"])
-                    .args(["--log-level", "error", "--initial-cluster", &cluster.join(",")])
-                    .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
-                    .args(["--listen-client-urls", &format!("http://{client}")])
-                    .args(["--advertise-client-urls", &format!("http://{client}")])
-                    .stdin(Stdio::null())
-                    .stderr(Stdio::null())
-                    .stdout(Stdio::null())
-                    .spawn()
-                    .unwrap_or_else(|error| missing("etcd", &error)),
-            );
+        let peers: Vec<String> = peers.iter().map(address).collect();
+        let listed: Vec<String> = (1..).zip(&peers).map(listed).collect();
+        let mut started = Started::new(program);
+        for (number, (client, peer)) in (1..).zip(clients.iter().zip(&peers)) {
+            started.start(&format!("n{number}"), [client, peer], &listed.join(","), "new");
         }
-        let members = Members::Theirs { _processes: processes, _dir: dir };
-        Self::of("etcd", clients, members).await
+        Self::of(name, clients, Members::Started(started)).await
+    }
+
+    /// Where a member is to be that joins later. What is said of it there is called alike.
+    pub(super) fn expect_another(&mut self) {
+        let ports = free_ports(2);
+        self.names.joining = Some([0, 1].map(|at| format!("127.0.0.1:{}", ports[at])));
+    }
+
+    /// Starts the member that was expected, and has been added.
+    pub(super) fn start_another(&mut self) {
+        let number = self.clients.len() + 1;
+        let [client, peer] = self.names.joining.clone().expect("it is expected");
+        let known = (1..number).map(|known| listed((known, self.names.peer(known))));
+        let cluster = known.chain([listed((number, &peer))]).collect::<Vec<_>>().join(",");
+        let Members::Started(started) = &mut self.members else { panic!("it has other flags") };
+        started.start(&format!("n{number}"), [&client, &peer], &cluster, "existing");
     }
 
     /// Waits until it is healthy, and asks who is who.
     async fn of(name: &'static str, clients: Vec<String>, members: Members) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut side = Self { name, clients, names: Names::default(), dir, _members: members };
+        let mut side = Self { name, clients, names: Names::default(), dir, members };
         let healthy = async {
             while side.run(&["endpoint", "health"], "").await.code != 0 {
                 sleep(Duration::from_millis(50)).await;
@@ -189,6 +239,9 @@ impl Side {
         for (number, client) in (1..).zip(&self.clients) {
             fill(format!("{{c{number}}}"), client);
             fill(format!("{{p{number}}}"), self.names.peer(number));
+        }
+        if let Some([_, peer]) = &self.names.joining {
+            fill("{joining}".into(), peer);
         }
         for (id, name) in self.names.ids() {
             fill(format!("{{{name}}}"), &id);
@@ -292,6 +345,11 @@ impl Running {
         nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
         timeout(GUARD, self.child.wait()).await.expect("it ends").unwrap().code()
     }
+}
+
+/// A member as `--initial-cluster` lists it.
+fn listed((number, peer): (usize, impl std::fmt::Display)) -> String {
+    format!("n{number}=http://{peer}")
 }
 
 fn program(name: &str, dir: &Path) -> Command {

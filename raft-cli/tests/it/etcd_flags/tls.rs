@@ -122,18 +122,28 @@ async fn the_door_makes_a_certificate_if_asked_to() {
     assert_eq!(etcdctl(&trust).await.unwrap(), "k\nv\n");
 }
 
-/// Certificates as etcd's peers have them: of one authority, with names of hosts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_prove_themselves_by_their_authority() {
-    let dir = TempDir::new().unwrap();
-    let (authority, other) = (Authority::new(), Authority::new());
-    let ca = authority.file(dir.path(), "peer-ca");
-    let ports: Vec<[u16; 2]> = (0..3).map(|_| [free_port(), free_port()]).collect();
-    let listed = ["a", "b", "c"].iter().zip(&ports);
-    let listed = listed.map(|(name, [_, peer])| format!("{name}=https://127.0.0.1:{peer}"));
-    let listed = listed.collect::<Vec<_>>().join(",");
-    let start = |index: usize, name: &str, files: &[PathBuf; 2]| {
-        let [client, peer] = ports[index];
+/// Three members, as etcd would be told of them.
+struct Peers<'a> {
+    dir: &'a Path,
+    ca: PathBuf,
+    ports: Vec<[u16; 2]>,
+}
+
+impl<'a> Peers<'a> {
+    const NAMES: [&'static str; 3] = ["a", "b", "c"];
+
+    fn new(dir: &'a Path, authority: &Authority) -> Self {
+        let ca = authority.file(dir, "peer-ca");
+        let ports = Self::NAMES.map(|_| [free_port(), free_port()]).into();
+        Self { dir, ca, ports }
+    }
+
+    /// Starts one of them, with a certificate and its key.
+    fn start(&self, index: usize, files: &[PathBuf; 2]) -> Node {
+        let listed = Self::NAMES.iter().zip(&self.ports);
+        let listed = listed.map(|(name, [_, peer])| format!("{name}=https://127.0.0.1:{peer}"));
+        let listed = listed.collect::<Vec<_>>().join(",");
+        let ([client, peer], name) = (self.ports[index], Self::NAMES[index]);
         let words = [
             format!("--name={name}"),
             format!("--listen-client-urls=http://127.0.0.1:{client}"),
@@ -141,23 +151,64 @@ async fn peers_prove_themselves_by_their_authority() {
             format!("--initial-cluster={listed}"),
             format!("--peer-cert-file={}", files[0].display()),
             format!("--peer-key-file={}", files[1].display()),
-            format!("--peer-trusted-ca-file={}", ca.display()),
+            format!("--peer-trusted-ca-file={}", self.ca.display()),
             "--peer-client-cert-auth".to_owned(),
         ];
-        Node::start(dir.path(), &[], &words)
-    };
+        Node::start(self.dir, &[], &words)
+    }
+}
+
+/// Certificates as etcd's peers have them: of one authority, with names of hosts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_prove_themselves_by_their_authority() {
+    let dir = TempDir::new().unwrap();
+    let (authority, other) = (Authority::new(), Authority::new());
+    let peers = Peers::new(dir.path(), &authority);
+    let start = |index, files: &_| peers.start(index, files);
     let files = ["a", "b"].map(|name| authority.issue(dir.path(), name));
-    let mut a = start(0, "a", &files[0]);
+    let mut a = start(0, &files[0]);
     a.until_logged("waiting for n2, n3").await;
-    let mut b = start(1, "b", &files[1]);
+    let mut b = start(1, &files[1]);
     a.until_logged("peer connected").await;
     b.until_logged("peer connected").await;
     // One that the authority did not certify does not even start: its own files tell.
     let stranger = other.issue(dir.path(), "stranger");
-    let mut c = start(2, "c", &stranger);
+    let mut c = start(2, &stranger);
     c.until_logged("is not certified by").await;
-    let mut c = start(2, "c", &files[0]);
+    let mut c = start(2, &files[0]);
     for node in [&mut a, &mut b, &mut c] {
+        node.ready().await;
+    }
+}
+
+/// Certificates between nodes that are replaced hold for whoever connects from then on: nobody has
+/// to be started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_take_new_certificates_while_they_run() {
+    let dir = TempDir::new().unwrap();
+    let (authority, renewed) = (Authority::new(), Authority::new());
+    let peers = Peers::new(dir.path(), &authority);
+    let files = ["a", "b"].map(|name| authority.issue(dir.path(), name));
+    let mut nodes = [peers.start(0, &files[0]), peers.start(1, &files[1])];
+    for node in &mut nodes {
+        node.until_logged("peer connected").await;
+    }
+    // What cannot be used leaves the old ones in force.
+    std::fs::write(&files[0][0], "nothing").unwrap();
+    nodes[0].until_logged("the node keeps the certificates it has").await;
+    for ([cert, key], name) in files.iter().zip(["new-a", "new-b"]) {
+        let [new_cert, new_key] = renewed.issue(dir.path(), name);
+        std::fs::rename(new_key, key).unwrap();
+        std::fs::rename(new_cert, cert).unwrap();
+    }
+    renewed.file(dir.path(), "peer-ca");
+    for node in &mut nodes {
+        node.until_logged("the certificates between nodes have changed").await;
+    }
+    // They are a cluster once this one is there, whose authority neither knew when it started.
+    let mut last = peers.start(2, &renewed.issue(dir.path(), "c"));
+    last.ready().await;
+    for node in &mut nodes {
         node.ready().await;
     }
 }

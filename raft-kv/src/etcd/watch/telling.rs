@@ -39,7 +39,7 @@ impl Conversation {
                         self.tell_events(id, revision, events, fragment).await
                     }
                     Ok(reply) => match self.response(reply) {
-                        Some(told) => self.say(told, self.core.memory.hold()).await,
+                        Some(told) => self.say_whether(told).await,
                         None => true,
                     },
                     Err(error) => return Status::internal(error.to_string()),
@@ -49,6 +49,16 @@ impl Conversation {
                 }
             }
         }
+    }
+
+    /// Says something that is no change: whether a watch has begun, perhaps.
+    async fn say_whether(&self, told: pb::WatchResponse) -> bool {
+        let begins = told.created;
+        let said = self.say(told, self.core.memory.hold()).await;
+        if begins {
+            self.unanswered.send_modify(|count| *count = count.saturating_sub(1));
+        }
+        said
     }
 
     /// Says something, for which `held` is held already. False if nobody listens any more.

@@ -65,8 +65,8 @@ impl Part {
         match (of, end) {
             (_, Some(end)) => Some(Self::Roll(of, end)),
             (Roll::Leases, None) => Some(Self::Roll(Roll::Sessions, 0)),
-            (Roll::Sessions, None) => Some(Self::Roll(Roll::Auth, 0)),
-            (Roll::Auth, None) => None,
+            (Roll::Sessions, None) => Some(Self::Roll(Roll::Single, 0)),
+            (Roll::Single, None) => None,
         }
     }
 }
@@ -244,6 +244,18 @@ const fn place_in(of: Roll, id: u64) -> Place {
     match of {
         Roll::Leases => Place::Lease(LeaseId(id)),
         Roll::Sessions => Place::Session(SessionId(id)),
-        Roll::Auth => Place::Auth,
+        Roll::Single if id == 0 => Place::Auth,
+        Roll::Single => Place::Alarms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_told_from_users_and_roles() {
+        assert_eq!(place_in(Roll::Single, 0), Place::Auth);
+        assert_eq!(place_in(Roll::Single, 1), Place::Alarms);
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{Doors, assert_refused};
 use raft_core::types::NodeId;
-use raft_kv::etcd::proto::etcdserverpb::{self as pb, cluster_client::ClusterClient};
+use raft_kv::etcd::proto::etcdserverpb as pb;
 use tonic::Code;
 
-fn add(url: &str, is_learner: bool) -> pb::MemberAddRequest {
+pub(super) fn add(url: &str, is_learner: bool) -> pb::MemberAddRequest {
     pb::MemberAddRequest { peer_ur_ls: vec![url.into()], is_learner }
 }
 
@@ -26,27 +26,6 @@ async fn members_are_listed_with_what_they_say_of_themselves() {
                 assert!(!member.is_learner);
             }
         }
-    }
-}
-
-/// Who is in the cluster, as each node itself knows it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_changes_the_members_sees_it_where_it_was_asked() {
-    let mut doors = Doors::start(3).await;
-    doors.cluster.join(NodeId(4));
-    let leader = doors.cluster.leader().await;
-    let mut cluster = doors.connect(doors.cluster.other(leader)).await.cluster();
-    let local = async |cluster: &mut ClusterClient<_>| {
-        let request = pb::MemberListRequest { linearizable: false };
-        let list = cluster.member_list(request).await.unwrap().into_inner();
-        list.members.iter().map(|member| member.id).collect::<Vec<u64>>()
-    };
-    for _ in 0..5 {
-        let added = cluster.member_add(add("http://n4:1", true)).await.unwrap().into_inner();
-        let id = added.member.unwrap().id;
-        assert_eq!(local(&mut cluster).await, [1, 2, 3, id]);
-        cluster.member_remove(pb::MemberRemoveRequest { id }).await.unwrap();
-        assert_eq!(local(&mut cluster).await, [1, 2, 3]);
     }
 }
 

@@ -201,6 +201,34 @@ async fn requests_on_a_stream_are_answered_as_they_come() {
     assert_eq!(last["error"]["grpc_code"], json!(3), "{last}");
 }
 
+/// What came before something that is no message is answered, however it was cut on its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_makes_sense_is_answered_before_what_makes_none() {
+    let doors = Doors::start(1).await;
+    ask(&doors, "/v3/lease/grant", json!({"TTL": 60, "ID": 7})).await;
+    let lines = async |path: &str, body: &str| {
+        let (status, text) = doors.http("POST", path, body).await;
+        assert_eq!(status, 200, "{text}");
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    };
+    for rest in [" x", " {\"ID\":", "{\"ID\":\"z\"}", " x {\"ID\":7}"] {
+        let told = lines("/v3/lease/keepalive", &format!("{{\"ID\":7}}{{\"ID\":9}}{rest}")).await;
+        assert_eq!(told.len(), 3, "{rest}: {told:?}");
+        assert_eq!(told[0]["result"]["ID"], json!("7"), "{rest}");
+        assert_eq!(told[1]["result"]["ID"], json!("9"), "{rest}");
+        assert_eq!(told[2]["error"]["grpc_code"], json!(3), "{rest}");
+    }
+    let create = json!({"create_request": {"key": "Zm9v"}}).to_string();
+    // Which of both comes first would be up to chance.
+    for _ in 0..20 {
+        let told = lines("/v3/watch", &format!("{create}{create} x")).await;
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[..2].iter().all(|told| told["result"]["created"] == json!(true)), "{told:?}");
+        assert_eq!(told[2]["error"]["grpc_code"], json!(3));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_tell_health_and_version() {
     let doors = Doors::start(1).await;

@@ -1,5 +1,8 @@
 //! A node that applies late: it must not judge by what it does not know yet.
 
+mod deadlines;
+mod members;
+
 use super::auth::signed;
 use super::{Connection, Doors, assert_refused, get, put};
 use crate::auth::prepare;
@@ -7,8 +10,9 @@ use crate::cluster::{Cluster, initial_configs};
 use bytes::Bytes;
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::{CheckpointJob, Snapshot, StateMachine};
-use raft_core::types::{NodeId, Run, SnapshotMeta};
-use raft_kv::api::{Keys, ROOT, Watch};
+use raft_core::types::{Entry, NodeId, Payload, Run, SnapshotMeta};
+use raft_kv::api::{Action, Command, Keys, Query, ROOT, Watch};
+use raft_kv::codec;
 use raft_kv::etcd::proto::etcdserverpb as pb;
 use raft_kv::etcd::proto::mvccpb;
 use raft_kv::etcd::proto::v3electionpb::{self as election, election_client::ElectionClient};
@@ -45,9 +49,44 @@ impl Drop for Gates {
     }
 }
 
+/// How long a store takes for what a client has it do, and for each page that is read.
+#[derive(Clone, Default)]
+struct Pace(Arc<Mutex<Duration>>);
+
+impl Pace {
+    fn set(&self, step: Duration) {
+        *self.0.lock().unwrap() = step;
+    }
+
+    fn apply(&self, run: &Run) {
+        let of_client = |entry: &Entry| match &entry.payload {
+            Payload::Command(command) => {
+                let command: Command = codec::decode(command).unwrap();
+                !matches!(command.action.inner(), Action::Advance(_) | Action::OpenSession)
+            }
+            Payload::Noop | Payload::Membership(_) => false,
+        };
+        run.entries().iter().filter(|entry| of_client(entry)).for_each(|_| self.step());
+    }
+
+    /// A page may be read in several parts, of which only the last answers anything.
+    fn query(&self, query: &[u8], reply: &Bytes) {
+        let reads = matches!(codec::decode(query), Ok(Query::Range(_) | Query::Scan(_)));
+        if reads && !reply.is_empty() {
+            self.step();
+        }
+    }
+
+    fn step(&self) {
+        let step = *self.0.lock().unwrap();
+        std::thread::sleep(step);
+    }
+}
+
 struct Late {
     store: KvStore,
     gate: Gate,
+    pace: Pace,
 }
 
 impl StateMachine for Late {
@@ -57,11 +96,14 @@ impl StateMachine for Late {
 
     fn apply(&mut self, run: &Run) -> Vec<Bytes> {
         self.gate.pass();
+        self.pace.apply(run);
         self.store.apply(run)
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
-        self.store.query(query)
+        let reply = self.store.query(query);
+        self.pace.query(query, &reply);
+        reply
     }
 
     fn checkpoint(&mut self) -> Option<CheckpointJob> {
@@ -84,7 +126,8 @@ fn cluster() -> (Cluster, Gates) {
         let (id, store, gate) = (config.raft.id, KvStore::in_memory(), Gate::default());
         let (handle, integrity) =
             (store.handle(), IntegrityConfig { compare_every: None, scrub_every: None });
-        cluster.run_on(config, Late { store, gate: gate.clone() }, handle, integrity);
+        let late = Late { store, gate: gate.clone(), pace: Pace::default() };
+        cluster.run_on(config, late, handle, integrity);
         gates.0.insert(id, gate);
     }
     (cluster, gates)

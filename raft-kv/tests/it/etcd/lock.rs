@@ -37,8 +37,9 @@ async fn a_lock_is_held_by_one_at_a_time() {
 
     let unknown = client.lock(request(12345)).await;
     assert_refused(unknown, Code::NotFound, "etcdserver: requested lease not found");
-    let unnamed = client.lock(lock::LockRequest::default()).await;
-    assert_refused(unnamed, Code::InvalidArgument, "etcdserver: key is not provided");
+    let unnamed = lock::LockRequest { name: Default::default(), lease: first };
+    let held = client.lock(unnamed).await.unwrap().into_inner();
+    assert_eq!(held.key, format!("/{first:x}"), "no name is one, too, as with etcd");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,4 +153,9 @@ async fn a_leader_proclaims_until_it_resigns() {
     let nobody = client.proclaim(request(None, "uno")).await;
     assert_refused(nobody, Code::Unknown, "\"leader\" field must be provided");
     assert_eq!(connection.range(get(&format!("e/{first:x}"))).await.count, 0);
+    let unnamed = election::CampaignRequest { lease: first, ..Default::default() };
+    let won = client.campaign(unnamed).await.unwrap().into_inner().leader.unwrap();
+    assert_eq!(won.key, format!("/{first:x}"));
+    let leader = client.leader(election::LeaderRequest::default()).await.unwrap().into_inner();
+    assert_eq!(leader.kv.unwrap().key, won.key);
 }

@@ -15,6 +15,7 @@ use raft_kv::store::BackupInfo;
 use raft_kv::wire::decode_request;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -178,6 +179,86 @@ async fn many_who_list_alarms_share_what_members_tell() {
     let [of_second, of_third] = asked();
     assert!((1..MANY / 2).contains(&of_third), "{of_third}");
     assert!((1..MANY / 2).contains(&of_second), "{of_second}");
+}
+
+/// A service that says nothing of how its node is, and is asked for it again and again.
+struct Silent {
+    service: Arc<KvService>,
+    asked: AtomicUsize,
+}
+
+impl Service for Silent {
+    fn call(&self, caller: Caller, request: Bytes) -> BoxFuture<Bytes> {
+        if matches!(decode_request(&request), Ok(Request { body: RequestBody::Health, .. })) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            return Box::pin(std::future::pending());
+        }
+        self.service.call(caller, request)
+    }
+}
+
+/// Three members that are full, the third of which does not say how it is.
+async fn with_a_silent_member() -> (Doors, Arc<Silent>) {
+    let doors = Doors::of(Cluster::with_quota(3, 64 * 1024)).await;
+    let connection = doors.any().await;
+    while connection.kv().put(put("k", &"v".repeat(8 * 1024))).await.is_ok() {}
+    for id in doors.addresses.keys() {
+        // So that the node has applied everything, and says so.
+        doors.connect(*id).await.range(get("k")).await;
+    }
+    let service = doors.cluster.services[&NodeId(3)].clone();
+    let silent = Arc::new(Silent { service, asked: AtomicUsize::new(0) });
+    doors.cluster.network.serve(GROUP, NodeId(3), silent.clone());
+    (doors, silent)
+}
+
+/// A member that keeps silent has no alarms that others could list, and keeps nobody from listing
+/// those of the rest; who wait while it is asked share that, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_member_is_left_out_of_the_list() {
+    const MANY: usize = 50;
+    let (doors, silent) = with_a_silent_member().await;
+    let maintenance = doors.connect(NodeId(1)).await.maintenance();
+    let mut listing = JoinSet::new();
+    for _ in 0..MANY {
+        let mut maintenance = maintenance.clone();
+        listing.spawn(async move {
+            listed(&maintenance.alarm(pb::AlarmRequest::default()).await.unwrap().into_inner())
+        });
+    }
+    for alarms in listing.join_all().await {
+        assert_eq!(alarms, [(1, 1), (2, 1)]);
+    }
+    let asked = silent.asked.load(Ordering::Relaxed);
+    assert!((1..MANY / 2).contains(&asked), "{asked}");
+    let of_third = pb::AlarmRequest { member_id: 3, ..Default::default() };
+    assert_eq!(listed(&maintenance.clone().alarm(of_third).await.unwrap().into_inner()), []);
+    // It knows of itself.
+    let mut third = doors.connect(NodeId(3)).await.maintenance();
+    let alarms = third.alarm(pb::AlarmRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed(&alarms), [(1, 1), (2, 1), (3, 1)]);
+    let cleared = pb::AlarmRequest { action: 2, member_id: 3, alarm: 1 };
+    assert_eq!(listed(&maintenance.clone().alarm(cleared).await.unwrap().into_inner()), []);
+}
+
+/// Members are asked within the time that the request has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lists_alarms_waits_no_longer_than_any_request() {
+    let (mut doors, silent) = with_a_silent_member().await;
+    doors.open_with(NodeId(1), |config| config.request_timeout = Duration::from_millis(200)).await;
+    let mut maintenance = doors.connect(NodeId(1)).await.maintenance();
+    let refused = maintenance.alarm(pb::AlarmRequest::default()).await;
+    let refused = refused.unwrap_err();
+    let text = "etcdserver: request timed out";
+    assert!(refused.code() == Code::Unavailable && refused.message().starts_with(text));
+    // What is done by then is said to be.
+    let raised = pb::AlarmRequest { action: 1, member_id: 3, alarm: 2 };
+    let mut other = doors.connect(NodeId(2)).await.maintenance();
+    other.alarm(raised).await.unwrap();
+    let asked = silent.asked.load(Ordering::Relaxed);
+    let cleared = pb::AlarmRequest { action: 2, member_id: 3, alarm: 2 };
+    assert_eq!(listed(&other.alarm(cleared).await.unwrap().into_inner()), [(3, 2)]);
+    assert_eq!(silent.asked.load(Ordering::Relaxed), asked, "there was nothing to ask for");
 }
 
 fn listed(answer: &pb::AlarmResponse) -> Vec<(u64, i32)> {

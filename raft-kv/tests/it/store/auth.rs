@@ -315,7 +315,7 @@ fn without_users_nothing_is_different() {
 #[test]
 fn users_are_in_the_hash_and_in_the_roll() {
     let roll = |fed: &Fed| {
-        let part = RollPart { of: Roll::Auth, start: 0, end: None, since: None };
+        let part = RollPart { of: Roll::Single, start: 0, end: None, since: None };
         let query = raft_kv::codec::encode(&Query::Roll(part));
         let reply = fed.store.query(&query);
         raft_kv::codec::decode::<RollAnswer>(&reply).unwrap().unwrap()

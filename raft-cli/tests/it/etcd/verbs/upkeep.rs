@@ -141,6 +141,42 @@ async fn members_are_added_to_vote() {
     pair.end();
 }
 
+/// A learner that was started comes to vote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_in_sync_is_promoted() {
+    const BEHIND: &str = "can only promote a learner member which is in sync with leader";
+    let mut pair = Pair::alone().await;
+    pair.until_settled().await;
+    for side in [&mut pair.ours, &mut pair.theirs] {
+        side.expect_another();
+    }
+    pair.run(&[
+        same("put a 1"),
+        same("member add n2 --peer-urls http://{joining} --learner"),
+        same("member promote {n2}"),
+        same("member list"),
+    ])
+    .await;
+    for side in [&mut pair.ours, &mut pair.theirs] {
+        side.start_another();
+    }
+    pair.once_allowed("member promote {n2}", BEHIND).await;
+    // It tells its name when it serves.
+    pair.until_printed("member list", ", n2, ").await;
+    pair.run(&[
+        same("member list"),
+        same("member list -w json"),
+        same("member list -w fields"),
+        same("member list -w table"),
+        same("member promote {n2}"),
+        same("put a 2"),
+        same("endpoint health --cluster"),
+        same("endpoint status --cluster"),
+    ])
+    .await;
+    pair.end();
+}
+
 /// What etcd's tool finds out about the size of data: it writes a part of what it is asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_scale_of_data_is_checked() {

@@ -47,6 +47,7 @@ const REFUSED: &[Case] = &[
     same("lock some/lock -- false"),
     same("get some/lock --prefix"),
     same("lock some/lock --ttl 5 -- true"),
+    same("lock '' -- echo taken"),
     same("elect"),
     same("elect a b c"),
     same("make-mirror"),
