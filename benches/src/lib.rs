@@ -7,7 +7,7 @@ pub mod processes;
 mod steady;
 pub mod zookeeper;
 
-pub use cluster::{Certificates, Cluster, Machine, Stopped};
+pub use cluster::{Certificates, Cluster};
 pub use cores::Cores;
 pub use steady::{Steady, quantile};
 

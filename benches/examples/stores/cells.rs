@@ -55,6 +55,11 @@ impl Cell {
         matches!(self.beside, Beside::ZooKeeper(_))
     }
 
+    /// Whether each operation is a write.
+    pub(super) fn is_of_writes(&self) -> bool {
+        self.words.starts_with("put") || self.words == "txn"
+    }
+
     const fn judged(self, judged: Judged) -> Self {
         Self { judged, ..self }
     }

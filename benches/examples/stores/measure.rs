@@ -56,6 +56,9 @@ impl Clusters {
             }
             _ => return Err(format!("{}: the other store does not run", cell.name).into()),
         };
+        if let Some(delay) = arguments.flush_delay.filter(|_| cell.is_of_writes()) {
+            measurements.iter().try_for_each(|it| waited_for_flushes(cell, it, delay))?;
+        }
         Ok(Outcome { cell, measurements, ratio, at_least, aim })
     }
 
@@ -115,6 +118,15 @@ impl Clusters {
             .args(["--connections", &CONNECTIONS.to_string(), "--pids", &numbers(&self.ours)])
             .stderr(Stdio::inherit());
         command
+    }
+}
+
+/// That a write took as long as one flush, at the least: that the delay was there.
+fn waited_for_flushes(cell: &Cell, measurement: &Value, delay: Duration) -> Fallible<()> {
+    let p50 = figure(measurement, "/latency_us/p50");
+    match p50 >= delay.as_secs_f64() * 1e6 {
+        true => Ok(()),
+        false => Err(format!("{}: a write took {p50} us, less than one flush", cell.name).into()),
     }
 }
 

@@ -97,6 +97,18 @@ pub fn linearizable_read(kind: Kind, address: &str, patience: Duration) -> Falli
     }
 }
 
+/// How many keys a member has, which speaks etcd's API.
+///
+/// # Errors
+/// If it does not answer.
+pub fn keys_of(address: &str) -> Fallible<u64> {
+    // From the first key to the last one.
+    let all =
+        json!({ "key": "AA==", "range_end": "AA==", "count_only": true, "serializable": true });
+    let answer = ask(address, "/v3/kv/range", &all, super::PATIENCE)?;
+    Ok(answer["count"].as_str().unwrap_or("0").parse()?)
+}
+
 /// Asks by etcd's API in JSON. HTTP 1.0 has an answer end with the connection.
 pub(super) fn ask(address: &str, path: &str, body: &Value, patience: Duration) -> Fallible<Value> {
     let mut stream = connect(address, patience)?;

@@ -4,7 +4,7 @@ mod ask;
 mod store;
 mod usage;
 
-pub use ask::{Status, linearizable_read, put, status};
+pub use ask::{Status, keys_of, linearizable_read, put, status};
 pub use store::{Kind, Store, Stores};
 pub use usage::{has_thread, processor_time, resident_bytes};
 
@@ -53,6 +53,8 @@ pub struct Processes {
     store: Store,
     members: Vec<Member>,
     children: Vec<Child>,
+    /// How often each was wiped.
+    lives: [u32; MEMBERS],
     // Dropped last: the processes write into it.
     folder: TempDir,
 }
@@ -73,9 +75,10 @@ impl Processes {
             Member { position, name, client, peer, election, data }
         };
         let members = (0..MEMBERS).map(member).collect();
-        let mut processes = Self { store, members, children: Vec::new(), folder };
+        let mut processes =
+            Self { store, members, children: Vec::new(), lives: [0; MEMBERS], folder };
         for position in 0..MEMBERS {
-            let child = processes.spawn(position, false)?;
+            let child = processes.spawn(position)?;
             processes.children.push(child);
         }
         for position in 0..MEMBERS {
@@ -160,28 +163,27 @@ impl Processes {
     /// # Errors
     /// If it cannot be started.
     pub fn start_again(&mut self, position: usize) -> Fallible<()> {
-        self.children[position] = self.spawn(position, false)?;
+        self.children[position] = self.spawn(position)?;
         Ok(())
     }
 
     /// Starts a member again that was killed, without its data. It takes the place of the earlier
-    /// one: as a new member, where members are told apart.
+    /// one: as a new member, where members are told apart. When it was started.
     ///
     /// # Errors
     /// If the others do not take it, or it cannot be started.
-    pub fn start_wiped(&mut self, position: usize) -> Fallible<()> {
+    pub fn start_wiped(&mut self, position: usize) -> Fallible<Instant> {
         let member = &self.members[position];
         // Put aside and not removed: to remove so much may stop every flush of the disk.
-        fs::rename(&member.data, member.data.with_extension("aside"))?;
-        let existing = match self.store.kind {
-            Kind::ZooKeeper => false,
-            Kind::Ours | Kind::Etcd => {
-                self.replace(position)?;
-                true
-            }
-        };
-        self.children[position] = self.spawn(position, existing)?;
-        Ok(())
+        let life = self.lives[position];
+        fs::rename(&member.data, member.data.with_extension(format!("life-{life}")))?;
+        if self.store.kind != Kind::ZooKeeper {
+            self.replace(position)?;
+        }
+        self.lives[position] += 1;
+        let began = Instant::now();
+        self.children[position] = self.spawn(position)?;
+        Ok(began)
     }
 
     /// Has the others remove a member, and add one of the same addresses.
@@ -190,11 +192,13 @@ impl Processes {
         let other = &self.members[(position + 1) % MEMBERS].client;
         let ask = |path: &str, body: Value| ask::ask(other, path, &body, PATIENCE);
         let members = ask("/v3/cluster/member/list", json!({}))?;
-        let is_it = |it: &&Value| it["name"] == member.name.as_str();
-        let listed = members["members"].as_array().into_iter().flatten().find(is_it);
-        let id = listed.and_then(|it| it["ID"].as_str()).ok_or("the member is not listed")?;
-        ask("/v3/cluster/member/remove", json!({ "ID": id }))?;
         let peer = format!("http://{}", member.peer);
+        let is_it = |it: &&Value| it["peerURLs"][0] == peer.as_str();
+        let listed = members["members"].as_array().into_iter().flatten().find(is_it);
+        let id = listed
+            .and_then(|it| it["ID"].as_str())
+            .ok_or_else(|| format!("{} is not listed in {members}", member.name))?;
+        ask("/v3/cluster/member/remove", json!({ "ID": id }))?;
         ask("/v3/cluster/member/add", json!({ "peerURLs": [peer] }))?;
         Ok(())
     }
@@ -221,8 +225,10 @@ impl Processes {
         Ok(())
     }
 
-    fn spawn(&self, position: usize, existing: bool) -> Fallible<Child> {
+    fn spawn(&self, position: usize) -> Fallible<Child> {
         let member = &self.members[position];
+        // Who takes the place of another joins those that run.
+        let existing = self.lives[position] > 0;
         let mut command = self.store.command(member, &self.members, existing)?;
         let log = File::options().create(true).append(true).open(self.log(position))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

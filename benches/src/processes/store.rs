@@ -50,6 +50,9 @@ pub struct Stores {
     /// The binary of this project.
     #[arg(long, value_name = "FILE")]
     raft: Option<PathBuf>,
+    /// More flags of its nodes, beside those of etcd that all get: `--election-timeout 500`.
+    #[arg(long, value_name = "FLAGS", default_value = "", allow_hyphen_values = true)]
+    raft_flags: String,
     /// The binary of etcd.
     #[arg(long, value_name = "FILE", default_value = "etcd")]
     etcd: PathBuf,
@@ -70,7 +73,10 @@ impl Stores {
     pub fn ours(&self) -> Fallible<Store> {
         let program = self.raft.clone().unwrap_or_else(|| workspace().join("target/release/raft"));
         match program.is_file() {
-            true => Ok(Store::of(Kind::Ours, program)),
+            true => {
+                let flags = self.raft_flags.split_whitespace().map(Into::into).collect();
+                Ok(Store { flags, ..Store::of(Kind::Ours, program) })
+            }
             false => {
                 let built = "cargo build --release -p raft-cli";
                 Err(format!("no {}: {built}", program.display()).into())
@@ -163,13 +169,14 @@ impl Store {
     }
 
     /// The program, traced by `strace` if flushes are to take longer: it stops nothing but these
-    /// calls. It traces as a grandchild (`-D`), so that the process started is the store's.
+    /// calls, by which all three stores flush. It traces as a grandchild (`-D`), so that the process
+    /// started is the store's.
     fn run(&self, program: &OsStr) -> Command {
         let Some(delay) = self.flush_delay else { return Command::new(program) };
         let delay = delay.as_micros();
         let mut command = Command::new("strace");
         command.args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"]);
-        command.args(["-e", "trace=fsync,fdatasync,sync_file_range,msync"]);
+        command.args(["-e", "trace=fsync,fdatasync"]);
         command.args(["-e", &format!("inject=fsync,fdatasync:delay_exit={delay}"), "--"]);
         command.arg(program);
         command
