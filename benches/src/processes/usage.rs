@@ -42,3 +42,33 @@ pub fn has_thread(process: u32, name: &str) -> bool {
     let comms = tasks.flatten().map(|task| fs::read_to_string(task.path().join("comm")));
     comms.flatten().any(is_it)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::thread::Builder;
+
+    #[test]
+    fn what_this_process_uses_and_runs_is_seen() {
+        let own = std::process::id();
+        let before = processor_time(&[own]).unwrap();
+        assert!(processor_time(&[own, own]).unwrap() >= before);
+        assert!(resident_bytes(own).unwrap() > 0);
+        assert!(processor_time(&[u32::MAX]).is_err());
+        assert!(resident_bytes(u32::MAX).is_err());
+
+        let (end, ended) = channel::<()>();
+        let name = "a-name-of-a-thread";
+        let waits = move || assert!(ended.recv().is_err());
+        let thread = Builder::new().name(name.into()).spawn(waits).unwrap();
+        // A thread takes its name when it has begun.
+        while !has_thread(own, name) {
+            std::thread::yield_now();
+        }
+        assert!(!has_thread(own, "another-name"));
+        drop(end);
+        thread.join().unwrap();
+        assert!(!has_thread(u32::MAX, name));
+    }
+}

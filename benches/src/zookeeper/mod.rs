@@ -6,3 +6,6 @@ mod wire;
 
 pub use load::{Load, Measured, Operation, fill, measure};
 pub use wire::{NO_NODE, NODE_EXISTS, Request, Session, done};
+
+#[cfg(test)]
+mod tests;
