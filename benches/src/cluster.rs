@@ -4,7 +4,6 @@ use raft_cli::cert::{Files, make_authority, make_client, make_node};
 use raft_cli::check::proxy::{Proxy, Weather};
 use raft_core::node::{Node, NodeConfig};
 use raft_core::raft::Config;
-use raft_core::state_machine::StateMachine;
 use raft_core::types::{Change, ClusterId, GroupId, Incarnation, Member, NodeId};
 use raft_kv::Client;
 use raft_kv::client::ClientOptions;
@@ -87,7 +86,6 @@ impl Default for Certificates {
 pub struct Cluster {
     nodes: Vec<Running>,
     initial: BTreeMap<NodeId, Member>,
-    machine: Box<dyn Fn(KvStore) -> Machine>,
     certificates: Certificates,
     data: TempDir,
     far: Option<Far>,
@@ -126,20 +124,9 @@ impl Far {
     }
 }
 
-/// A node that was stopped, and can be started again.
-pub struct Stopped {
-    id: NodeId,
-    incarnation: Incarnation,
-    address: SocketAddr,
-}
-
-/// What a node applies its entries to: the store, or something around it.
-pub type Machine = Box<dyn StateMachine>;
-
 /// One node.
 struct Running {
     id: NodeId,
-    incarnation: Incarnation,
     address: SocketAddr,
     node: Node,
     transport: Arc<QuicTransport>,
@@ -148,12 +135,12 @@ struct Running {
 impl Cluster {
     /// Starts the nodes on the current runtime and waits for a leader.
     pub async fn start() -> Self {
-        Self::start_with(|store| Box::new(store)).await
+        Self::make(&Limits::default(), None).await
     }
 
     /// The same with other limits of the transport.
     pub async fn limited(limits: &Limits) -> Self {
-        Self::make(limits, None, |store| Box::new(store)).await
+        Self::make(limits, None).await
     }
 
     /// Starts the nodes, and what it takes to put node `id` so far away from them once it is added:
@@ -162,19 +149,10 @@ impl Cluster {
         // The proxy starts a runtime of its own.
         let far = tokio::task::spawn_blocking(move || Far::new(id, delay));
         let far = far.await.expect("sockets and a thread");
-        Self::make(&Limits::default(), Some(far), |store| Box::new(store)).await
+        Self::make(&Limits::default(), Some(far)).await
     }
 
-    /// The same, with `machine` around the store of every node.
-    pub async fn start_with(machine: impl Fn(KvStore) -> Machine + 'static) -> Self {
-        Self::make(&Limits::default(), None, machine).await
-    }
-
-    async fn make(
-        limits: &Limits,
-        far: Option<Far>,
-        machine: impl Fn(KvStore) -> Machine + 'static,
-    ) -> Self {
+    async fn make(limits: &Limits, far: Option<Far>) -> Self {
         let certificates = Certificates::new();
         let data = tempfile::tempdir().expect("a temporary directory");
         let ids = [1, 2, 3].map(NodeId);
@@ -190,8 +168,8 @@ impl Cluster {
             (id, Member { address: address(transport).to_string(), ..Member::default() })
         };
         let initial = ids.into_iter().zip(&transports).map(member).collect();
-        let (nodes, machine) = (Vec::new(), Box::new(machine));
-        let mut cluster = Self { nodes, initial, machine, certificates, data, far };
+        let nodes = Vec::new();
+        let mut cluster = Self { nodes, initial, certificates, data, far };
         for (id, transport) in ids.into_iter().zip(transports) {
             let running = cluster.run(id, Incarnation(id.0), transport);
             cluster.nodes.push(running);
@@ -217,12 +195,11 @@ impl Cluster {
             ..NodeConfig::default()
         };
         let handle = store.handle();
-        let machine = (self.machine)(store);
-        let node = Node::start(config, log, machine, transport.clone()).expect("its own state");
+        let node = Node::start(config, log, store, transport.clone()).expect("its own state");
         let (peers, version) = (transport.clone(), "bench".into());
         let service = ServiceConfig::new(node.clone(), handle, GROUP, peers, version);
         transport.serve(GROUP, KvService::new(service));
-        Running { id, incarnation, address: transport.local_addr(), node, transport }
+        Running { id, address: transport.local_addr(), node, transport }
     }
 
     fn dir(&self, id: NodeId) -> PathBuf {
@@ -242,37 +219,6 @@ impl Cluster {
             }
             self.nodes[0].node.status_changed().await;
         }
-    }
-
-    /// Stops a node that does not lead.
-    pub async fn stop_follower(&mut self) -> Stopped {
-        let leader = self.leader().await;
-        let position = self.nodes.iter().position(|running| running.id != leader);
-        let old = self.nodes.remove(position.expect("two of three do not lead"));
-        old.node.shutdown().await;
-        old.transport.close().await;
-        Stopped { id: old.id, incarnation: old.incarnation, address: old.address }
-    }
-
-    /// Starts a node again; if `wipe`, as a new life without data. Returns it. What it had is put
-    /// aside: removing a large file keeps a disk busy that is told of what it need not hold.
-    pub fn start_again(&mut self, stopped: Stopped, wipe: bool) -> Node {
-        let Stopped { id, incarnation, address } = stopped;
-        let dir = self.dir(id);
-        let incarnation = if wipe {
-            let aside = dir.with_extension(format!("life-{}", incarnation.0));
-            std::fs::rename(&dir, aside).expect("its directory");
-            Incarnation(incarnation.0 + 100)
-        } else {
-            incarnation
-        };
-        let transport = self.certificates.transport(id, address, &dir.join("incoming"));
-        // What it reads at first keeps a processor, but not the other nodes' tasks, waiting.
-        let run = || self.run(id, incarnation, Arc::new(transport));
-        let running = tokio::task::block_in_place(run);
-        let node = running.node.clone();
-        self.nodes.push(running);
-        node
     }
 
     /// Starts a node and adds it as an observer. Returns it once it has what there was.

@@ -1,23 +1,29 @@
-//! Shared set-up of the benches: cores without I/O, entries to write, certificates, and a whole
-//! cluster in one process.
+//! Shared set-up of the benches: cores without I/O, entries to write, certificates, a whole cluster
+//! in one process, and clusters of processes of this store and of others.
 
 mod cluster;
 mod cores;
+pub mod processes;
 mod steady;
+pub mod zookeeper;
 
-pub use cluster::{Certificates, Cluster, Machine, Stopped};
+pub use cluster::{Certificates, Cluster};
 pub use cores::Cores;
 pub use steady::{Steady, quantile};
 
 use bytes::Bytes;
 use mimalloc::MiMalloc;
 use raft_core::types::{Entry, LogId, Payload, Run};
+use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
 /// The binary's allocator, so that each layer is measured with it.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// What can fail in ways that a person is told of.
+pub type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Bytes of one command or value, in every bench.
 pub const PAYLOAD_BYTES: usize = 256;
