@@ -193,7 +193,8 @@ where
         }
         let wakes = Arc::clone(&wakes);
         async move {
-            let answer = router.answer(request.map(Body::new));
+            // Some kilobytes, which whoever passes a future on would move each time.
+            let answer = Box::pin(router.answer(request.map(Body::new)));
             Ok::<_, Infallible>(together(wakes, answer).await)
         }
     });
