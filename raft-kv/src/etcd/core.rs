@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::metrics::{Calls, MoreMetrics};
 use super::overdue::why_timed_out;
 use super::proto::etcdserverpb::ResponseHeader;
+use super::wakes::{Wakes, together};
 use crate::api::{Published, Query, Revision, StreamRequest};
 use crate::client::{Client, ClientError, ClientOptions};
 use crate::codec;
@@ -66,6 +67,8 @@ pub(super) struct Core {
     pub(super) attributes: Arc<Mutex<BTreeMap<NodeId, Published>>>,
     /// What is wrong with the others, as they have told.
     pub(super) heard: Arc<AsyncMutex<Heard>>,
+    /// By which way the connection's tasks are woken; by none, of what is no connection's.
+    wakes: Option<Arc<Wakes>>,
     /// What became of calls so far.
     pub(super) calls: Arc<Calls>,
     pub(super) more_metrics: Option<MoreMetrics>,
@@ -104,6 +107,7 @@ impl Core {
             memory: Memory::of(config.memory.max(MEMORY_MIN)),
             attributes: Arc::default(),
             heard: Arc::default(),
+            wakes: None,
             calls: Arc::default(),
             more_metrics: config.more_metrics,
         })
@@ -111,14 +115,23 @@ impl Core {
 
     /// The same for another connection, which may hold as much as others: its requests wait for
     /// each other where there are many, not for those of all that came through this door.
-    pub(super) fn of_connection(&self) -> Arc<Self> {
+    pub(super) fn of_connection(&self, wakes: Arc<Wakes>) -> Arc<Self> {
         let connection = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
         let own = Inside::new(self.service.clone(), Asker::door(connection));
         let inside = Inside::new(self.service.clone(), Asker::through_door(connection, None));
         // It costs nothing until it is used.
         let watching = Client::new(Arc::new(own.clone()), own_options(self.request_timeout));
         let (client, memory) = (self.client.by_way_of(Arc::new(own)), self.memory.of_connection());
-        Arc::new(Self { client, watching, inside, connection, memory, ..self.clone() })
+        let wakes = Some(wakes);
+        Arc::new(Self { client, watching, inside, connection, memory, wakes, ..self.clone() })
+    }
+
+    /// Does `work` beside the request that has begun it, as long as that may take.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        match &self.wakes {
+            Some(wakes) => tokio::spawn(together(Arc::clone(wakes), work)),
+            None => tokio::spawn(work),
+        };
     }
 
     /// The same for what has to be answered whatever memory the others take.
@@ -359,8 +372,11 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How often the node is looked at.
+/// How often the node is looked at that does not serve.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How often the one is that does: seldom, for looking is what an idle door has to do.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Tells whether the node serves, until it stops or nobody wants to know.
 async fn follow(
@@ -389,7 +405,7 @@ async fn follow(
         tokio::select! {
             () = serving.closed() => return,
             _ = node.stopped() => return,
-            () = sleep(LOOK) => {}
+            () = sleep(if serves { LOOK_AGAIN } else { LOOK }) => {}
         }
     }
 }

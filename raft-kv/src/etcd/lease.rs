@@ -108,7 +108,7 @@ pub(super) fn keep_alive(
     mut requests: Inflow<pb::LeaseKeepAliveRequest>,
 ) -> Outflow<pb::LeaseKeepAliveResponse> {
     let (outlet, outflow) = channel(&core.memory);
-    tokio::spawn(async move {
+    Arc::clone(&core).spawn(async move {
         let ended = tokio::select! {
             ended = answer(&core, &mut requests, &outlet) => ended,
             () = outlet.closed() => Ok(()),

@@ -21,6 +21,7 @@ use super::proto::etcdserverpb::{
 use super::proto::health::health_server::HealthServer;
 use super::proto::v3electionpb::election_server::ElectionServer;
 use super::proto::v3lockpb::lock_server::LockServer;
+use super::wakes::Wakes;
 use super::watch::WatchDoor;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response};
@@ -66,8 +67,8 @@ impl Router {
     }
 
     /// The same for another connection.
-    pub(super) fn of_connection(&self) -> Self {
-        Self { core: self.core.of_connection(), ..*self }
+    pub(super) fn of_connection(&self, wakes: Arc<Wakes>) -> Self {
+        Self { core: self.core.of_connection(wakes), ..*self }
     }
 
     /// The same for a port at which only health, version and metrics are answered, whatever memory

@@ -103,7 +103,8 @@ pub(super) async fn serve(router: Router, entrance: Entrance, shutdown: impl Fut
                 Ok((stream, peer)) => {
                     let Some(worker) = workers.next() else { break };
                     let (closed, tls) = (closed.clone(), tls.clone());
-                    let (router, wakes) = (router.of_connection(), Arc::clone(&worker.wakes));
+                    let wakes = Arc::clone(&worker.wakes);
+                    let router = router.of_connection(Arc::clone(&wakes));
                     let serving = async move {
                         let _place = place;
                         if let Err(error) = serve_one(stream, tls, router, wakes, closed).await {

@@ -53,7 +53,7 @@ pub(super) async fn watch(
     let (outlet, outflow) = channel(&core.memory);
     let (names, unanswered) = (Mutex::default(), Unanswered::new(0));
     let conversation = Conversation { core, outlet, names, unanswered };
-    tokio::spawn(conversation.run(requests, stream));
+    Arc::clone(&conversation.core).spawn(conversation.run(requests, stream));
     Ok(outflow)
 }
 
