@@ -205,11 +205,11 @@ fn transport(limits: &Limits) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// Messages are answered soon, and the answers carry acknowledgements. Without this every second
-/// packet is acknowledged at once, mostly by one that has nothing else in it. What comes out of
-/// order still is.
+/// Without this every second packet is acknowledged at once, mostly by one that has nothing else in
+/// it. What comes out of order still is. Few enough that the first packets of a connection, of which
+/// ten may be under way, do not wait for the longest that an acknowledgement may take.
 fn acknowledgements() -> AckFrequencyConfig {
-    const PACKETS: u32 = 10;
+    const PACKETS: u32 = 4;
     let mut config = AckFrequencyConfig::default();
     config.ack_eliciting_threshold(VarInt::from_u32(PACKETS));
     config

@@ -180,8 +180,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Named<S> {
         Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
     }
 
+    /// Of HTTP/1, whatever is below: it copies whole bodies for a stream that takes one slice at a
+    /// time, and lets go of what they hold before they are sent.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        matches!(self.state, State::Other) || self.stream.is_write_vectored()
     }
 }
 

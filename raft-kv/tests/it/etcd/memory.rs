@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -224,6 +225,35 @@ async fn answers_that_nobody_reads_are_bounded_in_bytes() {
         drop(unread);
         until_done(async || narrow.kv().range(get("k")).await).await;
     }
+}
+
+/// Over HTTP/1 each connection has one answer under way, so here the client has many of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_are_bounded_over_http_1() {
+    let door = Narrow::start(16 * MIB).await;
+    let other = door.connect().await;
+    fill(&other, 6).await;
+    let body = r#"{"key":"ay8=","range_end":"azA="}"#;
+    let request = format!(
+        "POST /v3/kv/range HTTP/1.1\r\nhost: door\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let (mut unread, mut refused) = (Vec::new(), 0);
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).await.unwrap();
+        match &line {
+            b"HTTP/1.1 200" => unread.push(stream),
+            b"HTTP/1.1 429" => refused += 1,
+            line => panic!("{}", String::from_utf8_lossy(line)),
+        }
+    }
+    // Eight mebibytes each.
+    assert!((1..=2).contains(&unread.len()), "{} and {refused} refused", unread.len());
+    drop(unread);
+    until_done(async || other.kv().range(between("k/", "k0")).await).await;
 }
 
 /// Writes keys of a mebibyte each, but a little.
