@@ -7,6 +7,7 @@ mod reads;
 #[cfg(feature = "etcd")]
 mod rights;
 mod stamps;
+mod upgrade;
 mod watches;
 
 use super::cause::Why;
@@ -14,9 +15,9 @@ use super::replica::Replica;
 use super::write::Try;
 use super::{Asker, Door};
 use crate::api::{
-    Absence, Absent, Action, ActionReply, AlarmChange, AlarmKind, AuthError, Consistency, Keys,
-    KvError, MemberAlarm, Op, OpReply, Put, Query, REQUEST_BYTES_MAX, Range, RangeReply, Reply,
-    ReplyBody, Request, RequestBody, RequestId, Revision, SessionId, Summary,
+    Absence, Absent, Action, ActionReply, AuthError, Consistency, Keys, KvError, Op, OpReply, Put,
+    Query, REQUEST_BYTES_MAX, Range, RangeReply, Reply, ReplyBody, Request, RequestBody, RequestId,
+    Revision, SessionId, Summary,
 };
 use crate::client::frame::encode_write;
 use crate::store::StoreHandle;
@@ -30,7 +31,7 @@ use raft_core::raft::RoleName;
 use raft_core::transport::{BoxFuture, CallError, Caller, ConnectionId, Peers};
 use raft_core::types::{
     Change, ClusterId, GroupId, Identity, Incarnation, Index, LogId, Member, Membership, NodeId,
-    Term, Version,
+    Term,
 };
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -502,30 +503,6 @@ async fn a_store_that_is_full_after_a_doubtful_try_leaves_it_unknown() {
     at.peer_answers([lost(), full()]);
     let reply = at.ask(CLIENT, put(true)).await;
     assert!(matches!(reply, Err(KvError::Unknown(_))), "{reply:?}");
-}
-
-/// An older leader would call it nonsense.
-#[tokio::test(start_paused = true)]
-async fn no_alarm_is_forwarded_while_a_member_is_old() {
-    let at = Fixture::new(Some(2));
-    let now = (*status(RoleName::Follower, Some(2), &[(2, 10), (3, 10)])).clone();
-    let mut old = now.clone();
-    old.membership = old.membership.upgraded(Version(3));
-    old.peers[0].version = Version(3);
-    old.peers[1].version = Version(4);
-    at.node.status.send_replace(Arc::new(old));
-    let alarm = MemberAlarm { kind: AlarmKind::Corrupt, member: NodeId(1) };
-    let raise = Action::Alarm(AlarmChange::Raise(alarm));
-    let raise = || encode_write(DEADLINE_MS, None, None, &raise, 0);
-    let refused = at.ask(CLIENT, raise()).await.unwrap_err();
-    assert!(refused.to_string().contains("being upgraded: n2 is of an older"), "{refused}");
-    assert_eq!(at.called(), []);
-    at.peer_answers([Ok(wire::encode_reply(&written()))]);
-    assert_eq!(at.ask(CLIENT, put(false)).await, written());
-    at.node.status.send_replace(Arc::new(now));
-    at.peer_answers([Ok(wire::encode_reply(&written()))]);
-    assert_eq!(at.ask(CLIENT, raise()).await, written());
-    assert_eq!(at.called(), [NodeId(2), NodeId(2)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,11 +4,12 @@ use super::super::clock::KEEP_ALIVES_MAX;
 use super::super::{Compaction, QUOTA_BYTES};
 use super::*;
 use crate::api::{
-    Advance, Authority, Command, CommandReply, KEEP_ALIVE_MAX, LeaseAnswer, LeaseId, Space, Txn,
+    Advance, AlarmChange, AlarmKind, Authority, Command, CommandReply, KEEP_ALIVE_MAX, LeaseAnswer,
+    LeaseId, MemberAlarm, Space, Txn,
 };
 use crate::store::{KvStore, SESSION_IDLE_MS};
 use raft_core::state_machine::StateMachine;
-use raft_core::types::{Entry, Payload, Run};
+use raft_core::types::{Entry, Payload, Run, Version};
 use std::sync::MutexGuard;
 use tokio::task::JoinSet;
 
