@@ -2,6 +2,7 @@
 
 use crate::database::OpenDatabase;
 use crate::error::{corrupt, engine};
+use crate::lock::FileLock;
 use crate::side_file::{Acknowledged, Said, SideFile};
 use crate::tail::{Image, TailFile};
 use raft_core::log_store::StorageError;
@@ -24,7 +25,7 @@ pub const LOCK_FILE: &str = "log.lock";
 pub(crate) const TAIL_IS_MISSING: &str = "it is missing, and with it the newest rows perhaps";
 
 /// Makes `dir` if missing and keeps everyone else out.
-pub(crate) fn lock(dir: &Path) -> Result<File, StorageError> {
+pub(crate) fn lock(dir: &Path) -> Result<FileLock, StorageError> {
     if !dir.is_dir() {
         fs::create_dir_all(dir)
             .map_err(|error| StorageError::io(format!("making {}", dir.display()), error))?;
@@ -34,8 +35,8 @@ pub(crate) fn lock(dir: &Path) -> Result<File, StorageError> {
     let failed = |error| StorageError::io(format!("locking {}", path.display()), error);
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match FileLock::exclusive(file) {
+        Ok(lock) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse(dir.display().to_string())),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }

@@ -5,6 +5,7 @@
 use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, corrupt, engine};
 use crate::files::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE, TAIL_IS_MISSING};
+use crate::lock::FileLock;
 use crate::overlay::Overlay;
 use crate::record::Record;
 use crate::replay::{ReplayError, Verifier};
@@ -58,7 +59,7 @@ pub struct Inspection {
     path: PathBuf,
     acknowledged: Option<Acknowledged>,
     damage: Option<StorageError>,
-    _lock: Option<File>,
+    _lock: Option<FileLock>,
 }
 
 impl Inspection {
@@ -245,7 +246,7 @@ fn find_tail(path: &Path, has_tail: bool) -> Result<Option<Arc<Image>>, StorageE
 }
 
 /// Keeps nodes out, but not others who look. There is no lock file where no node ever was.
-fn lock_shared(dir: &Path) -> Result<Option<File>, StorageError> {
+fn lock_shared(dir: &Path) -> Result<Option<FileLock>, StorageError> {
     let path = dir.join(LOCK_FILE);
     let failed = |error| StorageError::io(format!("locking {}", path.display()), error);
     let file = match File::open(&path) {
@@ -253,8 +254,8 @@ fn lock_shared(dir: &Path) -> Result<Option<File>, StorageError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
+    match FileLock::shared(file) {
+        Ok(lock) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse(dir.display().to_string())),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }

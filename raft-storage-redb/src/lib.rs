@@ -151,6 +151,7 @@ mod error;
 mod files;
 mod index;
 mod inspect;
+mod lock;
 mod overlay;
 mod purge;
 mod record;
@@ -162,6 +163,7 @@ mod tail;
 
 pub use files::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE};
 pub use inspect::{Inspection, Row, Rows, inspect};
+pub use lock::FileLock;
 pub use overlay::Overlay;
 pub use record::{Change, Record};
 pub use store::{RedbLog, Usage};

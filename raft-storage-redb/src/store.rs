@@ -7,6 +7,7 @@ use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, corrupt, engine};
 use crate::files::{self, LOG_FILE, TAIL_FILE};
 use crate::index::{Group, LiveIndex};
+use crate::lock::FileLock;
 use crate::purge::{self, CarryError, Pace, PurgePoint};
 use crate::record;
 use crate::replay::{Replay, ReplayError, Replayed};
@@ -18,7 +19,6 @@ use raft_core::raft::{GroupOp, Loaded, LogOp};
 use raft_core::types::GroupId;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub struct RedbLog {
     pace: Pace,
     /// What the first failure was.
     failed: Option<String>,
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// How much the log holds; see [`RedbLog::usage`].
@@ -100,7 +100,7 @@ impl RedbLog {
 
     fn start(
         dir: &Path,
-        lock: File,
+        lock: FileLock,
         database: impl StorageBackend,
         tail: impl StorageBackend,
     ) -> Result<Self, StorageError> {

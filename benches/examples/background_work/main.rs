@@ -11,9 +11,9 @@
 //! The nodes are three processes, as users have them, and share the machine's processors and one
 //! disk with each other and the clients; each phase takes the given number of seconds. Writes that
 //! overlap such work are compared with writes that overlap windows of the same lengths in which
-//! there was none: a slow write overlaps more of either, so writes that overlap something are not to
-//! be compared with all others. It fails if the p99 beside any of it is over twice that without, or
-//! if the members' states differ.
+//! there was none: a slow write overlaps more of either, so writes that overlap something are not
+//! to be compared with all others. It fails if the p99 beside any of it is over twice that without,
+//! or if the members' states differ.
 
 mod nodes;
 mod windows;

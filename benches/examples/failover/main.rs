@@ -7,11 +7,11 @@
 //! cargo run --release -p benches --example failover -- --times 20 --load 60s
 //! ```
 //!
-//! A fault is kill -9, or SIGSTOP, which leaves the connections open. Every few milliseconds a write
-//! is sent to one of the others, on a connection of its own, and given up soon; counted is the time
-//! from the fault to the first answer to a write that was sent after it. Then every store is written
-//! to by as many clients as it can take, and nobody must stand for election. It fails if ours takes
-//! more than half of etcd's time, or elects under load. etcd must be installed.
+//! A fault is kill -9, or SIGSTOP, which leaves the connections open. Every few milliseconds a
+//! write is sent to one of the others, on a connection of its own, and given up soon; counted is
+//! the time from the fault to the first answer to a write that was sent after it. Then every store
+//! is written to by as many clients as it can take, and nobody must stand for election. It fails if
+//! ours takes more than half of etcd's time, or elects under load. etcd must be installed.
 
 mod fault;
 mod load;

@@ -169,8 +169,8 @@ impl Store {
     }
 
     /// The program, traced by `strace` if flushes are to take longer: it stops nothing but these
-    /// calls, by which all three stores flush. It traces as a grandchild (`-D`), so that the process
-    /// started is the store's.
+    /// calls, by which all three stores flush. It traces as a grandchild (`-D`), so that the
+    /// process started is the store's.
     fn run(&self, program: &OsStr) -> Command {
         let Some(delay) = self.flush_delay else { return Command::new(program) };
         let delay = delay.as_micros();

@@ -15,6 +15,7 @@ use crate::cert;
 use crate::failure::{Failure, Kind};
 use crate::random::random;
 use raft_core::types::NodeId;
+use raft_storage_redb::FileLock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -143,16 +144,16 @@ impl Folder {
         fs::write(&file, text).map_err(|source| failed("write", &file, &source))
     }
 
-    /// Keeps others from running the cluster, until the file is dropped.
+    /// Keeps others from running the cluster, until the lock is dropped.
     ///
     /// # Errors
     /// Of kind `Local` if another process runs it.
-    pub fn lock(&self) -> Result<File, Failure> {
+    pub fn lock(&self) -> Result<FileLock, Failure> {
         let path = self.dir.join(LOCK);
         let file = File::options().create(true).append(true).open(&path);
         let file = file.map_err(|error| failed("open", &path, &error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
+        match FileLock::exclusive(file) {
+            Ok(lock) => Ok(lock),
             Err(TryLockError::WouldBlock) => {
                 let text = format!("{} is in use by another demo", self.dir.display());
                 Err(Failure::new(Kind::Local, text).advice("stop it, or choose another --dir"))

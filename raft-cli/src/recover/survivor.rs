@@ -14,7 +14,7 @@ use raft_core::types::{
     SnapshotMeta, Term,
 };
 use raft_kv::store::{BackupInfo, KvStore};
-use raft_storage_redb::{Change, Inspection, LOCK_FILE, Overlay, Record, inspect};
+use raft_storage_redb::{Change, FileLock, Inspection, LOCK_FILE, Overlay, Record, inspect};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub struct Survivor {
 #[derive(Debug)]
 enum Lock {
     Log { _inspection: Inspection },
-    File { _file: Option<File> },
+    File { _file: Option<FileLock> },
 }
 
 impl Survivor {
@@ -228,15 +228,15 @@ fn sole_member(membership: &Membership) -> Option<Identity> {
 }
 
 /// Keeps nodes out of a directory whose log cannot even be looked at; there may be no lock file.
-fn lock(dir: &Path) -> Result<Option<File>, Failure> {
+fn lock(dir: &Path) -> Result<Option<FileLock>, Failure> {
     let path = dir.join(LOCK_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("open", &path, &error)),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
+    match FileLock::shared(file) {
+        Ok(lock) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => {
             let dir = dir.display().to_string();
             Err(Failure::new(Kind::Local, StorageError::InUse(dir)))

@@ -12,7 +12,7 @@ use super::credentials::MADE_HERE;
 use super::etcd_flags::identity::FILE as MEMBER_FILE;
 use crate::directory::{failed, names, sync};
 use crate::failure::{Failure, Kind};
-use raft_storage_redb::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE};
+use raft_storage_redb::{ACK_FILE, FileLock, LOCK_FILE, LOG_FILE, TAIL_FILE};
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -104,12 +104,12 @@ fn is_folder(name: &OsString) -> bool {
 }
 
 /// Keeps nodes out while files are moved; the lock file itself stays where it is.
-fn lock(dir: &Path) -> Result<File, Failure> {
+fn lock(dir: &Path) -> Result<FileLock, Failure> {
     let path = dir.join(LOCK_FILE);
     let file = File::options().create(true).append(true).open(&path);
     let file = file.map_err(|error| failed("open", &path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match FileLock::exclusive(file) {
+        Ok(lock) => Ok(lock),
         Err(TryLockError::WouldBlock) => {
             let text = format!("{} is in use by another process", dir.display());
             Err(Failure::new(Kind::Local, text))

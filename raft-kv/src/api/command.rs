@@ -36,7 +36,7 @@ pub enum Action {
     /// Do it on somebody's authority. Nodes say this where users and roles count; from a client it
     /// is refused, and so is one within another.
     As(Authority, #[serde(deserialize_with = "crate::codec::nested")] Box<Self>),
-    /// Raise or clear an alarm.
+    /// Raise or clear an alarm. Refused while some member is older than version 4 of the protocol.
     Alarm(AlarmChange),
 }
 

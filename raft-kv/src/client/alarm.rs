@@ -9,7 +9,8 @@ impl Client {
     /// needs the role root.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`KvError::TooManyAlarms`](crate::api::KvError::TooManyAlarms).
+    /// See [`ClientError`]; [`KvError::TooManyAlarms`](crate::api::KvError::TooManyAlarms). As long
+    /// as some member is of a version that knows no alarms, nothing is done.
     pub async fn change_alarm(&self, change: AlarmChange) -> Result<bool, ClientError> {
         match self.unfenced().write(Action::Alarm(change)).await? {
             ActionReply::Alarm(changed) => Ok(changed),

@@ -2,9 +2,9 @@
 //! state of each member, which is asked.
 
 use super::core::Core;
-use super::error::{BAD_ALARM, Known};
+use super::error::{self, BAD_ALARM, Known};
 use super::proto::etcdserverpb as pb;
-use crate::api::{AlarmChange, AlarmKind, MemberAlarm, Space};
+use crate::api::{AlarmChange, AlarmKind, KvError, MemberAlarm, Space};
 use pb::{AlarmMember, AlarmType};
 use raft_core::types::NodeId;
 use std::collections::BTreeMap;
@@ -42,18 +42,38 @@ impl Wanted {
 impl Core {
     /// Raises an alarm.
     pub(super) async fn raise(&self, alarm: MemberAlarm) -> Result<(), Status> {
-        self.change_alarm(AlarmChange::Raise(alarm), self.until()).await.map(drop)
+        let until = self.until();
+        match self.upgrading(until).await? {
+            Some(why) => Err(error::of_upgrade(&why)),
+            None => self.change_alarm(AlarmChange::Raise(alarm), until).await.map(drop),
+        }
     }
 
     /// Clears an alarm; whether there was one. Those that follow from the state of a member stay as
     /// long as it does.
     pub(super) async fn clear(&self, alarm: MemberAlarm) -> Result<bool, Status> {
         let until = self.until();
-        if self.change_alarm(AlarmChange::Clear(alarm), until).await? {
+        // As long as nobody can raise one, nobody has.
+        let can_be_raised = self.upgrading(until).await?.is_none();
+        if can_be_raised && self.change_alarm(AlarmChange::Clear(alarm), until).await? {
             return Ok(true);
         }
         let wanted = Wanted { member: alarm.member.0, kind: told(alarm.kind).into() };
         Ok(self.arisen(wanted, until).await?.contains(&alarm))
+    }
+
+    /// Why no alarm can be raised as yet: some member would not understand it.
+    ///
+    /// # Errors
+    /// What the client is told, if this node cannot be sure of that by `until`.
+    async fn upgrading(&self, until: Instant) -> Result<Option<KvError>, Status> {
+        if self.service.refuses_alarms().is_some() {
+            // Others may know already that this is over.
+            let applied = self.catch_up(until).await?;
+            let over = |core: &Self| core.service.refuses_alarms().is_none();
+            timeout_at(until, self.tells_of(applied, over)).await.map_err(|_| self.late())??;
+        }
+        Ok(self.service.refuses_alarms())
     }
 
     async fn change_alarm(&self, change: AlarmChange, until: Instant) -> Result<bool, Status> {

@@ -290,8 +290,16 @@ impl Core {
         timeout_at(until, apply).await.unwrap_or_else(|_| Err(self.late()))
     }
 
-    /// Waits until the node says itself that it has applied the entry at `index`.
-    async fn tells_of(&self, index: Index, is_known: impl Fn(&Self) -> bool) -> Result<(), Status> {
+    /// Waits until the node says itself that it has applied the entry at `index`, or `is_known`
+    /// says that there is nothing to wait for.
+    ///
+    /// # Errors
+    /// What the client is told, if the node has stopped.
+    pub(super) async fn tells_of(
+        &self,
+        index: Index,
+        is_known: impl Fn(&Self) -> bool,
+    ) -> Result<(), Status> {
         let node = self.service.node();
         while !is_known(self) && self.status().last_applied < index {
             tokio::select! {

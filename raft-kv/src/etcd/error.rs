@@ -130,6 +130,12 @@ pub(super) fn of_kv(error: &KvError, led: bool) -> Status {
     known.into()
 }
 
+/// What a client is told of what some member would not understand: to repeat it does not help
+/// before that is mended. etcd has no such text.
+pub(super) fn of_upgrade(error: &KvError) -> Status {
+    Status::failed_precondition(format!("etcdserver: {error}"))
+}
+
 /// Why a watch has ended. Of rights the whole error is told, as its clients know it.
 pub(super) fn of_canceled(error: &KvError) -> String {
     let status = of_kv(error, true);

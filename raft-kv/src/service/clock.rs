@@ -37,7 +37,7 @@
 
 use super::cause::not_leader;
 use super::compact::Compactor;
-use super::growth::upgrading;
+use super::growth::{UNDERSTOOD_SINCE, upgrading};
 use super::replica::Replica;
 use super::stamp::LastStamp;
 use super::write::Try;
@@ -131,7 +131,7 @@ impl<N: Replica> Ticker<N> {
             self.refuse(&KvError::Unavailable(not_leader(self.node.status().leader)));
             return self.follow().await;
         }
-        if let Some(error) = upgrading(&self.node.status()) {
+        if let Some(error) = upgrading(&self.node.status(), UNDERSTOOD_SINCE) {
             self.refuse(&error);
             return Ok(());
         }

@@ -37,6 +37,12 @@ impl<'a> CommandHead<'a> {
         self.action == AS
     }
 
+    /// Whether it raises or clears an alarm.
+    pub(crate) const fn changes_alarms(&self) -> bool {
+        const ALARM: u32 = 9;
+        self.action == ALARM
+    }
+
     /// Whether a second run of the command does no harm: a session makes it exactly one run, and a
     /// session opened twice is only forgotten once.
     pub(crate) const fn repeatable(&self) -> bool {

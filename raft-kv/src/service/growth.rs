@@ -8,8 +8,11 @@ use crate::store::grows;
 use raft_core::node::Status;
 use raft_core::types::Version;
 
-/// The version that all commands of this program belong to.
-const UNDERSTOOD_SINCE: Version = Version(3);
+/// The version that all commands of this program belong to, but for those of alarms.
+pub(super) const UNDERSTOOD_SINCE: Version = Version(3);
+
+/// The version that changes of alarms belong to.
+pub(super) const ALARMS_SINCE: Version = Version(4);
 
 impl<N: Replica> Door<N> {
     /// Refuses an action that makes a full store larger. Deletes, compactions and the end of leases
@@ -30,12 +33,29 @@ impl<N: Replica> Door<N> {
     }
 }
 
-/// Why nothing new may be put into the log yet: some member is of an older version.
-pub(super) fn upgrading(status: &Status) -> Option<KvError> {
-    if status.membership.version() >= UNDERSTOOD_SINCE {
+/// The version that an action belongs to, on whosoever's authority it runs.
+pub(super) fn since(action: &Action) -> Version {
+    match action.inner() {
+        Action::Alarm(_) => ALARMS_SINCE,
+        Action::OpenSession
+        | Action::Op(_)
+        | Action::Txn(_)
+        | Action::Compact(_)
+        | Action::Grant { .. }
+        | Action::Revoke(_)
+        | Action::Advance(_)
+        | Action::Auth(_)
+        | Action::As(..) => UNDERSTOOD_SINCE,
+    }
+}
+
+/// Why what belongs to the version `since` may not be put into the log yet: some member is of an
+/// older one.
+pub(super) fn upgrading(status: &Status, since: Version) -> Option<KvError> {
+    if status.membership.version() >= since {
         return None;
     }
-    let old = status.peers.iter().filter(|peer| peer.version < UNDERSTOOD_SINCE);
+    let old = status.peers.iter().filter(|peer| peer.version < since);
     let old: Vec<_> = old.map(|peer| peer.id.to_string()).collect();
     let who = match &old[..] {
         [] => "it will be complete in a moment".into(),

@@ -1,5 +1,6 @@
 //! What other doors of the same process see of a service: the node and the store themselves.
 
+use super::growth::{ALARMS_SINCE, upgrading};
 use super::{Asker, Kept, KvService, watches};
 use crate::api::{Health, Integrity, KvError, Published, ReplyBody, Request, RequestBody, Space};
 use crate::store::StoreHandle;
@@ -55,6 +56,12 @@ impl KvService {
     /// How full the store is.
     pub(crate) fn space(&self) -> Space {
         self.door.space()
+    }
+
+    /// Why no alarm can be raised yet, as far as this node knows: some member would not understand
+    /// it. As long as it is so, none was.
+    pub(crate) fn refuses_alarms(&self) -> Option<KvError> {
+        upgrading(&self.door.node.status(), ALARMS_SINCE)
     }
 
     /// What is known of the node's data.

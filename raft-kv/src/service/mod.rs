@@ -78,7 +78,7 @@ pub struct ServiceConfig {
     /// What it has compacted by itself while it leads.
     pub compaction: Compaction,
     /// From how many bytes of all versions of all keys on growth is refused while it leads; see
-    /// [`Space`](crate::api::Space).
+    /// [`Space`](crate::api::Space). 0 is the default, as with etcd; `u64::MAX` is no limit.
     pub quota_bytes: u64,
     /// How watches are served.
     pub watch: WatchOptions,
@@ -160,7 +160,7 @@ impl KvService {
         let check = store.check().clone();
         let watches = Watches::new(&store, watch);
         let mut door = Door::new(node, store, deadline_max, group, peers, version);
-        door.quota_bytes = quota_bytes;
+        door.quota_bytes = if quota_bytes == 0 { QUOTA_BYTES } else { quota_bytes };
         door.hashing = Hashing::new(password_cost);
         door.tokens = Tokens::new(token_life);
         let known = Arc::clone(&door.known);

@@ -7,6 +7,7 @@ mod reads;
 #[cfg(feature = "etcd")]
 mod rights;
 mod stamps;
+mod upgrade;
 mod watches;
 
 use super::cause::Why;

@@ -8,7 +8,7 @@
 use super::auth::Asker;
 use super::cause::not_leader;
 use super::frame::{self, CommandHead};
-use super::growth::{is_upgrading, upgrading};
+use super::growth::{ALARMS_SINCE, is_upgrading, since, upgrading};
 use super::lease::check_keep_alive;
 use super::replica::Replica;
 use super::{Clock, Door, too_large};
@@ -236,10 +236,14 @@ impl<N: Replica> Door<N> {
     }
 
     async fn propose(&self, command: &Bytes) -> Try {
-        if let Err(error) = check(command).and_then(|action| self.check_growth(&action)) {
+        let action = match check(command) {
+            Ok(action) => action,
+            Err(error) => return Try::refused(error),
+        };
+        if let Err(error) = self.check_growth(&action) {
             return Try::refused(error);
         }
-        if let Some(error) = upgrading(&self.node.status()) {
+        if let Some(error) = upgrading(&self.node.status(), since(&action)) {
             return Try::NotDone(error);
         }
         match self.node.propose(command.clone()).await {
@@ -254,6 +258,9 @@ impl<N: Replica> Door<N> {
     /// Sends the request to the leader as it is. A repeatable one is not left with a leader that
     /// has been replaced: a dead one would not even say that it is.
     async fn forward(&self, leader: NodeId, write: &Write) -> Try {
+        if let Some(error) = self.too_new(&write.work) {
+            return Try::NotDone(error);
+        }
         let frame = match self.outgoing(write).await {
             Ok(frame) => frame,
             Err(error) => return Try::refused(error),
@@ -266,6 +273,14 @@ impl<N: Replica> Door<N> {
             answer = answer => Try::of_forwarded(answer, leader),
             () = self.replaced(leader) => Try::InDoubt(format!("leader {leader} was replaced")),
         }
+    }
+
+    /// Why a command is not forwarded yet: a leader of an older version would call it nonsense,
+    /// and who has sent it would not learn that it needs only wait.
+    fn too_new(&self, work: &Work) -> Option<KvError> {
+        let Work::Command(command) = work else { return None };
+        CommandHead::of(command).ok().filter(CommandHead::changes_alarms)?;
+        upgrading(&self.node.status(), ALARMS_SINCE)
     }
 
     /// The request as it is forwarded.

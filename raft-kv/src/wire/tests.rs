@@ -1,7 +1,10 @@
 //! The forms that only this crate uses.
 
 use super::*;
-use crate::api::{Action, Command, Fence, Op, Put, RequestId, Revision, SessionId, VERSION};
+use crate::api::{
+    Action, AlarmChange, AlarmKind, Command, Fence, MemberAlarm, Op, Put, RequestId, Revision,
+    SessionId, VERSION,
+};
 use crate::client::frame::encode_write;
 use crate::service::frame::{CommandHead, is_ok, range_reply};
 
@@ -54,6 +57,19 @@ fn the_front_of_a_command_tells_whether_it_may_be_repeated() {
     assert!(repeatable(None, Action::OpenSession));
     assert!(!repeatable(None, action(1)));
     assert!(CommandHead::of(&[VERSION, 1]).is_err());
+}
+
+#[test]
+fn the_front_of_a_command_tells_whether_it_changes_alarms() {
+    let alarm = MemberAlarm { kind: AlarmKind::Corrupt, member: NodeId(1) };
+    for change in [AlarmChange::Raise(alarm), AlarmChange::Clear(alarm)] {
+        let command = Command { request: None, fence: None, action: Action::Alarm(change) };
+        assert!(CommandHead::of(&encode(&command)).unwrap().changes_alarms());
+    }
+    for action in [action(1), Action::OpenSession] {
+        let command = Command { request: Some(name()), fence: None, action };
+        assert!(!CommandHead::of(&encode(&command)).unwrap().changes_alarms());
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::super::clock::KEEP_ALIVES_MAX;
 use super::super::{Compaction, QUOTA_BYTES};
 use super::*;
 use crate::api::{
-    Advance, AlarmChange, AlarmKind, Command, CommandReply, KEEP_ALIVE_MAX, LeaseAnswer, LeaseId,
-    MemberAlarm, Space, Txn,
+    Advance, AlarmChange, AlarmKind, Authority, Command, CommandReply, KEEP_ALIVE_MAX, LeaseAnswer,
+    LeaseId, MemberAlarm, Space, Txn,
 };
 use crate::store::{KvStore, SESSION_IDLE_MS};
 use raft_core::state_machine::StateMachine;
@@ -555,4 +555,35 @@ async fn nothing_new_is_proposed_while_a_member_is_old() {
     assert!(leader.keep_alive(&[A]).await.is_err());
     pass(30_000).await;
     assert_eq!(leader.shared().log.len(), entries);
+}
+
+/// Alarms are newer than the rest, on whosoever's authority they are changed.
+#[tokio::test(start_paused = true)]
+async fn no_alarm_is_changed_while_a_member_is_old() {
+    let leader = Leader::plain();
+    let now = (*status(RoleName::Leader, Some(1), &[(2, 10), (3, 10)])).clone();
+    let mut old = now.clone();
+    old.membership = old.membership.upgraded(Version(3));
+    old.peers[0].version = Version(4);
+    old.peers[1].version = Version(3);
+    leader.node.status.send_replace(Arc::new(old));
+    leader.write(put(1)).await.expect("all members know it");
+    let entries = leader.shared().log.len();
+    let alarm = MemberAlarm { kind: AlarmKind::Corrupt, member: NodeId(1) };
+    for change in [AlarmChange::Raise(alarm), AlarmChange::Clear(alarm)] {
+        let refused = leader.write(Action::Alarm(change)).await.unwrap_err();
+        assert!(refused.to_string().contains("being upgraded: n3 is of an older"), "{refused}");
+        let signed = Action::As(Authority::Cluster, Box::new(Action::Alarm(change)));
+        let command = codec::encode(&Command { request: None, fence: None, action: signed });
+        let frame = wire::encode_request(&Request {
+            deadline_ms: DEADLINE_MS,
+            body: RequestBody::Write(command),
+        });
+        let reply = leader.door.answer(Asker::of(Caller::Node(NodeId(2))), frame).await;
+        let refused = wire::decode_reply(&reply).expect("a reply").unwrap_err();
+        assert!(refused.to_string().contains("being upgraded: n3 is of an older"), "{refused}");
+    }
+    assert_eq!(leader.shared().log.len(), entries);
+    leader.node.status.send_replace(Arc::new(now));
+    leader.write(Action::Alarm(AlarmChange::Raise(alarm))).await.expect("all members know it");
 }

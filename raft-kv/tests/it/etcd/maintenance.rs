@@ -5,7 +5,7 @@ use super::{Doors, assert_refused, get, put};
 use crate::cluster::{Cluster, GROUP};
 use bytes::Bytes;
 use raft_core::transport::{BoxFuture, Caller, Service};
-use raft_core::types::NodeId;
+use raft_core::types::{Change, NodeId, Version};
 use raft_kv::api::{ROOT, Request, RequestBody};
 use raft_kv::etcd::proto::etcdserverpb as pb;
 use raft_kv::etcd::proto::health::health_check_response::ServingStatus;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_tells_how_it_is() {
@@ -59,6 +59,19 @@ async fn alarms_of_all_members_are_listed_at_each() {
         assert_eq!(alarms(id, 2, 1).await, [(2, 1)]);
         assert_eq!(alarms(id, 0, 2).await, []);
     }
+}
+
+/// As with etcd, a quota of 0 is the usual one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_of_0_is_the_default() {
+    let doors = Doors::of(Cluster::with_quota(1, 0)).await;
+    let connection = doors.any().await;
+    connection.put("k", "v").await;
+    let all = pb::AlarmRequest::default();
+    let alarms = connection.maintenance().alarm(all).await.unwrap().into_inner();
+    assert_eq!(listed(&alarms), []);
+    let (_, metrics) = doors.http("GET", "/metrics", "").await;
+    assert!(metrics.contains("\netcd_server_quota_backend_bytes 2147483648\n"), "{metrics}");
 }
 
 /// An alarm that is raised counts on every member, whoever it names, until it is cleared.
@@ -106,6 +119,45 @@ async fn an_alarm_that_is_raised_counts_everywhere_until_it_is_cleared() {
         let refused = change(ids[0], raise, 0, wrong).await;
         assert_refused(refused, Code::InvalidArgument, "etcdserver: there is no such alarm");
     }
+}
+
+/// A member of before knows no alarms: as long as it is there none is raised, whoever is asked, and
+/// none is there to be cleared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_alarm_is_raised_while_a_member_is_old() {
+    let old = NodeId(3);
+    let doors = Doors::of(Cluster::configured(3, |config| {
+        if config.raft.id == old {
+            config.raft.version = Version(3);
+        }
+    }))
+    .await;
+    let change = async |id: NodeId, action| {
+        let request = pb::AlarmRequest { action, member_id: 9, alarm: 1 };
+        let answer = doors.connect(id).await.maintenance().alarm(request).await;
+        answer.map(|answer| listed(&answer.into_inner()))
+    };
+    let [raise, clear] = [1, 2];
+    let assert_upgrading = |refused: Status| {
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let text = refused.message();
+        assert!(text.starts_with("etcdserver: the cluster is being upgraded: "), "{text}");
+        text.contains("n3")
+    };
+    for id in [NodeId(1), NodeId(2)] {
+        assert!(assert_upgrading(change(id, raise).await.unwrap_err()), "it names the member");
+        assert_eq!(change(id, clear).await.unwrap(), []);
+        doors.connect(id).await.put("k", "v").await;
+    }
+    let client = doors.cluster.client(NodeId(1));
+    client.change_members(vec![Change::Remove { node: old }]).await.unwrap();
+    let raised = loop {
+        match change(NodeId(1), raise).await {
+            Ok(raised) => break raised,
+            Err(refused) => _ = assert_upgrading(refused),
+        }
+    };
+    assert_eq!((raised, change(NodeId(2), clear).await.unwrap()), (vec![(9, 1)], vec![(9, 1)]));
 }
 
 /// Whoever may not do everything could stop all writes with an alarm.
