@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// The folder in a node's directory of what is made there: `client` and `peer`, each with
 /// `cert.pem` and `key.pem`, as etcd has them.
@@ -83,6 +84,13 @@ fn check_chain(
         Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => Failure::usage(format!("{cert} is not certified by {ca}")),
+        // Without the time it is: who looks again and again knows that nothing is new.
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            Failure::usage(format!("{cert} is not valid before {}", date(not_before)))
+        }
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            Failure::usage(format!("{cert} has expired on {}", date(not_after)))
+        }
         error => Failure::usage(format!("{cert} cannot be used: {error}")),
     };
     WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
@@ -107,6 +115,13 @@ fn check_chain(
         )?;
     }
     Ok(())
+}
+
+/// A time in a certificate, whose years have four digits.
+fn date(time: UnixTime) -> impl std::fmt::Display {
+    let latest = Duration::from_secs(253_402_300_799);
+    let since = Duration::from_secs(time.as_secs()).min(latest);
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since)
 }
 
 fn not_ours(id: NodeId, cert: &dyn std::fmt::Display, name: &str) -> Failure {

@@ -150,6 +150,7 @@ fn open(plan: &Plan) -> Result<(Credentials, Renewal, Data), Failure> {
         node: id,
         data_dir: dir.clone(),
         known: renewal::stamp(&plan.credentials),
+        failed: None,
     };
     // What makes no sense is told before anything is touched.
     let credentials = credentials::load(&plan.credentials, id, dir)?;

@@ -160,7 +160,7 @@ impl Plan {
         let raft = Config {
             id,
             initial: initial.collect(),
-            heartbeat_ticks: ticks("--heartbeat-interval", args.heartbeat_interval)?,
+            heartbeat_ticks: heartbeat_ticks(args, election_ticks)?,
             election_ticks_min: election_ticks,
             election_ticks_max: election_ticks.saturating_mul(2),
             lease_reads: args.lease_reads,
@@ -313,6 +313,15 @@ pub(super) fn cluster_id(token: &str, members: &BTreeMap<NodeId, String>) -> Clu
         text.push_str(&format!("{id}={address}\n"));
     }
     ClusterId(xxh3_64(text.as_bytes()))
+}
+
+/// Who says how long an election takes, and nothing of heartbeats, gets such that fit.
+fn heartbeat_ticks(args: &Serve, election_ticks: u32) -> Result<u32, Failure> {
+    let wanted = ticks("--heartbeat-interval", args.heartbeat_interval)?;
+    match args.told.has("heartbeat-interval") {
+        true => Ok(wanted),
+        false => Ok(wanted.min(election_ticks / 5).max(1)),
+    }
 }
 
 fn ticks(option: &str, duration: Duration) -> Result<u32, Failure> {

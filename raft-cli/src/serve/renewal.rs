@@ -1,5 +1,7 @@
 //! Certificates between nodes, read anew when their files change. What cannot be used is told once,
-//! and what was there before stays in force: files are replaced one after the other.
+//! and what was there before stays in force: files are replaced one after the other. It is tried
+//! again until it can be used, as that may come without a change that shows: with time, for a
+//! certificate that is not valid yet, or with other rights to a file.
 
 use super::credentials;
 use super::plan::{CredentialFiles, CredentialSource};
@@ -37,6 +39,8 @@ pub(super) struct Renewal {
     pub(super) node: NodeId,
     pub(super) data_dir: PathBuf,
     pub(super) known: Stamp,
+    /// Why that cannot be used, if it cannot.
+    pub(super) failed: Option<String>,
 }
 
 impl Renewal {
@@ -59,20 +63,109 @@ impl Renewal {
                 transport.renew(&credentials).map_err(|error| error.to_string())
             });
             match renewed {
-                Ok(()) => info!("the certificates between nodes have changed"),
-                Err(error) => warn!(%error, "the node keeps the certificates it has"),
+                Ok(()) => {
+                    self.failed = None;
+                    info!("the certificates between nodes have changed");
+                }
+                Err(error) if self.fails(&error) => {
+                    warn!(%error, "the node keeps the certificates it has");
+                }
+                Err(_) => {}
             }
         }
     }
 
-    /// What the files say, if they have changed.
+    /// What the files say, if they have changed or could not be used the last time.
     fn look(&mut self) -> Option<Result<Credentials, Failure>> {
         let stamp = stamp(&self.source);
-        if stamp == self.known {
+        if stamp != self.known {
+            // Before they are read: what changes meanwhile is read again.
+            self.known = stamp;
+            self.failed = None;
+        } else if self.failed.is_none() {
             return None;
         }
-        // Before they are read: what changes meanwhile is read again.
-        self.known = stamp;
         Some(credentials::load(&self.source, self.node, &self.data_dir))
+    }
+
+    /// Notes why what is there cannot be used; whether that is news.
+    fn fails(&mut self, error: &str) -> bool {
+        let news = self.failed.as_deref() != Some(error);
+        self.failed = Some(error.to_owned());
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Proof;
+    use super::*;
+    use crate::cert;
+    use std::path::Path;
+
+    fn of(dir: &Path) -> Renewal {
+        let ca = cert::make_authority(dir, false).unwrap();
+        let own = cert::make_node(dir, NodeId(1), &[], false).unwrap();
+        let files = CredentialFiles { ca: ca.certificate, cert: own.certificate, key: own.key };
+        let source = CredentialSource::Files(files, Proof::Names);
+        let known = stamp(&source);
+        Renewal { source, node: NodeId(1), data_dir: dir.to_owned(), known, failed: None }
+    }
+
+    /// Replaces a file such that it still looks like before.
+    fn replace(file: &Path, text: &str) {
+        let changed = fs::metadata(file).unwrap().modified().unwrap();
+        fs::write(file, text).unwrap();
+        let file = fs::File::options().append(true).open(file).unwrap();
+        file.set_modified(changed).unwrap();
+    }
+
+    /// As `follow` does, without the transport: whether something was read, and the news of it.
+    fn look(renewal: &mut Renewal) -> Option<Result<(), bool>> {
+        let found = renewal.look()?;
+        let told = found.map_err(|failure| renewal.fails(&failure.message));
+        if told.is_ok() {
+            renewal.failed = None;
+        }
+        Some(told.map(drop))
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_tried_until_it_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut renewal = of(dir.path());
+        let file = dir.path().join("n1.pem");
+        assert_eq!(look(&mut renewal), None);
+        let good = fs::read_to_string(&file).unwrap();
+        fs::write(&file, "nothing").unwrap();
+        assert_eq!(look(&mut renewal), Some(Err(true)));
+        assert_eq!(look(&mut renewal), Some(Err(false)), "told once");
+        fs::write(&file, "nothing else").unwrap();
+        assert_eq!(look(&mut renewal), Some(Err(true)), "of each change");
+        let broken = "-".repeat(good.len());
+        fs::write(&file, broken).unwrap();
+        assert_eq!(look(&mut renewal), Some(Err(true)));
+        replace(&file, &good);
+        assert_eq!(look(&mut renewal), Some(Ok(())));
+        assert_eq!(look(&mut renewal), None);
+    }
+
+    /// Or else it would be told again and again.
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_is_told_of_without_the_time_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut renewal = of(dir.path());
+        let authority = fs::read_to_string(dir.path().join("ca-key.pem")).unwrap();
+        let authority = rcgen::KeyPair::from_pem(&authority).unwrap();
+        let ca = fs::read_to_string(dir.path().join("ca.pem")).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&ca, authority).unwrap();
+        let key = fs::read_to_string(dir.path().join("n1-key.pem")).unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.not_before = rcgen::date_time_ymd(4000, 1, 2);
+        let key = rcgen::KeyPair::from_pem(&key).unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        fs::write(dir.path().join("n1.pem"), certificate).unwrap();
+        let told = renewal.look().unwrap().unwrap_err().message;
+        assert!(told.ends_with("n1.pem is not valid before 4000-01-02T00:00:00Z"), "{told}");
     }
 }

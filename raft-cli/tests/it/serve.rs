@@ -63,6 +63,27 @@ fn times_become_ticks() {
     assert_eq!(slow.raft.election_ticks_max, 400);
 }
 
+/// Whoever chooses an election timeout alone need not know of heartbeats.
+#[test]
+fn heartbeats_that_nothing_is_said_of_fit_the_election_timeout() {
+    let heartbeat = |election: &str, more: &[&str]| {
+        let said = ["--cluster", MEMBERS, "--election-timeout", election];
+        plan("1", &[&said[..], more].concat()).map(|plan| plan.raft.heartbeat_ticks)
+    };
+    let alone = [("50ms", 1), ("90ms", 1), ("300ms", 6), ("490ms", 9), ("500ms", 10), ("5s", 10)];
+    for (election, ticks) in alone {
+        assert_eq!(heartbeat(election, &[]), Ok(ticks), "{election}");
+    }
+    for election in ["40ms", "10ms"] {
+        let refused = heartbeat(election, &[]).unwrap_err();
+        assert!(refused.contains("five times"), "{refused}");
+    }
+    // What is said is not changed, not even if it is the default.
+    let refused = heartbeat("300ms", &["--heartbeat-interval", "100ms"]).unwrap_err();
+    assert!(refused.contains("five times"), "{refused}");
+    assert_eq!(heartbeat("300ms", &["--heartbeat-interval", "20ms"]), Ok(2));
+}
+
 #[test]
 fn limits_and_compaction_are_as_people_write_them() {
     let plan = |more: &[&str]| plan("1", &[&["--cluster", MEMBERS], more].concat());
@@ -135,7 +156,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         ("1", &["--cluster", MEMBERS, "--advertise", "10.0.0.9:2380"], "--cluster says"),
         ("1", &["--cluster", MEMBERS, "--single"], "cannot be used with"),
         ("1", &["--cluster", MEMBERS, "--heartbeat-interval", "15ms"], "multiple of 10ms"),
-        ("1", &["--cluster", MEMBERS, "--election-timeout", "100ms"], "five times"),
+        ("1", &["--cluster", MEMBERS, "--election-timeout", "40ms"], "five times"),
         ("1", &[], "required"),
     ];
     for (id, more, says) in wrong {

@@ -29,12 +29,15 @@ pub struct Config {
     /// Shortest election timeout, in ticks. A follower that hears nothing for a random time between
     /// this and `election_ticks_max` campaigns; it also refuses other candidates for this long
     /// after it heard its leader (thesis §4.2.3). Default 50: half a second of 10 ms ticks, well
-    /// above broadcast time and below what users notice (§5.6).
+    /// above broadcast time and below what users notice (§5.6). Above `heartbeat_ticks`, better
+    /// five times as much or more.
     pub election_ticks_min: u32,
     /// Longest election timeout, in ticks; above `election_ticks_min`. Default 100.
     pub election_ticks_max: u32,
     /// Ticks between heartbeats of an idle leader; a fifth of `election_ticks_min` or less is
-    /// wise. Default 10.
+    /// wise. Default 10, a fifth of the default there; it does not follow another
+    /// `election_ticks_min`, so whoever sets that below 50 does well to set this lower, too: a
+    /// follower may else campaign when a heartbeat or two are lost.
     pub heartbeat_ticks: u32,
     /// Most bytes of entries in one append message; one entry always fits. At most 4 MiB, default
     /// 256 KiB.

@@ -154,7 +154,7 @@ impl Message {
     }
 
     /// Whether only the leader of its term says this.
-    pub(super) const fn is_of_leader(&self) -> bool {
+    pub(crate) const fn is_of_leader(&self) -> bool {
         matches!(self, Self::AppendEntries(_) | Self::Commit { .. } | Self::InstallSnapshot { .. })
     }
 

@@ -143,12 +143,18 @@ impl Checker {
     }
 
     /// The durability rule: a message leaves only once the sender's disk holds what it promises.
+    /// Only the leader of the term says what is a leader's to say, and only what is committed it
+    /// calls so; what is first committed in the same step is to be noted before.
     pub fn on_send(&mut self, envelope: &Envelope, disk: &Loaded) {
         let Envelope { from, to, term, sender, .. } = *envelope;
         let durable = disk.hard_state;
         assert!(durable.term >= term, "{envelope}: the disk of {from} is in term {}", durable.term);
         // In a later term the node has lived on; what it promised was on disk before that.
         let lived_on = durable.term > term;
+        if envelope.message.is_of_leader() {
+            let leader = self.leaders.get(&term);
+            assert!(leader == Some(&from), "{envelope}: the leader of the term is {leader:?}");
+        }
         match envelope.message {
             Message::RequestVote { pre_vote: false, .. } => {
                 self.on_ballot(term, from, sender, from)
@@ -162,9 +168,9 @@ impl Checker {
                 let last = disk.last_index();
                 assert!(lived_on || last >= index, "{envelope}: the disk of {from} ends at {last}");
             }
-            Message::AppendEntries(_) | Message::InstallSnapshot { .. } => {
-                let leader = self.leaders.get(&term);
-                assert!(leader == Some(&from), "{envelope}: the leader of the term is {leader:?}");
+            Message::Commit { entry } => {
+                let known = self.committed_id(entry.index);
+                assert!(known == Some(entry), "{envelope}: committed is {known:?}");
             }
             _ => {}
         }

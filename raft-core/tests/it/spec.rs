@@ -3,9 +3,11 @@
 //!
 //! Scripts and random runs are the other half: all of them are explained.
 
-use raft_core::raft::{AppendEntries, AppendOutcome, Config, Envelope, Message};
+use raft_core::raft::{AppendEntries, AppendOutcome, Config, Envelope, Loaded, Message};
 use raft_core::testing::Cluster;
-use raft_core::types::{Change, Entry, Index, LogId, NodeId, Payload, Run, Sender, Term};
+use raft_core::types::{
+    Change, Entry, HardState, Index, LogId, NodeId, Payload, Run, Sender, Term,
+};
 
 const FIRST: NodeId = NodeId(1);
 const SECOND: NodeId = NodeId(2);
@@ -113,6 +115,35 @@ fn entries_of_nobody_are_found() {
     });
     arrives(&mut cluster, forged(THIRD, SECOND, 1, message));
     cluster.persist(SECOND, None);
+}
+
+/// `id` tells others that `entry` is committed; its disk is in that term.
+fn tells_of_a_commit(cluster: &Cluster, id: NodeId, term: u64, entry: LogId) {
+    let disk =
+        Loaded { hard_state: HardState { term: Term(term), vote: None }, ..Loaded::default() };
+    let mut checker = cluster.checker().clone();
+    checker.on_send(&forged(id, FIRST, term, Message::Commit { entry }), &disk);
+}
+
+#[test]
+#[should_panic(expected = "the leader of the term is Some(n2)")]
+fn who_tells_of_a_commit_and_does_not_lead_is_found() {
+    let mut cluster = cluster(3);
+    campaigns(&mut cluster, SECOND, |_| false);
+    let term = cluster.server(SECOND).raft().unwrap().term().0;
+    let entry = cluster.checker().committed_id(Index(1)).unwrap();
+    // That one may.
+    tells_of_a_commit(&cluster, SECOND, term, entry);
+    tells_of_a_commit(&cluster, THIRD, term, entry);
+}
+
+#[test]
+#[should_panic(expected = "Commit 99@1: committed is None")]
+fn a_leader_that_tells_of_what_is_not_committed_is_found() {
+    let mut cluster = cluster(3);
+    campaigns(&mut cluster, SECOND, |_| false);
+    let term = cluster.server(SECOND).raft().unwrap().term();
+    tells_of_a_commit(&cluster, SECOND, term.0, LogId::new(99, term.0));
 }
 
 /// A leader may learn only after it was deposed that its entries are committed, when a later one

@@ -153,6 +153,8 @@ fn limits_and_times_are_etcds() {
     assert!(notes.contains("--heartbeat-interval is taken as 20 ms"), "{notes}");
     let plan = Plan::of(&mapped.serve).unwrap();
     assert_eq!((plan.raft.heartbeat_ticks, plan.raft.election_ticks_min), (2, 101));
+    let short = planned(&["--name=a", "--election-timeout=305"]).raft;
+    assert_eq!((short.heartbeat_ticks, short.election_ticks_min), (6, 31));
 }
 
 #[test]

@@ -52,6 +52,11 @@ impl<M: Machine> Cluster<M> {
         if let Some(write) = output.write {
             self.take_write(before, after, write);
         }
+        // Messages of the same output tell of it.
+        let committed = after.commit_index() > before.commit_index;
+        if committed && self.checker.on_commit(before, membership, after) {
+            self.check_disks();
+        }
         for envelope in output.messages {
             self.note(format_args!("{envelope}"));
             let disk = &self.servers[&id].disk;
@@ -59,11 +64,8 @@ impl<M: Machine> Cluster<M> {
             self.spec.on_send(&envelope, disk);
             self.put_in(envelope);
         }
-        if after.commit_index() > before.commit_index {
+        if committed {
             self.note(format_args!("{id}@{term} commit {}", after.commit_index()));
-            if self.checker.on_commit(before, membership, after) {
-                self.check_disks();
-            }
         }
         for apply in output.apply {
             match apply {

@@ -86,8 +86,8 @@ impl Replay {
 
     fn deliver(&mut self, envelope: &Envelope, stays: bool) -> Option<()> {
         let to = envelope.to;
-        match envelope.message {
-            Message::AppendEntries(_) | Message::InstallSnapshot { .. } => {
+        match &envelope.message {
+            message if message.is_of_leader() => {
                 self.quiet.remove(&to);
             }
             Message::RequestVote { .. } => self.wait_for_quiet(to)?,
@@ -211,4 +211,23 @@ fn arguments(changes: &[Vec<Change>], number: u32) -> String {
         format!(" {key}={}", change.node().0)
     };
     changes[number as usize].iter().map(argument).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LogId, Sender, Term};
+
+    #[test]
+    fn who_is_told_of_a_commit_has_heard_the_leader() {
+        let mut replay =
+            Replay { lines: Vec::new(), script: Script::new(), quiet: BTreeSet::new() };
+        replay.run("cluster nodes=3 seed=1".to_owned()).unwrap();
+        replay.quiet.extend([NodeId(2), NodeId(3)]);
+        let message = Message::Commit { entry: LogId::new(1, 1) };
+        let (from, to, sender) = (NodeId(1), NodeId(2), Sender::default());
+        // It is not under way, so nothing else comes of it.
+        replay.deliver(&Envelope { from, to, term: Term(1), sender, message }, false);
+        assert_eq!(replay.quiet, BTreeSet::from([NodeId(3)]));
+    }
 }
