@@ -206,8 +206,8 @@ fn transport(limits: &Limits) -> Arc<TransportConfig> {
 }
 
 /// Without this every second packet is acknowledged at once, mostly by one that has nothing else in
-/// it. What comes out of order still is. So few that the first packets of a connection, of which ten
-/// may be under way, do not wait for the longest that an acknowledgement may take.
+/// it. What comes out of order still is. So few that the first packets of a connection, of which
+/// ten may be under way, do not wait for the longest that an acknowledgement may take.
 fn acknowledgements() -> AckFrequencyConfig {
     const PACKETS: u32 = 4;
     let mut config = AckFrequencyConfig::default();
