@@ -122,9 +122,17 @@ pub struct DoorTls {
     files: TlsFiles,
     limits: TlsLimits,
     config: Mutex<Arc<ServerConfig>>,
-    /// Of the files that were read last, whether or not they could be used. Held by whoever looks
-    /// at them.
-    stamp: Arc<tokio::sync::Mutex<Vec<Stamp>>>,
+    /// Held by whoever looks at the files.
+    seen: Arc<tokio::sync::Mutex<Seen>>,
+}
+
+/// What the files were when they were read last.
+#[derive(Default)]
+struct Seen {
+    stamp: Vec<Stamp>,
+    /// Why they could not be used, if they could not: that may pass without a change that shows, as
+    /// with other rights to a file.
+    failed: Option<String>,
 }
 
 /// What tells that a file was changed.
@@ -144,10 +152,10 @@ impl DoorTls {
     /// # Errors
     /// As [`DoorTls::new`].
     pub fn limited(files: TlsFiles, limits: TlsLimits) -> Result<Self, TlsError> {
-        let stamp = files.stamp();
+        let seen = Seen { stamp: files.stamp(), failed: None };
         let config = files.config(&limits)?;
-        let stamp = Arc::new(tokio::sync::Mutex::new(stamp));
-        Ok(Self { files, limits, config: Mutex::new(config), stamp })
+        let seen = Arc::new(tokio::sync::Mutex::new(seen));
+        Ok(Self { files, limits, config: Mutex::new(config), seen })
     }
 
     /// Takes a TLS connection over `stream`.
@@ -167,30 +175,38 @@ impl DoorTls {
         Ok((stream, name))
     }
 
-    /// What holds now: the files are looked at, and read if they have changed.
+    /// What holds now: the files are looked at, and read if they have changed or could not be used.
     async fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
-        if let Ok(mut known) = Arc::clone(&self.stamp).try_lock_owned() {
+        if let Ok(mut seen) = Arc::clone(&self.seen).try_lock_owned() {
             let own = Arc::clone(self);
             // Should it fail, what is known stays in force.
-            let _ = spawn_blocking(move || own.look(&mut known)).await;
+            let _ = spawn_blocking(move || own.look(&mut seen)).await;
         }
         Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn look(&self, known: &mut Vec<Stamp>) {
+    fn look(&self, seen: &mut Seen) {
         let stamp = self.files.stamp();
-        if *known == stamp {
+        if seen.stamp != stamp {
+            *seen = Seen { stamp, failed: None };
+        } else if seen.failed.is_none() {
             return;
         }
-        *known = stamp;
         let certificate = self.files.certificate.display();
         match self.files.config(&self.limits) {
             Ok(config) => {
                 info!(%certificate, "the door's certificates have changed");
                 // Nothing under it can fail.
                 *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+                seen.failed = None;
             }
-            Err(error) => warn!(%error, "the door keeps the certificates it has"),
+            Err(error) => {
+                let error = error.to_string();
+                if seen.failed.as_ref() != Some(&error) {
+                    warn!(error, "the door keeps the certificates it has");
+                }
+                seen.failed = Some(error);
+            }
         }
     }
 }

@@ -31,12 +31,17 @@ pub(super) struct Origin {
     pub(super) meta: SnapshotMeta,
 }
 
+/// Bytes after which a part is flushed. It need not be durable; but were all of it written to the
+/// disk together, every flush of the log beside it would wait for that.
+const UNFLUSHED_MAX: u64 = 1024 * 1024;
+
 /// A part of a snapshot, in a file that goes away with it.
 pub(super) struct Partial {
     pub(super) origin: Origin,
     pub(super) length: u64,
     checksum: Box<Xxh3Default>,
     file: NamedTempFile,
+    unflushed: u64,
     room: OwnedSemaphorePermit,
 }
 
@@ -49,7 +54,7 @@ impl Partial {
     ) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         let file = builder.prefix(PREFIX).suffix(SUFFIX).tempfile_in(directory)?;
-        Ok(Self { origin, length: 0, checksum: Box::default(), file, room })
+        Ok(Self { origin, length: 0, checksum: Box::default(), file, unflushed: 0, room })
     }
 
     /// Appends. Blocks. After an error the part is good for nothing.
@@ -57,6 +62,11 @@ impl Partial {
         self.file.write_all(chunk)?;
         self.checksum.update(chunk);
         self.length += chunk.len() as u64;
+        self.unflushed += chunk.len() as u64;
+        if self.unflushed >= UNFLUSHED_MAX {
+            self.unflushed = 0;
+            self.file.as_file().sync_data()?;
+        }
         Ok(())
     }
 

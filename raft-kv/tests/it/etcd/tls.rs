@@ -234,6 +234,25 @@ async fn certificates_change_while_it_serves() {
     assert!(door.version(first.client()).await.is_err());
 }
 
+/// What cannot be used may become so without a change that shows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_used_is_read_again() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let door = Secured::start(&first).await;
+    second.write(door.dir.path());
+    let path = door.dir.path().join("cert");
+    let good = std::fs::read(&path).unwrap();
+    let write = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    write(&vec![b'x'; good.len()]);
+    door.version(first.client()).await.unwrap();
+    write(&good);
+    door.version(second.client()).await.unwrap();
+}
+
 /// A disk that hangs, as of a network, must not hold up who comes in, nor who is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_do_not_answer_hold_up_nobody() {
