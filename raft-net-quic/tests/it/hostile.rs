@@ -178,10 +178,10 @@ async fn bad_hellos_are_refused() {
     let authority = Authority::new();
     let node = TestNode::start(&authority, 1);
     let newer = |versions| hello_in(versions, 0, CLUSTER.0, 9, 1);
-    let no_common = "no version in common: n9 speaks v4 to v5, n1 v1 to v3";
+    let no_common = "no version in common: n9 speaks v5 to v6, n1 v1 to v4";
     let settled = "a hello of version 2.1 where 1.1 was settled";
     let cases: [(&[u8], Vec<u8>, u64, &str); 10] = [
-        (ALPN_PEER, newer((5, 4)), 2, no_common),
+        (ALPN_PEER, newer((6, 5)), 2, no_common),
         (ALPN_PEER, newer((1, 2)), 7, "malformed hello"),
         (ALPN_PEER_V1, newer((2, 1)), 2, settled),
         (ALPN_CLIENT, hello_in((2, 1), 2, 0, 0, 0), 2, settled),

@@ -8,7 +8,7 @@ fn far_apart(election_timeout: Duration) -> Cluster {
     let slow = |id| {
         let config = config(id, 3);
         let (election_ticks_min, election_ticks_max) = (ticks, 2 * ticks);
-        let heartbeat_ticks = ticks / 3;
+        let heartbeat_ticks = config.raft.heartbeat_ticks.min(ticks / 3);
         let raft =
             Config { election_ticks_min, election_ticks_max, heartbeat_ticks, ..config.raft };
         NodeConfig { raft, ..config }
