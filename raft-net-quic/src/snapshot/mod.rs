@@ -10,6 +10,7 @@ mod partial;
 mod receive;
 mod send;
 mod source;
+mod spool;
 
 pub(crate) use partial::{Incoming, sweep};
 pub(crate) use receive::receive;

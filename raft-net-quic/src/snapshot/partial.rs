@@ -4,15 +4,15 @@
 //! one takes it over. A part whose stream broke waits in its place, until it is continued, another
 //! snapshot needs its room, or its time is over. Files are removed on threads that may block.
 
+use super::spool::Spool;
 use super::{PREFIX, SUFFIX};
 use crate::config::Limits;
 use raft_core::types::{GroupId, Incarnation, NodeId, SnapshotMeta, Term};
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tempfile::NamedTempFile;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -31,17 +31,12 @@ pub(super) struct Origin {
     pub(super) meta: SnapshotMeta,
 }
 
-/// Bytes after which a part is flushed. It need not be durable; but were all of it written to the
-/// disk together, every flush of the log beside it would wait for that.
-const UNFLUSHED_MAX: u64 = 1024 * 1024;
-
 /// A part of a snapshot, in a file that goes away with it.
 pub(super) struct Partial {
     pub(super) origin: Origin,
     pub(super) length: u64,
     checksum: Box<Xxh3Default>,
-    file: NamedTempFile,
-    unflushed: u64,
+    file: Spool,
     room: OwnedSemaphorePermit,
 }
 
@@ -52,21 +47,15 @@ impl Partial {
         origin: Origin,
         room: OwnedSemaphorePermit,
     ) -> io::Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        let file = builder.prefix(PREFIX).suffix(SUFFIX).tempfile_in(directory)?;
-        Ok(Self { origin, length: 0, checksum: Box::default(), file, unflushed: 0, room })
+        let file = Spool::create(directory, PREFIX, SUFFIX)?;
+        Ok(Self { origin, length: 0, checksum: Box::default(), file, room })
     }
 
     /// Appends. Blocks. After an error the part is good for nothing.
     pub(super) fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.file.write_all(chunk)?;
+        self.file.append(chunk)?;
         self.checksum.update(chunk);
         self.length += chunk.len() as u64;
-        self.unflushed += chunk.len() as u64;
-        if self.unflushed >= UNFLUSHED_MAX {
-            self.unflushed = 0;
-            self.file.as_file().sync_data()?;
-        }
         Ok(())
     }
 
@@ -83,14 +72,14 @@ impl Partial {
     }
 
     /// The file, which takes time to remove, and the room it took.
-    pub(super) fn split(self) -> (NamedTempFile, OwnedSemaphorePermit) {
+    pub(super) fn split(self) -> (Spool, OwnedSemaphorePermit) {
         (self.file, self.room)
     }
 }
 
 /// A snapshot as the state machine reads it.
 struct Data {
-    file: NamedTempFile,
+    file: Spool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -289,7 +278,8 @@ impl Drop for User {
         if is_last && (is_empty || table.closed) {
             let partial = table.remove(self.key);
             drop(table);
-            drop(partial);
+            // Done here and now if the runtime has ended.
+            self.incoming.runtime.spawn_blocking(move || drop(partial));
         } else {
             drop(table);
             self.incoming.changed.notify_one();

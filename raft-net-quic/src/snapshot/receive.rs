@@ -4,6 +4,7 @@
 //! another transfer, or another life of the sender, has begun.
 
 use super::partial::{Claim, Origin, Partial};
+use super::spool::Spool;
 use super::{ACKNOWLEDGED_BYTES, CHUNK_BYTES, CHUNKS_QUEUED, Head, within};
 use crate::error::{ProtocolError, printable};
 use crate::frame::{self, Frame, FrameReader};
@@ -17,7 +18,6 @@ use raft_core::types::{GroupId, Term, Version};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tempfile::NamedTempFile;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -290,7 +290,7 @@ enum Start {
         origin: Origin,
         room: OwnedSemaphorePermit,
         /// What was in its place, to be removed first.
-        old: Option<NamedTempFile>,
+        old: Option<Spool>,
     },
     Continued(Partial),
 }
