@@ -9,8 +9,9 @@
 mod worker;
 
 use super::NodeConfig;
-use super::event::{Completion, Horizon, Query, Waiter};
+use super::event::{Completion, Horizon, Query};
 use super::metrics::Metrics;
+use super::waiter::Waiter;
 use crate::log_store::StorageError;
 use crate::state_machine::{Snapshot, StateMachine};
 use crate::types::{Index, NodeId, Run};
@@ -36,6 +37,17 @@ pub(super) enum Job {
         to: NodeId,
     },
     Restore(Box<Snapshot>),
+}
+
+impl Job {
+    /// How many wait for what comes of it.
+    fn requests(&self) -> usize {
+        match self {
+            Self::Apply { waiters, .. } => waiters.len(),
+            Self::Query(..) => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// After how much the state machine is checkpointed.

@@ -11,16 +11,18 @@ mod snapshots;
 mod warnings;
 
 use super::applier::{Applier, Job};
-use super::event::{Answer, ChangeRequest, Completion, Event, Proposal, Transfer};
+use super::event::{Answer, ChangeRequest, Completion, Event, Transfer};
 use super::events::{EVENTS_KEPT, NodeEvent};
 use super::metrics::{Metrics, record_time};
 use super::requests::Requests;
 use super::storage::Storage;
+use super::waiter::{Batch, Waiter};
 use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
 use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, LogId, NodeId};
+use bytes::Bytes;
 use changes::Changes;
 use clock::Clock;
 use observe::Seen;
@@ -212,14 +214,10 @@ impl Driver {
         match event {
             Event::Message(envelope) => self.raft.step(Input::Message(envelope)),
             Event::Snapshot { from, sender, term, snapshot } => {
-                self.on_snapshot(from, sender, term, snapshot);
+                self.on_snapshot(from, sender, term, *snapshot);
             }
-            Event::Propose(proposal) => self.on_propose(proposal),
-            Event::ProposeMany(proposals) => {
-                for proposal in proposals {
-                    self.on_propose(proposal);
-                }
-            }
+            Event::Propose { command, waiter } => self.on_propose(command, waiter),
+            Event::ProposeMany { commands, batch } => self.on_propose_many(commands, &batch),
             Event::Query(query) => self.on_query(query),
             Event::Transfer(transfer) => self.on_transfer(transfer),
             Event::Change(request) => self.on_change(request),
@@ -241,12 +239,17 @@ impl Driver {
             }
             Completion::Flushed(meta) => {
                 tracing::debug!(node = %self.identity.node, at = %meta.last, "checkpoint written");
-                self.raft.step(Input::Flushed(meta));
+                self.raft.step(Input::Flushed(*meta));
             }
-            Completion::Restored(meta) => self.on_restored(meta),
-            Completion::NotRestored(meta, error) => self.on_not_restored(meta, &error.to_string()),
-            Completion::SnapshotSent { to, meta, ok } => self.on_snapshot_sent(to, meta, ok),
-            Completion::Snapshot { to, snapshot } => self.send_snapshot(to, snapshot),
+            Completion::Restored(meta) => self.on_restored(*meta),
+            Completion::NotRestored(what) => {
+                let (meta, error) = *what;
+                self.on_not_restored(meta, &error.to_string());
+            }
+            Completion::SnapshotSent { to, meta, ok } => self.on_snapshot_sent(to, *meta, ok),
+            Completion::Snapshot { to, snapshot } => {
+                self.send_snapshot(to, snapshot.map(|snapshot| *snapshot));
+            }
             Completion::Failed(error) => return Err(StopCause::Storage(error.to_string())),
             Completion::Panicked(what) => {
                 return Err(StopCause::Internal(format!("{what} panicked")));
@@ -255,15 +258,45 @@ impl Driver {
         Ok(())
     }
 
-    fn on_propose(&mut self, proposal: Proposal) {
-        let Proposal { command, waiter } = proposal;
+    fn on_propose(&mut self, command: Bytes, waiter: Waiter) {
+        match self.propose(command) {
+            Ok(id) => self.requests.proposed(id, waiter),
+            Err(error) => waiter.fail(error),
+        }
+    }
+
+    /// Those of `commands` that are appended one after the other are waited for together.
+    fn on_propose_many(&mut self, commands: Vec<Bytes>, batch: &Arc<Batch>) {
+        // The first that was appended since the last refusal, and its place.
+        let mut appended: Option<(LogId, usize)> = None;
+        let count = commands.len();
+        for (place, command) in commands.into_iter().enumerate() {
+            match self.propose(command) {
+                Ok(id) => drop(appended.get_or_insert((id, place))),
+                Err(error) => {
+                    self.wait_for(appended.take(), place, batch);
+                    batch.resolve(place, std::iter::once(Err(error)));
+                }
+            }
+        }
+        self.wait_for(appended, count, batch);
+    }
+
+    /// Remembers that `batch` waits for what was appended before its place `end`.
+    fn wait_for(&mut self, appended: Option<(LogId, usize)>, end: usize, batch: &Arc<Batch>) {
+        let Some((id, first)) = appended else { return };
+        let batch = Arc::clone(batch);
+        self.requests.proposed(id, Waiter::Part { batch, first, count: end - first });
+    }
+
+    fn propose(&mut self, command: Bytes) -> Result<LogId, ProposeError> {
         let metrics = &self.threads.metrics;
-        let refused = match self.raft.propose(command) {
+        Err(match self.raft.propose(command) {
             Ok(id) => {
                 metrics.accepted.increment(1);
                 let (first, _) = self.proposed.unwrap_or((id, id));
                 self.proposed = Some((first, id));
-                return self.requests.proposed(id, waiter);
+                return Ok(id);
             }
             Err(Refusal::NotLeader { leader }) => {
                 metrics.refused_not_leader.increment(1);
@@ -277,8 +310,7 @@ impl Driver {
                 metrics.refused_too_large.increment(1);
                 ProposeError::TooLarge { size, limit }
             }
-        };
-        waiter.resolve(Err(refused));
+        })
     }
 
     fn deliver_all(&mut self, answers: Vec<Answer>) {
@@ -295,7 +327,7 @@ impl Driver {
 
     fn deliver(&mut self, answer: Answer) {
         match answer {
-            Answer::Proposed(waiter, proposed) => waiter.resolve(Ok(proposed)),
+            Answer::Applied(applied) => applied.resolve(),
             Answer::Queried(query, queried) => query.resolve(Ok(queried)),
             Answer::Expired(query) => self.confirm(query),
         }

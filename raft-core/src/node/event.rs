@@ -1,34 +1,40 @@
 //! What reaches the loop: events from outside, completions from the node's own threads.
 
 use super::metrics::Metrics;
-use super::{
-    ChangeError, Changed, ProposeError, Proposed, Queried, QueryError, ReadMode, TransferError,
-};
+use super::waiter::{Batch, Waiter};
+use super::{ChangeError, Changed, Proposed, Queried, QueryError, ReadMode, TransferError};
 use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
-use crate::types::{Change, Index, NodeId, Sender, SnapshotMeta, Term, WriteSeq};
+use crate::types::{Change, Index, NodeId, Run, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub(super) enum Event {
     Message(Envelope),
-    Snapshot { from: NodeId, sender: Sender, term: Term, snapshot: Snapshot },
-    Propose(Proposal),
-    ProposeMany(Vec<Proposal>),
+    /// Boxed because it is large and rare, and every event is moved a few times.
+    Snapshot {
+        from: NodeId,
+        sender: Sender,
+        term: Term,
+        snapshot: Box<Snapshot>,
+    },
+    Propose {
+        command: Bytes,
+        waiter: Waiter,
+    },
+    ProposeMany {
+        commands: Vec<Bytes>,
+        batch: Arc<Batch>,
+    },
     Query(Query),
     Transfer(Transfer),
     Change(ChangeRequest),
     Checkpoint,
     Shutdown,
-}
-
-pub(super) struct Proposal {
-    pub(super) command: Bytes,
-    pub(super) waiter: Waiter,
 }
 
 /// The permit counts the request against the bound until it is answered or given up.
@@ -72,19 +78,19 @@ pub(super) enum Completion {
         last_applied: Index,
         answers: Vec<Answer>,
     },
-    Flushed(SnapshotMeta),
-    Restored(SnapshotMeta),
-    NotRestored(SnapshotMeta, StorageError),
+    Flushed(Box<SnapshotMeta>),
+    Restored(Box<SnapshotMeta>),
+    NotRestored(Box<(SnapshotMeta, StorageError)>),
     /// The transport's report of a snapshot handed to it: at most one per peer is under way.
     SnapshotSent {
         to: NodeId,
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
         ok: bool,
     },
     /// A snapshot for a peer, or none if there is none to send.
     Snapshot {
         to: NodeId,
-        snapshot: Option<Snapshot>,
+        snapshot: Option<Box<Snapshot>>,
     },
     Failed(StorageError),
     Panicked(&'static str),
@@ -93,68 +99,32 @@ pub(super) enum Completion {
 /// An answer on its way from the applier to whoever asked: the thread hands them over in batches,
 /// because a wake-up across threads costs more than most commands.
 pub(super) enum Answer {
-    Proposed(Waiter, Proposed),
+    Applied(Applied),
     Queried(Query, Queried),
     /// What was read may be stale, for the lease is over: to be read again.
     Expired(Query),
 }
 
-/// What becomes of a proposal.
-pub(super) type Outcome = Result<Proposed, ProposeError>;
-
-/// Whoever waits for a proposal's outcome. The permit counts it against the bound until then.
-pub(super) enum Waiter {
-    One { reply: oneshot::Sender<Outcome>, permit: OwnedSemaphorePermit },
-    Part { batch: Arc<Batch>, place: usize },
+/// A run that was applied, and who proposed entries of it.
+pub(super) struct Applied {
+    pub(super) run: Run,
+    /// One of each entry.
+    pub(super) replies: Vec<Bytes>,
+    /// With the index of the first entry that each waits for.
+    pub(super) waiters: Vec<(Index, Waiter)>,
 }
 
-impl Waiter {
-    /// Whoever gave up waiting is ignored.
-    pub(super) fn resolve(self, outcome: Outcome) {
-        match self {
-            Self::One { reply, permit } => {
-                drop(permit);
-                let _ = reply.send(outcome);
-            }
-            // Nobody else has this place.
-            Self::Part { batch, place } => drop(batch.outcomes[place].set(outcome)),
-        }
-    }
-}
-
-/// Proposals that are waited for together, each part of which holds it: once the last one is
-/// resolved, or dropped, whoever waits is woken.
-pub(super) struct Batch {
-    outcomes: Vec<OnceLock<Outcome>>,
-    done: Option<oneshot::Sender<Vec<OnceLock<Outcome>>>>,
-    /// Counts all of them against the bound.
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Batch {
-    /// `commands`, to be proposed together; and where their outcomes arrive, those that were
-    /// dropped missing.
-    pub(super) fn of(
-        commands: impl ExactSizeIterator<Item = Bytes>,
-        permit: OwnedSemaphorePermit,
-    ) -> (Vec<Proposal>, oneshot::Receiver<Vec<OnceLock<Outcome>>>) {
-        let (done, outcomes) = oneshot::channel();
-        let places = std::iter::repeat_with(OnceLock::new).take(commands.len()).collect();
-        let batch = Arc::new(Self { outcomes: places, done: Some(done), permit: Some(permit) });
-        let part = |(place, command)| {
-            let waiter = Waiter::Part { batch: Arc::clone(&batch), place };
-            Proposal { command, waiter }
-        };
-        (commands.enumerate().map(part).collect(), outcomes)
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        drop(self.permit.take());
-        if let Some(done) = self.done.take() {
-            // Whoever gave up waiting is ignored.
-            let _ = done.send(std::mem::take(&mut self.outcomes));
+impl Applied {
+    /// Tells all who wait.
+    pub(super) fn resolve(self) {
+        let Self { run, mut replies, waiters } = self;
+        let first = run.first().index;
+        for (index, waiter) in waiters {
+            let from = (index.0 - first.0) as usize;
+            let to = from + waiter.count();
+            let ids = run.entries()[from..to].iter().map(|entry| entry.id);
+            let replies = replies[from..to].iter_mut().map(std::mem::take);
+            waiter.resolve(ids.zip(replies).map(|(id, reply)| Ok(Proposed { id, reply })));
         }
     }
 }
@@ -203,11 +173,13 @@ impl Inbox for NodeInbox {
     }
 
     fn receive_snapshot(&self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
+        let snapshot = Box::new(snapshot);
         self.offer(Event::Snapshot { from, sender, term, snapshot }, "snapshot");
     }
 
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {
         // Not to be dropped: the core waits for it. Nobody listens if the node is gone.
+        let meta = Box::new(meta);
         let _ = self.completed.send(Completion::SnapshotSent { to, meta, ok });
     }
 }

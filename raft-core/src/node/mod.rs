@@ -17,6 +17,7 @@ mod requests;
 mod status;
 mod storage;
 mod timing;
+mod waiter;
 
 pub use cause::{Cause, NoQuorum};
 pub use config::NodeConfig;
@@ -33,12 +34,13 @@ use crate::types::{Change, Identity, Index, LogId, Membership, NodeId, SnapshotM
 use applier::Thresholds;
 use bytes::Bytes;
 use driver::{Driver, Threads};
-use event::{Batch, ChangeRequest, Event, NodeInbox, Proposal, Query, Transfer, Waiter};
+use event::{ChangeRequest, Event, NodeInbox, Query, Transfer};
 use metrics::Metrics;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
+use waiter::{Batch, Waiter};
 
 /// Events that may wait for the loop; further messages are dropped, further requests refused.
 const EVENTS_MAX: usize = 16 * 1024;
@@ -170,7 +172,7 @@ impl Node {
         let permit = permit.map_err(|_| ProposeError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter::One { reply, permit };
-        self.submit(Event::Propose(Proposal { command, waiter }))?;
+        self.submit(Event::Propose { command, waiter })?;
         answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
@@ -187,13 +189,13 @@ impl Node {
         };
         let admitted = permit.num_permits();
         commands.truncate(admitted);
-        let (proposals, done) = Batch::of(commands.into_iter(), permit);
+        let (batch, done) = Batch::new(permit);
         let mut outcomes = Vec::with_capacity(count);
-        match self.submit(Event::ProposeMany(proposals)) {
+        match self.submit(Event::ProposeMany { commands, batch }) {
             Ok(()) => {
                 let known = done.await.unwrap_or_default().into_iter();
                 let stopped = || Err(ProposeError::Stopped);
-                outcomes.extend(known.map(|it| it.into_inner().unwrap_or_else(stopped)));
+                outcomes.extend(known.map(|it| it.unwrap_or_else(stopped)));
                 outcomes.resize_with(admitted, stopped);
             }
             Err(error) => outcomes.resize(admitted, Err(error)),

@@ -1,6 +1,7 @@
 //! Requests that wait for something: proposals for their commit, queries for their index.
 
-use super::event::{Query, Waiter};
+use super::event::Query;
+use super::waiter::Waiter;
 use super::{ProposeError, QueryError};
 use crate::types::{Index, LogId, ReadId, Run};
 use std::collections::{BTreeMap, VecDeque};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 /// What waits. Its size is bounded by the node's bound on requests.
 #[derive(Default)]
 pub(super) struct Requests {
-    /// Proposals appended and not yet handed to the state machine, by index.
+    /// Proposals appended and not yet handed to the state machine, by the first's index.
     proposals: VecDeque<(LogId, Waiter)>,
     /// When the first proposal of each turn was taken in.
     accepted: VecDeque<(Index, Instant)>,
@@ -47,11 +48,19 @@ impl Requests {
     pub(super) fn waiters_of(&mut self, run: &Run) -> Vec<(Index, Waiter)> {
         let mut waiters = Vec::new();
         while self.proposals.front().is_some_and(|(id, _)| id.index <= run.last().index) {
-            let Some((id, waiter)) = self.proposals.pop_front() else { break };
-            if run.term_at(id.index) == Some(id.term) {
+            let Some((id, mut waiter)) = self.proposals.pop_front() else { break };
+            let here = (run.last().index.0 + 1 - id.index.0) as usize;
+            if let Some(rest) = waiter.split_off(here) {
+                let index = Index(id.index.0 + here as u64);
+                self.proposals.push_front((LogId { index, ..id }, rest));
+            }
+            let last = Index(id.index.0 + waiter.count() as u64 - 1);
+            // Terms only grow along the log: what has this one at both ends has no other.
+            let ours = |index| run.term_at(index) == Some(id.term);
+            if ours(id.index) && ours(last) {
                 waiters.push((id.index, waiter));
             } else {
-                waiter.resolve(Err(ProposeError::LeadershipLost));
+                waiter.fail(ProposeError::LeadershipLost);
             }
         }
         waiters
@@ -61,7 +70,7 @@ impl Requests {
     pub(super) fn leadership_lost(&mut self) {
         self.accepted.clear();
         for (_, waiter) in self.proposals.drain(..) {
-            waiter.resolve(Err(ProposeError::LeadershipLost));
+            waiter.fail(ProposeError::LeadershipLost);
         }
     }
 
@@ -95,7 +104,7 @@ impl Requests {
     /// The node stops.
     pub(super) fn stop(&mut self) {
         for (_, waiter) in self.proposals.drain(..) {
-            waiter.resolve(Err(ProposeError::Stopped));
+            waiter.fail(ProposeError::Stopped);
         }
         let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values().flatten();
         let confirmed = std::mem::take(&mut self.confirmed).into_values().flatten();

@@ -1,9 +1,9 @@
 //! A file for as long as it is needed, which disturbs no flush of other files.
 //!
 //! The log beside it is flushed all the time, and a flush waits for what the file system does
-//! meanwhile. So it is never given much to do at once: neither many bytes to write, nor many blocks
-//! to free. A file of 300 MB that is simply removed, from a file system that tells its disk of freed
-//! blocks, stops every flush for 40 to 80 ms.
+//! meanwhile. So it is never given much to do at once: neither many bytes to write, nor many
+//! blocks to free. A file of 300 MB that is simply removed, from a file system that tells its disk
+//! of freed blocks, stops every flush for 40 to 80 ms.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

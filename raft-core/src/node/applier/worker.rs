@@ -2,10 +2,11 @@
 
 use super::{Job, Thresholds};
 use crate::log_store::StorageError;
+use crate::node::Queried;
 use crate::node::background;
-use crate::node::event::{Answer, Completion, Horizon, Query, Waiter};
+use crate::node::event::{Answer, Applied, Completion, Horizon, Query};
 use crate::node::metrics::{Metrics, record_time};
-use crate::node::{Proposed, Queried};
+use crate::node::waiter::Waiter;
 use crate::state_machine::{Snapshot, StateMachine};
 use crate::types::{Entry, Index, NodeId, Run};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Answers gathered before they are handed over even if more jobs wait.
+/// Requests whose answers are gathered before they are handed over even if more jobs wait.
 const ANSWERS_MAX: usize = 4096;
 
 pub(super) struct Worker<M> {
@@ -63,12 +64,13 @@ impl<M: StateMachine> Worker<M> {
         queue: &Receiver<Job>,
         done: &mut usize,
     ) -> Result<Completion, StorageError> {
-        let mut answers = Vec::new();
+        let (mut answers, mut requests) = (Vec::new(), 0);
         let mut next = Some(first);
         while let Some(job) = next {
             *done += 1;
+            requests += job.requests();
             self.work(job, &mut answers)?;
-            next = if answers.len() < ANSWERS_MAX { queue.try_recv().ok() } else { None };
+            next = if requests < ANSWERS_MAX { queue.try_recv().ok() } else { None };
         }
         Ok(Completion::Applied { last_applied: self.last_applied, answers })
     }
@@ -77,9 +79,7 @@ impl<M: StateMachine> Worker<M> {
     pub(super) fn try_now(&mut self, job: Job) -> Result<Completion, Job> {
         let answers = match job {
             Job::Apply { run, waiters } if self.machine.is_quick(&run) => {
-                let mut answers = Vec::with_capacity(waiters.len());
-                self.apply(&run, waiters, &mut answers);
-                answers
+                self.apply(run, waiters).map_or_else(Vec::new, |applied| vec![applied])
             }
             Job::Query(query, horizon) => match self.machine.quick_query(&query.query) {
                 Some(reply) => vec![self.judge(query, horizon, reply)],
@@ -92,7 +92,7 @@ impl<M: StateMachine> Worker<M> {
 
     fn work(&mut self, job: Job, answers: &mut Vec<Answer>) -> Result<(), StorageError> {
         match job {
-            Job::Apply { run, waiters } => self.apply(&run, waiters, answers),
+            Job::Apply { run, waiters } => answers.extend(self.apply(run, waiters)),
             // Whoever asked has gone, or was answered that it took too long.
             Job::Query(query, _) if query.reply.is_closed() => {}
             Job::Query(query, horizon) => answers.push(self.query(query, horizon)),
@@ -103,26 +103,23 @@ impl<M: StateMachine> Worker<M> {
         Ok(())
     }
 
-    fn apply(&mut self, run: &Run, waiters: Vec<(Index, Waiter)>, answers: &mut Vec<Answer>) {
+    /// Applies `run`; the answer, if anybody waits for one.
+    fn apply(&mut self, run: Run, waiters: Vec<(Index, Waiter)>) -> Option<Answer> {
         let first = run.first().index;
         assert!(first == self.last_applied.next(), "applying {run} after {}", self.last_applied);
         let last = run.last();
         let span = tracing::trace_span!("apply", node = %self.node, term = %last.term, %first,
             last = %last.index);
         let began = Instant::now();
-        let replies = span.in_scope(|| self.machine.apply(run));
+        let replies = span.in_scope(|| self.machine.apply(&run));
         record_time(&self.metrics.apply_seconds, began.elapsed());
         self.metrics.apply_entries.record(run.len() as f64);
         assert!(replies.len() == run.len(), "{} replies to {} entries", replies.len(), run.len());
         self.last_applied = last.index;
         self.applied_entries += run.len();
         self.applied_bytes += run.entries().iter().map(Entry::size).sum::<usize>();
-        for (index, waiter) in waiters {
-            let position = (index.0 - first.0) as usize;
-            let id = run.entries()[position].id;
-            let reply = replies[position].clone();
-            answers.push(Answer::Proposed(waiter, Proposed { id, reply }));
-        }
+        let waited = !waiters.is_empty();
+        waited.then(|| Answer::Applied(Applied { run, replies, waiters }))
     }
 
     fn query(&self, query: Query, horizon: Horizon) -> Answer {
@@ -163,7 +160,7 @@ impl<M: StateMachine> Worker<M> {
         let completed = self.completed.clone();
         let write = move || {
             let report = match catch_unwind(AssertUnwindSafe(job)) {
-                Ok(Ok(meta)) => Completion::Flushed(meta),
+                Ok(Ok(meta)) => Completion::Flushed(Box::new(meta)),
                 Ok(Err(error)) => Completion::Failed(error),
                 Err(_) => Completion::Panicked("the checkpoint"),
             };
@@ -188,14 +185,14 @@ impl<M: StateMachine> Worker<M> {
         if let Err(error) = &snapshot {
             tracing::warn!(%to, %error, "no snapshot to send");
         }
-        let snapshot = snapshot.ok();
+        let snapshot = snapshot.ok().map(Box::new);
         let _ = self.completed.send(Completion::Snapshot { to, snapshot });
     }
 
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
         // The checkpoint being written belongs to the state that is about to go.
         self.join_checkpoint();
-        let meta = snapshot.meta.clone();
+        let meta = Box::new(snapshot.meta.clone());
         let report = match self.machine.restore(snapshot) {
             Ok(()) => {
                 self.last_applied = meta.last.index;
@@ -203,7 +200,9 @@ impl<M: StateMachine> Worker<M> {
                 Completion::Restored(meta)
             }
             // The sender's fault, and nothing has changed here.
-            Err(error @ StorageError::Stream(_)) => Completion::NotRestored(meta, error),
+            Err(error @ StorageError::Stream(_)) => {
+                Completion::NotRestored(Box::new((*meta, error)))
+            }
             Err(error) => return Err(error),
         };
         let _ = self.completed.send(report);
