@@ -56,7 +56,9 @@
 //! *Everything in an [`Output`](raft::Output) may be done at once and in any order; within one list
 //! in order, and from one output to the next as well; report completion.* The core itself holds
 //! back every message that promises something not yet durable. There is no second mode and no order
-//! of calls to learn, so a driver is a loop of three calls: `step`, a request, `take_output`.
+//! of calls to learn, so a driver is a loop of three calls: `step`, a request, `take_output`. What
+//! [`take_output_into`](raft::Raft::take_output_into) and
+//! [`take_write_into`](raft::Raft::take_write_into) do besides is to spare allocations and turns.
 //!
 //! # The life of a write
 //!

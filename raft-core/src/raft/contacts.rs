@@ -2,12 +2,12 @@
 //!
 //! Only of members, so that strangers cost no memory.
 
+use super::by_node::ByNode;
 use crate::types::{Incarnation, Membership, NodeId, Sender, Version};
-use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Contacts {
-    nodes: BTreeMap<NodeId, Contact>,
+    nodes: ByNode<Contact>,
     /// Whether any disk was said to stall, so that it costs nothing as long as none does.
     stalled: bool,
 }
@@ -34,7 +34,9 @@ pub(super) struct Contact {
 }
 
 impl Contacts {
-    /// Notes a message of `sender`, a life of `from`; whether it answers this node as its leader.
+    /// Notes a message of `sender`, a life of `from`, and whether it `answers` this node as its
+    /// leader. Returns whether it is the life that the member is bound to, or the member is not
+    /// bound yet.
     pub(super) fn note(
         &mut self,
         membership: &Membership,
@@ -42,10 +44,11 @@ impl Contacts {
         sender: Sender,
         answers: bool,
         now: u64,
-    ) {
-        let Some(member) = membership.members().get(&from) else { return };
-        let contact = self.nodes.entry(from).or_default();
-        if member.incarnation.is_none_or(|bound| bound == sender.incarnation) {
+    ) -> bool {
+        let Some(member) = membership.members().get(&from) else { return false };
+        let admitted = member.incarnation.is_none_or(|bound| bound == sender.incarnation);
+        let contact = self.nodes.get_or_insert_with(from, Contact::default);
+        if admitted {
             contact.heard_at = Some(now);
             contact.version = sender.version;
             if answers {
@@ -58,24 +61,26 @@ impl Contacts {
                 contact.other_life = Some((sender.incarnation, now));
             }
         }
+        admitted
     }
 
     /// Notes that `sender`, a life of `from`, calls, which says nothing of whether it hears.
     pub(super) fn note_caller(&mut self, membership: &Membership, from: NodeId, sender: Sender) {
         if membership.contains(from) && !membership.admits(from, sender.incarnation) {
-            self.nodes.entry(from).or_default().caller = Some(sender.incarnation);
+            let contact = self.nodes.get_or_insert_with(from, Contact::default);
+            contact.caller = Some(sender.incarnation);
         }
     }
 
     pub(super) fn of(&self, node: NodeId) -> Contact {
-        self.nodes.get(&node).copied().unwrap_or_default()
+        self.nodes.get(node).copied().unwrap_or_default()
     }
 
     pub(super) fn note_stall(&mut self, node: NodeId, ticks: u32) {
         if !self.stalled && ticks == 0 {
             return;
         }
-        if let Some(contact) = self.nodes.get_mut(&node) {
+        if let Some(contact) = self.nodes.get_mut(node) {
             contact.stalled_ticks = ticks;
         }
         self.stalled = self.nodes.values().any(|contact| contact.stalled_ticks > 0);
@@ -87,7 +92,7 @@ impl Contacts {
     pub(super) fn rebase(&mut self, membership: &Membership, leads: bool, now: u64, recent: u64) {
         let now_new = super::rebase::NOW;
         self.nodes.retain(|node, contact| {
-            let member = membership.members().get(node);
+            let member = membership.members().get(&node);
             let bound = member.is_none_or(|member| member.incarnation.is_some());
             let answered = contact.answered_at.is_some_and(|at| leads && now < at + recent);
             contact.answered_at = answered.then_some(now_new);
@@ -104,9 +109,9 @@ impl Contacts {
     /// Forgets whoever is no member of `membership`, and what was heard of lives that a member is
     /// not bound to any more.
     pub(super) fn retain_members(&mut self, membership: &Membership) {
-        self.nodes.retain(|node, _| membership.contains(*node));
-        for (node, contact) in &mut self.nodes {
-            let bound = membership.members().get(node).and_then(|member| member.incarnation);
+        self.nodes.retain(|node, _| membership.contains(node));
+        for (node, contact) in self.nodes.iter_mut() {
+            let bound = membership.members().get(&node).and_then(|member| member.incarnation);
             if bound.is_some() && contact.life != bound {
                 let known = contact.other_life.filter(|(life, _)| Some(*life) == bound);
                 *contact = Contact {

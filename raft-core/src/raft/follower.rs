@@ -26,8 +26,14 @@ impl Follower {
     }
 
     /// Takes entries from the leader of this term (§5.3, figure 2).
-    pub(super) fn on_append_entries(&self, state: &mut State, from: NodeId, append: AppendEntries) {
-        let AppendEntries { prev_log, entries, leader_commit, read_seq } = append;
+    pub(super) fn on_append_entries(
+        &self,
+        state: &mut State,
+        from: NodeId,
+        append: &mut AppendEntries,
+    ) {
+        let AppendEntries { prev_log, leader_commit, read_seq, .. } = *append;
+        let entries = append.entries.take();
         if !holds(state, prev_log) {
             if state.restoring.is_some() {
                 // What is being restored is about to answer; a conflict now would bring on another

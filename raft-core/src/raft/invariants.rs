@@ -29,7 +29,7 @@ pub fn check(raft: &Raft) {
     if let Role::Leader(leader) = &raft.role {
         assert!(state.leader == Some(id), "{id} leads but follows {:?}", state.leader);
         assert!(state.vote() == Some(id), "{id} leads but voted for {:?}", state.vote());
-        for (peer, progress) in leader.progress() {
+        for (peer, progress) in leader.progress().iter() {
             let (matched, next) = (progress.match_index, progress.next_index);
             assert!(matched < next, "{id}: {peer} match index {matched}, next index {next}");
             assert!(matched <= last.index, "{id}: {peer} matched {matched} beyond {last}");

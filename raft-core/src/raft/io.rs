@@ -4,9 +4,10 @@
 //! from one output to the next as well; report completion.* The core itself holds back every
 //! message that promises something not yet durable.
 
+use super::config::ConfigError;
 use super::message::Envelope;
 use crate::types::{
-    GroupId, HardState, Identity, Index, NodeId, ReadId, Run, SnapshotMeta, WriteSeq,
+    GroupId, HardState, Identity, Index, LogId, NodeId, ReadId, Run, SnapshotMeta, WriteSeq,
 };
 
 /// An event for [`Raft::step`](super::Raft::step).
@@ -60,7 +61,7 @@ pub enum Apply {
 }
 
 /// One atomic, ordered write to the log store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Write {
     /// Its number, for `Input::Persisted`.
     pub seq: WriteSeq,
@@ -166,4 +167,21 @@ pub struct LogGap {
     pub boundary: Index,
     /// The last entry.
     pub last: Index,
+}
+
+/// Why a core cannot start from what was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Entries between the state machine and the log are missing: one of the two lost data.
+    #[error("the state machine has applied up to {applied}, but the log starts after {log_start}")]
+    StateBehindLog {
+        /// What the state machine has applied.
+        applied: LogId,
+        /// The boundary of the log.
+        log_start: LogId,
+    },
 }

@@ -4,6 +4,7 @@ mod membership;
 mod replication;
 mod transfer;
 
+use super::by_node::ByNode;
 use super::message::{AppendOutcome, ReadRequestId};
 use super::progress::{Flow, Progress, SnapshotStage};
 use super::read::Confirmations;
@@ -17,7 +18,7 @@ use transfer::Transfer;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Leader {
-    progress: BTreeMap<NodeId, Progress>,
+    progress: ByNode<Progress>,
     /// The first entry of this term. Until it is committed, nothing is known to be (§5.4.2, §8).
     first_index: Index,
     /// When this leadership began.
@@ -57,11 +58,13 @@ impl Leader {
     fn begin(state: &mut State, payload: Payload) -> Self {
         state.leader = Some(state.id());
         let mut leader = Self {
-            progress: BTreeMap::new(),
+            progress: ByNode::new(),
             first_index: state.log.last().index.next(),
             since: state.now,
             heartbeat_due: state.now,
-            uncommitted_bytes: state.log.bytes_after(state.commit_index()),
+            uncommitted_bytes: state
+                .log
+                .bytes_between(state.commit_index().next(), state.log.last().index),
             confirmations: Confirmations::default(),
             transfer: None,
             resigned: false,
@@ -113,7 +116,7 @@ impl Leader {
         self.tend_partings(state);
         let probe_ticks = u64::from(state.config.heartbeat_ticks);
         let append_ticks = u64::from(state.config.election_ticks_min);
-        for progress in self.progress.values_mut() {
+        for (_, progress) in self.progress.iter_mut() {
             progress.expire(state.now, probe_ticks, append_ticks);
         }
         if state.now >= self.heartbeat_due {
@@ -153,19 +156,19 @@ impl Leader {
     }
 
     fn send_heartbeats(&mut self, state: &mut State) {
-        for (peer, progress) in &mut self.progress {
-            heartbeat(state, *peer, progress, self.confirmations.seq());
+        for (peer, progress) in self.progress.iter_mut() {
+            heartbeat(state, peer, progress, self.confirmations.seq());
         }
     }
 
     /// An idle follower learns at once what was committed: clients and watchers there wait for it.
     /// A busy one learns it with the next append, or within a tick.
     fn tell_commit(&mut self, state: &mut State, whom: impl Fn(&Progress) -> bool) {
-        for (peer, progress) in &mut self.progress {
+        for (peer, progress) in self.progress.iter_mut() {
             // Below the boundary of the log nothing can be told but by a snapshot.
             let tells = progress.match_index >= state.log.start().index && whom(progress);
             if tells && !progress.is_told(state.commit_index()) {
-                tell(state, *peer, progress, self.confirmations.seq());
+                tell(state, peer, progress, self.confirmations.seq());
             }
         }
     }
@@ -179,7 +182,7 @@ impl Leader {
         read_seq: u64,
     ) {
         let last = state.log.last().index;
-        let Some(progress) = self.progress.get_mut(&from) else { return };
+        let Some(progress) = self.progress.get_mut(from) else { return };
         // A replication session lasts for one life of the follower, in one term of ours.
         if *progress.life.get_or_insert(sender.incarnation) != sender.incarnation {
             *progress = Progress::new(last.next());
@@ -214,18 +217,18 @@ impl Leader {
     /// Commits what a quorum has on disk, ourselves included only as far as our own disk is.
     fn advance_commit(&mut self, state: &mut State) {
         let persisted = state.persist.persisted_index();
-        let match_of = |node| match self.progress.get(&node) {
-            Some(progress) => progress.match_index.0,
-            None if node == state.id() => persisted.0,
-            None => 0,
+        let match_of = |node| {
+            if node == state.id() {
+                return persisted.0;
+            }
+            self.progress.get(node).map_or(0, |progress| progress.match_index.0)
         };
         let index = Index(state.log.membership().quorum_value(match_of));
         // §5.4.2, figure 8: only entries of our own term commit by counting.
         if index <= state.commit_index() || state.log.term_at(index) != Some(state.term()) {
             return;
         }
-        let newly = state.log.slice(state.commit_index().next(), index);
-        self.uncommitted_bytes -= newly.map(|run| run.size()).sum::<usize>();
+        self.uncommitted_bytes -= state.log.bytes_between(state.commit_index().next(), index);
         let membership_index = state.log.membership_index();
         let concerns_members = state.commit_index() < membership_index && membership_index <= index;
         state.commit(index);
@@ -255,11 +258,11 @@ impl Leader {
             if node == state.id() {
                 return own;
             }
-            self.progress.get(&node).map_or(0, |progress| progress.read_seq)
+            self.progress.get(node).map_or(0, |progress| progress.read_seq)
         });
         for follower in self.confirmations.confirm(state, confirmed) {
             // The follower can answer only once it knows that the entries are committed.
-            let progress = self.progress.get_mut(&follower);
+            let progress = self.progress.get_mut(follower);
             if let Some(progress) = progress.filter(|it| !it.is_told(state.commit_index())) {
                 tell(state, follower, progress, own);
             }
@@ -268,12 +271,10 @@ impl Leader {
 
     /// Turns what has gathered since the last output into one write and one message per follower.
     pub(super) fn flush(&mut self, state: &mut State) {
-        if let Some(run) = state.log.seal() {
-            state.persist.append(run);
-        }
+        state.seal();
         self.open_reads(state);
-        for (peer, progress) in &mut self.progress {
-            replicate(state, *peer, progress, self.confirmations.seq());
+        for (peer, progress) in self.progress.iter_mut() {
+            replicate(state, peer, progress, self.confirmations.seq());
         }
         self.tell_commit(state, Progress::is_idle);
         self.tell_target(state);
@@ -289,9 +290,7 @@ impl Leader {
 
     /// Ends this leadership; reads that wait are given back for the next leader to serve.
     pub(super) fn leave_office(&mut self, state: &mut State) {
-        if let Some(run) = state.log.seal() {
-            state.persist.append(run);
-        }
+        state.seal();
         self.confirmations.give_back(state);
     }
 
@@ -303,7 +302,7 @@ impl Leader {
         meta: &SnapshotMeta,
         ok: bool,
     ) {
-        let Some(progress) = self.progress.get_mut(&to) else { return };
+        let Some(progress) = self.progress.get_mut(to) else { return };
         if matches!(progress.flow, Flow::Snapshot(_)) {
             progress.flow = Flow::Snapshot(match ok {
                 true => SnapshotStage::Sent { last: meta.last, at: state.now },
@@ -315,13 +314,13 @@ impl Leader {
     /// The log must be kept from here on: for snapshots under way, and for followers that are there
     /// and still behind, who would need another snapshot as soon as they have installed one.
     pub(super) fn needed_from(&self, state: &State) -> Option<Index> {
-        let needed = |(node, progress): (&NodeId, &Progress)| match progress.flow {
+        let needed = |(node, progress): (NodeId, &Progress)| match progress.flow {
             Flow::Snapshot(SnapshotStage::Asked { floor }) => Some(floor),
             Flow::Snapshot(SnapshotStage::Sent { last, .. }) => Some(last.index),
             Flow::Snapshot(SnapshotStage::Failed { .. }) => None,
             Flow::Probe { .. } | Flow::Replicate { .. } => {
                 let matched = progress.match_index;
-                let here = matched >= state.log.start().index && state.is_alive(*node);
+                let here = matched >= state.log.start().index && state.is_alive(node);
                 here.then_some(matched)
             }
         };
@@ -332,7 +331,7 @@ impl Leader {
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn rebase(&mut self, state: &State) {
         use super::rebase::{NOW, put_off};
-        self.progress.values_mut().for_each(Progress::rebase);
+        self.progress.iter_mut().for_each(|(_, progress)| progress.rebase());
         self.since = NOW;
         self.heartbeat_due = NOW;
         if let Some(transfer) = &mut self.transfer {
@@ -341,7 +340,7 @@ impl Leader {
         self.partings.values_mut().for_each(|it| it.due = put_off(it.due, state.now));
     }
 
-    pub(super) const fn progress(&self) -> &BTreeMap<NodeId, Progress> {
+    pub(super) const fn progress(&self) -> &ByNode<Progress> {
         &self.progress
     }
 }

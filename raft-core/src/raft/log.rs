@@ -62,9 +62,9 @@ impl Log {
         self.bytes
     }
 
-    /// Bytes of the sealed entries above `index`.
-    pub(super) fn bytes_after(&self, index: Index) -> usize {
-        self.slice(index.next(), self.last.index).map(|run| run.size()).sum()
+    /// Bytes of the sealed entries from `from` to `to`, both included.
+    pub(super) fn bytes_between(&self, from: Index, to: Index) -> usize {
+        self.slices(from, to).map(|run| run.size()).sum()
     }
 
     /// The configuration in force: the latest in the log, committed or not (§6).
@@ -102,7 +102,7 @@ impl Log {
             let offset = index.0.checked_sub(self.sealed_last().0 + 1)?;
             return self.tail.get(offset as usize).map(|entry| entry.id.term);
         }
-        self.run_with(index)?.term_at(index)
+        self.runs.get(self.position(index)?)?.term_at(index)
     }
 
     /// The id of the entry at `index`, if it is known.
@@ -126,13 +126,17 @@ impl Log {
         self.tail.push(entry);
     }
 
+    /// Whether anything was proposed in this turn.
+    pub(super) const fn has_tail(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
     /// Makes this turn's tail one run, for the disk and for the followers.
     pub(super) fn seal(&mut self) -> Option<Run> {
-        if self.tail.is_empty() {
-            return None;
-        }
         let run = Run::of(&mut self.tail)?;
-        self.tail.shrink_to(TAIL_KEPT);
+        if self.tail.capacity() > TAIL_KEPT {
+            self.tail.shrink_to(TAIL_KEPT);
+        }
         self.runs.push_back(run.clone());
         Some(run)
     }
@@ -247,7 +251,7 @@ impl Log {
     }
 
     /// The sealed entries from `from` to `to`, both included, as shared runs.
-    pub(super) fn slice(&self, from: Index, to: Index) -> impl Iterator<Item = Run> {
+    pub(super) fn slices(&self, from: Index, to: Index) -> impl Iterator<Item = Run> {
         let position = self.position(from).unwrap_or(self.runs.len());
         self.runs.range(position..).map_while(move |run| run.slice(from, to))
     }
@@ -268,18 +272,29 @@ impl Log {
         if !self.can_compact(limit, trailing) {
             return None;
         }
-        let mut bytes = self.bytes;
-        let mut entries = self.last.index.0 - self.start.last.index.0;
-        let droppable = |entry: &&Entry| {
-            let many = bytes > trailing.bytes || entries > trailing.entries as u64;
-            bytes -= entry.size();
-            entries -= 1;
-            entry.id.index <= limit && many
-        };
-        // From the front, so that it costs no more than what it drops.
-        let last = self.runs.iter().flat_map(Run::entries).take_while(droppable).last()?.id;
+        let last = self.last_droppable(limit, trailing);
+        let last = self.id_at(last).filter(|last| last.index > self.start.last.index)?;
         let membership = self.membership_at(last.index).clone();
         Some(SnapshotMeta { last, membership })
+    }
+
+    /// The last entry that may be dropped, or the boundary. Of runs that go as a whole the entries
+    /// are not looked at: nobody may have touched their memory for long.
+    fn last_droppable(&self, limit: Index, trailing: Trailing) -> Index {
+        let mut last = self.start.last.index;
+        let mut bytes = self.bytes;
+        // From the front, so that it costs no more than what it drops.
+        for run in &self.runs {
+            let entries = (self.last.index.0 - last.0) as usize;
+            let (left, left_entries) = (bytes - run.size(), entries - run.len());
+            let enough = left >= trailing.bytes || left_entries >= trailing.entries;
+            let end = Index(last.0 + run.len() as u64);
+            if end > limit || !enough {
+                return last_droppable_of(run, limit, trailing, bytes, entries).unwrap_or(last);
+            }
+            (last, bytes) = (end, left);
+        }
+        last
     }
 
     /// Drops the entries up to `meta.last`, which becomes the boundary.
@@ -290,13 +305,19 @@ impl Log {
             "no entry {} to compact to",
             meta.last
         );
-        while let Some(run) = self.runs.pop_front() {
+        let mut dropped = self.start.last.index.0;
+        while let Some(run) = self.runs.front()
+            && dropped + run.len() as u64 <= boundary.0
+        {
+            dropped += run.len() as u64;
             self.bytes -= run.size();
-            if let Some(kept) = run.slice(boundary.next(), run.last().index) {
-                self.bytes += kept.size();
-                self.runs.push_front(kept);
-                break;
-            }
+            self.runs.pop_front();
+        }
+        if let Some(run) = self.runs.front_mut()
+            && let Some(kept) = run.slice(boundary.next(), self.last.index)
+        {
+            self.bytes -= run.size() - kept.size();
+            *run = kept;
         }
         self.memberships.retain(|(index, _)| *index > boundary);
         self.memberships.insert(0, (boundary, meta.membership.clone()));
@@ -308,8 +329,8 @@ impl Log {
         *self = Self::new(meta, Vec::new());
     }
 
-    fn sealed_last(&self) -> Index {
-        self.runs.back().map_or(self.start.last.index, |run| run.last().index)
+    const fn sealed_last(&self) -> Index {
+        Index(self.last.index.0 - self.tail.len() as u64)
     }
 
     /// Position of the run that holds `index`.
@@ -317,9 +338,13 @@ impl Log {
         if index <= self.start.last.index || index > self.sealed_last() {
             return None;
         }
-        // No run is empty, so as many runs as there are entries on either side of `index` are the
-        // most that can lie there. Nearly every look-up is near the end, and takes one step.
+        // Nearly every look-up is near the end, most are in the last run.
         let behind = (self.sealed_last().0 - index.0) as usize;
+        if self.runs.back().is_some_and(|run| behind < run.len()) {
+            return Some(self.runs.len() - 1);
+        }
+        // No run is empty, so as many runs as there are entries on either side of `index` are the
+        // most that can lie there.
         let before = (index.0 - self.start.last.index.0 - 1) as usize;
         let mut low = self.runs.len().saturating_sub(behind + 1);
         let mut high = before.min(self.runs.len() - 1);
@@ -334,18 +359,35 @@ impl Log {
         Some(low)
     }
 
-    fn run_with(&self, index: Index) -> Option<&Run> {
-        self.runs.get(self.position(index)?)
-    }
-
     fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.runs.iter().flat_map(|run| run.entries()).chain(&self.tail)
     }
 }
 
+/// The last of the entries of `run` that may be dropped one by one, where the log has `bytes` and
+/// `entries` from its first on.
+fn last_droppable_of(
+    run: &Run,
+    limit: Index,
+    trailing: Trailing,
+    mut bytes: usize,
+    mut entries: usize,
+) -> Option<Index> {
+    let droppable = |entry: &&Entry| {
+        let many = bytes > trailing.bytes || entries > trailing.entries;
+        bytes -= entry.size();
+        entries -= 1;
+        entry.id.index <= limit && many
+    };
+    run.entries().iter().take_while(droppable).last().map(|entry| entry.id.index)
+}
+
 /// The last of the entries of `run` from `from` on that fit in `bytes_max`, at least one, and the
 /// size of them all. `None` if `run` ends before.
 fn limit(run: &Run, from: Index, bytes_max: usize) -> Option<(Index, usize)> {
+    if from == run.first().index && run.size() <= bytes_max {
+        return Some((run.last().index, run.size()));
+    }
     let skipped = from.0.saturating_sub(run.first().index.0) as usize;
     let mut fits: Option<(Index, usize)> = None;
     for entry in run.entries().get(skipped..)? {

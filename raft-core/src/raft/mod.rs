@@ -4,6 +4,7 @@
 //! [`Raft::take_output`]. Nothing in here waits or fails. `receive` applies the rules common to all
 //! roles, once; the role files hold what is theirs; `Raft::enter` alone changes role.
 
+mod by_node;
 mod candidate;
 mod config;
 mod contacts;
@@ -27,7 +28,7 @@ mod vote;
 
 pub use config::{Config, ConfigError};
 pub use invariants::{Moment, check, check_change};
-pub use io::{Apply, GroupOp, Input, Loaded, LogGap, LogOp, Output, Write};
+pub use io::{Apply, GroupOp, Input, LoadError, Loaded, LogGap, LogOp, Output, Write};
 pub use message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
 pub use status::{PeerProgress, PeerStatus, RoleName, Status};
 
@@ -155,23 +156,6 @@ pub enum TransferRefusal {
     },
 }
 
-/// Why a core cannot start from what was loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The configuration makes no sense.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Entries between the state machine and the log are missing: one of the two lost data.
-    #[error("the state machine has applied up to {applied}, but the log starts after {log_start}")]
-    StateBehindLog {
-        /// What the state machine has applied.
-        applied: LogId,
-        /// The boundary of the log.
-        log_start: LogId,
-    },
-}
-
 impl Raft {
     /// Starts from what the log store and the state machine hold. `seed` replays every random
     /// choice.
@@ -209,10 +193,11 @@ impl Raft {
     }
 
     /// Takes in one event.
-    pub fn step(&mut self, input: Input) {
+    pub fn step(&mut self, mut input: Input) {
         let next = match input {
             Input::Tick => self.on_tick(),
-            Input::Message(envelope) => self.receive(envelope),
+            // Messages are large: they are not moved, only what is kept of them.
+            Input::Message(ref mut envelope) => self.receive(envelope),
             Input::Persisted(seq) => {
                 self.state.persisted(seq);
                 self.on_persisted()
@@ -227,7 +212,9 @@ impl Raft {
                 Next::Stay
             }
         };
-        self.enter(next);
+        if next != Next::Stay {
+            self.enter(next);
+        }
     }
 
     /// Appends a command to the leader's log (§5.3). It is replicated when output is next taken;
@@ -326,12 +313,28 @@ impl Raft {
     /// Takes everything there is to do. Replication messages are built here, so that all proposals
     /// since the last call become one write and one message per follower.
     pub fn take_output(&mut self) -> Output {
+        let mut output = Output::default();
+        self.take_output_into(&mut output);
+        output
+    }
+
+    /// The same, in the place of an earlier output: what is left of that is dropped, and the room
+    /// of its lists is used again. Who empties those instead of consuming them allocates none.
+    pub fn take_output_into(&mut self, output: &mut Output) {
         match &mut self.role {
             Role::Leader(leader) => leader.flush(&mut self.state),
             Role::Follower(_) => self.state.ask_leader(),
             Role::Candidate(_) => {}
         }
-        self.state.take_output()
+        self.state.take_output(output);
+    }
+
+    /// Takes only what is to be written, in the place of an earlier write; whether it is anything.
+    /// For drivers whose writes are durable as soon as they are made: they take and report writes
+    /// until there is none, and what would have waited for these is in the output taken then.
+    pub fn take_write_into(&mut self, write: &mut Write) -> bool {
+        self.state.seal();
+        self.state.take_write(write)
     }
 
     fn on_tick(&mut self) -> Next {
@@ -353,8 +356,8 @@ impl Raft {
     }
 
     /// Applies the rules common to all roles, in this order, then asks the role.
-    fn receive(&mut self, envelope: Envelope) -> Next {
-        let Envelope { from, to, term, sender, .. } = envelope;
+    fn receive(&mut self, envelope: &mut Envelope) -> Next {
+        let Envelope { from, to, term, sender, .. } = *envelope;
         if to != self.state.id() || from == self.state.id() || !envelope.is_consistent() {
             return Next::Stay;
         }
@@ -365,15 +368,16 @@ impl Raft {
             return Next::Stay;
         }
         let answers = matches!(envelope.message, Message::AppendEntriesResponse { .. });
-        self.state.note_heard(from, sender, answers && term == self.state.term());
+        let answers = answers && term == self.state.term();
+        let counts = self.state.note_heard(from, sender, answers);
         // A stale term is answered with ours (§5.1).
         if term < self.state.term() {
-            self.state.refuse_stale(&envelope);
+            self.state.refuse_stale(envelope);
             return Next::Stay;
         }
         // A vote request while a leader is alive is refused before its term is looked at
         // (thesis §4.2.3).
-        let request = vote_request(&envelope);
+        let request = vote_request(envelope);
         let leads = matches!(self.role, Role::Leader(_));
         if let Some(request) = request.filter(|request| self.state.is_disruptive(*request, leads)) {
             self.state.refuse_vote(request);
@@ -393,7 +397,7 @@ impl Raft {
             self.state.on_request_vote(request);
             return Next::Stay;
         }
-        self.dispatch(from, sender, envelope.message)
+        self.dispatch(from, sender, counts, &mut envelope.message)
     }
 
     /// Follows the leader of this term.
@@ -411,39 +415,45 @@ impl Raft {
     }
 
     /// Gives the message to whom it concerns. What is counted - votes, acknowledgements - counts
-    /// only of the life that the configuration in force is about.
-    fn dispatch(&mut self, from: NodeId, sender: Sender, message: Message) -> Next {
+    /// only of the life that the configuration in force is about: of `sender`, if it `counts`.
+    fn dispatch(
+        &mut self,
+        from: NodeId,
+        sender: Sender,
+        counts: bool,
+        message: &mut Message,
+    ) -> Next {
         let state = &mut self.state;
         match (&mut self.role, message) {
             (Role::Follower(follower), Message::AppendEntries(append)) => {
                 follower.on_append_entries(state, from, append);
             }
             (Role::Follower(follower), Message::Commit { entry }) => {
-                follower.on_commit(state, entry);
+                follower.on_commit(state, *entry);
             }
             (Role::Follower(follower), Message::InstallSnapshot { meta }) => {
-                follower.on_install_snapshot(state, from, *meta);
+                follower.on_install_snapshot(state, from, std::mem::take(&mut **meta));
             }
             (Role::Follower(follower), Message::TimeoutNow) => {
                 return follower.on_timeout_now(state);
             }
             (Role::Follower(_), Message::ReadIndexResponse { request, index }) => {
-                state.on_read_index_response(request, index);
+                state.on_read_index_response(*request, *index);
             }
             (Role::Candidate(candidate), Message::RequestVoteResponse { granted, pre_vote })
-                if state.counts(from, sender) =>
+                if counts =>
             {
-                return candidate.on_request_vote_response(state, from, granted, pre_vote);
+                return candidate.on_request_vote_response(state, from, *granted, *pre_vote);
             }
             (
                 Role::Leader(leader),
                 Message::AppendEntriesResponse { outcome, read_seq, stalled_ticks },
-            ) if state.counts(from, sender) || leader.parts_with(from) => {
-                state.contacts.note_stall(from, stalled_ticks);
-                leader.on_append_entries_response(state, from, sender, outcome, read_seq);
+            ) if counts || leader.parts_with(from) => {
+                state.contacts.note_stall(from, *stalled_ticks);
+                leader.on_append_entries_response(state, from, sender, *outcome, *read_seq);
             }
             (Role::Leader(leader), Message::ReadIndex { request }) => {
-                leader.on_read_index(from, request);
+                leader.on_read_index(from, *request);
             }
             // Late, doubled or misdirected: the sender's role or ours has moved on.
             _ => {}

@@ -28,7 +28,9 @@ pub(super) struct Persistence {
     unreported: VecDeque<Covered>,
     /// Every entry of the present log up to here is durable.
     persisted_index: Index,
-    held: Vec<Held>,
+    held: Vec<Envelope>,
+    /// The write that each of them waits for.
+    held_until: Vec<WriteSeq>,
     /// Since when the disk has owed a completion, in ticks: its last one, or the first write after
     /// a time without any.
     waiting_since: Option<u64>,
@@ -42,12 +44,6 @@ struct Covered {
     last: Index,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Held {
-    until: WriteSeq,
-    envelope: Envelope,
-}
-
 impl Persistence {
     /// A log that is durable up to `persisted_index`.
     pub(super) const fn new(persisted_index: Index) -> Self {
@@ -59,6 +55,7 @@ impl Persistence {
             unreported: VecDeque::new(),
             persisted_index,
             held: Vec::new(),
+            held_until: Vec::new(),
             waiting_since: None,
         }
     }
@@ -116,15 +113,18 @@ impl Persistence {
         }
     }
 
-    /// The collected write, if there is anything to write.
-    pub(super) fn take_write(&mut self, now: u64) -> Option<Write> {
-        if self.ops.is_empty() {
-            return None;
-        }
+    /// Whether there is anything to write.
+    pub(super) const fn has_write(&self) -> bool {
+        !self.ops.is_empty()
+    }
+
+    /// Puts the collected write, which is not empty, in the place of an earlier one.
+    pub(super) fn take_write(&mut self, write: &mut Write, now: u64) {
         self.waiting_since.get_or_insert(now);
-        let seq = self.collecting;
-        self.collecting = seq.next();
-        Some(Write { seq, ops: std::mem::take(&mut self.ops) })
+        write.seq = self.collecting;
+        self.collecting = write.seq.next();
+        write.ops.clear();
+        std::mem::swap(&mut self.ops, &mut write.ops);
     }
 
     /// For how long the disk has completed nothing although it owes something, in ticks.
@@ -137,23 +137,33 @@ impl Persistence {
         seq <= self.done
     }
 
-    /// Holds `envelope` until its term and vote are durable and, if it acknowledges a prefix, the
-    /// log up to `matched`. Returns it if that is so already.
-    pub(super) fn hold(&mut self, envelope: Envelope, matched: Option<Index>) -> Option<Envelope> {
-        let until = self.hard_state_seq.max(matched.map_or(self.done, |index| self.covers(index)));
-        if self.is_done(until) {
-            return Some(envelope);
-        }
-        if self.held.len() < HELD_MAX {
-            self.held.push(Held { until, envelope });
-        }
-        None
+    /// The write after which a message may go: its term and vote are durable then and, if it
+    /// acknowledges a prefix, the log up to `matched`.
+    pub(super) fn promised_by(&self, matched: Option<Index>) -> WriteSeq {
+        self.hard_state_seq.max(matched.map_or(self.done, |index| self.covers(index)))
     }
 
-    /// The held messages that may go now, in the order they were made.
-    pub(super) fn release(&mut self) -> impl Iterator<Item = Envelope> {
+    /// Holds `envelope` until the write `until` is durable.
+    pub(super) fn hold(&mut self, envelope: Envelope, until: WriteSeq) {
+        if self.held.len() < HELD_MAX {
+            self.held.push(envelope);
+            self.held_until.push(until);
+        }
+    }
+
+    /// Moves the held messages that may go now to `outbox`, in the order they were made.
+    pub(super) fn release(&mut self, outbox: &mut Vec<Envelope>) {
         let done = self.done;
-        self.held.extract_if(.., move |held| held.until <= done).map(|held| held.envelope)
+        // Nearly always all of them.
+        if self.held_until.iter().all(|until| *until <= done) {
+            outbox.append(&mut self.held);
+            self.held_until.clear();
+            return;
+        }
+        let mut until = self.held_until.iter();
+        let may_go = |_: &mut Envelope| until.next().is_some_and(|until| *until <= done);
+        outbox.extend(self.held.extract_if(.., may_go));
+        self.held_until.retain(|until| *until > done);
     }
 
     /// Numbers the writes from the oldest that is not complete; see `Raft::rebase`.
@@ -163,7 +173,7 @@ impl Persistence {
         self.collecting = renumbered(self.collecting, done);
         self.hard_state_seq = renumbered(self.hard_state_seq, done);
         self.unreported.iter_mut().for_each(|it| it.seq = renumbered(it.seq, done));
-        self.held.iter_mut().for_each(|it| it.until = renumbered(it.until, done));
+        self.held_until.iter_mut().for_each(|it| *it = renumbered(*it, done));
         self.waiting_since = self.waiting_since.map(|_| NOW);
         done
     }

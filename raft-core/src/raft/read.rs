@@ -5,7 +5,7 @@
 //! that cannot be served yet waits; nothing here ever fails. Deadlines are the driver's.
 
 use super::message::{Message, ReadRequestId};
-use super::state::State;
+use super::state::{State, exchange};
 use crate::types::{Index, NodeId, ReadId};
 use std::collections::VecDeque;
 
@@ -77,8 +77,9 @@ impl Reads {
         self.asked.iter_mut().for_each(|asked| asked.at = super::rebase::NOW);
     }
 
-    pub(super) fn take_answered(&mut self) -> Vec<(ReadId, Index)> {
-        std::mem::take(&mut self.answered)
+    /// Takes the batches that were answered since this was last called.
+    pub(super) fn take_answered(&mut self, reads: &mut Vec<(ReadId, Index)>) {
+        exchange(&mut self.answered, reads);
     }
 }
 

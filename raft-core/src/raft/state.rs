@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::contacts::Contacts;
 use super::formation::Hellos;
-use super::io::{Apply, Output};
+use super::io::{Apply, Output, Write};
 use super::log::{Log, Trailing};
 use super::message::{AppendEntries, AppendOutcome, Envelope, Message};
 use super::persist::Persistence;
@@ -144,10 +144,17 @@ impl State {
         self.send_when(to, message, Some(matched));
     }
 
+    // Inlined, so that the message is made where the envelope is: it is large.
+    #[inline(always)]
     fn send_when(&mut self, to: NodeId, message: Message, matched: Option<Index>) {
+        let until = self.persist.promised_by(matched);
         let (from, term, sender) = (self.id(), self.term(), self.sender);
         let envelope = Envelope { from, to, term, sender, message };
-        self.outbox.extend(self.persist.hold(envelope, matched));
+        if self.persist.is_done(until) {
+            self.outbox.push(envelope);
+        } else {
+            self.persist.hold(envelope, until);
+        }
     }
 
     /// Tells the sender of a message of an earlier term about ours, so that it steps down (§5.1).
@@ -212,19 +219,15 @@ impl State {
         members.filter(|node| *node != self.id()).collect()
     }
 
-    pub(super) fn note_heard(&mut self, from: NodeId, sender: Sender, answers: bool) {
-        self.contacts.note(self.log.membership(), from, sender, answers, self.now);
+    /// Notes a message; whether what `sender` says as `from` counts: see [`Membership::admits`].
+    pub(super) fn note_heard(&mut self, from: NodeId, sender: Sender, answers: bool) -> bool {
+        self.contacts.note(self.log.membership(), from, sender, answers, self.now)
     }
 
     /// Whether `node` has answered this leader within the shortest election timeout.
     pub(super) fn is_alive(&self, node: NodeId) -> bool {
         let patience = u64::from(self.config.election_ticks_min);
         self.contacts.of(node).answered_at.is_some_and(|at| self.now < at + patience)
-    }
-
-    /// Whether what `sender` says as `node` counts: see [`Membership::admits`].
-    pub(super) fn counts(&self, node: NodeId, sender: Sender) -> bool {
-        self.log.membership().admits(node, sender.incarnation)
     }
 
     /// Notes that the leader leads: nobody need campaign for a while.
@@ -334,28 +337,56 @@ impl State {
         self.flushed_index = self.commit_index;
     }
 
-    /// Takes what this state has to do.
-    pub(super) fn take_output(&mut self) -> Output {
-        Output {
-            messages: std::mem::take(&mut self.outbox),
-            apply: self.take_apply(),
-            reads: self.reads.take_answered(),
-            send_snapshot: std::mem::take(&mut self.send_snapshot),
-            write: self.persist.take_write(self.now),
+    /// Makes one run of what was proposed in this turn, to be written and sent.
+    #[inline]
+    pub(super) fn seal(&mut self) {
+        if self.log.has_tail() {
+            self.seal_tail();
         }
     }
 
-    fn take_apply(&mut self) -> Vec<Apply> {
-        let restores = std::mem::take(&mut self.restores);
-        let mut apply: Vec<Apply> = restores.into_iter().map(Apply::Restore).collect();
+    fn seal_tail(&mut self) {
+        if let Some(run) = self.log.seal() {
+            self.persist.append(run);
+        }
+    }
+
+    /// Takes what is to be written, in the place of an earlier write; whether it is anything.
+    pub(super) fn take_write(&mut self, write: &mut Write) -> bool {
+        let some = self.persist.has_write();
+        if some {
+            self.persist.take_write(write, self.now);
+        }
+        some
+    }
+
+    /// Takes what this state has to do. Room that is there is used again.
+    pub(super) fn take_output(&mut self, output: &mut Output) {
+        let Output { messages, write, apply, reads, send_snapshot } = output;
+        exchange(&mut self.outbox, messages);
+        self.take_apply(apply);
+        self.reads.take_answered(reads);
+        exchange(&mut self.send_snapshot, send_snapshot);
+        match self.persist.has_write() {
+            true => self.persist.take_write(write.get_or_insert_default(), self.now),
+            false => *write = None,
+        }
+    }
+
+    fn take_apply(&mut self, apply: &mut Vec<Apply>) {
+        apply.clear();
+        if !self.restores.is_empty() {
+            apply.extend(self.restores.drain(..).map(Apply::Restore));
+        }
         // Entries are applied once committed and durable here: see ARCHITECTURE.md on slow disks.
         let applicable = self.commit_index.min(self.persist.persisted_index());
         if applicable > self.handed_index && self.restoring.is_none() {
-            let runs = self.log.slice(self.handed_index.next(), applicable);
-            apply.extend(runs.map(Apply::Entries));
+            let runs = self.log.slices(self.handed_index.next(), applicable);
+            for run in runs {
+                apply.push(Apply::Entries(run));
+            }
             self.handed_index = applicable;
         }
-        apply
     }
 
     /// See `Raft::rebase`.
@@ -376,6 +407,14 @@ impl State {
     /// Notes a completed write and lets go what waited for it.
     pub(super) fn persisted(&mut self, seq: crate::types::WriteSeq) {
         self.persist.persisted(seq, self.now);
-        self.outbox.extend(self.persist.release());
+        self.persist.release(&mut self.outbox);
+    }
+}
+
+/// Hands out what is in `full`, and keeps the room of `spent` for what is to come.
+pub(super) fn exchange<T>(full: &mut Vec<T>, spent: &mut Vec<T>) {
+    spent.clear();
+    if !full.is_empty() {
+        std::mem::swap(full, spent);
     }
 }

@@ -154,7 +154,7 @@ impl Raft {
         let contact = self.state.contacts.of(id);
         let heard_ticks = contact.heard_at.map(|at| self.state.now - at);
         let progress = match &self.role {
-            Role::Leader(leader) => leader.progress().get(&id),
+            Role::Leader(leader) => leader.progress().get(id),
             _ => None,
         };
         let progress = progress.map(|progress| PeerProgress {

@@ -49,8 +49,11 @@ impl Entry {
 #[derive(Clone)]
 pub struct Run {
     block: Arc<[Entry]>,
-    start: usize,
-    end: usize,
+    /// Half as wide as a `usize`, because a log has a run for every few entries.
+    start: u32,
+    end: u32,
+    /// What the entries count together, so that nobody need look at them all again.
+    size: usize,
 }
 
 impl Run {
@@ -58,7 +61,7 @@ impl Run {
     ///
     /// # Panics
     /// If indexes are not consecutive or a term falls: such a run would break Log Matching, so
-    /// whoever reads entries from outside checks them first (`codec`).
+    /// whoever reads entries from outside checks them first (`codec`). If there are 2^32 entries.
     pub fn new(mut entries: Vec<Entry>) -> Option<Self> {
         Self::of(&mut entries)
     }
@@ -76,8 +79,9 @@ impl Run {
                 pair[0].id
             );
         }
-        let end = entries.len();
-        Some(Self { block: entries.drain(..).collect(), start: 0, end })
+        let end = u32::try_from(entries.len()).expect("fewer than 2^32 entries");
+        let size = size_of(entries);
+        Some(Self { block: entries.drain(..).collect(), start: 0, end, size })
     }
 
     /// Whether `entries` may form a run: consecutive indexes, terms that do not fall.
@@ -87,28 +91,28 @@ impl Run {
 
     /// The entries.
     pub fn entries(&self) -> &[Entry] {
-        &self.block[self.start..self.end]
+        &self.block[self.start as usize..self.end as usize]
     }
 
     /// How many entries; at least one.
     #[expect(clippy::len_without_is_empty, reason = "a run is never empty")]
     pub const fn len(&self) -> usize {
-        self.end - self.start
+        (self.end - self.start) as usize
     }
 
     /// Id of the first entry.
     pub fn first(&self) -> LogId {
-        self.block[self.start].id
+        self.block[self.start as usize].id
     }
 
     /// Id of the last entry.
     pub fn last(&self) -> LogId {
-        self.block[self.end - 1].id
+        self.block[self.end as usize - 1].id
     }
 
     /// Bytes it counts against limits; see [`Entry::size`].
-    pub fn size(&self) -> usize {
-        self.entries().iter().map(Entry::size).sum()
+    pub const fn size(&self) -> usize {
+        self.size
     }
 
     /// The entry at `index`, if it is in this run.
@@ -126,15 +130,23 @@ impl Run {
     /// entry lies between.
     pub fn slice(&self, from: Index, to: Index) -> Option<Self> {
         let first = self.first().index;
-        let from = from.max(first);
-        let to = to.min(self.last().index);
+        let last = self.last().index;
+        if from <= first && to >= last {
+            return Some(self.clone());
+        }
+        let (from, to) = (from.max(first), to.min(last));
         if from > to {
             return None;
         }
-        let start = self.start + (from.0 - first.0) as usize;
-        let end = start + (to.0 - from.0) as usize + 1;
-        Some(Self { block: Arc::clone(&self.block), start, end })
+        let start = self.start + (from.0 - first.0) as u32;
+        let end = start + (to.0 - from.0) as u32 + 1;
+        let size = size_of(&self.block[start as usize..end as usize]);
+        Some(Self { block: Arc::clone(&self.block), start, end, size })
     }
+}
+
+fn size_of(entries: &[Entry]) -> usize {
+    entries.iter().map(Entry::size).sum()
 }
 
 fn follows(a: LogId, b: LogId) -> bool {

@@ -192,12 +192,16 @@ fn majority_value(voters: &[NodeId], value_of: &impl Fn(NodeId) -> u64) -> u64 {
     }
     if voters.len() <= ON_STACK {
         let mut values = [0; ON_STACK];
-        let values = &mut values[..voters.len()];
-        for (value, voter) in values.iter_mut().zip(voters) {
-            *value = value_of(*voter);
+        for (sorted, voter) in voters.iter().enumerate() {
+            let value = value_of(*voter);
+            let mut place = sorted;
+            while place > 0 && values[place - 1] > value {
+                values[place] = values[place - 1];
+                place -= 1;
+            }
+            values[place] = value;
         }
-        values.sort_unstable();
-        return values[values.len() - majority];
+        return values[voters.len() - majority];
     }
     let mut values: Vec<u64> = voters.iter().map(|voter| value_of(*voter)).collect();
     values.sort_unstable();

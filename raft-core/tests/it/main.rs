@@ -10,6 +10,7 @@ mod mechanisms;
 mod model;
 mod mutants;
 mod node;
+mod outputs;
 mod paper;
 mod partitions;
 mod protocol;

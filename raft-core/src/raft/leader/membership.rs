@@ -83,7 +83,7 @@ impl Leader {
         let last = state.log.last().index;
         for (node, member) in membership.members().iter().filter(|(id, _)| **id != state.id()) {
             self.partings.remove(node);
-            let progress = self.progress.entry(*node).or_insert_with(|| Progress::new(next));
+            let progress = self.progress.get_or_insert_with(*node, || Progress::new(next));
             let other_life = progress.life.is_some() && progress.life != member.incarnation;
             if member.incarnation.is_some() && other_life {
                 *progress = Progress::new(next);
@@ -101,7 +101,7 @@ impl Leader {
             }
         }
         let partings = &self.partings;
-        self.progress.retain(|node, _| membership.contains(*node) || partings.contains_key(node));
+        self.progress.retain(|node, _| membership.contains(node) || partings.contains_key(&node));
     }
 
     /// Appends the configuration that is due next, if one is.
@@ -163,7 +163,7 @@ impl Leader {
     fn promoted(&self, state: &State) -> Option<Membership> {
         let membership = state.log.membership();
         let fit = |node: &NodeId| {
-            let progress = self.progress.get(node)?;
+            let progress = self.progress.get(*node)?;
             let round = progress.round.as_ref()?;
             let bound = membership.members().get(node)?.incarnation.is_some();
             let fit = round.caught_up && bound && self.knows(state, *node) && state.is_alive(*node);
@@ -175,7 +175,7 @@ impl Leader {
 
     /// Whether `node` holds the configuration that binds it: without that it would not vote.
     fn knows(&self, state: &State, node: NodeId) -> bool {
-        let matched = self.progress.get(&node).map(|progress| progress.match_index);
+        let matched = self.progress.get(node).map(|progress| progress.match_index);
         matched >= Some(state.log.membership_index())
     }
 
@@ -193,10 +193,10 @@ impl Leader {
     pub(super) fn tend_partings(&mut self, state: &State) {
         let progress = &mut self.progress;
         self.partings.retain(|node, parting| {
-            let told = progress.get(node).is_some_and(|it| it.commit_told >= parting.index);
+            let told = progress.get(*node).is_some_and(|it| it.commit_told >= parting.index);
             let stays = !told && state.now < parting.due;
             if !stays {
-                progress.remove(node);
+                progress.remove(*node);
             }
             stays
         });

@@ -52,7 +52,7 @@ impl Leader {
     fn best_successor(&self, state: &State) -> Option<NodeId> {
         let membership = state.log.membership();
         let rank = |node: &NodeId| {
-            let matched = self.progress.get(node)?.match_index;
+            let matched = self.progress.get(*node)?.match_index;
             let fit = state.is_alive(*node) && state.contacts.of(*node).stalled_ticks == 0;
             let precedence = match matched >= state.commit_index() {
                 true => Some(membership.priority(*node)),
@@ -73,7 +73,7 @@ impl Leader {
         let Some(transfer) = &mut self.transfer else { return };
         let last = state.log.last().index;
         let caught_up = |node| self.progress.get(node).is_some_and(|it| it.match_index == last);
-        if !transfer.told && caught_up(&transfer.to) {
+        if !transfer.told && caught_up(transfer.to) {
             transfer.told = true;
             // From now on another may be elected although this leader is heard.
             self.lease_void = true;
@@ -131,7 +131,7 @@ impl Leader {
     fn is_stalled_alone(&self, state: &State) -> bool {
         let persisted = state.persist.persisted_index();
         let goes_on =
-            |node| self.progress.get(&node).is_some_and(|other| other.match_index > persisted);
+            |node| self.progress.get(node).is_some_and(|other| other.match_index > persisted);
         state.is_stalled() && state.log.membership().is_quorum(goes_on)
     }
 
@@ -144,7 +144,9 @@ impl Leader {
             && self
                 .best_successor(state)
                 .filter(|node| {
-                    self.progress.get(node).is_some_and(|it| it.match_index >= state.commit_index())
+                    self.progress
+                        .get(*node)
+                        .is_some_and(|it| it.match_index >= state.commit_index())
                 })
                 .is_some_and(|node| membership.priority(node) > own)
     }
