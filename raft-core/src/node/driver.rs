@@ -18,7 +18,7 @@ use super::requests::Requests;
 use super::storage::Storage;
 use super::waiter::{Batch, Waiter};
 use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
-use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal};
+use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal, Write};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, LogId, NodeId};
@@ -70,6 +70,9 @@ pub(super) struct Driver {
     receivers: Receivers,
     /// Reports of what was done at once, to be taken in before the turn ends.
     done: Vec<Completion>,
+    /// What the core last wanted done and written: the room of their lists is used again.
+    output: Output,
+    write: Write,
     /// Snapshots stepped into the core since the last output.
     incoming: Vec<Snapshot>,
     /// Entries up to here were handed to the applier.
@@ -111,6 +114,8 @@ impl Driver {
             changes: Changes::default(),
             receivers: Receivers::default(),
             done: Vec::new(),
+            output: Output::default(),
+            write: Write::default(),
             incoming: Vec::new(),
             handed,
             proposed: None,
@@ -364,7 +369,7 @@ impl Driver {
     /// Does what the core wants done. None of it waits. What is done on return may lead to more.
     fn carry_out(&mut self) -> Result<(), StopCause> {
         loop {
-            self.carry_out_once();
+            self.carry_out_once()?;
             if self.done.is_empty() {
                 break;
             }
@@ -376,13 +381,13 @@ impl Driver {
         Ok(())
     }
 
-    fn carry_out_once(&mut self) {
-        let Output { messages, write, apply, reads, send_snapshot } = self.take_output();
-        self.replicate(messages);
-        if let Some(write) = write {
+    fn carry_out_once(&mut self) -> Result<(), StopCause> {
+        let mut output = self.take_output()?;
+        self.replicate(&mut output.messages);
+        if let Some(write) = &mut output.write {
             self.done.extend(self.threads.storage.write(write));
         }
-        for item in apply {
+        for item in output.apply.drain(..) {
             self.apply(item);
         }
         // Only now: what this turn committed has an outcome, even if leadership went with it.
@@ -392,33 +397,50 @@ impl Driver {
             self.changes.leadership_lost(self.ticks, self.patience());
         }
         self.incoming.clear();
-        for (batch, index) in reads {
+        for (batch, index) in output.reads.drain(..) {
             self.requests.confirmed(batch, index);
         }
         self.read_ready();
-        for to in send_snapshot {
+        for to in output.send_snapshot.drain(..) {
             self.receivers.ask(to);
         }
         self.make_snapshots();
+        self.output = output;
+        Ok(())
     }
 
     /// Seals the proposals of this turn into one run.
-    fn take_output(&mut self) -> Output {
-        let Some((first, last)) = self.proposed.take() else { return self.raft.take_output() };
-        self.requests.turn_proposed(first.index);
-        let span = tracing::trace_span!("propose", node = %self.identity.node, term = %last.term,
-            first = %first.index, last = %last.index);
-        span.in_scope(|| self.raft.take_output())
+    fn take_output(&mut self) -> Result<Output, StopCause> {
+        let span = self.proposed.take().map(|(first, last)| {
+            self.requests.turn_proposed(first.index);
+            tracing::trace_span!("propose", node = %self.identity.node, term = %last.term,
+                first = %first.index, last = %last.index)
+        });
+        let _entered = span.as_ref().map(tracing::Span::enter);
+        self.write_at_once()?;
+        let mut output = std::mem::take(&mut self.output);
+        self.raft.take_output_into(&mut output);
+        Ok(output)
     }
 
-    fn replicate(&self, messages: Vec<Envelope>) {
+    /// What is durable on return is written before the rest is taken, which then has the messages
+    /// that waited for it.
+    fn write_at_once(&mut self) -> Result<(), StopCause> {
+        while self.threads.storage.is_immediate() && self.raft.take_write_into(&mut self.write) {
+            let report = self.threads.storage.write(&mut self.write);
+            report.map_or(Ok(()), |report| self.complete(report))?;
+        }
+        Ok(())
+    }
+
+    fn replicate(&self, messages: &mut Vec<Envelope>) {
         if messages.is_empty() {
             return;
         }
         let span = tracing::trace_span!("replicate", node = %self.identity.node,
-            term = %self.raft.term(), messages = messages.len(), last = ?last_of(&messages));
+            term = %self.raft.term(), messages = messages.len(), last = ?last_of(messages));
         let _entered = span.enter();
-        for envelope in messages {
+        for envelope in messages.drain(..) {
             self.transport.send(self.config.group, envelope);
         }
     }

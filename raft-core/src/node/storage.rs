@@ -27,20 +27,25 @@ pub(super) enum Storage {
     /// every entry in it also counts there.
     Thread { writes: Sender<Write>, thread: JoinHandle<()> },
     /// Written by whoever calls.
-    Loop(Box<dyn FnMut(Write) -> Completion + Send>),
+    Loop(Box<dyn FnMut(&mut Write) -> Completion + Send>),
 }
 
 impl Storage {
     /// Has `write` written; the report if that is done on return.
-    pub(super) fn write(&mut self, write: Write) -> Option<Completion> {
+    pub(super) fn write(&mut self, write: &mut Write) -> Option<Completion> {
         match self {
             Self::Thread { writes, .. } => {
                 // An error means that the thread has ended; its report of why is on the way.
-                let _ = writes.send(write);
+                let _ = writes.send(std::mem::take(write));
                 None
             }
             Self::Loop(perform) => Some(perform(write)),
         }
+    }
+
+    /// Whether writes are done on return.
+    pub(super) const fn is_immediate(&self) -> bool {
+        matches!(self, Self::Loop(_))
     }
 
     /// Waits until what was handed over is written, and lets go of the log.
@@ -94,30 +99,30 @@ struct Writer<L> {
 }
 
 impl<L: LogStore> Writer<L> {
-    fn write_one(&mut self, write: Write) -> Completion {
+    fn write_one(&mut self, write: &mut Write) -> Completion {
         let seq = write.seq;
-        let bytes = self.take(write);
+        let bytes = self.take(&mut write.ops);
         self.commit(seq, bytes)
     }
 
     /// Waits for a write, and writes all that wait; nothing once the queue is closed.
     fn write_queued(&mut self, queue: &Receiver<Write>) -> Option<Completion> {
-        let first = queue.recv().ok()?;
+        let mut first = queue.recv().ok()?;
         let mut seq = first.seq;
-        let mut bytes = self.take(first);
+        let mut bytes = self.take(&mut first.ops);
         while bytes < COMMIT_BYTES_MAX
-            && let Ok(write) = queue.try_recv()
+            && let Ok(mut write) = queue.try_recv()
         {
             seq = write.seq;
-            bytes += self.take(write);
+            bytes += self.take(&mut write.ops);
         }
         Some(self.commit(seq, bytes))
     }
 
-    /// Adds the operations of `write` to the commit; how many bytes they are.
-    fn take(&mut self, write: Write) -> usize {
+    /// Adds `ops` to the commit; how many bytes they are.
+    fn take(&mut self, ops: &mut Vec<LogOp>) -> usize {
         let mut bytes = 0;
-        for op in write.ops {
+        for op in ops.drain(..) {
             if let LogOp::Append(run) = &op {
                 bytes += run.size();
             }

@@ -46,7 +46,8 @@ pub struct Config {
     pub command_bytes_max: usize,
     /// Most append messages sent to a follower and not yet acknowledged. Default 4: under load
     /// few large messages are cheaper than many small ones, and 4 of the largest are a mebibyte on
-    /// its way.
+    /// its way. Where a message costs next to nothing more are better: what has to wait goes as
+    /// one message, into which entries are copied.
     pub in_flight_max: usize,
     /// Most bytes of entries sent to a follower and not yet acknowledged; one message always may.
     /// Default 4 MiB.

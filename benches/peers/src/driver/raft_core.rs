@@ -62,6 +62,8 @@ fn config(id: NodeId) -> NodeConfig {
         election_ticks_max: ticks(2 * ELECTION_MILLIS),
         heartbeat_ticks: ticks(HEARTBEAT_MILLIS),
         log_trailing_entries: KEPT as usize,
+        // A message costs a function call here, and gathering several runs in one a copy of each.
+        in_flight_max: 64,
         ..Config::default()
     };
     NodeConfig {
