@@ -9,8 +9,8 @@ use std::io;
 /// runs on a thread of its own, unless it says that it never waits.
 pub trait LogStore: Send + 'static {
     /// Whether [`write`](Self::write) may wait for something, such as a disk. If not, the node
-    /// calls it on its loop, where a write costs no change of threads. Asked once, when the node
-    /// starts.
+    /// calls it on its loop, where a write costs no change of threads, before it sends what is
+    /// written to the others. Asked once, when the node starts.
     fn blocks(&self) -> bool {
         true
     }

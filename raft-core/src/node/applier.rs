@@ -43,7 +43,7 @@ impl Job {
     /// How many wait for what comes of it.
     fn requests(&self) -> usize {
         match self {
-            Self::Apply { waiters, .. } => waiters.len(),
+            Self::Apply { waiters, .. } => waiters.iter().map(|(_, waiter)| waiter.count()).sum(),
             Self::Query(..) => 1,
             _ => 0,
         }

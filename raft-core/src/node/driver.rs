@@ -382,7 +382,8 @@ impl Driver {
     }
 
     fn carry_out_once(&mut self) -> Result<(), StopCause> {
-        let mut output = self.take_output()?;
+        self.write_at_once()?;
+        let mut output = self.take_output();
         self.replicate(&mut output.messages);
         if let Some(write) = &mut output.write {
             self.done.extend(self.threads.storage.write(write));
@@ -409,18 +410,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Seals the proposals of this turn into one run.
-    fn take_output(&mut self) -> Result<Output, StopCause> {
+    /// Takes what is to be done about the proposals of this turn, which are one run, and all else.
+    fn take_output(&mut self) -> Output {
         let span = self.proposed.take().map(|(first, last)| {
             self.requests.turn_proposed(first.index);
             tracing::trace_span!("propose", node = %self.identity.node, term = %last.term,
                 first = %first.index, last = %last.index)
         });
         let _entered = span.as_ref().map(tracing::Span::enter);
-        self.write_at_once()?;
         let mut output = std::mem::take(&mut self.output);
         self.raft.take_output_into(&mut output);
-        Ok(output)
+        output
     }
 
     /// What is durable on return is written before the rest is taken, which then has the messages

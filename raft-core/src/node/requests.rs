@@ -113,3 +113,6 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

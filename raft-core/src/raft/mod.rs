@@ -329,7 +329,8 @@ impl Raft {
         self.state.take_output(output);
     }
 
-    /// Takes only what is to be written, in the place of an earlier write; whether it is anything.
+    /// Takes only what is to be written, in the place of an earlier write; whether it is anything,
+    /// else that is left empty.
     /// For drivers whose writes are durable as soon as they are made: they take and report writes
     /// until there is none, and what would have waited for these is in the output taken then.
     pub fn take_write_into(&mut self, write: &mut Write) -> bool {

@@ -354,8 +354,10 @@ impl State {
     /// Takes what is to be written, in the place of an earlier write; whether it is anything.
     pub(super) fn take_write(&mut self, write: &mut Write) -> bool {
         let some = self.persist.has_write();
-        if some {
-            self.persist.take_write(write, self.now);
+        match some {
+            true => self.persist.take_write(write, self.now),
+            // What was written is not held on to, and nobody can write it again.
+            false => write.ops.clear(),
         }
         some
     }
@@ -374,7 +376,7 @@ impl State {
     }
 
     fn take_apply(&mut self, apply: &mut Vec<Apply>) {
-        apply.clear();
+        clear(apply);
         if !self.restores.is_empty() {
             apply.extend(self.restores.drain(..).map(Apply::Restore));
         }
@@ -411,10 +413,19 @@ impl State {
     }
 }
 
+/// For as many room is kept in a list that is used again.
+const ROOM_KEPT: usize = 1024;
+
 /// Hands out what is in `full`, and keeps the room of `spent` for what is to come.
 pub(super) fn exchange<T>(full: &mut Vec<T>, spent: &mut Vec<T>) {
-    spent.clear();
+    clear(spent);
     if !full.is_empty() {
         std::mem::swap(full, spent);
     }
+}
+
+/// Empties a list, and does not keep more of its room than is usual.
+fn clear<T>(list: &mut Vec<T>) {
+    list.clear();
+    list.shrink_to(ROOM_KEPT);
 }

@@ -43,8 +43,9 @@ fn what_waits_for_a_write_that_is_reported_at_once_is_in_the_next_output() {
     assert_eq!((applied(&output).last(), output.write.is_none()), (Some(&raft.last_log()), true));
     for _ in 0..3 {
         let id = raft.propose(Bytes::from_static(b"command")).unwrap();
-        assert_eq!(write_all(&mut raft, &mut write), 1);
+        assert!(raft.take_write_into(&mut write));
         assert!(matches!(&write.ops[..], [LogOp::Append(run)] if run.last() == id));
+        raft.step(Input::Persisted(write.seq));
         raft.take_output_into(&mut output);
         assert_eq!((applied(&output), output.write.is_none()), (vec![id], true));
     }
@@ -52,18 +53,37 @@ fn what_waits_for_a_write_that_is_reported_at_once_is_in_the_next_output() {
 
 #[test]
 fn nothing_of_an_earlier_output_is_in_the_next_one() {
-    let (mut plain, mut kept) = (node(3), Output::default());
-    plain.campaign();
-    let mut reused = plain.clone();
-    for ticks in 0..500 {
-        // What is left of an output has to go, whether or not there is something to replace it.
-        reused.take_output_into(&mut kept);
-        let output = plain.take_output();
-        assert_eq!(kept, output, "after {ticks} ticks");
-        for raft in [&mut plain, &mut reused] {
-            output.write.iter().for_each(|write| raft.step(Input::Persisted(write.seq)));
-            raft.step(Input::Tick);
+    for (voters, leads) in [(3, false), (1, true)] {
+        let (mut plain, mut kept) = (node(voters), Output::default());
+        plain.campaign();
+        let mut reused = plain.clone();
+        let (mut entries, mut reads) = (0, 0);
+        for ticks in 0..500 {
+            // What is left of an output has to go, whether or not something takes its place.
+            reused.take_output_into(&mut kept);
+            let output = plain.take_output();
+            assert_eq!(kept, output, "after {ticks} ticks");
+            entries += applied(&output).len();
+            reads += output.reads.len();
+            for raft in [&mut plain, &mut reused] {
+                output.write.iter().for_each(|write| raft.step(Input::Persisted(write.seq)));
+                raft.step(Input::Tick);
+                if ticks % 3 == 0 {
+                    raft.read();
+                    // Only a leader takes it.
+                    let _ = raft.propose(Bytes::from_static(b"command"));
+                }
+            }
         }
+        assert_eq!(plain, reused);
+        assert_eq!((entries > 100, reads > 100), (leads, leads), "{entries}, {reads}");
     }
-    assert_eq!(plain, reused);
+}
+
+#[test]
+fn a_write_that_was_taken_is_gone_once_there_is_none() {
+    let (mut raft, mut write) = (node(1), Write::default());
+    raft.campaign();
+    assert!(write_all(&mut raft, &mut write) > 0);
+    assert!(write.ops.is_empty(), "{write:?}");
 }

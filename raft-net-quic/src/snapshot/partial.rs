@@ -64,11 +64,12 @@ impl Partial {
         self.length == length && self.checksum.digest128() == checksum
     }
 
-    /// The bytes from the beginning on. They take room until they are dropped. Blocks.
-    pub(super) fn into_data(self) -> io::Result<Box<dyn Read + Send>> {
+    /// The bytes from the beginning on. They take room until they are dropped, which does not
+    /// block: `runtime` has a thread for that. This does.
+    pub(super) fn into_data(self, runtime: Handle) -> io::Result<Box<dyn Read + Send>> {
         let Self { mut file, room, .. } = self;
         file.rewind()?;
-        Ok(Box::new(Data { file, _room: room }))
+        Ok(Box::new(Data { file: Some((file, room)), runtime }))
     }
 
     /// The file, which takes time to remove, and the room it took.
@@ -77,15 +78,25 @@ impl Partial {
     }
 }
 
-/// A snapshot as the state machine reads it.
+/// A snapshot as the state machine reads it. Whoever has no use for it drops it where nothing may
+/// block, on the loop of a node for one.
 struct Data {
-    file: Spool,
-    _room: OwnedSemaphorePermit,
+    /// Until it is dropped.
+    file: Option<(Spool, OwnedSemaphorePermit)>,
+    runtime: Handle,
 }
 
 impl Read for Data {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read(buffer)
+        self.file.as_mut().map_or(Ok(0), |(file, _)| file.read(buffer))
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        let file = self.file.take();
+        // Done here and now if the runtime has ended.
+        self.runtime.spawn_blocking(move || drop(file));
     }
 }
 
@@ -157,6 +168,11 @@ impl Incoming {
         Some(Claim { held, number, claims, user })
     }
 
+    /// Where files are removed.
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Room for one more file, if need be that of the part that was kept the longest.
     pub(super) fn room(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
@@ -193,7 +209,9 @@ impl Incoming {
         let all: Vec<_> = table.unused().map(|(_, key)| key).collect();
         let parts: Vec<_> = all.into_iter().filter_map(|key| table.remove(key)).collect();
         drop(table);
-        drop(parts);
+        if !parts.is_empty() {
+            self.runtime.spawn_blocking(move || drop(parts));
+        }
         self.changed.notify_one();
     }
 
@@ -278,8 +296,10 @@ impl Drop for User {
         if is_last && (is_empty || table.closed) {
             let partial = table.remove(self.key);
             drop(table);
-            // Done here and now if the runtime has ended.
-            self.incoming.runtime.spawn_blocking(move || drop(partial));
+            if let Some(partial) = partial {
+                // Done here and now if the runtime has ended.
+                self.incoming.runtime.spawn_blocking(move || drop(partial));
+            }
         } else {
             drop(table);
             self.incoming.changed.notify_one();

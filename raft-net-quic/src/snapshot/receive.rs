@@ -164,7 +164,8 @@ impl Stream<'_> {
             return Err(refusal);
         }
         let origin = partial.origin.clone();
-        let data = blocking(move || partial.into_data()).await;
+        let runtime = incoming.runtime().clone();
+        let data = blocking(move || partial.into_data(runtime)).await;
         let data = data.map_err(|error| give_up(format!("cannot read it there: {error}")))?;
         let snapshot = Snapshot { meta: origin.meta.clone(), data };
         // No wait from here on: it is handed over once, or not at all.

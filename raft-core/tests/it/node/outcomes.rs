@@ -50,3 +50,35 @@ async fn a_node_that_stops_answers_what_was_proposed_together() {
     cluster.node(old).shutdown().await;
     assert_eq!(waiting.await.unwrap(), vec![Err(ProposeError::Stopped); 3]);
 }
+
+/// What is too large in the middle of a batch keeps nothing else of it back.
+#[tokio::test]
+async fn each_of_a_batch_is_told_of_its_own_place() {
+    let transport = MemoryNetwork::new().transport(NodeId(1));
+    let node = Node::start(config(1, 1), MemoryLog::new(), Journal::new(), transport).unwrap();
+    shows(&node, |status| status.last_applied > Index::ZERO).await;
+    let large = Bytes::from(vec![0; Config::default().command_bytes_max + 1]);
+    let small = Bytes::from_static(b"x");
+    let commands = vec![small.clone(), small.clone(), large.clone(), small.clone(), large, small];
+    let outcomes = node.propose_many(commands).await;
+    let replies: Vec<_> = outcomes.iter().map(|it| it.as_ref().ok().map(|it| &it.reply)).collect();
+    let numbers = [1, 2, 3, 4].map(number);
+    let [one, two, three, four] = numbers.each_ref().map(Some);
+    assert_eq!(replies, [one, two, None, three, None, four]);
+    assert!(matches!(outcomes[2], Err(ProposeError::TooLarge { .. })), "{:?}", outcomes[2]);
+}
+
+/// More than one message takes is committed in pieces, and told as one.
+#[tokio::test]
+async fn a_batch_that_is_committed_in_pieces_is_told_in_its_order() {
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader(&[]).await;
+    let size = Config::default().message_bytes_max / 10;
+    let commands = vec![Bytes::from(vec![7; size]); 100];
+    let outcomes = cluster.node(leader).propose_many(commands).await;
+    let first = outcomes[0].as_ref().unwrap().id.index.0;
+    for (place, outcome) in (0..).zip(outcomes) {
+        let proposed = outcome.unwrap();
+        assert_eq!((proposed.id.index.0, proposed.reply), (first + place, number(place + 1)));
+    }
+}
