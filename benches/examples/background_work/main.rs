@@ -13,21 +13,24 @@
 //! overlap such work are compared with writes that overlap windows of the same lengths in which
 //! there was none: a slow write overlaps more of either, so writes that overlap something are not
 //! to be compared with all others. It fails if the p99 beside any of it is over twice that without,
-//! or if the members' states differ.
+//! or if the members' states differ. A file on the same disk tells when no flush was done at all,
+//! whoever was to blame: each line is printed without the writes of those times, too.
 
+mod disk;
 mod nodes;
 mod windows;
 
 use benches::processes::Stores;
 use benches::{Bounds, Fallible, payload, quantile, spread_key};
 use clap::Parser;
+use disk::Disk;
 use nodes::{Checkpoints, Nodes};
 use raft_kv::Client;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
-use windows::{Window, overlapping, quiet_windows};
+use windows::{Window, overlapping, quiet_windows, without};
 
 /// Clients that fill the store.
 const FILLERS: u64 = 512;
@@ -60,14 +63,16 @@ fn main() -> ExitCode {
 async fn measure(arguments: &Arguments) -> Fallible<Bounds> {
     let (keys, phase) = (arguments.keys.max(1), Duration::from_secs(arguments.seconds));
     let mut nodes = Nodes::start(&arguments.stores)?;
+    let disk = Disk::watch(&arguments.stores.folder())?;
     let began = Instant::now();
     fill(&nodes.client, keys).await?;
     println!("{keys} keys written: {:.1} s", began.elapsed().as_secs_f64());
 
     let mut bounds = Bounds::default();
     let checkpoints = Checkpoints::watch(nodes.processes.ids());
+    disk.stops();
     let writes = write(nodes.client.clone(), keys, phase).await?;
-    report("checkpoints", &writes, &checkpoints.take(), &mut bounds);
+    report("checkpoints", &writes, &checkpoints.take(), &disk.stops(), &mut bounds);
     drop(checkpoints);
 
     for (wipe, away, what) in
@@ -79,6 +84,7 @@ async fn measure(arguments: &Arguments) -> Fallible<Bounds> {
             fill(&nodes.client, away).await?;
             println!("{away} writes while a node was away");
         }
+        disk.stops();
         let writing = tokio::spawn(write(nodes.client.clone(), keys, phase));
         sleep(phase / 3).await;
         // A node that has only just begun with a checkpoint is not looked for here.
@@ -90,7 +96,7 @@ async fn measure(arguments: &Arguments) -> Fallible<Bounds> {
         let writes = writing.await??;
         let mut windows = checkpoints.take();
         windows.push((began, ended));
-        report(&format!("a {what} node"), &writes, &windows, &mut bounds);
+        report(&format!("a {what} node"), &writes, &windows, &disk.stops(), &mut bounds);
         nodes.caught_up(node).await;
         let differ = nodes.states().await.len() - 1;
         bounds.at_most("states of members, but for one", differ as f64, 0.0);
@@ -153,14 +159,24 @@ async fn write(client: Client, keys: u64, phase: Duration) -> Fallible<Vec<Windo
     Ok(writes.concat())
 }
 
-fn report(what: &str, writes: &[Window], work: &[Window], bounds: &mut Bounds) {
+fn report(what: &str, writes: &[Window], work: &[Window], stops: &[Window], bounds: &mut Bounds) {
     let quiet = quiet_windows(writes, work);
     let length = work.iter().map(|(from, to)| *to - *from).max().unwrap_or_default().as_secs_f64();
     println!("{what}: {} pieces of work, the longest {:.0} ms", work.len(), length * 1e3);
-    let beside = print(&format!("writes beside {what}"), &overlapping(writes, work));
-    let without = format!("writes in {} windows as long without", quiet.len());
-    let without = print(&without, &overlapping(writes, &quiet));
-    bounds.at_most(&format!("p99 beside {what}, times that without"), beside / without, 2.0);
+    let undisturbed = without(writes, stops);
+    let print = |title: &str, windows: &[Window]| {
+        let p99 = print(title, &overlapping(writes, windows));
+        let stood = overlapping(stops, windows);
+        if !stood.is_empty() {
+            let longest = quantile(&stood, 1000);
+            println!("  the disk stood still {} times, for {longest:.0} ms at most", stood.len());
+            print(&format!("{title}, but for those times"), &overlapping(&undisturbed, windows));
+        }
+        p99
+    };
+    let beside = print(&format!("writes beside {what}"), work);
+    let quietly = print(&format!("writes in {} windows as long without", quiet.len()), &quiet);
+    bounds.at_most(&format!("p99 beside {what}, times that without"), beside / quietly, 2.0);
 }
 
 /// Prints how long they took; the p99 in milliseconds.

@@ -36,6 +36,12 @@ pub(super) fn overlapping(writes: &[Window], windows: &[Window]) -> Vec<Duration
     latencies
 }
 
+/// Those that overlap none of `stops`.
+pub(super) fn without(writes: &[Window], stops: &[Window]) -> Vec<Window> {
+    let apart = |write: &&Window| !stops.iter().any(|stop| overlap(write, stop));
+    writes.iter().filter(apart).copied().collect()
+}
+
 fn overlap(one: &Window, other: &Window) -> bool {
     one.0 <= other.1 && other.0 <= one.1
 }

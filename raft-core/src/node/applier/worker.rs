@@ -193,7 +193,9 @@ impl<M: StateMachine> Worker<M> {
         // The checkpoint being written belongs to the state that is about to go.
         self.join_checkpoint();
         let meta = Box::new(snapshot.meta.clone());
-        let report = match self.machine.restore(snapshot) {
+        let restored = background::run("raft-restore", || self.machine.restore(snapshot));
+        let restored = restored.map_err(|error| StorageError::io("starting a restore", error))?;
+        let report = match restored {
             Ok(()) => {
                 self.last_applied = meta.last.index;
                 (self.applied_bytes, self.applied_entries) = (0, 0);
