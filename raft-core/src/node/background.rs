@@ -23,8 +23,8 @@ pub(super) fn spawn(
     })
 }
 
-/// Runs `work` on such a thread and waits for it. A thread that has stepped back may not come forward
-/// again, so the one that waits cannot do it itself.
+/// Runs `work` on such a thread and waits for it. A thread that has stepped back may not come
+/// forward again, so the one that waits cannot do it itself.
 pub(super) fn run<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let work = || {
