@@ -94,9 +94,13 @@ impl Read for Data {
 
 impl Drop for Data {
     fn drop(&mut self) {
-        let file = self.file.take();
+        let Some((mut file, room)) = self.file.take() else { return };
+        file.unname();
         // Done here and now if the runtime has ended.
-        self.runtime.spawn_blocking(move || drop(file));
+        self.runtime.spawn_blocking(move || {
+            drop(file);
+            drop(room);
+        });
     }
 }
 

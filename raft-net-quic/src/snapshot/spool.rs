@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 /// Bytes after which what was written is flushed. Nobody needs it to be durable.
 const UNFLUSHED_MAX: u64 = 1024 * 1024;
@@ -18,7 +18,8 @@ const FREED_MAX: u64 = 8 * 1024 * 1024;
 
 /// A file that goes away with it. Everything it does blocks, to drop it as well.
 pub(super) struct Spool {
-    file: NamedTempFile,
+    file: File,
+    name: Option<TempPath>,
     unflushed: u64,
 }
 
@@ -26,7 +27,8 @@ impl Spool {
     pub(super) fn create(directory: &Path, prefix: &str, suffix: &str) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         let file = builder.prefix(prefix).suffix(suffix).tempfile_in(directory)?;
-        Ok(Self { file, unflushed: 0 })
+        let (file, name) = file.into_parts();
+        Ok(Self { file, name: Some(name), unflushed: 0 })
     }
 
     pub(super) fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
@@ -34,9 +36,15 @@ impl Spool {
         self.unflushed += chunk.len() as u64;
         if self.unflushed >= UNFLUSHED_MAX {
             self.unflushed = 0;
-            self.file.as_file().sync_data()?;
+            self.file.sync_data()?;
         }
         Ok(())
+    }
+
+    /// Takes its name away, so that nobody finds it any more. This alone does not block: its bytes
+    /// are freed when it is dropped.
+    pub(super) fn unname(&mut self) {
+        self.name = None;
     }
 
     /// What is read next is its beginning.
@@ -54,7 +62,7 @@ impl Read for Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         // If it cannot be made smaller it is removed as it is.
-        let _ = empty(self.file.as_file());
+        let _ = empty(&self.file);
     }
 }
 
@@ -92,7 +100,7 @@ mod tests {
     fn little_is_left_to_remove_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::create(directory.path(), "part-", ".tmp").unwrap();
-        let file = spool.file.reopen().unwrap();
+        let file = spool.file.try_clone().unwrap();
         file.set_len(3 * FREED_MAX + 1).unwrap();
         drop(spool);
         assert_eq!(file.metadata().unwrap().len(), 1);
