@@ -8,7 +8,7 @@ use crate::node::event::{Answer, Applied, Completion, Horizon, Query};
 use crate::node::metrics::{Metrics, record_time};
 use crate::node::waiter::Waiter;
 use crate::state_machine::{Snapshot, StateMachine};
-use crate::types::{Entry, Index, NodeId, Run};
+use crate::types::{Index, NodeId, Run};
 use bytes::Bytes;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl<M: StateMachine> Worker<M> {
         assert!(replies.len() == run.len(), "{} replies to {} entries", replies.len(), run.len());
         self.last_applied = last.index;
         self.applied_entries += run.len();
-        self.applied_bytes += run.entries().iter().map(Entry::size).sum::<usize>();
+        self.applied_bytes += run.size();
         let waited = !waiters.is_empty();
         waited.then(|| Answer::Applied(Applied { run, replies, waiters }))
     }
