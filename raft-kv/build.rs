@@ -37,6 +37,7 @@ mod door {
         tonic_prost_build::configure()
             .bytes(".")
             .build_transport(false)
+            .codec_path("crate::etcd::messages::Codec")
             .emit_rerun_if_changed(false)
             .compile_fds(files)?;
         Ok(())

@@ -47,6 +47,7 @@ mod line;
 mod lock;
 mod maintenance;
 mod memory;
+mod messages;
 mod metrics;
 mod objects;
 mod overdue;
