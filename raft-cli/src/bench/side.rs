@@ -1,6 +1,6 @@
 //! A cluster that is measured, and how it is asked.
 
-use super::grpc::{self, Connection, in_time};
+use super::grpc::{Answers, Connection, Method};
 use crate::args::bench::Api;
 use crate::args::connection::{DEADLINE_DEFAULT, Target};
 use crate::client::{self, Store};
@@ -12,13 +12,11 @@ use raft_kv::api::{
 };
 use raft_kv::client::Watcher;
 use raft_kv::etcd::proto::etcdserverpb::{
-    Compare as EtcdCompare, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest,
-    WatchRequest, WatchResponse, compare, request_op, response_op, watch_request,
+    Compare as EtcdCompare, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
+    TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse, compare, request_op,
+    response_op, watch_request,
 };
 use raft_kv::etcd::proto::mvccpb::event::EventType;
-use tokio::sync::mpsc;
-use tonic::Streaming;
-use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 
 /// Keys begin with this.
 pub(super) const PREFIX: &str = "bench/";
@@ -124,8 +122,8 @@ impl Servers {
                     ..RangeRequest::default()
                 };
                 for connection in connections {
-                    let count = in_time(connection.kv().range(range.clone())).await?.count;
-                    keys = u64::try_from(count).unwrap_or(0);
+                    let reply: RangeResponse = connection.call(Method::Range, &range).await?;
+                    keys = u64::try_from(reply.count).unwrap_or(0);
                 }
             }
         }
@@ -137,7 +135,8 @@ impl Servers {
             Self::Native(stores) => of(stores, client).put(key, value).await.map(drop),
             Self::Etcd(connections) => {
                 let request = PutRequest { key, value, ..PutRequest::default() };
-                in_time(of(connections, client).kv().put(request)).await.map(drop)
+                let reply = of(connections, client).call::<PutResponse>(Method::Put, &request);
+                reply.await.map(drop)
             }
         }
     }
@@ -155,7 +154,8 @@ impl Servers {
             Self::Etcd(connections) => {
                 let serializable = mode == Mode::Serializable;
                 let range = RangeRequest { key, serializable, ..RangeRequest::default() };
-                !in_time(of(connections, client).kv().range(range)).await?.kvs.is_empty()
+                let reply = of(connections, client).call::<RangeResponse>(Method::Range, &range);
+                !reply.await?.kvs.is_empty()
             }
         };
         // A serializable read may come from a node that has not seen the key yet.
@@ -186,7 +186,8 @@ impl Servers {
             }
             Self::Etcd(connections) => {
                 let request = etcd_swap(key, value, memory.revision);
-                let reply = in_time(of(connections, client).kv().txn(request)).await?;
+                let reply = of(connections, client).call::<TxnResponse>(Method::Txn, &request);
+                let reply = reply.await?;
                 let first = reply.responses.first().and_then(|it| it.response.as_ref());
                 let revision = match first {
                     Some(response_op::Response::ResponseRange(range)) => {
@@ -273,12 +274,7 @@ fn etcd_swap(key: Bytes, value: Bytes, known: u64) -> TxnRequest {
 /// A watch of every key.
 pub(super) enum Watching {
     Native(Watcher),
-    Etcd {
-        // As large as a few of the other kind.
-        answers: Box<Streaming<WatchResponse>>,
-        /// The stream ends with this.
-        _requests: mpsc::Sender<WatchRequest>,
-    },
+    Etcd(Answers<WatchResponse>),
 }
 
 impl Watching {
@@ -294,11 +290,9 @@ impl Watching {
                 };
                 Ok(events.filter_map(|event| value(event.kind)).collect())
             }
-            Self::Etcd { answers, .. } => {
-                let answer = answers.message().await.map_err(grpc::failure)?;
-                let Some(answer) = answer.filter(|answer| !answer.canceled) else {
-                    return Err(ended());
-                };
+            Self::Etcd(answers) => {
+                let answer = answers.next().await?.filter(|answer| !answer.canceled);
+                let Some(answer) = answer else { return Err(ended()) };
                 let events = answer.events.into_iter();
                 let puts = events.filter(|event| event.r#type == i32::from(EventType::Put));
                 Ok(puts.filter_map(|event| event.kv).map(|pair| pair.value).collect())
@@ -318,14 +312,10 @@ async fn etcd_watch(connection: &Connection) -> Result<Watching, Failure> {
         ..WatchCreateRequest::default()
     };
     let create = watch_request::RequestUnion::CreateRequest(create);
-    let (requests, stream) = mpsc::channel(1);
-    // There is room for one, and the receiver is just below.
-    let _ = requests.try_send(WatchRequest { request_union: Some(create) });
-    let mut answers = in_time(connection.watch().watch(ReceiverStream::new(stream))).await?;
-    match answers.message().await.map_err(grpc::failure)? {
-        Some(answer) if answer.created && !answer.canceled => {
-            Ok(Watching::Etcd { answers: Box::new(answers), _requests: requests })
-        }
+    let create = WatchRequest { request_union: Some(create) };
+    let mut answers = connection.stream::<WatchResponse>(Method::Watch, &create).await?;
+    match answers.next().await? {
+        Some(answer) if answer.created && !answer.canceled => Ok(Watching::Etcd(answers)),
         _ => Err(ended()),
     }
 }
