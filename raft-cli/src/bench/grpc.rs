@@ -27,8 +27,7 @@ pub(super) enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 5] =
-        [Self::Put, Self::Range, Self::Txn, Self::Watch, Self::Authenticate];
+    const ALL: [Self; 5] = [Self::Put, Self::Range, Self::Txn, Self::Watch, Self::Authenticate];
 
     const fn path(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ impl Client {
     /// See [`ClientError`]; [`KvError::TooManyAlarms`](crate::api::KvError::TooManyAlarms). As long
     /// as some member is of a version that knows no alarms, nothing is done.
     pub async fn change_alarm(&self, change: AlarmChange) -> Result<bool, ClientError> {
-        match self.unfenced().write(Action::Alarm(change)).await? {
+        match self.unfenced().write(&Action::Alarm(change)).await? {
             ActionReply::Alarm(changed) => Ok(changed),
             _ => Err(unexpected(true)),
         }

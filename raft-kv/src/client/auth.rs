@@ -125,7 +125,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; [`AuthError`] says why it cannot be.
     pub async fn change_auth(&self, change: AuthChange) -> Result<u64, ClientError> {
-        match self.unfenced().write(Action::Auth(change)).await? {
+        match self.unfenced().write(&Action::Auth(change)).await? {
             ActionReply::Auth(revision) => Ok(revision),
             _ => Err(unexpected(true)),
         }
@@ -208,7 +208,7 @@ impl Shared {
     ) -> Result<Option<Arc<str>>, ClientError> {
         match (signing, &self.login) {
             (Signing::With(token), _) => Ok(Some(Arc::clone(token))),
-            (Signing::ByLogin, Some(login)) => self.log_in(login, deadline).await,
+            (Signing::ByLogin, Some(login)) => Box::pin(self.log_in(login, deadline)).await,
             _ => Ok(None),
         }
     }

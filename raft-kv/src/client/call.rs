@@ -62,10 +62,10 @@ impl Client {
     }
 
     /// Puts an action through the log, exactly once.
-    pub(super) async fn write(&self, action: Action) -> Result<ActionReply, ClientError> {
+    pub(super) async fn write(&self, action: &Action) -> Result<ActionReply, ClientError> {
         // What no node would take is told at once, and for certain.
-        let lists = crate::store::validate_lists(&action, self.shared.txn_ops_max);
-        lists.and_then(|()| crate::store::validate(&action)).map_err(ClientError::Refused)?;
+        let lists = crate::store::validate_lists(action, self.shared.txn_ops_max);
+        lists.and_then(|()| crate::store::validate(action)).map_err(ClientError::Refused)?;
         let deadline = Instant::now() + self.deadline;
         loop {
             let ticket = self.ticket(deadline).await?;
@@ -75,8 +75,8 @@ impl Client {
                 frame_ms,
                 Some(request),
                 self.fence.as_deref(),
-                &action,
-                size_of(&action),
+                action,
+                size_of(action),
             );
             if frame.len() > REQUEST_BYTES_MAX {
                 let (size, limit) = (frame.len() as u64, REQUEST_BYTES_MAX as u64);
@@ -109,7 +109,7 @@ impl Client {
     async fn ticket(&self, deadline: Instant) -> Result<Ticket, ClientError> {
         let session = match self.shared.current_session() {
             Some(session) => session,
-            None => self.open_session(deadline).await?,
+            None => Box::pin(self.open_session(deadline)).await?,
         };
         timeout_at(deadline, session.ticket()).await.map_err(|_| {
             let cause = Cause::WindowFull(SESSION_WINDOW_MAX);

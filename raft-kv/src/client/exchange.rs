@@ -203,7 +203,7 @@ impl Shared {
             Some(node) => node,
             None => {
                 let until = exchange.deadline.min(Instant::now() + self.attempt);
-                let channel = self.channel(until).await;
+                let channel = Box::pin(self.channel(until)).await;
                 channel.map_err(|trouble| Failed { node: None, trouble })?
             }
         };
@@ -225,9 +225,10 @@ impl Shared {
                 if let Some((id, address)) = self.directory.spare(&node) {
                     self.connect(id, address);
                 }
+                let missed = Box::pin(self.until_missed(&node, now + self.attempt));
                 tokio::select! {
                     answer = timeout_at(now + time, call) => answer.ok(),
-                    () = self.until_missed(&node, now + self.attempt) => None,
+                    () = missed => None,
                 }
             }
         };

@@ -40,7 +40,7 @@ impl Client {
     ) -> Result<Granted, ClientError> {
         // Rounded up: a lease never lives shorter than asked.
         let ttl_ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        match self.write(Action::Grant { id, ttl_ms }).await? {
+        match self.write(&Action::Grant { id, ttl_ms }).await? {
             ActionReply::Granted { id, ttl_ms } => {
                 Ok(Granted { id, ttl: Duration::from_millis(ttl_ms) })
             }
@@ -54,7 +54,7 @@ impl Client {
     /// See [`ClientError`]. [`KvError::LeaseNotFound`](crate::api::KvError::LeaseNotFound) if there
     /// is none: it may have expired.
     pub async fn revoke_lease(&self, id: LeaseId) -> Result<Revoked, ClientError> {
-        match self.write(Action::Revoke(id)).await? {
+        match self.write(&Action::Revoke(id)).await? {
             ActionReply::Revoked { revision, deleted } => Ok(Revoked { revision, deleted }),
             _ => Err(unexpected(true)),
         }

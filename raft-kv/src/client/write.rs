@@ -82,8 +82,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn put_with(&self, put: Put) -> Result<PutReply, ClientError> {
-        match self.op(Op::Put(put)).await? {
-            (revision, OpReply::Put { prev_kv, key }) => Ok(PutReply { revision, prev_kv, key }),
+        match self.write(&Action::Op(Op::Put(put))).await? {
+            ActionReply::Op { revision, reply: OpReply::Put { prev_kv, key } } => {
+                Ok(PutReply { revision, prev_kv, key })
+            }
             _ => Err(unexpected(true)),
         }
     }
@@ -119,7 +121,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn op(&self, op: Op) -> Result<(Revision, OpReply), ClientError> {
-        match self.write(Action::Op(op)).await? {
+        match self.write(&Action::Op(op)).await? {
             ActionReply::Op { revision, reply } => Ok((revision, reply)),
             _ => Err(unexpected(true)),
         }
@@ -130,7 +132,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn txn(&self, txn: Txn) -> Result<TxnReply, ClientError> {
-        match self.write(Action::Txn(txn)).await? {
+        match self.write(&Action::Txn(txn)).await? {
             ActionReply::Txn(reply) => Ok(reply),
             _ => Err(unexpected(true)),
         }
@@ -187,7 +189,7 @@ impl Client {
     /// before, [`KvError::FutureRevision`](crate::api::KvError::FutureRevision) if the store has
     /// not come so far.
     pub async fn compact(&self, revision: Revision) -> Result<Revision, ClientError> {
-        match self.write(Action::Compact(revision)).await? {
+        match self.write(&Action::Compact(revision)).await? {
             ActionReply::Compacted(revision) => Ok(revision),
             _ => Err(unexpected(true)),
         }

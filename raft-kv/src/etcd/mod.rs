@@ -59,6 +59,7 @@ mod route;
 mod server;
 mod snapshot;
 mod tls;
+mod unary;
 mod wakes;
 mod watch;
 

@@ -153,9 +153,9 @@ impl Reader {
             let at = Range { revision: range.revision.or(Some(reply.revision)), ..range.clone() };
             reply = match at.order {
                 None | Some(Order { by: OrderBy::Key, .. }) => {
-                    self.go_on(at, reply, budget).await?
+                    Box::pin(self.go_on(at, reply, budget)).await?
                 }
-                Some(order) => self.sort(at, order, reply, budget).await?,
+                Some(order) => Box::pin(self.sort(at, order, reply, budget)).await?,
             };
             if !partly {
                 reply.count = reply.kvs.len() as u64;

@@ -15,18 +15,25 @@ use super::led::while_led;
 use super::lock::LockDoor;
 use super::maintenance::MaintenanceDoor;
 use super::proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
-    lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    auth_server::AuthServer,
+    cluster_server::ClusterServer,
+    kv_server::{Kv, KvServer},
+    lease_server::LeaseServer,
+    maintenance_server::MaintenanceServer,
+    watch_server::WatchServer,
 };
 use super::proto::health::health_server::HealthServer;
 use super::proto::v3electionpb::election_server::ElectionServer;
 use super::proto::v3lockpb::lock_server::LockServer;
+use super::unary;
 use super::wakes::Wakes;
 use super::watch::WatchDoor;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response};
+use raft_core::transport::BoxFuture;
 use raft_core::types::ClusterId;
 use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -43,6 +50,11 @@ fn bytes_of(headers: &HeaderMap) -> usize {
     headers.iter().map(bytes).sum()
 }
 
+/// What answers a request.
+pub(super) type Answering = BoxFuture<Response<Body>>;
+/// What a service makes of a call.
+type Served = BoxFuture<Result<Response<Body>, Infallible>>;
+
 /// The way to all services of the door. A clone is cheap, and so is a service: the one that is
 /// called is made for the request, for whoever asks.
 #[derive(Clone)]
@@ -58,6 +70,23 @@ macro_rules! limited {
         $server::new($door)
             .max_decoding_message_size(DECODED_BYTES_MAX)
             .max_encoding_message_size(usize::MAX)
+    };
+}
+
+/// What nearly all calls are, in fewer steps.
+macro_rules! called {
+    ($core:ident, $request:ident, $called:ident, { $($name:literal => $method:ident,)* }) => {
+        match $called {
+            $($name => Box::pin(async move {
+                let door = KvDoor($core);
+                let answer = match unary::receive($request).await {
+                    Ok(request) => door.$method(request).await,
+                    Err(refused) => Err(refused),
+                };
+                Ok(unary::reply(answer))
+            }),)*
+            _ => limited!(KvServer, KvDoor($core)).call($request),
+        }
     };
 }
 
@@ -82,49 +111,65 @@ impl Router {
         self.core.ready().await
     }
 
-    /// Answers one request, whatever it is.
-    pub(super) async fn answer(self, request: Request<Body>) -> Response<Body> {
+    /// Answers one request, whatever it is. All that can be done at once is, so that while it waits
+    /// it takes little more memory than what it waits for.
+    pub(super) fn answer(self, request: Request<Body>) -> Answering {
         let (parts, body) = request.into_parts();
         let kind = Kind::of(&parts);
         let memory = self.core.memory.clone();
         let mut of_headers = memory.hold();
         if !of_headers.take(bytes_of(&parts.headers)) {
-            return kind.refuse(TOO_MANY_REQUESTS);
+            return Box::pin(ready(kind.refuse(TOO_MANY_REQUESTS)));
         }
         // Held until it is answered or, of a stream, until each message is there.
-        let (body, _held) = memory.receive(body, kind);
+        let (body, of_body) = memory.receive(body, kind);
+        let held = (of_headers, of_body);
         let request = Request::from_parts(parts, body);
         if self.probes_only {
-            return memory.send(Gateway::new(self.core).probe(request).await, kind).await;
+            let gateway = Gateway::new(self.core);
+            return Box::pin(async move {
+                let _held = held;
+                memory.send(gateway.probe(request).await, kind).await
+            });
         }
         let core = match token_of(&self.core, request.headers(), request.extensions()) {
             Some(token) => self.core.signed(&token),
             None => self.core,
         };
-        let router = Self { core, ..self };
         match kind {
             Kind::Http | Kind::Lines => {
-                memory.send(Gateway::new(router.core).answer(request).await, kind).await
+                let gateway = Gateway::new(core);
+                Box::pin(async move {
+                    let _held = held;
+                    memory.send(gateway.answer(request).await, kind).await
+                })
             }
-            Kind::Call | Kind::Stream => router.call(request, kind).await,
+            Kind::Call | Kind::Stream => call(core, request, kind, held),
         }
     }
+}
 
-    /// Answers a call over gRPC.
-    async fn call(self, request: Request<Body>, kind: Kind) -> Response<Body> {
-        let led = requires_leader(request.headers()).then(|| Arc::clone(&self.core));
-        if led.is_some() && !self.core.is_led() {
-            return kind.refuse(NO_LEADER);
-        }
-        let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&self.core.calls));
-        let memory = self.core.memory.clone();
-        let (parts, body) = request.into_parts();
-        let (body, came) = calls.received(body);
-        let request = Request::from_parts(parts, body);
-        let answered = self.dispatch_in_time(request).await;
-        let response = match led {
-            Some(core) => while_led(core, answered),
-            None => answered,
+/// Answers a call over gRPC.
+fn call<H: Send + 'static>(
+    core: Arc<Core>,
+    request: Request<Body>,
+    kind: Kind,
+    held: H,
+) -> Answering {
+    let led = requires_leader(request.headers()).then(|| Arc::clone(&core));
+    if led.is_some() && !core.is_led() {
+        return Box::pin(ready(kind.refuse(NO_LEADER)));
+    }
+    let (path, calls) = (request.uri().path().to_owned(), Arc::clone(&core.calls));
+    let memory = core.memory.clone();
+    let (parts, body) = request.into_parts();
+    let (body, came) = calls.received(body);
+    let answered = in_time(core, Request::from_parts(parts, body));
+    Box::pin(async move {
+        let _held = held;
+        let response = match (answered.await, led) {
+            (answered, Some(core)) => while_led(core, answered),
+            (answered, None) => answered,
         };
         let response = memory.send(response, kind).await;
         let response = calls.counted(path, response, came);
@@ -133,54 +178,53 @@ impl Router {
             Some(status) if error::is_oversize(&status) => kind.refuse(TOO_LARGE),
             _ => response,
         }
-    }
+    })
+}
 
-    /// Answers a call within the time that its client gives it.
-    async fn dispatch_in_time(self, request: Request<Body>) -> Response<Body> {
-        let Some(patience) = timeout_of(request.headers()) else {
-            return self.dispatch(request).await;
-        };
-        let answered = timeout(patience, self.dispatch(request)).await;
-        answered
-            .unwrap_or_else(|_| Status::deadline_exceeded("context deadline exceeded").into_http())
+/// Answers a call within the time that its client gives it.
+fn in_time(core: Arc<Core>, request: Request<Body>) -> impl Future<Output = Response<Body>> {
+    let patience = timeout_of(request.headers());
+    let answered = dispatch(core, request);
+    async move {
+        let Some(patience) = patience else { return served(answered.await) };
+        timeout(patience, answered).await.map_or_else(
+            |_| Status::deadline_exceeded("context deadline exceeded").into_http(),
+            served,
+        )
     }
+}
 
-    async fn dispatch(self, request: Request<Body>) -> Response<Body> {
-        let path = request.uri().path().to_owned();
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        let Some((service, _)) = service else { return unknown(&path) };
-        let core = self.core;
-        let answered: Result<Response<Body>, Infallible> = match service {
-            KvServer::<KvDoor>::NAME => limited!(KvServer, KvDoor(core)).call(request).await,
-            WatchServer::<WatchDoor>::NAME => {
-                limited!(WatchServer, WatchDoor(core)).call(request).await
-            }
-            LeaseServer::<LeaseDoor>::NAME => {
-                limited!(LeaseServer, LeaseDoor(core)).call(request).await
-            }
-            ClusterServer::<ClusterDoor>::NAME => {
-                limited!(ClusterServer, ClusterDoor(core)).call(request).await
-            }
-            MaintenanceServer::<MaintenanceDoor>::NAME => {
-                limited!(MaintenanceServer, MaintenanceDoor(core)).call(request).await
-            }
-            AuthServer::<AuthDoor>::NAME => {
-                limited!(AuthServer, AuthDoor(core)).call(request).await
-            }
-            LockServer::<LockDoor>::NAME => {
-                limited!(LockServer, LockDoor(core)).call(request).await
-            }
-            ElectionServer::<ElectionDoor>::NAME => {
-                limited!(ElectionServer, ElectionDoor(core)).call(request).await
-            }
-            HealthServer::<HealthDoor>::NAME => {
-                limited!(HealthServer, HealthDoor(core)).call(request).await
-            }
-            _ => Ok(unknown(&path)),
-        };
-        let Ok(response) = answered;
-        response
+fn dispatch(core: Arc<Core>, request: Request<Body>) -> Served {
+    let path = request.uri().path();
+    let named = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    let (service, method) = named.unwrap_or_default();
+    match service {
+        KvServer::<KvDoor>::NAME => called!(core, request, method, {
+            "Range" => range,
+            "Put" => put,
+            "DeleteRange" => delete_range,
+            "Txn" => txn,
+        }),
+        WatchServer::<WatchDoor>::NAME => limited!(WatchServer, WatchDoor(core)).call(request),
+        LeaseServer::<LeaseDoor>::NAME => limited!(LeaseServer, LeaseDoor(core)).call(request),
+        ClusterServer::<ClusterDoor>::NAME => {
+            limited!(ClusterServer, ClusterDoor(core)).call(request)
+        }
+        MaintenanceServer::<MaintenanceDoor>::NAME => {
+            limited!(MaintenanceServer, MaintenanceDoor(core)).call(request)
+        }
+        AuthServer::<AuthDoor>::NAME => limited!(AuthServer, AuthDoor(core)).call(request),
+        LockServer::<LockDoor>::NAME => limited!(LockServer, LockDoor(core)).call(request),
+        ElectionServer::<ElectionDoor>::NAME => {
+            limited!(ElectionServer, ElectionDoor(core)).call(request)
+        }
+        HealthServer::<HealthDoor>::NAME => limited!(HealthServer, HealthDoor(core)).call(request),
+        _ => Box::pin(ready(Ok(unknown(path)))),
     }
+}
+
+fn served(Ok(response): Result<Response<Body>, Infallible>) -> Response<Body> {
+    response
 }
 
 fn unknown(path: &str) -> Response<Body> {

@@ -192,12 +192,8 @@ where
             Ok(None) => {}
             Err(unencrypted) => drop(request.extensions_mut().insert(*unencrypted)),
         }
-        let wakes = Arc::clone(&wakes);
-        async move {
-            // Some kilobytes, which whoever passes a future on would move each time.
-            let answer = Box::pin(router.answer(request.map(Body::new)));
-            Ok::<_, Infallible>(together(wakes, answer).await)
-        }
+        let answer = together(Arc::clone(&wakes), router.answer(request.map(Body::new)));
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let stream = Patient::new(Gathered::new(stream), SPEECH_PATIENCE);
     let stream = TokioIo::new(Named::new(stream));

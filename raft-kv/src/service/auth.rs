@@ -174,7 +174,7 @@ impl<N: Replica> Door<N> {
     ) -> Result<Option<User>, KvError> {
         match self.judge(asker, need) {
             Err(_) if !local => {
-                self.catch_up(clock).await?;
+                Box::pin(self.catch_up(clock)).await?;
                 Ok(self.judge(asker, need)?)
             }
             judged => Ok(judged?),
@@ -236,9 +236,18 @@ impl<N: Replica> Door<N> {
         command: &Bytes,
         clock: Clock,
     ) -> Result<Option<Bytes>, KvError> {
-        if !self.store.is_auth_enabled() {
-            return Ok(None);
+        match self.store.is_auth_enabled() {
+            true => Box::pin(self.authorize_user(asker, command, clock)).await,
+            false => Ok(None),
         }
+    }
+
+    async fn authorize_user(
+        &self,
+        asker: &Asker,
+        command: &Bytes,
+        clock: Clock,
+    ) -> Result<Option<Bytes>, KvError> {
         let command = codec::decode::<Command>(command)?;
         if matches!(command.action, Action::As(..)) {
             // Another node has done this.

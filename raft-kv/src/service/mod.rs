@@ -292,24 +292,10 @@ impl<N: Replica> Door<N> {
 
     /// Answers one request, whatever it is.
     async fn answer(&self, asker: Asker, frame: Bytes) -> Bytes {
-        if frame.len() > REQUEST_BYTES_MAX + SIGNED_BYTES_MAX {
-            return wire::encode_reply(&Err(too_large(frame.len(), REQUEST_BYTES_MAX)));
-        }
-        let request = match wire::decode_request(&frame) {
-            Ok(request) => request,
-            Err(error) => {
-                debug!(?asker, %error, "request refused");
-                return wire::encode_reply(&Err(KvError::Malformed(error.to_string())));
-            }
+        let (asker, body, clock) = match self.open(asker, &frame) {
+            Ok(opened) => opened,
+            Err(refusal) => return wire::encode_reply(&Err(refusal)),
         };
-        let clock = Clock::new(request.deadline_ms, self.deadline_max);
-        let (asker, body) = match request.body {
-            RequestBody::Signed { token, body } => (asker.signed(token), *body),
-            body => (asker, body),
-        };
-        if let Some(refusal) = self.refusal(&body) {
-            return wire::encode_reply(&Err(refusal));
-        }
         match self.answer_body(&asker, frame, body, clock).await {
             Ok(reply) => reply,
             Err(error) => {
@@ -319,89 +305,115 @@ impl<N: Replica> Door<N> {
         }
     }
 
+    /// What is asked for, by whom, and how long it may take.
+    fn open(&self, asker: Asker, frame: &Bytes) -> Result<(Asker, RequestBody, Clock), KvError> {
+        if frame.len() > REQUEST_BYTES_MAX + SIGNED_BYTES_MAX {
+            return Err(too_large(frame.len(), REQUEST_BYTES_MAX));
+        }
+        let request = wire::decode_request(frame).map_err(|error| {
+            debug!(?asker, %error, "request refused");
+            KvError::Malformed(error.to_string())
+        })?;
+        let clock = Clock::new(request.deadline_ms, self.deadline_max);
+        let (asker, body) = match request.body {
+            RequestBody::Signed { token, body } => (asker.signed(token), *body),
+            body => (asker, body),
+        };
+        match self.refusal(&body) {
+            Some(refusal) => Err(refusal),
+            None => Ok((asker, body, clock)),
+        }
+    }
+
     /// The encoded reply to a request of `asker`; `frame` is all of it.
-    async fn answer_body(
+    #[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice")]
+    fn answer_body(
         &self,
         asker: &Asker,
         frame: Bytes,
         body: RequestBody,
         clock: Clock,
-    ) -> Result<Bytes, KvError> {
-        let reply = match body {
-            RequestBody::Write(command) => {
-                return Ok(self.write(asker, frame, command, clock).await);
-            }
-            RequestBody::Read { range, consistency } => {
-                return self.read_allowed(asker, range, consistency, false, clock).await;
-            }
-            RequestBody::DatedRead { range, consistency } => {
-                return self.read_allowed(asker, range, consistency, true, clock).await;
-            }
-            RequestBody::Members => self.members(clock).await,
-            RequestBody::ChangeMembers(changes) => {
-                let root = self.allow(asker, Need::Root, false, clock).await?;
-                let body = || RequestBody::ChangeMembers(changes.clone());
-                let frame = self.forwarded(frame, root.as_ref(), body, clock);
-                return Ok(self.change_members(asker.clone(), frame, changes, clock).await);
-            }
-            RequestBody::Health => self.health(clock).await,
-            RequestBody::KeepAlive(leases) => {
-                let user = self.allow(asker, Need::User, false, clock).await?;
-                let body = || RequestBody::KeepAlive(leases.clone());
-                let frame = self.forwarded(frame, user.as_ref(), body, clock);
-                return Ok(self.keep_alive(asker.clone(), frame, leases, clock).await);
-            }
-            RequestBody::Lease { id, keys } => {
-                self.allow(asker, Need::User, false, clock).await?;
-                let reply = self.lease(id, keys, clock).await;
-                if let Ok(ReplyBody::Lease(lease)) = &reply {
-                    self.check_lease_told(asker, lease.as_deref())?;
+    ) -> impl Future<Output = Result<Bytes, KvError>> {
+        async move {
+            let reply = match body {
+                RequestBody::Write(command) => {
+                    return Ok(self.write(asker, frame, command, clock).await);
                 }
-                reply
-            }
-            RequestBody::Leases => {
-                self.allow(asker, Need::User, false, clock).await?;
-                self.leases(clock).await
-            }
-            RequestBody::Status => self.describe(clock).await,
-            RequestBody::Published => {
-                Ok(ReplyBody::Published(self.published.get().cloned().map(Box::new)))
-            }
-            RequestBody::Integrity(inquiry) => {
-                self.allow_inquiry(asker, &inquiry, clock).await?;
-                self.inquire(asker, inquiry, clock).await
-            }
-            RequestBody::TransferLeadership { to } => {
-                let root = self.allow(asker, Need::Root, false, clock).await?;
-                let body = || RequestBody::TransferLeadership { to };
-                let frame = self.forwarded(frame, root.as_ref(), body, clock);
-                return Ok(self.transfer(asker.caller, &frame, to, clock).await);
-            }
-            RequestBody::Authenticate { name, password } => {
-                self.authenticate(name, password, clock).await
-            }
-            RequestBody::Auth(question) => self.tell_auth(asker, question, clock).await,
-            RequestBody::Signed { .. } => Err(KvError::Malformed("signed twice".into())),
-        };
-        Ok(wire::encode_reply(&Ok(reply?)))
+                RequestBody::Read { range, consistency } => {
+                    return self.read_allowed(asker, range, consistency, false, clock).await;
+                }
+                RequestBody::DatedRead { range, consistency } => {
+                    return self.read_allowed(asker, range, consistency, true, clock).await;
+                }
+                RequestBody::Members => self.members(clock).await,
+                RequestBody::ChangeMembers(changes) => {
+                    let root = self.allow(asker, Need::Root, false, clock).await?;
+                    let body = || RequestBody::ChangeMembers(changes.clone());
+                    let frame = self.forwarded(frame, root.as_ref(), body, clock);
+                    return Ok(self.change_members(asker.clone(), frame, changes, clock).await);
+                }
+                RequestBody::Health => self.health(clock).await,
+                RequestBody::KeepAlive(leases) => {
+                    let user = self.allow(asker, Need::User, false, clock).await?;
+                    let body = || RequestBody::KeepAlive(leases.clone());
+                    let frame = self.forwarded(frame, user.as_ref(), body, clock);
+                    return Ok(self.keep_alive(asker.clone(), frame, leases, clock).await);
+                }
+                RequestBody::Lease { id, keys } => {
+                    self.allow(asker, Need::User, false, clock).await?;
+                    let reply = self.lease(id, keys, clock).await;
+                    if let Ok(ReplyBody::Lease(lease)) = &reply {
+                        self.check_lease_told(asker, lease.as_deref())?;
+                    }
+                    reply
+                }
+                RequestBody::Leases => {
+                    self.allow(asker, Need::User, false, clock).await?;
+                    self.leases(clock).await
+                }
+                RequestBody::Status => self.describe(clock).await,
+                RequestBody::Published => {
+                    Ok(ReplyBody::Published(self.published.get().cloned().map(Box::new)))
+                }
+                RequestBody::Integrity(inquiry) => {
+                    self.allow_inquiry(asker, &inquiry, clock).await?;
+                    self.inquire(asker, inquiry, clock).await
+                }
+                RequestBody::TransferLeadership { to } => {
+                    let root = self.allow(asker, Need::Root, false, clock).await?;
+                    let body = || RequestBody::TransferLeadership { to };
+                    let frame = self.forwarded(frame, root.as_ref(), body, clock);
+                    return Ok(self.transfer(asker.caller, &frame, to, clock).await);
+                }
+                RequestBody::Authenticate { name, password } => {
+                    self.authenticate(name, password, clock).await
+                }
+                RequestBody::Auth(question) => self.tell_auth(asker, question, clock).await,
+                RequestBody::Signed { .. } => Err(KvError::Malformed("signed twice".into())),
+            };
+            Ok(wire::encode_reply(&Ok(reply?)))
+        }
     }
 
     /// Reads, if the asker may: before, so that nothing is done for who may not, and after it, as
     /// users and roles are where it was read, or later.
-    async fn read_allowed(
+    #[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice")]
+    fn read_allowed(
         &self,
         asker: &Asker,
         range: Range,
         consistency: Consistency,
         dated: bool,
         clock: Clock,
-    ) -> Result<Bytes, KvError> {
-        let keys = range.keys.clone();
-        let local = consistency == Consistency::Serializable;
-        self.allow(asker, Need::Read(&keys), local, clock).await?;
-        let reply = self.read(asker.whose(), range, consistency, dated, clock).await?;
-        self.judge(asker, Need::Read(&keys))?;
-        Ok(reply)
+    ) -> impl Future<Output = Result<Bytes, KvError>> {
+        async move {
+            let keys = range.keys.clone();
+            let local = consistency == Consistency::Serializable;
+            self.allow(asker, Need::Read(&keys), local, clock).await?;
+            let reply = self.read(asker.whose(), range, consistency, dated, clock).await?;
+            self.judge(asker, Need::Read(&keys))?;
+            Ok(reply)
+        }
     }
 
     /// Members ask each other about their data; to anybody else it tells much.

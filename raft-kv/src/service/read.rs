@@ -20,36 +20,39 @@ const BEGUN_MAX: Duration = Duration::from_millis(900);
 
 impl<N: Replica> Door<N> {
     /// Reads on this node; the encoded reply, which says how fresh it is if it is to be `dated`.
-    pub(super) async fn read(
+    #[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice")]
+    pub(super) fn read(
         &self,
         whose: Whose,
         range: Range,
         consistency: Consistency,
         dated: bool,
         clock: Clock,
-    ) -> Result<Bytes, KvError> {
-        let mode = match consistency {
-            // Without a lease a quorum is asked; whether there are any is for the core to say.
-            Consistency::Linearizable => ReadMode::Lease,
-            Consistency::Serializable => ReadMode::Local,
-            Consistency::AtLeast(position) => {
-                self.reach(position, clock).await?;
-                ReadMode::Local
+    ) -> impl Future<Output = Result<Bytes, KvError>> {
+        async move {
+            let mode = match consistency {
+                // Without a lease a quorum is asked; whether there are any is for the core to say.
+                Consistency::Linearizable => ReadMode::Lease,
+                Consistency::Serializable => ReadMode::Local,
+                Consistency::AtLeast(position) => {
+                    Box::pin(self.reach(position, clock)).await?;
+                    ReadMode::Local
+                }
+            };
+            let found = match range.keys {
+                Keys::One(_) => self.query(&Query::Range(range), mode, clock).await?,
+                Keys::Range { .. } => Box::pin(self.scan(whose, range, mode, clock)).await?,
+            };
+            if let Consistency::AtLeast(position) = consistency {
+                // A read in parts is of now; that may be another history by the last of them.
+                self.check_history(position)?;
             }
-        };
-        let found = match range.keys {
-            Keys::One(_) => self.query(&Query::Range(range), mode, clock).await?,
-            Keys::Range { .. } => self.scan(whose, range, mode, clock).await?,
-        };
-        if let Consistency::AtLeast(position) = consistency {
-            // A read in parts is of now; that may be another history by the last of them.
-            self.check_history(position)?;
+            let dated = dated.then(|| {
+                let epoch = self.node.status().membership.epoch();
+                Freshness { epoch, staleness: found.staleness }
+            });
+            frame::range_reply(dated.as_ref(), &found.reply).map_err(|error| not_understood(&error))
         }
-        let dated = dated.then(|| {
-            let epoch = self.node.status().membership.epoch();
-            Freshness { epoch, staleness: found.staleness }
-        });
-        frame::range_reply(dated.as_ref(), &found.reply).map_err(|error| not_understood(&error))
     }
 
     /// Reads a range, a part at a time. Nearly all reads end with the first part; the others begin

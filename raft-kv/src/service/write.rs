@@ -136,18 +136,18 @@ impl<N: Replica> Door<N> {
             Err(error) => return refuse(KvError::Malformed(format!("command: {error}"))),
         };
         let asker = asker.clone();
-        if !changes_auth || !asker.caller.is_client() {
-            let work = Work::Command(command);
-            return self.carry_out(Write { asker, frame, work, repeatable, clock }).await;
-        }
-        match self.prepare(&asker, &command, clock).await {
-            Ok(command) => {
-                let frame = resigned(&asker, command.clone(), clock);
-                let work = Work::Command(command);
-                self.carry_out(Write { asker, frame, work, repeatable, clock }).await
+        let mut write =
+            Write { asker, frame, work: Work::Command(command.clone()), repeatable, clock };
+        if changes_auth && write.asker.caller.is_client() {
+            match Box::pin(self.prepare(&write.asker, &command, clock)).await {
+                Ok(command) => {
+                    write.frame = resigned(&write.asker, command.clone(), clock);
+                    write.work = Work::Command(command);
+                }
+                Err(error) => return refuse(error),
             }
-            Err(error) => refuse(error),
         }
+        self.carry_out(&write).await
     }
 
     /// Changes the members; the encoded reply. It is never done twice: a second run might undo what
@@ -163,7 +163,7 @@ impl<N: Replica> Door<N> {
             return wire::encode_reply(&Err(error));
         }
         let work = Work::Change(changes);
-        self.carry_out(Write { asker, frame, work, repeatable: false, clock }).await
+        self.carry_out(&Write { asker, frame, work, repeatable: false, clock }).await
     }
 
     /// Keeps leases alive; the encoded reply.
@@ -178,15 +178,15 @@ impl<N: Replica> Door<N> {
             return wire::encode_reply(&Err(error));
         }
         let work = Work::KeepAlive(leases);
-        self.carry_out(Write { asker, frame, work, repeatable: true, clock }).await
+        self.carry_out(&Write { asker, frame, work, repeatable: true, clock }).await
     }
 
-    async fn carry_out(&self, write: Write) -> Bytes {
+    async fn carry_out(&self, write: &Write) -> Bytes {
         let mut progress = Progress::default();
-        match timeout_at(write.clock.answer_by, self.route(&write, &mut progress)).await {
+        match timeout_at(write.clock.answer_by, self.route(write, &mut progress)).await {
             Ok(Ok(reply)) => settle(reply, &progress),
             Ok(Err(error)) => wire::encode_reply(&Err(error)),
-            Err(_) => wire::encode_reply(&Err(self.expired(&write, progress))),
+            Err(_) => wire::encode_reply(&Err(self.expired(write, progress))),
         }
     }
 
@@ -231,7 +231,7 @@ impl<N: Replica> Door<N> {
                 return Err(error);
             }
             progress.last = Some(error);
-            self.pause(leader, &mut pause).await;
+            Box::pin(self.pause(leader, &mut pause)).await;
         }
     }
 
