@@ -41,9 +41,12 @@ struct Versions {
     latest: Record,
     /// Whether `latest` is a value. Known here so that counting keys does not visit each record.
     alive: bool,
-    /// All before `latest`, oldest first.
-    older: VecDeque<Record>,
+    /// All before `latest`, oldest first; never empty. Boxed, because most keys have none.
+    older: Option<Box<VecDeque<Record>>>,
 }
+
+/// Of a key that has one version.
+static NO_OLDER: VecDeque<Record> = VecDeque::new();
 
 /// The changes as they happen.
 #[derive(Default)]
@@ -231,11 +234,11 @@ impl Mvcc {
         let useless = |position: Position| {
             position.0 < compacted && (position < at || (deletion && position == at))
         };
-        while let Some(oldest) = versions.older.front().filter(|old| useless(old.position())) {
+        while let Some(oldest) = versions.older().front().filter(|old| useless(old.position())) {
             self.log.drop(oldest);
-            versions.older.pop_front();
+            versions.drop_oldest();
         }
-        if versions.older.is_empty() && useless(versions.latest.position()) {
+        if versions.older.is_none() && useless(versions.latest.position()) {
             self.log.drop(&versions.latest);
             self.keys.remove(key);
         }
@@ -404,7 +407,7 @@ fn rest(keys: &Keys, last: &[u8], backward: bool) -> Keys {
 
 impl Versions {
     fn new(latest: Record) -> Self {
-        Self { alive: !latest.is_deletion(), latest, older: VecDeque::new() }
+        Self { alive: !latest.is_deletion(), latest, older: None }
     }
 
     /// The version in force at `revision`, or now, if the key existed then.
@@ -413,14 +416,28 @@ impl Versions {
         if self.latest.mod_revision() <= revision {
             return self.alive.then_some(&self.latest);
         }
-        let newer = self.older.partition_point(|record| record.mod_revision() <= revision);
-        let record = &self.older[newer.checked_sub(1)?];
+        let older = self.older();
+        let newer = older.partition_point(|record| record.mod_revision() <= revision);
+        let record = &older[newer.checked_sub(1)?];
         (!record.is_deletion()).then_some(record)
     }
 
     fn advance(&mut self, record: Record) {
         self.alive = !record.is_deletion();
-        self.older.push_back(mem::replace(&mut self.latest, record));
+        let older = self.older.get_or_insert_default();
+        older.push_back(mem::replace(&mut self.latest, record));
+    }
+
+    fn older(&self) -> &VecDeque<Record> {
+        self.older.as_deref().unwrap_or(&NO_OLDER)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(older) = &mut self.older else { return };
+        older.pop_front();
+        if older.is_empty() {
+            self.older = None;
+        }
     }
 
     /// The versions that can be read at `floor` or above and are not above `revision`, oldest
@@ -432,10 +449,11 @@ impl Versions {
         revision: u64,
         from: Option<Position>,
     ) -> impl Iterator<Item = &Record> {
-        let version = |at: usize| self.older.get(at).unwrap_or(&self.latest);
+        let older = self.older();
+        let version = |at: usize| older.get(at).unwrap_or(&self.latest);
         let count = |is_before: &dyn Fn(&Record) -> bool| {
-            let older = self.older.partition_point(is_before);
-            older + usize::from(older == self.older.len() && is_before(&self.latest))
+            let before = older.partition_point(is_before);
+            before + usize::from(before == older.len() && is_before(&self.latest))
         };
         let old = count(&|record| record.mod_revision() <= floor);
         let in_force = old.checked_sub(1).filter(|at| !version(*at).is_deletion());
@@ -447,7 +465,7 @@ impl Versions {
 
     /// The versions that are read at `compacted` or above, or watched from there, oldest first.
     fn useful(&self, compacted: u64) -> impl Iterator<Item = &Record> {
-        let all = || self.older.iter().chain([&self.latest]);
+        let all = || self.older().iter().chain([&self.latest]);
         let old = all().take_while(|record| record.mod_revision() < compacted).count();
         let replaced = all().nth(old).is_some_and(|next| next.mod_revision() == compacted);
         let in_force = old.checked_sub(1).and_then(|last| all().nth(last));
