@@ -87,7 +87,7 @@ fn heartbeats_that_nothing_is_said_of_fit_the_election_timeout() {
 /// Nor need whoever chooses heartbeats alone know of the election timeout.
 #[test]
 fn an_election_timeout_that_nothing_is_said_of_fits_the_heartbeats() {
-    for (heartbeat, election) in [("20ms", 40), ("100ms", 40), ("110ms", 44), ("1s", 400)] {
+    for (heartbeat, election) in [("20ms", 40), ("100ms", 40), ("110ms", 44), ("500ms", 200)] {
         let said = ["--cluster", MEMBERS, "--heartbeat-interval", heartbeat];
         let raft = plan("1", &said).unwrap().raft;
         let ticks = (raft.election_ticks_min, raft.election_ticks_max);

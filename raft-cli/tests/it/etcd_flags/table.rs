@@ -49,7 +49,7 @@ fn a_name_alone_is_a_cluster_of_one_as_in_etcd() {
     assert_eq!(plan.credentials, CredentialSource::MadeHere);
     assert_eq!(plan.compaction, Compaction::Off);
     assert_eq!(plan.quota_bytes, 2 << 30);
-    assert_eq!((plan.raft.heartbeat_ticks, plan.raft.election_ticks_min), (10, 100));
+    assert_eq!((plan.raft.heartbeat_ticks, plan.raft.election_ticks_min), (10, 40));
     let door = plan.door.unwrap();
     assert_eq!(door.name.as_deref(), Some("solo"));
     assert_eq!(urls(&door.clients), ["http://localhost:2379"]);
