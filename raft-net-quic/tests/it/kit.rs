@@ -138,11 +138,6 @@ impl TestNode {
         self.events.lock().await.recv().await.unwrap()
     }
 
-    /// What has come already.
-    pub(crate) fn seen(&mut self) -> Option<Event> {
-        self.events.get_mut().try_recv().ok()
-    }
-
     pub(crate) async fn message(&self) -> Envelope {
         match self.event().await {
             Event::Message(envelope) => envelope,
