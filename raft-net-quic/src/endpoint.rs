@@ -6,10 +6,11 @@ use crate::accept;
 use crate::config::{Credentials, QuicConfig};
 use crate::error::{BindError, CredentialsError};
 use crate::peer::{Link, Traffic};
+use crate::probe::Turn;
 use crate::request::not_sent;
 use crate::shared::{Counters, Shared};
 use crate::timers::RareTimers;
-use crate::{snapshot, tls};
+use crate::{probe, snapshot, tls};
 use bytes::Bytes;
 use quinn::{AsyncUdpSocket, Endpoint, Runtime};
 use raft_core::raft::Envelope;
@@ -193,6 +194,13 @@ impl Transport for QuicTransport {
     fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot) {
         let shared = Arc::clone(&self.owner.shared);
         self.owner.shared.runtime.spawn(snapshot::send(shared, group, to, term, snapshot));
+    }
+
+    fn probe(&self, group: GroupId, peer: NodeId) {
+        let (shared, own) = (&self.owner.shared, self.owner.local_addr.ip());
+        if let Some(turn) = shared.peer(peer).as_ref().and_then(Turn::take) {
+            shared.runtime.spawn(probe::probe(Arc::clone(shared), group, turn, own));
+        }
     }
 
     fn round_trip(&self, _group: GroupId, peer: NodeId) -> Option<Duration> {

@@ -252,6 +252,7 @@ mod frame;
 pub mod fuzzing;
 mod hello;
 mod peer;
+mod probe;
 mod queue;
 mod request;
 mod shared;

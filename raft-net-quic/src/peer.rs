@@ -7,6 +7,7 @@ use crate::config::Limits;
 use crate::error::{NoConnection, ProtocolError, close, describe, printable};
 use crate::frame::{self, FrameReader};
 use crate::hello::{Hello, Purpose, STREAMS_SINCE};
+use crate::probe::Probed;
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
 use crate::shared::{Shared, canonical};
@@ -44,6 +45,7 @@ pub(crate) struct Peer {
     current: Mutex<Option<Current>>,
     /// The peer has connected to this node, so it lives.
     heard: Notify,
+    probed: Probed,
 }
 
 /// The connection to a peer, and what goes over it.
@@ -96,7 +98,16 @@ impl Peer {
             }),
             current: Mutex::new(None),
             heard: Notify::new(),
+            probed: Probed::new(false),
         }
+    }
+
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) const fn probed(&self) -> &Probed {
+        &self.probed
     }
 
     pub(crate) fn set_address(&self, address: Option<String>) {
@@ -120,6 +131,14 @@ impl Peer {
         const KEPT: usize = 16;
         let known = addresses.iter().take(KEPT).map(|address| canonical(*address)).collect();
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Where it is connected, or was last dialled: any of these may be where it is.
+    pub(crate) fn reached(&self) -> Vec<SocketAddr> {
+        if let Some(current) = &*self.current() {
+            return vec![current.connection.remote_address()];
+        }
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn address(&self) -> Option<String> {

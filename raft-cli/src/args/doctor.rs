@@ -26,7 +26,7 @@ Exit codes: 0 the election timeout is long enough; 1 it is too short: the line s
 #[command(after_help = EXAMPLES)]
 pub struct Doctor {
     /// The election timeout to check, as in `raft serve --election-timeout`.
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", default_value = "400ms", value_parser = values::duration)]
     pub election_timeout: Duration,
     /// A directory on the disk of a node's data; without it no disk is measured.
     #[arg(long, value_name = "DIR", env = "RAFT_DATA_DIR")]

@@ -122,12 +122,14 @@ pub struct Serve {
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub client_cert_auth: bool,
     /// How often a leader tells its followers that it lives; a multiple of 10ms. A bare number is
-    /// one of milliseconds. If left out, a fifth of an --election-timeout below 500ms.
+    /// one of milliseconds. If left out, a quarter of an --election-timeout below 400ms.
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = values::interval)]
     pub heartbeat_interval: Duration,
     /// Silence of a leader after which a follower stands for election: at least this long, at
-    /// most twice as long. Five heartbeats or more, so 50ms at least.
-    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = values::interval)]
+    /// most twice as long. Four heartbeats or more, so 40ms at least; if left out, that many of a
+    /// --heartbeat-interval above 100ms. A leader whose process has ended, on a machine that runs,
+    /// is replaced without waiting for it.
+    #[arg(long, value_name = "TIME", default_value = "400ms", value_parser = values::interval)]
     pub election_timeout: Duration,
     /// Answer linearizable reads on the leader without asking a quorum, as long as it holds a
     /// lease: faster, but only as right as clocks are; they may differ in speed by a fifth.

@@ -5,7 +5,7 @@ use super::{Config, Layer, Origin, Section};
 use crate::args::connection::{DEADLINE_DEFAULT, ENDPOINT_DEFAULT, Settled, settle};
 use crate::args::serve::Serve;
 use crate::failure::Failure;
-use crate::serve::plan::Plan;
+use crate::serve::plan::{Plan, timing_in_force};
 use std::ffi::{OsStr, OsString};
 
 /// A setting as it holds.
@@ -21,11 +21,12 @@ pub struct Setting {
     pub origin: Origin,
 }
 
-/// Every setting; `before` is what the command line says of how to reach a cluster.
+/// Every setting; `before` is what the command line says of how to reach a cluster, `serve` what
+/// all places together say of the node to run.
 ///
 /// # Errors
 /// If a file that a setting names is needed here and cannot be read.
-pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure> {
+pub fn settings(config: &Config, before: &Layer, serve: &Serve) -> Result<Vec<Setting>, Failure> {
     let said = config.serve();
     let of_serve = Section::Serve.options().into_iter().map(|option| {
         let key = option.get_long().unwrap_or_default().to_owned();
@@ -38,6 +39,7 @@ pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure
             }
             None => {
                 let default = option.get_default_values().first().map(|value| text(value));
+                let default = derived(&key, serve).or(default);
                 Setting { section, key, value: default, origin: Origin::Default }
             }
         }
@@ -51,6 +53,17 @@ pub fn settings(config: &Config, before: &Layer) -> Result<Vec<Setting>, Failure
     }));
     settings.extend(of_clients(settled(config, before)?));
     Ok(settings)
+}
+
+/// The value of a setting that nothing is said of where it follows from another.
+fn derived(key: &str, serve: &Serve) -> Option<String> {
+    let (heartbeat, election) = timing_in_force(serve)?;
+    let time = match key {
+        "heartbeat-interval" => heartbeat,
+        "election-timeout" => election,
+        _ => return None,
+    };
+    Some(humantime::format_duration(time).to_string().replace(' ', ""))
 }
 
 /// What of the settings makes no sense; what nothing is said of is not looked at.

@@ -101,6 +101,9 @@ pub(super) const PASSWORD_COSTS: RangeInclusive<u32> = 4..=31;
 /// The least quota: a full store must still take what makes room.
 const QUOTA_BYTES_MIN: u64 = 1024 * 1024;
 
+/// How many heartbeats there are in the shortest election timeout, at least.
+const HEARTBEATS: u32 = 4;
+
 impl Plan {
     /// What has to be said and is not.
     pub(crate) fn missing(args: &Serve) -> Vec<Failure> {
@@ -155,20 +158,17 @@ impl Plan {
             return usage("port 0 cannot be reached by others; choose one for --listen");
         }
         let cluster = args.cluster_id.unwrap_or_else(|| cluster_id(&args.cluster_token, &members));
-        let election_ticks = ticks("--election-timeout", args.election_timeout)?;
+        let (heartbeat_ticks, election_ticks) = timing(args)?;
         let initial = members.into_iter().map(|(id, address)| (id, Member::new(address)));
         let raft = Config {
             id,
             initial: initial.collect(),
-            heartbeat_ticks: heartbeat_ticks(args, election_ticks)?,
+            heartbeat_ticks,
             election_ticks_min: election_ticks,
             election_ticks_max: election_ticks.saturating_mul(2),
             lease_reads: args.lease_reads,
             ..Config::default()
         };
-        if raft.election_ticks_min / 5 < raft.heartbeat_ticks {
-            return usage("--election-timeout must be at least five times --heartbeat-interval");
-        }
         raft.validate().map_err(Failure::usage)?;
         Ok(Self {
             raft,
@@ -315,13 +315,26 @@ pub(super) fn cluster_id(token: &str, members: &BTreeMap<NodeId, String>) -> Clu
     ClusterId(xxh3_64(text.as_bytes()))
 }
 
-/// Who says how long an election takes, and nothing of heartbeats, gets such that fit.
-fn heartbeat_ticks(args: &Serve, election_ticks: u32) -> Result<u32, Failure> {
-    let wanted = ticks("--heartbeat-interval", args.heartbeat_interval)?;
-    match args.told.has("heartbeat-interval") {
-        true => Ok(wanted),
-        false => Ok(wanted.min(election_ticks / 5).max(1)),
+/// Ticks between heartbeats, and of the shortest election timeout. Who says one of them and nothing
+/// of the other gets one that fits.
+fn timing(args: &Serve) -> Result<(u32, u32), Failure> {
+    let mut heartbeat = ticks("--heartbeat-interval", args.heartbeat_interval)?;
+    let mut election = ticks("--election-timeout", args.election_timeout)?;
+    if !args.told.has("heartbeat-interval") {
+        heartbeat = heartbeat.min(election / HEARTBEATS).max(1);
+    } else if !args.told.has("election-timeout") {
+        election = election.max(heartbeat.saturating_mul(HEARTBEATS));
     }
+    if election / HEARTBEATS < heartbeat {
+        return usage("--election-timeout must be at least four times --heartbeat-interval");
+    }
+    Ok((heartbeat, election))
+}
+
+/// The heartbeat interval and the election timeout that are in force where nothing is said of them.
+pub fn timing_in_force(args: &Serve) -> Option<(Duration, Duration)> {
+    let (heartbeat, election) = timing(args).ok()?;
+    Some((TICK * heartbeat, TICK * election))
 }
 
 fn ticks(option: &str, duration: Duration) -> Result<u32, Failure> {

@@ -21,7 +21,7 @@ pub fn run(
     let Action::Check(args) = &args.action else {
         return output.raw(example().as_bytes());
     };
-    let settings = settings(config, before)?;
+    let settings = settings(config, before, &args.serve)?;
     let mut wrong = check(config, before, &args.serve);
     output.show(
         &json(config, &settings, &wrong),

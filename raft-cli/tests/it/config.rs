@@ -109,6 +109,28 @@ fn every_value_tells_where_it_came_from() {
     assert_eq!(Path::new(data_dir.as_str().unwrap()), file.dir.path().join("data"));
 }
 
+/// Of heartbeats and election timeout one follows the other where nothing is said of it.
+#[test]
+fn times_are_shown_as_they_are_in_force() {
+    let file = Settings::new("");
+    let times = |words: &[&str]| {
+        let check = file.check(&[], words);
+        ["heartbeat-interval", "election-timeout"].map(|key| {
+            let setting = setting(&check, "serve", key);
+            (setting["value"].as_str().unwrap().to_owned(), setting["from"] == "default")
+        })
+    };
+    let time = |text: &str, default| (text.to_owned(), default);
+    assert_eq!(times(&[]), [time("100ms", true), time("400ms", true)]);
+    let short = times(&["--election-timeout", "300ms"]);
+    assert_eq!(short, [time("70ms", true), time("300ms", false)]);
+    let slow = times(&["--heartbeat-interval", "300ms"]);
+    assert_eq!(slow, [time("300ms", false), time("1s200ms", true)]);
+    // What does not fit is shown as it was said.
+    let wrong = times(&["--heartbeat-interval", "300ms", "--election-timeout", "1s"]);
+    assert_eq!(wrong, [time("300ms", false), time("1s", false)]);
+}
+
 #[test]
 fn people_get_a_table_and_shells_get_lines() {
     let file = Settings::new("[serve]\nid = 7\n");

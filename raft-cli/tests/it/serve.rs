@@ -70,18 +70,29 @@ fn heartbeats_that_nothing_is_said_of_fit_the_election_timeout() {
         let said = ["--cluster", MEMBERS, "--election-timeout", election];
         plan("1", &[&said[..], more].concat()).map(|plan| plan.raft.heartbeat_ticks)
     };
-    let alone = [("50ms", 1), ("90ms", 1), ("300ms", 6), ("490ms", 9), ("500ms", 10), ("5s", 10)];
+    let alone = [("40ms", 1), ("70ms", 1), ("300ms", 7), ("390ms", 9), ("400ms", 10), ("5s", 10)];
     for (election, ticks) in alone {
         assert_eq!(heartbeat(election, &[]), Ok(ticks), "{election}");
     }
-    for election in ["40ms", "10ms"] {
+    for election in ["30ms", "10ms"] {
         let refused = heartbeat(election, &[]).unwrap_err();
-        assert!(refused.contains("five times"), "{refused}");
+        assert!(refused.contains("four times"), "{refused}");
     }
     // What is said is not changed, not even if it is the default.
     let refused = heartbeat("300ms", &["--heartbeat-interval", "100ms"]).unwrap_err();
-    assert!(refused.contains("five times"), "{refused}");
+    assert!(refused.contains("four times"), "{refused}");
     assert_eq!(heartbeat("300ms", &["--heartbeat-interval", "20ms"]), Ok(2));
+}
+
+/// Nor need whoever chooses heartbeats alone know of the election timeout.
+#[test]
+fn an_election_timeout_that_nothing_is_said_of_fits_the_heartbeats() {
+    for (heartbeat, election) in [("20ms", 40), ("100ms", 40), ("110ms", 44), ("500ms", 200)] {
+        let said = ["--cluster", MEMBERS, "--heartbeat-interval", heartbeat];
+        let raft = plan("1", &said).unwrap().raft;
+        let ticks = (raft.election_ticks_min, raft.election_ticks_max);
+        assert_eq!(ticks, (election, 2 * election), "{heartbeat}");
+    }
 }
 
 #[test]
@@ -156,7 +167,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         ("1", &["--cluster", MEMBERS, "--advertise", "10.0.0.9:2380"], "--cluster says"),
         ("1", &["--cluster", MEMBERS, "--single"], "cannot be used with"),
         ("1", &["--cluster", MEMBERS, "--heartbeat-interval", "15ms"], "multiple of 10ms"),
-        ("1", &["--cluster", MEMBERS, "--election-timeout", "40ms"], "five times"),
+        ("1", &["--cluster", MEMBERS, "--election-timeout", "30ms"], "four times"),
         ("1", &[], "required"),
     ];
     for (id, more, says) in wrong {

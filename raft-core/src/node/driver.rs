@@ -221,6 +221,7 @@ impl Driver {
             Event::Snapshot { from, sender, term, snapshot } => {
                 self.on_snapshot(from, sender, term, *snapshot);
             }
+            Event::Refused(peer) => self.on_refused(peer),
             Event::Propose { command, waiter } => self.on_propose(command, waiter),
             Event::ProposeMany { commands, batch } => self.on_propose_many(commands, &batch),
             Event::Query(query) => self.on_query(query),
@@ -261,6 +262,15 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    fn on_refused(&mut self, peer: NodeId) {
+        let role = self.raft.role();
+        self.raft.step(Input::Refused(peer));
+        if self.raft.role() != role {
+            tracing::info!(node = %self.identity.node, leader = %peer,
+                "nobody listens where the leader did: standing for election");
+        }
     }
 
     fn on_propose(&mut self, command: Bytes, waiter: Waiter) {
@@ -402,6 +412,9 @@ impl Driver {
             self.requests.confirmed(batch, index);
         }
         self.read_ready();
+        if let Some(leader) = output.probe {
+            self.transport.probe(self.config.group, leader);
+        }
         for to in output.send_snapshot.drain(..) {
             self.receivers.ask(to);
         }

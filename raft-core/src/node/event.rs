@@ -22,6 +22,8 @@ pub(super) enum Event {
         term: Term,
         snapshot: Box<Snapshot>,
     },
+    /// Nobody listens where this node did, as far as the transport can tell.
+    Refused(NodeId),
     Propose {
         command: Bytes,
         waiter: Waiter,
@@ -175,6 +177,10 @@ impl Inbox for NodeInbox {
     fn receive_snapshot(&self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot) {
         let snapshot = Box::new(snapshot);
         self.offer(Event::Snapshot { from, sender, term, snapshot }, "snapshot");
+    }
+
+    fn refused(&self, peer: NodeId) {
+        self.offer(Event::Refused(peer), "hint");
     }
 
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {

@@ -28,16 +28,17 @@ pub struct Config {
     pub readmit: bool,
     /// Shortest election timeout, in ticks. A follower that hears nothing for a random time between
     /// this and `election_ticks_max` campaigns; it also refuses other candidates for this long
-    /// after it heard its leader (thesis §4.2.3). Default 50: half a second of 10 ms ticks, well
-    /// above broadcast time and below what users notice (§5.6). Above `heartbeat_ticks`, better
-    /// five times as much or more.
+    /// after it heard its leader (thesis §4.2.3), unless it is told that nobody listens there any
+    /// more. Default 40: 400 ms of 10 ms ticks, well above broadcast time and below what users
+    /// notice (§5.6). Above `heartbeat_ticks`, better four times as much or more.
     pub election_ticks_min: u32,
-    /// Longest election timeout, in ticks; above `election_ticks_min`. Default 100.
+    /// Longest election timeout, in ticks; above `election_ticks_min`. Default 80.
     pub election_ticks_max: u32,
-    /// Ticks between heartbeats of an idle leader; a fifth of `election_ticks_min` or less is
-    /// wise. Default 10, a fifth of the default there; it does not follow another
-    /// `election_ticks_min`, so whoever sets that below 50 does well to set this lower, too: a
-    /// follower may else campaign when a heartbeat or two are lost.
+    /// Ticks between heartbeats of an idle leader; a quarter of `election_ticks_min` or less is
+    /// wise. Default 10, a quarter of the default there; it does not follow another
+    /// `election_ticks_min`, so whoever sets that below 40 does well to set this lower, too: a
+    /// follower may else campaign when a heartbeat or two are lost. On followers it also says when
+    /// a heartbeat is late: see [`Output::probe`](super::Output::probe).
     pub heartbeat_ticks: u32,
     /// Most bytes of entries in one append message; one entry always fits. At most 4 MiB, default
     /// 256 KiB.
@@ -83,8 +84,8 @@ impl Default for Config {
             initial: BTreeMap::new(),
             version: Version::CURRENT,
             readmit: true,
-            election_ticks_min: 50,
-            election_ticks_max: 100,
+            election_ticks_min: 40,
+            election_ticks_max: 80,
             heartbeat_ticks: 10,
             message_bytes_max: 256 * 1024,
             command_bytes_max: 2 * 1024 * 1024,

@@ -15,6 +15,7 @@ impl Follower {
             return Next::Founder;
         }
         if state.now < state.election_due {
+            state.tend_probe();
             return Next::Stay;
         }
         state.reset_election_timer();

@@ -34,6 +34,10 @@ pub enum Input {
         /// Whether the receiver has all its bytes.
         ok: bool,
     },
+    /// The answer to [`Output::probe`]: nobody listens where this node did. Only a hint, it may be
+    /// wrong at any time; a follower of that node that is not bound by a lease waits no longer to
+    /// elect another.
+    Refused(NodeId),
 }
 
 /// Work for the driver.
@@ -49,6 +53,9 @@ pub struct Output {
     pub reads: Vec<(ReadId, Index)>,
     /// Peers that need a snapshot; report with `Input::SnapshotSent`.
     pub send_snapshot: Vec<NodeId>,
+    /// Find out, if that can be told, whether anybody still listens where this node does, and
+    /// report with `Input::Refused` if nobody does. It leads, and was not heard for a while.
+    pub probe: Option<NodeId>,
 }
 
 /// One item of state machine work.

@@ -65,7 +65,7 @@ impl Leader {
             uncommitted_bytes: state
                 .log
                 .bytes_between(state.commit_index().next(), state.log.last().index),
-            confirmations: Confirmations::default(),
+            confirmations: Confirmations::new(state.config.lease_reads),
             transfer: None,
             resigned: false,
             lease_void: false,

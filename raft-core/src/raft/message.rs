@@ -96,9 +96,14 @@ pub struct AppendEntries {
     pub entries: Option<Run>,
     /// The leader's commit index; in a heartbeat capped at the follower's match index.
     pub leader_commit: Index,
-    /// The newest read sequence the leader wants confirmed; 0 if none yet.
+    /// The newest read sequence the leader wants confirmed; 0 if none yet. Its highest bit says
+    /// that the leader holds leases: then whoever answers elects nobody else for a shortest
+    /// election timeout, whatever it hears of the leader.
     pub read_seq: u64,
 }
+
+/// The bit of a read sequence that says that its leader holds leases.
+pub(super) const LEASED: u64 = 1 << 63;
 
 /// What became of an append.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! [`Raft::take_output`]. Nothing in here waits or fails. `receive` applies the rules common to all
 //! roles, once; the role files hold what is theirs; `Raft::enter` alone changes role.
 
+mod absence;
 mod by_node;
 mod candidate;
 mod config;
@@ -211,6 +212,7 @@ impl Raft {
                 }
                 Next::Stay
             }
+            Input::Refused(node) => self.state.on_refused(node),
         };
         if next != Next::Stay {
             self.enter(next);
@@ -295,7 +297,8 @@ impl Raft {
     pub fn idle_ticks(&self) -> u64 {
         let next = match &self.role {
             Role::Follower(_) if self.state.is_waiting() => return 0,
-            Role::Follower(_) | Role::Candidate(_) => self.state.election_due,
+            Role::Follower(_) => self.state.follower_due(),
+            Role::Candidate(_) => self.state.election_due,
             Role::Leader(leader) => leader.next_due(&self.state),
         };
         next.saturating_sub(self.state.now + 1)
@@ -378,10 +381,11 @@ impl Raft {
         }
         // A vote request while a leader is alive is refused before its term is looked at
         // (thesis §4.2.3).
-        let request = vote_request(envelope);
+        let request = VoteRequest::of(envelope);
         let leads = matches!(self.role, Role::Leader(_));
         if let Some(request) = request.filter(|request| self.state.is_disruptive(*request, leads)) {
             self.state.refuse_vote(request);
+            self.state.note_doubt(request, term);
             return Next::Stay;
         }
         // A newer term is adopted (§5.1), and the leader of this term followed (§5.2).
@@ -395,7 +399,7 @@ impl Raft {
             self.follow(from);
         }
         if let Some(request) = request {
-            self.state.on_request_vote(request);
+            let _ = self.state.on_request_vote(request);
             return Next::Stay;
         }
         self.dispatch(from, sender, counts, &mut envelope.message)
@@ -427,6 +431,7 @@ impl Raft {
         let state = &mut self.state;
         match (&mut self.role, message) {
             (Role::Follower(follower), Message::AppendEntries(append)) => {
+                state.note_promise(sender, append.read_seq);
                 follower.on_append_entries(state, from, append);
             }
             (Role::Follower(follower), Message::Commit { entry }) => {
@@ -590,11 +595,4 @@ impl Raft {
     pub const fn leader(&self) -> Option<NodeId> {
         self.state.leader
     }
-}
-
-fn vote_request(envelope: &Envelope) -> Option<VoteRequest> {
-    let Message::RequestVote { last_log, pre_vote, transfer } = envelope.message else {
-        return None;
-    };
-    Some(VoteRequest { from: envelope.from, last_log, pre_vote, transfer })
 }

@@ -3,7 +3,7 @@
 //! Formatting only; nothing here decides anything.
 
 use super::io::{LogOp, Write};
-use super::message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId};
+use super::message::{AppendEntries, AppendOutcome, Envelope, LEASED, Message, ReadRequestId};
 use crate::types::{Entry, HardState, Membership, Payload, SnapshotMeta};
 use std::fmt;
 
@@ -63,7 +63,11 @@ impl fmt::Display for AppendEntries {
 
 /// Left out as long as there were no reads.
 fn fmt_read_seq(read_seq: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if read_seq == 0 { Ok(()) } else { write!(f, " read={read_seq}") }
+    match read_seq & !LEASED {
+        0 => {}
+        seq => write!(f, " read={seq}")?,
+    }
+    f.write_str(if read_seq & LEASED == 0 { "" } else { " leased" })
 }
 
 impl fmt::Display for AppendOutcome {

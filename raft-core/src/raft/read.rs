@@ -4,7 +4,7 @@
 //! confirm that it still leads, and answers; a follower asks the leader for that index. A batch
 //! that cannot be served yet waits; nothing here ever fails. Deadlines are the driver's.
 
-use super::message::{Message, ReadRequestId};
+use super::message::{LEASED, Message, ReadRequestId};
 use super::state::{State, exchange};
 use crate::types::{Index, NodeId, ReadId};
 use std::collections::VecDeque;
@@ -148,6 +148,11 @@ struct Confirmation {
 }
 
 impl Confirmations {
+    /// Of a leader that holds leases or does not, which the sequence tells.
+    pub(super) fn new(leases: bool) -> Self {
+        Self { seq: if leases { LEASED } else { 0 }, ..Self::default() }
+    }
+
     /// The sequence that every message to a follower carries.
     pub(super) const fn seq(&self) -> u64 {
         self.seq

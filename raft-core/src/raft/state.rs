@@ -1,5 +1,6 @@
 //! What every role keeps (figure 2, "state on all servers"), and what every role does with it.
 
+use super::absence::Absence;
 use super::config::Config;
 use super::contacts::Contacts;
 use super::formation::Hellos;
@@ -48,6 +49,7 @@ pub(super) struct State {
     /// When a leader was last heard leading, of whatever term: until the shortest election timeout
     /// is over nobody else is to be elected, for it may rely on that (thesis §6.4.1).
     leader_heard_at: Option<u64>,
+    pub(super) absence: Absence,
     /// When the election timer of a follower or candidate runs out.
     pub(super) election_due: u64,
     pub(super) reads: Reads,
@@ -86,6 +88,7 @@ impl State {
             transfer_pause: 0,
             votes_from: 0,
             leader_heard_at: None,
+            absence: Absence::default(),
             election_due: 0,
             reads,
             rng,
@@ -191,10 +194,12 @@ impl State {
     /// replaced by a snapshot's, and its disk works. Whoever is removed may still be needed until
     /// that is committed, for it may have the newest log (thesis §4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
+        self.is_voter() && self.is_bound() && self.restoring.is_none() && !self.is_stalled()
+    }
+
+    /// Whether this node votes in a configuration that may be the cluster's.
+    pub(super) fn is_voter(&self) -> bool {
         self.memberships().any(|membership| membership.is_voter(self.id()))
-            && self.is_bound()
-            && self.restoring.is_none()
-            && !self.is_stalled()
     }
 
     /// Whether the configuration in this log knows this life of the node. If not, an earlier life
@@ -235,18 +240,12 @@ impl State {
         self.campaigned = false;
         self.leader_heard_at = Some(self.now);
         self.reset_election_timer();
+        self.note_present();
     }
 
     /// When a leader was last heard leading.
     pub(super) const fn leader_heard_at(&self) -> Option<u64> {
         self.leader_heard_at
-    }
-
-    /// Whether a leader was heard leading within the shortest election timeout: then nobody else is
-    /// to be elected (thesis §4.2.3).
-    pub(super) fn hears_leader(&self) -> bool {
-        let patience = u64::from(self.config.election_ticks_min);
-        self.leader_heard_at.is_some_and(|at| self.now < at + patience)
     }
 
     /// Starts the election timer anew with a random length (§5.2).
@@ -364,7 +363,8 @@ impl State {
 
     /// Takes what this state has to do. Room that is there is used again.
     pub(super) fn take_output(&mut self, output: &mut Output) {
-        let Output { messages, write, apply, reads, send_snapshot } = output;
+        let Output { messages, write, apply, reads, send_snapshot, probe } = output;
+        *probe = self.take_probe();
         exchange(&mut self.outbox, messages);
         self.take_apply(apply);
         self.reads.take_answered(reads);
@@ -401,6 +401,7 @@ impl State {
         self.next_transfer = put_off(self.next_transfer, self.now);
         self.votes_from = 0;
         self.leader_heard_at = None;
+        self.rebase_absence();
         self.election_due = NOW + u64::from(self.config.election_ticks_max);
         self.rng = Rng::new(0);
         self.now = NOW;

@@ -1,16 +1,26 @@
 //! Granting votes: rules shared by all roles (§5.2, §5.4.1; thesis §4.2.3, §9.6).
 
-use super::message::Message;
+use super::message::{Envelope, Message};
 use super::state::State;
 use crate::types::{LogId, NodeId};
 
 /// A request for a vote, its sender's term already found current.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct VoteRequest {
     pub(super) from: NodeId,
     pub(super) last_log: LogId,
     pub(super) pre_vote: bool,
     pub(super) transfer: bool,
+}
+
+impl VoteRequest {
+    /// What `envelope` asks for, if that is a vote.
+    pub(super) fn of(envelope: &Envelope) -> Option<Self> {
+        let Message::RequestVote { last_log, pre_vote, transfer } = envelope.message else {
+            return None;
+        };
+        Some(Self { from: envelope.from, last_log, pre_vote, transfer })
+    }
 }
 
 impl State {
@@ -23,8 +33,9 @@ impl State {
         !request.transfer && !leader_asks && (leads || self.hears_leader())
     }
 
-    /// Grants or refuses, and says so. The answer to a real vote leaves once the vote is durable.
-    pub(super) fn on_request_vote(&mut self, request: VoteRequest) {
+    /// Grants or refuses, says so, and returns which. The answer to a real vote leaves once the
+    /// vote is durable.
+    pub(super) fn on_request_vote(&mut self, request: VoteRequest) -> bool {
         let VoteRequest { from, last_log, pre_vote, transfer } = request;
         // §5.4.1: the derived order of log ids is "at least as up-to-date as".
         let up_to_date = last_log >= self.log.last();
@@ -41,6 +52,7 @@ impl State {
             self.reset_election_timer();
         }
         self.send(from, Message::RequestVoteResponse { granted, pre_vote });
+        granted
     }
 
     /// Whether a blank node may vote: for another initial member. When a cluster was founded, only
@@ -52,17 +64,19 @@ impl State {
         initial && self.now >= self.votes_from
     }
 
-    /// Whether this node should lead rather than a candidate with an equal log, and has not tried
-    /// yet. Only in pre-votes and only until it has tried, so that a node that cannot win does not
-    /// keep others from it.
+    /// Whether this node should lead rather than a candidate with an equal log: it has the higher
+    /// priority and has not tried yet, or both were just told that the leader is gone. Only in
+    /// pre-votes and only for so long, so that a node that cannot win does not keep others from it.
     fn takes_precedence(&self, request: VoteRequest) -> bool {
         let VoteRequest { from, last_log, pre_vote, transfer } = request;
         let membership = self.log.membership();
+        let (own, theirs) = (membership.priority(self.id()), membership.priority(from));
+        let tries = !self.campaigned && own > theirs;
+        let stands = self.has_just_stood() && (own, from) > (theirs, self.id());
         pre_vote
             && !transfer
-            && !self.campaigned
             && last_log == self.log.last()
-            && membership.priority(self.id()) > membership.priority(from)
+            && (tries || stands)
             && self.may_campaign()
     }
 

@@ -223,6 +223,12 @@ impl<M: Machine> Cluster<M> {
         assert!(nothing, "{id} has something to do at a tick that it called idle");
     }
 
+    /// `id` is told that nobody listens where `node` does, be it true or not.
+    pub fn refuse(&mut self, id: NodeId, node: NodeId) {
+        self.command(format_args!("refuse {} {}", id.0, node.0));
+        self.act(id, |raft| raft.step(Input::Refused(node)));
+    }
+
     /// `id` campaigns at once.
     pub fn campaign(&mut self, id: NodeId) {
         self.command(format_args!("campaign {}", id.0));

@@ -13,6 +13,7 @@
 //! | `disk 1 1@1 2@1 term=3 vote=2` | the node starts anew from such a disk |
 //! | `tick 1 5`, `tick all 5` | ticks of a node's clock, or of every node's in turn |
 //! | `campaign 1` | a pre-vote at once |
+//! | `refuse 2 1` | node 2 is told, rightly or not, that nobody listens where node 1 does |
 //! | `propose 1 x y` | commands, in one turn |
 //! | `read 1`, `transfer 1 to=2` | requests |
 //! | `deliver` | every message under way arrives |
@@ -85,7 +86,7 @@ impl Script {
             "cluster" => Ok(String::new()),
             "log" | "status" | "members" | "lease" => show(cluster, verb, &mut arguments),
             "server" | "change" | "wipe" | "upgrade" => members(cluster, verb, &mut arguments),
-            "tick" | "campaign" | "propose" | "read" | "transfer" => {
+            "tick" | "campaign" | "refuse" | "propose" | "read" | "transfer" => {
                 request(cluster, verb, &mut arguments)
             }
             "deliver" | "drop" | "duplicate" => move_messages(cluster, verb, &mut arguments),
@@ -148,6 +149,10 @@ fn request(cluster: &mut Cluster, verb: &str, arguments: &mut Arguments) -> Resu
     let id = arguments.node(cluster)?;
     match verb {
         "campaign" => cluster.campaign(id),
+        "refuse" => {
+            let node = arguments.node(cluster)?;
+            cluster.refuse(id, node);
+        }
         "read" => drop(cluster.read(id)),
         "transfer" => {
             let to = arguments.keyed("to")?.map(NodeId);

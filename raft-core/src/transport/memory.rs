@@ -173,6 +173,17 @@ impl Transport for MemoryTransport {
         }
     }
 
+    fn probe(&self, group: GroupId, peer: NodeId) {
+        let wires = self.network.read();
+        // Of one that is only cut off nothing is known.
+        let gone = !wires.inboxes.contains_key(&(group, peer)) && wires.joins(self.node, peer);
+        let own = wires.inbox(group, self.node).filter(|_| gone);
+        drop(wires);
+        if let Some(inbox) = own {
+            inbox.refused(peer);
+        }
+    }
+
     fn round_trip(&self, _group: GroupId, _peer: NodeId) -> Option<Duration> {
         Some(2 * self.network.read().delay)
     }

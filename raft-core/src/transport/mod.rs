@@ -37,6 +37,11 @@ pub trait Transport: Send + Sync + 'static {
     /// [`Inbox::snapshot_sent`].
     fn send_snapshot(&self, group: GroupId, to: NodeId, term: Term, snapshot: Snapshot);
 
+    /// Finds out whether anybody still listens where `peer` does, if that can be told at once, as
+    /// of the port of a process that has ended. [`Inbox::refused`] is told only if nobody does;
+    /// other answers, or none, say nothing.
+    fn probe(&self, _group: GroupId, _peer: NodeId) {}
+
     /// How long a packet to `peer` and back takes at present, if the transport knows.
     fn round_trip(&self, _group: GroupId, _peer: NodeId) -> Option<Duration> {
         None
@@ -52,6 +57,10 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// A snapshot has arrived whole and intact; its bytes are kept until `data` is dropped.
     fn receive_snapshot(&self, from: NodeId, sender: Sender, term: Term, snapshot: Snapshot);
+
+    /// What [`Transport::probe`] found: nobody listens where `peer` did. It is a hint, which may be
+    /// wrong, and may be dropped.
+    fn refused(&self, _peer: NodeId) {}
 
     /// A snapshot was handed over whole (`ok`), or could not be.
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool);

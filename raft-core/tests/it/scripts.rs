@@ -74,6 +74,17 @@ scripts! {
     election_clock_jumps
     election_crash_before_vote_is_durable
     election_higher_term_deposes
+    election_hint
+    election_hint_both
+    election_hint_early
+    election_hint_false
+    election_hint_five
+    election_hint_lease
+    election_hint_lease_untold
+    election_hint_longer_log
+    election_hint_no_candidate
+    election_hint_priority
+    election_hint_unanswered
     election_leader_completeness
     election_leader_hears_nobody
     election_leader_stickiness

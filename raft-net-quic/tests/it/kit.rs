@@ -65,6 +65,7 @@ pub(crate) enum Event {
     Message(Envelope),
     Snapshot(NodeId, Sender, Term, Snapshot),
     Sent(NodeId, SnapshotMeta, bool),
+    Refused(NodeId),
 }
 
 pub(crate) struct Recorder(UnboundedSender<Event>);
@@ -80,6 +81,10 @@ impl Inbox for Recorder {
 
     fn snapshot_sent(&self, to: NodeId, meta: SnapshotMeta, ok: bool) {
         let _ = self.0.send(Event::Sent(to, meta, ok));
+    }
+
+    fn refused(&self, peer: NodeId) {
+        let _ = self.0.send(Event::Refused(peer));
     }
 }
 

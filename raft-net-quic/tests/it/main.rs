@@ -7,6 +7,7 @@ mod kit;
 mod lives;
 mod messages;
 mod offers;
+mod probe;
 mod relay;
 mod requests;
 mod resumption;

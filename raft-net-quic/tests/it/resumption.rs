@@ -342,7 +342,7 @@ async fn heartbeats_beside(size: usize) -> u64 {
             event = nodes[1].event() => match event {
                 Event::Message(_) => nodes[1].send(NodeId(1), heartbeat(0)),
                 Event::Snapshot(..) => delivered = true,
-                Event::Sent(..) => panic!("it sent none"),
+                Event::Sent(..) | Event::Refused(_) => panic!("it sent none"),
             },
             event = nodes[0].event() => match event {
                 Event::Message(_) if delivered => return round_trips,
@@ -351,7 +351,7 @@ async fn heartbeats_beside(size: usize) -> u64 {
                     nodes[0].send(NodeId(2), heartbeat(round_trips));
                 }
                 Event::Sent(_, _, ok) => assert!(ok),
-                Event::Snapshot(..) => panic!("it is sent none"),
+                Event::Snapshot(..) | Event::Refused(_) => panic!("it is sent none"),
             },
         }
     }

@@ -50,8 +50,6 @@ const COUNTERPARTS: [(&str, &str); 9] = [
 /// What etcd takes where nothing is said.
 const NAME: &str = "default";
 const TOKEN: &str = "etcd-cluster";
-const HEARTBEAT: Duration = Duration::from_millis(100);
-const ELECTION: Duration = Duration::from_secs(1);
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 
@@ -337,15 +335,9 @@ impl Mapped {
         Ok(())
     }
 
-    /// Times are whole ticks here, and where nothing is said they are etcd's.
+    /// Times are whole ticks here.
     fn timing(&mut self) {
         let serve = &mut self.serve;
-        if !serve.told.has("heartbeat-interval") {
-            serve.heartbeat_interval = HEARTBEAT;
-        }
-        if !serve.told.has("election-timeout") {
-            serve.election_timeout = ELECTION;
-        }
         let tick = TICK.as_millis();
         let mut round = |flag: &str, time: &mut Duration, ticks: u128| {
             let rounded = u64::try_from(ticks.max(1) * tick).map_or(*time, Duration::from_millis);

@@ -49,7 +49,7 @@ fn a_name_alone_is_a_cluster_of_one_as_in_etcd() {
     assert_eq!(plan.credentials, CredentialSource::MadeHere);
     assert_eq!(plan.compaction, Compaction::Off);
     assert_eq!(plan.quota_bytes, 2 << 30);
-    assert_eq!((plan.raft.heartbeat_ticks, plan.raft.election_ticks_min), (10, 100));
+    assert_eq!((plan.raft.heartbeat_ticks, plan.raft.election_ticks_min), (10, 40));
     let door = plan.door.unwrap();
     assert_eq!(door.name.as_deref(), Some("solo"));
     assert_eq!(urls(&door.clients), ["http://localhost:2379"]);
@@ -154,7 +154,12 @@ fn limits_and_times_are_etcds() {
     let plan = Plan::of(&mapped.serve).unwrap();
     assert_eq!((plan.raft.heartbeat_ticks, plan.raft.election_ticks_min), (2, 101));
     let short = planned(&["--name=a", "--election-timeout=305"]).raft;
-    assert_eq!((short.heartbeat_ticks, short.election_ticks_min), (6, 31));
+    assert_eq!((short.heartbeat_ticks, short.election_ticks_min), (7, 31));
+    let slow = planned(&["--name=a", "--heartbeat-interval=305"]).raft;
+    assert_eq!((slow.heartbeat_ticks, slow.election_ticks_min), (30, 120));
+    // The same as without etcd's flags.
+    let usual = planned(&["--name=a"]).raft;
+    assert_eq!((usual.heartbeat_ticks, usual.election_ticks_min), (10, 40));
 }
 
 #[test]
@@ -236,7 +241,7 @@ fn what_contradicts_is_refused() {
         (&["--listen-peer-urls=https://h:1"], "--peer-auto-tls"),
         (&["--name=a", "--client-cert-auth"], "needs --trusted-ca-file"),
         (&["--auto-compaction-mode=revision", "--auto-compaction-retention=1h"], "a number"),
-        (&["--heartbeat-interval=100", "--election-timeout=300", "--name=a"], "five times"),
+        (&["--heartbeat-interval=100", "--election-timeout=300", "--name=a"], "four times"),
         (&["--force-new-cluster"], "raft recover"),
         (&["--client-crl-file=f"], "revocation lists"),
         (&["--discovery=http://d"], "--initial-cluster"),

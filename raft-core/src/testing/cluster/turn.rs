@@ -79,6 +79,9 @@ impl<M: Machine> Cluster<M> {
             self.checker.on_read(id, began, index);
             self.server_mut(id).answered.push((read, index));
         }
+        if let Some(leader) = output.probe {
+            self.note(format_args!("{id}@{term} probe {leader}"));
+        }
         for to in output.send_snapshot {
             self.note(format_args!("{id}@{term} snapshot for {to}"));
             self.server_mut(id).asked.insert(to, term);

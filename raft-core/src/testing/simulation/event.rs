@@ -99,6 +99,8 @@ events! {
     Transfer,
     /// A node campaigns.
     Campaign,
+    /// A node, or every one, is told that nobody listens where its leader does: rightly or not.
+    Refused,
     /// The membership changes.
     Change,
     /// A state machine begins a checkpoint.

@@ -41,6 +41,7 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
             Event::BitRot => self.damage(id),
             Event::FailedWrite | Event::FailedRead => self.disk(event, id),
             Event::Transfer | Event::Campaign | Event::Change => self.request(event, id),
+            Event::Refused => self.refused(id),
             Event::LeaseRead => self.lease_read(),
             Event::Freeze | Event::Flush | Event::Restore | Event::Damage => {
                 self.checkpoint(event, id)
@@ -64,6 +65,21 @@ impl<M: StateMachine, W: Workload<M>> Simulation<M, W> {
                 self.is_up(asked)
             }
         }
+    }
+
+    /// A hint at what became of a leader, without a look at it.
+    fn refused(&mut self, id: NodeId) -> bool {
+        let all = self.random.once_in(2);
+        let mut told = false;
+        for id in self.ids().filter(|it| all || *it == id).collect::<Vec<_>>() {
+            let raft = self.cluster.server(id).raft();
+            let leader = raft.and_then(Raft::leader).filter(|leader| *leader != id);
+            if let Some(leader) = leader.filter(|_| !self.condition(id).paused) {
+                self.cluster.refuse(id, leader);
+                told = true;
+            }
+        }
+        told
     }
 
     /// Whoever leads for longest already is the one whose lease ought to be over.

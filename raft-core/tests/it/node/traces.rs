@@ -118,7 +118,7 @@ async fn an_election_timeout_that_is_too_short_is_warned_of_once() {
     }
     cluster.network.delay(Duration::from_millis(80));
     let node = cluster.node(leader);
-    heard.once(node, "the election timeout of 500 ms is too short").await;
+    heard.once(node, "the election timeout of 400 ms is too short").await;
 }
 
 #[tokio::test]
