@@ -14,6 +14,7 @@ pub mod failure;
 pub mod inspect;
 pub mod logging;
 pub mod output;
+mod pages;
 mod random;
 pub mod records;
 pub mod recover;

@@ -69,7 +69,8 @@ impl Connection {
     ///
     /// # Errors
     /// Of kind `Unavailable` if it cannot be sent or the server cannot do it now, `Unknown` if it
-    /// may have been done, `Refused` if it will not be.
+    /// may have been done, `Refused` if it will not be. As of [`open`](Self::open) if the
+    /// connection is broken and cannot be made anew.
     pub(super) async fn call<A: Message + Default>(
         &self,
         method: Method,

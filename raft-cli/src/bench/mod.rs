@@ -13,6 +13,7 @@ use crate::args::connection::Target;
 use crate::failure::Failure;
 use crate::output::bench::{Latency, Measurement, Ratio, histogram, median, percentiles, text};
 use crate::output::{Format, Output};
+use crate::pages;
 use load::{Operation, Seen, measure, prepare};
 use serde_json::json;
 use side::{Mode, Side};
@@ -27,6 +28,7 @@ const ETCD_ENDPOINT: &str = "127.0.0.1:2379";
 /// # Errors
 /// See [`Side::open`].
 pub async fn open(args: &Bench, target: &Target) -> Result<Vec<Side>, Failure> {
+    pages::small();
     let load = args.load();
     if let Workload::Get(get) = &args.workload {
         get.check()?;

@@ -21,6 +21,7 @@ use crate::args::serve::Serve;
 use crate::failure::{Failure, Kind};
 use crate::logging;
 use crate::output::Output;
+use crate::pages;
 use crate::random::random;
 use data::{Data, damage_of};
 use door::Door;
@@ -63,6 +64,7 @@ pub fn run(args: &Serve, output: &mut Output<'_>) -> Result<(), Failure> {
         return Err(wrong);
     }
     let mapped = mapped(args)?;
+    pages::small();
     logging::start(mapped.serve.log_level.as_deref()).map_err(Failure::usage)?;
     mapped.notes.iter().for_each(|note| warn!("{note}"));
     metrics::install();

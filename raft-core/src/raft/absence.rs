@@ -59,7 +59,7 @@ impl State {
     /// Whether a leader was heard leading within the shortest election timeout and is not known to
     /// be gone: then nobody else is to be elected (thesis §4.2.3).
     pub(super) fn hears_leader(&self) -> bool {
-        self.is_promised() || !self.absence.gone && self.is_recent(self.leader_heard_at())
+        !self.absence.gone && self.is_recent(self.leader_heard_at())
     }
 
     fn is_recent(&self, at: Option<u64>) -> bool {
@@ -93,20 +93,25 @@ impl State {
     /// Another refuses to believe what this node, whose leader's heartbeat is late, still does. It
     /// was told no; should it turn out to be right, it is told yes.
     pub(super) fn note_doubt(&mut self, request: VoteRequest, term: Term) {
-        let interval = u64::from(self.config.heartbeat_ticks);
         let led = self.leader != Some(self.id());
-        let late = led && self.leader_heard_at().is_some_and(|at| self.now > at + interval);
+        let late = led && self.leader_heard_at().is_some_and(|at| self.is_late(at));
         if late && request.pre_vote && term == self.term() && self.probe_due().is_some() {
             self.absence.refused = Some(request);
             self.absence.probe = self.leader;
         }
     }
 
+    /// Whether a leader that was last heard at this tick should have been heard since.
+    fn is_late(&self, heard_at: u64) -> bool {
+        self.now > heard_at + u64::from(self.config.heartbeat_ticks)
+    }
+
     /// Nobody listens where `node` did, which a follower was told. Whoever asked for its vote
     /// before gets it; else it stands for election itself. A leader follows itself, and knows
-    /// better; a candidate follows nobody.
+    /// better; a candidate follows nobody; and one that was heard after all is there.
     pub(super) fn on_refused(&mut self, node: NodeId) -> Next {
-        if self.leader != Some(node) || node == self.id() || self.is_promised() {
+        let late = self.leader_heard_at().is_none_or(|at| self.is_late(at));
+        if self.leader != Some(node) || node == self.id() || self.is_promised() || !late {
             return Next::Stay;
         }
         self.absence.gone = true;

@@ -21,7 +21,12 @@ impl Candidate {
     pub(super) fn campaign(state: &mut State, pre_vote: bool, transfer: bool) -> Self {
         state.leader = None;
         state.campaigned = true;
+        let due = state.election_due;
         state.reset_election_timer();
+        if pre_vote && due > state.now {
+            // Before its time, on a hint: if others do not know of it yet, it loses none by that.
+            state.election_due = state.election_due.min(due);
+        }
         if !pre_vote {
             state.set_hard_state(state.term().next(), Some(state.id()));
         }

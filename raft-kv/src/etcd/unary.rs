@@ -7,7 +7,7 @@ use super::error::TOO_LARGE;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as HttpBody, Frame};
 use prost::Message;
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,8 +18,11 @@ use tonic::body::Body;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
+/// Bytes of what is copied rather than kept in the connection's buffer, which may be much larger.
+const SHORT: usize = 1024;
 
-/// The one message of a request. What comes after it is left out, but waited for.
+/// The one message of a request. Of its headers nothing is handed on: whoever needs some has looked
+/// at them before.
 ///
 /// # Errors
 /// What the client is told.
@@ -28,34 +31,46 @@ pub(super) async fn receive<Q: Message + Default>(
 ) -> Result<tonic::Request<Q>, Status> {
     check_encoding(request.headers())?;
     let mut body = request.into_body();
-    let (mut message, mut begun) = (None, BytesMut::new());
+    let mut bytes = Bytes::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(data) = frame?.into_data() else { break };
-        if message.is_some() {
-            continue;
-        }
-        // All of most messages comes at once, and is not copied then.
-        if begun.is_empty() {
-            message = whole(&data)?.map(|length| data.slice(PREFIX..length));
-        }
-        if message.is_none() {
-            begun.extend_from_slice(&data);
-            message = whole(&begun)?.map(|length| begun.split_to(length).freeze().slice(PREFIX..));
+        bytes = match bytes.is_empty() && data.len() > SHORT {
+            true => data,
+            false => joined(bytes, &data)?,
+        };
+        if whole(&bytes)?.is_some_and(|length| length < bytes.len()) {
+            return Err(Status::internal("more than the one message of a request"));
         }
     }
-    let message = message.ok_or_else(|| {
-        Status::internal(match begun.is_empty() {
-            true => "Missing request message.",
-            false => "Unexpected EOF decoding stream.",
-        })
-    })?;
-    let message = Q::decode(message).map_err(|error| Status::internal(error.to_string()))?;
+    if bytes.is_empty() {
+        return Err(Status::internal("Missing request message."));
+    }
+    if whole(&bytes)? != Some(bytes.len()) {
+        return Err(Status::internal("Unexpected EOF decoding stream."));
+    }
+    let message = Q::decode(bytes.slice(PREFIX..));
+    let message = message.map_err(|error| Status::internal(error.to_string()))?;
     Ok(tonic::Request::new(message))
 }
 
-/// How many bytes the first message has with its prefix, if all of it is there.
+/// `bytes` with `more` behind them, in as much memory as the message needs that they begin.
+fn joined(bytes: Bytes, more: &[u8]) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::from(bytes);
+    bytes.extend_from_slice(more);
+    if let Some(length) = announced(&bytes)? {
+        bytes.reserve(length.saturating_sub(bytes.len()));
+    }
+    Ok(bytes.freeze())
+}
+
+/// How many bytes the message has with its prefix, if all of it is there.
 fn whole(bytes: &[u8]) -> Result<Option<usize>, Status> {
-    let Some((&[compressed, ref length @ ..], rest)) = bytes.split_first_chunk::<PREFIX>() else {
+    Ok(announced(bytes)?.filter(|length| bytes.len() >= *length))
+}
+
+/// The same as soon as its prefix is there.
+fn announced(bytes: &[u8]) -> Result<Option<usize>, Status> {
+    let Some(&[compressed, ref length @ ..]) = bytes.first_chunk::<PREFIX>() else {
         return Ok(None);
     };
     match compressed {
@@ -73,10 +88,9 @@ fn whole(bytes: &[u8]) -> Result<Option<usize>, Status> {
             )));
         }
     }
-    let length = u32::from_be_bytes(*length) as usize;
-    match length {
+    match u32::from_be_bytes(*length) as usize {
         length if length > DECODED_BYTES_MAX => Err(TOO_LARGE.into()),
-        length => Ok((rest.len() >= length).then_some(PREFIX + length)),
+        length => Ok(Some(PREFIX + length)),
     }
 }
 
@@ -142,10 +156,6 @@ impl HttpBody for Reply {
     fn is_end_stream(&self) -> bool {
         self.ended
     }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.message.as_ref().map_or(0, |message| message.len() as u64))
-    }
 }
 
 #[cfg(test)]
@@ -191,9 +201,12 @@ mod tests {
             let parts = whole.chunks(size).map(Bytes::copy_from_slice);
             assert_eq!(received(parts).await.unwrap(), put(), "in parts of {size}");
         }
-        let more = [&whole[..], &whole[..]].concat();
-        assert_eq!(received([more.into()]).await.unwrap(), put());
-        assert_eq!(received([whole.clone(), whole]).await.unwrap(), put());
+        let long = PutRequest { value: vec![7; 100_000].into(), ..put() };
+        let whole = framed(&long).await;
+        for size in [3, 900, 16_384, whole.len()] {
+            let parts = whole.chunks(size).map(Bytes::copy_from_slice);
+            assert!(received(parts).await.unwrap() == long, "in parts of {size}");
+        }
         let empty = framed(&PutRequest::default()).await;
         assert_eq!(received([empty]).await.unwrap(), PutRequest::default());
     }
@@ -206,6 +219,12 @@ mod tests {
         assert_eq!(said(vec![]).await, "Missing request message.");
         let half = whole.slice(..whole.len() - 1);
         assert_eq!(said(vec![half]).await, "Unexpected EOF decoding stream.");
+        for more in [&whole[..], &[0]] {
+            let together = [&whole[..], more].concat();
+            assert!(said(vec![together.into()]).await.starts_with("more than the one"));
+            let apart = vec![whole.clone(), Bytes::copy_from_slice(more)];
+            assert!(said(apart).await.starts_with("more than the one"));
+        }
         let flagged = |flag: u8| vec![[&[flag], &whole[1..]].concat().into()];
         assert!(said(flagged(1)).await.contains("no grpc-encoding was specified"));
         assert!(said(flagged(2)).await.contains("invalid compression flag: 2"));

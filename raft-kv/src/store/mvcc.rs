@@ -41,7 +41,8 @@ struct Versions {
     latest: Record,
     /// Whether `latest` is a value. Known here so that counting keys does not visit each record.
     alive: bool,
-    /// All before `latest`, oldest first; never empty. Boxed, because most keys have none.
+    /// All before `latest`, oldest first; never empty.
+    #[expect(clippy::box_collection, reason = "most keys have none, and all would be as large")]
     older: Option<Box<VecDeque<Record>>>,
 }
 

@@ -6,10 +6,10 @@ use crate::args::connection::{DEADLINE_DEFAULT, Target};
 use crate::failure::{Failure, Kind};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use h2::{Ping, PingPong, RecvStream, SendStream};
+use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Request, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
 use prost::Message;
 use raft_kv::etcd::Gathered;
 use raft_kv::etcd::proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
@@ -26,10 +26,22 @@ const TOKEN: HeaderName = HeaderName::from_static("token");
 /// Many events may be on their way to one connection.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// What is known of a connection.
+#[derive(Default)]
+struct State {
+    /// Whether it takes no more requests.
+    broken: AtomicBool,
+    /// Requests and streams that are under way: as many copies as there are, and one.
+    under_way: Arc<()>,
+}
+
+/// Counts as under way until it is dropped.
+pub(super) struct UnderWay(#[expect(dead_code, reason = "counted")] Arc<()>);
+
 /// See the module.
 pub(super) struct Link {
     sender: SendRequest<Bytes>,
-    broken: Arc<AtomicBool>,
+    state: Arc<State>,
     /// By method.
     uris: Vec<Uri>,
     /// Of every request.
@@ -64,7 +76,7 @@ impl Link {
                 (handshake(stream).await, Scheme::HTTPS)
             }
         };
-        let (sender, broken) = shaken.map_err(|error| away(&error))?;
+        let (sender, state) = shaken.map_err(|error| away(&error))?;
         let uri = |method: Method| {
             let parts = Uri::builder().scheme(scheme.clone()).authority(authority.clone());
             parts.path_and_query(method.path()).build()
@@ -74,7 +86,7 @@ impl Link {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        let mut link = Self { sender, broken, uris, headers };
+        let mut link = Self { sender, state, uris, headers };
         link.log_in(target).await?;
         Ok(link)
     }
@@ -90,7 +102,7 @@ impl Link {
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
+        self.state.broken.load(Ordering::Relaxed)
     }
 
     /// See [`Connection::call`](super::Connection::call).
@@ -99,7 +111,7 @@ impl Link {
         method: Method,
         request: &impl Message,
     ) -> Result<A, Failure> {
-        let (answer, _) = self.begin(method, request, true).await?;
+        let (answer, _requests, _under_way) = self.begin(method, request, true).await?;
         only(answer).await
     }
 
@@ -109,8 +121,8 @@ impl Link {
         method: Method,
         request: &impl Message,
     ) -> Result<Answers<A>, Failure> {
-        let (answer, requests) = self.begin(method, request, false).await?;
-        Ok(Answers::new(answer, requests))
+        let (answer, requests, under_way) = self.begin(method, request, false).await?;
+        Ok(Answers::new(answer, (requests, under_way)))
     }
 
     /// Sends a request, the only one if it `ends` with that; returns the answer that has begun.
@@ -119,8 +131,13 @@ impl Link {
         method: Method,
         request: &impl Message,
         ends: bool,
-    ) -> Result<(RecvStream, SendStream<Bytes>), Failure> {
-        let not_sent = |error: h2::Error| Failure::new(Kind::Unavailable, error);
+    ) -> Result<(RecvStream, SendStream<Bytes>, UnderWay), Failure> {
+        let not_sent = |error: h2::Error| {
+            // One that is about to end still has streams, but takes no more.
+            self.state.broken.store(true, Ordering::Relaxed);
+            Failure::new(Kind::Unavailable, error)
+        };
+        let under_way = UnderWay(Arc::clone(&self.state.under_way));
         let mut head = Request::new(());
         *head.method_mut() = http::Method::POST;
         *head.uri_mut() = self.uris[method as usize].clone();
@@ -131,19 +148,24 @@ impl Link {
         let (head, answer) = answer.await.map_err(lost)?.into_parts();
         match refusal(&head.headers) {
             Some(refused) => Err(refused),
-            None => Ok((answer, requests)),
+            None if head.status != StatusCode::OK => {
+                Err(Failure::new(Kind::Unavailable, format!("HTTP status {}", head.status)))
+            }
+            None => Ok((answer, requests, under_way)),
         }
     }
 }
 
-/// Of what was sent: whether it was done nobody knows.
+/// Of what was sent: whether it was done nobody knows, unless the server says that it never looked.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn lost(error: h2::Error) -> Failure {
-    Failure::new(Kind::Unknown, error.to_string())
+    let refused = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+    let kind = if refused { Kind::Unavailable } else { Kind::Unknown };
+    Failure::new(kind, error.to_string())
 }
 
-/// A connection over `stream`, and whether it has broken.
-async fn handshake<S>(stream: S) -> Result<(SendRequest<Bytes>, Arc<AtomicBool>), h2::Error>
+/// A connection over `stream`.
+async fn handshake<S>(stream: S) -> Result<(SendRequest<Bytes>, Arc<State>), h2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -151,32 +173,36 @@ where
     builder.enable_push(false);
     builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
     let (sender, connection) = builder.handshake(Gathered::new(stream)).await?;
-    let broken = Arc::new(AtomicBool::new(false));
-    tokio::spawn(drive(connection, Arc::clone(&broken)));
-    Ok((sender, broken))
+    let state = Arc::new(State::default());
+    tokio::spawn(drive(connection, Arc::clone(&state)));
+    Ok((sender, state))
 }
 
 /// Does what a connection has to do, until it ends: with the last sender, or because it is broken.
 /// What it fails of is told to the requests that wait.
-async fn drive<S>(mut connection: Connection<S, Bytes>, broken: Arc<AtomicBool>)
+async fn drive<S>(mut connection: Connection<S, Bytes>, state: Arc<State>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let pings = connection.ping_pong();
     tokio::select! {
-        _ = connection => {}
-        () = until_silent(pings) => {}
+        _ = &mut connection => {}
+        () = until_silent(pings, &state) => {}
     }
-    broken.store(true, Ordering::Relaxed);
+    state.broken.store(true, Ordering::Relaxed);
 }
 
-/// Waits until the other end has gone without a word.
-async fn until_silent(pings: Option<PingPong>) {
+/// Waits until the other end has gone without a word while something was expected of it. It is not
+/// asked otherwise: some servers take that ill.
+async fn until_silent(pings: Option<PingPong>, state: &State) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
         sleep(DEADLINE_DEFAULT).await;
-        if !matches!(timeout(DEADLINE_DEFAULT, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
-            return;
+        if Arc::strong_count(&state.under_way) > 1 {
+            let pong = timeout(DEADLINE_DEFAULT, pings.ping(Ping::opaque())).await;
+            if !matches!(pong, Ok(Ok(_))) {
+                return;
+            }
         }
     }
 }

@@ -1,16 +1,20 @@
 //! Messages as gRPC frames them, and what it says instead of an answer.
 
-use super::link::lost;
+use super::link::{UnderWay, lost};
 use crate::failure::{Failure, Kind};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
+use http::header::HeaderName;
 use prost::Message;
 use std::marker::PhantomData;
 use tonic::{Code, Status};
 
 /// Bytes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
+/// The headers that say how it went.
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// A message with what precedes it.
 pub(super) fn encode(message: &impl Message) -> Bytes {
@@ -55,13 +59,13 @@ pub(super) async fn only<A: Message + Default>(answer: RecvStream) -> Result<A, 
 pub(in crate::bench) struct Answers<A> {
     incoming: Incoming,
     /// The stream ends with this.
-    _requests: SendStream<Bytes>,
+    _stream: (SendStream<Bytes>, UnderWay),
     of: PhantomData<A>,
 }
 
 impl<A: Message + Default> Answers<A> {
-    pub(super) fn new(answer: RecvStream, requests: SendStream<Bytes>) -> Self {
-        Self { incoming: Incoming::new(answer), _requests: requests, of: PhantomData }
+    pub(super) fn new(answer: RecvStream, stream: (SendStream<Bytes>, UnderWay)) -> Self {
+        Self { incoming: Incoming::new(answer), _stream: stream, of: PhantomData }
     }
 
     /// The next one; `None` if no more will come.
@@ -98,11 +102,10 @@ impl Incoming {
             }
         }
         let trailers = self.stream.trailers().await.map_err(lost)?;
+        let ended = trailers.as_ref().is_some_and(|trailers| trailers.contains_key(STATUS));
         match trailers.as_ref().and_then(refusal) {
             Some(refused) => Err(refused),
-            None if trailers.is_none() || !self.bytes.is_empty() => {
-                Err(senseless("it ends in the middle"))
-            }
+            None if !ended || !self.bytes.is_empty() => Err(senseless("it ends in the middle")),
             None => Ok(None),
         }
     }
@@ -110,9 +113,11 @@ impl Incoming {
 
 /// Why there is no answer, if these headers end one and say so.
 pub(super) fn refusal(headers: &HeaderMap) -> Option<Failure> {
-    let status = headers.get("grpc-status").filter(|status| *status != "0")?;
-    let status = Status::from_header_map(headers)
-        .unwrap_or_else(|| Status::unknown(format!("status {status:?}")));
+    headers.get(STATUS).filter(|status| *status != "0")?;
+    // What else a server may have put there is not looked at.
+    let told = |name| headers.get(&name).map(|value| (name, value.clone()));
+    let told = HeaderMap::from_iter([STATUS, MESSAGE].into_iter().filter_map(told));
+    let status = Status::from_header_map(&told)?;
     let kind = match status.code() {
         Code::Unavailable | Code::DeadlineExceeded => Kind::Unavailable,
         Code::Unknown | Code::Cancelled => Kind::Unknown,

@@ -113,3 +113,40 @@ async fn what_makes_no_sense_is_told() {
         assert!(error.message.contains("makes no sense"), "{error:?}");
     }
 }
+
+#[test]
+fn methods_are_found_by_their_number() {
+    for (number, method) in Method::ALL.into_iter().enumerate() {
+        assert_eq!(method as usize, number, "{method:?}");
+    }
+}
+
+/// Until the last stream has ended such a connection is there, but takes nothing new.
+#[tokio::test]
+async fn a_connection_that_is_about_to_end_is_made_anew() {
+    let (listener, first, connection) = connect().await;
+    let mut first = h2::server::handshake(first).await.unwrap();
+    let watch = PutRequest::default();
+    let watching = connection.stream::<PutResponse>(Method::Watch, &watch);
+    let serving = async {
+        let (_, mut answer) = first.accept().await.unwrap().unwrap();
+        let _body = answer.send_response(Response::new(()), false).unwrap();
+        first.graceful_shutdown();
+        while first.accept().await.is_some() {}
+        unreachable!("the stream has not ended");
+    };
+    let anew = async {
+        let _watching = watching.await.unwrap();
+        loop {
+            tokio::select! {
+                biased;
+                _ = listener.accept() => return,
+                refused = put(&connection) => drop(refused.unwrap_err()),
+            }
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = anew => {}
+    }
+}

@@ -25,7 +25,7 @@ impl Visit for Text {
 
 impl Subscriber for Heard {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() || *metadata.level() <= Level::WARN
+        metadata.is_span() || *metadata.level() <= Level::INFO
     }
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
         self.0.lock().unwrap().push(attributes.metadata().name().to_owned());
@@ -69,6 +69,25 @@ async fn each_stage_of_a_write_on_the_loop_has_a_span() {
     for stage in ["propose", "replicate", "commit", "answer"] {
         assert!(heard.count(stage) > 0, "{stage}");
     }
+}
+
+/// The timeout is so long that it elects nobody before the hint does.
+#[tokio::test]
+async fn a_leader_whose_process_is_gone_is_replaced_on_a_hint() {
+    let heard = Heard::default();
+    let _guard = tracing::subscriber::set_default(heard.clone());
+    let patient = |id| {
+        let config = config(id, 3);
+        let (election_ticks_min, election_ticks_max) = (300, 600);
+        let raft = Config { election_ticks_min, election_ticks_max, ..config.raft };
+        NodeConfig { raft, ..config }
+    };
+    let cluster = Cluster::start_all((1..=3).map(patient));
+    let old = cluster.leader(&[]).await;
+    assert_eq!(heard.count("nobody listens"), 0);
+    cluster.network.remove(old);
+    cluster.leader(&[old]).await;
+    assert!(heard.count("nobody listens where the leader did") > 0);
 }
 
 #[tokio::test]
