@@ -69,7 +69,9 @@ pub struct Config {
     /// campaigns while its disk is stalled. At least `heartbeat_ticks`. Default 50.
     pub disk_stall_ticks: u32,
     /// Whether leaders hold leases, so that reads may do without a quorum (thesis §6.4.1). Off by
-    /// default: they are as right as the clocks are. Each node may decide for itself.
+    /// default: they are as right as the clocks are. Each node may decide for itself; but all need
+    /// the same `election_ticks_min`, for a lease lasts as the leader's says, and is kept as those
+    /// of the others say.
     pub lease_reads: bool,
     /// By how much the clocks of two nodes may differ in speed, in percent: a leader believes in
     /// its lease for so much less than the followers do (thesis §6.4.1). Only lease reads rely on
