@@ -22,6 +22,7 @@ pub(crate) struct Alarms {
 
 impl Alarms {
     /// Those that are raised, in order of kind and member.
+    #[cfg(feature = "service")]
     pub(crate) fn raised(&self) -> impl Iterator<Item = MemberAlarm> {
         self.raised.iter().copied()
     }
