@@ -40,11 +40,8 @@ impl Method {
     }
 }
 
-/// See the module. A clone is of the same connection.
-#[derive(Clone)]
-pub struct Connection(Arc<Shared>);
-
-struct Shared {
+/// See the module.
+pub struct Connection {
     endpoint: String,
     target: Target,
     live: Mutex<Arc<Link>>,
@@ -62,7 +59,7 @@ impl Connection {
     pub async fn open(endpoint: &str, target: &Target) -> Result<Self, Failure> {
         let live = Mutex::new(Arc::new(Link::open(endpoint, target).await?));
         let (endpoint, target, turn) = (endpoint.into(), target.clone(), Default::default());
-        Ok(Self(Arc::new(Shared { endpoint, target, live, turn })))
+        Ok(Self { endpoint, target, live, turn })
     }
 
     /// One request and its answer.
@@ -76,7 +73,7 @@ impl Connection {
         method: Method,
         request: &impl Message,
     ) -> Result<A, Failure> {
-        in_time(async { self.0.link().await?.call(method, request).await }).await
+        in_time(async { self.link().await?.call(method, request).await }).await
     }
 
     /// A stream of answers to one request, which ends when they are dropped.
@@ -88,11 +85,9 @@ impl Connection {
         method: Method,
         request: &impl Message,
     ) -> Result<Answers<A>, Failure> {
-        in_time(async { self.0.link().await?.stream(method, request).await }).await
+        in_time(async { self.link().await?.stream(method, request).await }).await
     }
-}
 
-impl Shared {
     fn live(&self) -> MutexGuard<'_, Arc<Link>> {
         // It is only ever replaced as a whole.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)

@@ -20,7 +20,7 @@ use tonic::body::Body;
 /// Bytes of the longest message that is decoded: those of a command, and what etcd allows beside.
 pub(super) const DECODED_BYTES_MAX: usize = crate::api::REQUEST_BYTES_MAX + 512 * 1024;
 /// Bytes before each message of gRPC: one, and its length.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 /// How long a request, or a message of a stream, may take to come once it has begun; and the first
 /// message of a stream in JSON from the beginning.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //! treats them as streams: a body within a body, a buffer for either direction, and a future of
 //! four kilobytes for each. What goes wrong is told in its words.
 
-use super::bodies::DECODED_BYTES_MAX;
+use super::bodies::{DECODED_BYTES_MAX, PREFIX};
 use super::error::TOO_LARGE;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -16,8 +16,6 @@ use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
 
-/// Bytes before a message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 /// Bytes of what is copied rather than kept in the connection's buffer, which may be much larger.
 const SHORT: usize = 1024;
 
