@@ -22,7 +22,7 @@ pub struct NodeConfig {
     pub tick: Duration,
     /// Most requests waiting for an answer. Default 16 384.
     pub requests_max: usize,
-    /// Bytes of applied entries after which the state machine is checkpointed. Default 64 MiB.
+    /// Bytes of applied entries after which the state machine is checkpointed. Default 32 MiB.
     pub checkpoint_bytes: usize,
     /// Applied entries after which it is checkpointed, however small they are. Default 1 000 000.
     pub checkpoint_entries: usize,
@@ -41,7 +41,7 @@ impl Default for NodeConfig {
             seed: 0,
             tick: Duration::from_millis(10),
             requests_max: 16 * 1024,
-            checkpoint_bytes: 64 * 1024 * 1024,
+            checkpoint_bytes: 32 * 1024 * 1024,
             checkpoint_entries: 1_000_000,
             snapshots_max: 2,
         }

@@ -31,6 +31,7 @@ use snapshots::Receivers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
 use warnings::Warnings;
 
 /// Most events taken in before their output is carried out.
@@ -75,10 +76,14 @@ pub(super) struct Driver {
     write: Write,
     /// Snapshots stepped into the core since the last output.
     incoming: Vec<Snapshot>,
+    /// When the present turn began. One look at the clock serves all that is measured of turns.
+    turn_began: std::time::Instant,
     /// Entries up to here were handed to the applier.
     handed: Index,
     /// The first and last proposal taken in since the last output.
     proposed: Option<(LogId, LogId)>,
+    /// Whether a quorum was asked to confirm reads since the last output.
+    asked: bool,
     last_applied: Index,
     ticks: u64,
     tick_times: TickTimes,
@@ -117,8 +122,10 @@ impl Driver {
             output: Output::default(),
             write: Write::default(),
             incoming: Vec::new(),
+            turn_began: std::time::Instant::now(),
             handed,
             proposed: None,
+            asked: false,
             last_applied: handed,
             ticks: 0,
             tick_times: TickTimes::new(),
@@ -148,18 +155,23 @@ impl Driver {
         }
         loop {
             clock.plan(self.raft.idle_ticks());
+            // Whatever comes first, everything else is looked at in the same turn.
             let woken = tokio::select! {
-                () = clock.due() => Woken::Clock,
+                biased;
                 Some(event) = events.recv() => Woken::Event(event),
                 Some(completion) = completions.recv() => Woken::Completion(completion),
+                () = clock.due() => Woken::Clock,
             };
-            self.tick(clock.passed());
+            let now = Instant::now();
+            self.turn_began = now.into_std();
+            self.tick(clock.passed(now));
             let outcome = match woken {
                 Woken::Clock => Ok(()),
                 Woken::Event(event) => self.accept(event),
                 Woken::Completion(completion) => self.complete(completion),
             };
             let outcome = outcome.and_then(|()| self.drain(events, completions));
+            clock.taken_in(Instant::now());
             if let Err(cause) = outcome.and_then(|()| self.carry_out()) {
                 return cause;
             }
@@ -378,21 +390,31 @@ impl Driver {
 
     /// Does what the core wants done. None of it waits. What is done on return may lead to more.
     fn carry_out(&mut self) -> Result<(), StopCause> {
-        loop {
-            self.carry_out_once()?;
-            if self.done.is_empty() {
-                break;
-            }
-            for report in std::mem::take(&mut self.done) {
-                self.complete(report)?;
-            }
-        }
+        while self.carry_out_once()? {}
         self.observe();
         Ok(())
     }
 
-    fn carry_out_once(&mut self) -> Result<(), StopCause> {
+    /// Takes in what was done at once; whether that may lead to more.
+    fn complete_done(&mut self) -> Result<bool, StopCause> {
+        let mut more = false;
+        let mut reports = std::mem::take(&mut self.done);
+        for report in reports.drain(..) {
+            more |= !report.is_final();
+            self.complete(report)?;
+        }
+        if self.done.is_empty() {
+            // Its room is used again.
+            self.done = reports;
+            return Ok(more);
+        }
+        Ok(true)
+    }
+
+    /// Whether that may have led to more.
+    fn carry_out_once(&mut self) -> Result<bool, StopCause> {
         self.write_at_once()?;
+        self.asked = false;
         let mut output = self.take_output();
         self.replicate(&mut output.messages);
         if let Some(write) = &mut output.write {
@@ -420,13 +442,13 @@ impl Driver {
         }
         self.make_snapshots();
         self.output = output;
-        Ok(())
+        Ok(self.complete_done()? | self.asked)
     }
 
     /// Takes what is to be done about the proposals of this turn, which are one run, and all else.
     fn take_output(&mut self) -> Output {
         let span = self.proposed.take().map(|(first, last)| {
-            self.requests.turn_proposed(first.index);
+            self.requests.turn_proposed(first.index, self.turn_began);
             tracing::trace_span!("propose", node = %self.identity.node, term = %last.term,
                 first = %first.index, last = %last.index)
         });
@@ -471,7 +493,7 @@ impl Driver {
                     term = %last.term, %first, last = %last.index);
                 let _entered = span.enter();
                 self.handed = last.index;
-                if let Some(waited) = self.requests.committed(last.index) {
+                if let Some(waited) = self.requests.committed(last.index, self.turn_began) {
                     record_time(&self.threads.metrics.commit_seconds, waited);
                 }
                 self.changes.committed(&run);

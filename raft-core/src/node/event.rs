@@ -7,7 +7,7 @@ use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
 use crate::state_machine::Snapshot;
 use crate::transport::Inbox;
-use crate::types::{Change, Index, NodeId, Run, Sender, SnapshotMeta, Term, WriteSeq};
+use crate::types::{Change, Entry, Index, NodeId, Run, Sender, SnapshotMeta, Term, WriteSeq};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,6 +98,14 @@ pub(super) enum Completion {
     Panicked(&'static str),
 }
 
+impl Completion {
+    /// Whether nothing is left to be done about it but to answer who waits.
+    pub(super) fn is_final(&self) -> bool {
+        let Self::Applied { answers, .. } = self else { return false };
+        !answers.iter().any(|answer| matches!(answer, Answer::Expired(_)))
+    }
+}
+
 /// An answer on its way from the applier to whoever asked: the thread hands them over in batches,
 /// because a wake-up across threads costs more than most commands.
 pub(super) enum Answer {
@@ -119,14 +127,14 @@ pub(super) struct Applied {
 impl Applied {
     /// Tells all who wait.
     pub(super) fn resolve(self) {
-        let Self { run, mut replies, waiters } = self;
-        let first = run.first().index;
+        let Self { run, replies, waiters } = self;
+        let mut next = run.first().index.0;
+        let mut outcomes = (run.entries().iter().zip(replies))
+            .map(|(Entry { id, .. }, reply)| Ok(Proposed { id: *id, reply }));
         for (index, waiter) in waiters {
-            let from = (index.0 - first.0) as usize;
-            let to = from + waiter.count();
-            let ids = run.entries()[from..to].iter().map(|entry| entry.id);
-            let replies = replies[from..to].iter_mut().map(std::mem::take);
-            waiter.resolve(ids.zip(replies).map(|(id, reply)| Ok(Proposed { id, reply })));
+            let (others, count) = ((index.0 - next) as usize, waiter.count());
+            next = index.0 + count as u64;
+            waiter.resolve(outcomes.by_ref().skip(others).take(count));
         }
     }
 }

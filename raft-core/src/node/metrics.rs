@@ -18,7 +18,7 @@ pub const PROPOSALS_REFUSED: &str = "raft_proposals_refused_total";
 pub const TURN_EVENTS: &str = "raft_turn_events";
 /// Gauge, count: messages and requests that wait for the loop. Stage: propose.
 pub const EVENTS_QUEUED: &str = "raft_events_queued";
-/// Histogram, seconds: one durable commit of the log. Stage: write.
+/// Histogram, seconds: one durable commit of the log; 0 of a log that never waits. Stage: write.
 pub const WRITE_SECONDS: &str = "raft_write_seconds";
 /// Histogram, bytes of entries in one durable commit of the log. Stage: write.
 pub const WRITE_BYTES: &str = "raft_write_bytes";
@@ -29,8 +29,8 @@ pub const WRITE_OPS: &str = "raft_write_ops";
 pub const ROUND_TRIP_SECONDS: &str = "raft_round_trip_seconds";
 /// Counter: messages and snapshots dropped because the loop could not keep up. Stage: replicate.
 pub const MESSAGES_DROPPED: &str = "raft_messages_dropped_total";
-/// Histogram, seconds: from when a command was taken in to when it was committed and durable here;
-/// of the oldest of each batch. Stage: commit.
+/// Histogram, seconds: from the turn of the loop that took a command in to that in which it was
+/// committed and durable here; of the oldest of each batch. Stage: commit.
 pub const COMMIT_SECONDS: &str = "raft_commit_seconds";
 /// Gauge: the commit index. Stage: commit.
 pub const COMMIT_INDEX: &str = "raft_commit_index";

@@ -190,16 +190,17 @@ impl Node {
         let admitted = permit.num_permits();
         commands.truncate(admitted);
         let (batch, done) = Batch::new(permit);
-        let mut outcomes = Vec::with_capacity(count);
-        match self.submit(Event::ProposeMany { commands, batch }) {
+        let mut outcomes = match self.submit(Event::ProposeMany { commands, batch }) {
             Ok(()) => {
+                // In the place that they have.
                 let known = done.await.unwrap_or_default().into_iter();
                 let stopped = || Err(ProposeError::Stopped);
-                outcomes.extend(known.map(|it| it.unwrap_or_else(stopped)));
+                let mut outcomes: Vec<_> = known.map(|it| it.unwrap_or_else(stopped)).collect();
                 outcomes.resize_with(admitted, stopped);
+                outcomes
             }
-            Err(error) => outcomes.resize(admitted, Err(error)),
-        }
+            Err(error) => vec![Err(error); admitted],
+        };
         outcomes.resize(count, Err(ProposeError::Overloaded));
         outcomes
     }

@@ -25,19 +25,20 @@ impl Requests {
         self.proposals.push_back((id, waiter));
     }
 
-    /// The proposals from `first` on were taken in by this turn.
-    pub(super) fn turn_proposed(&mut self, first: Index) {
-        self.accepted.push_back((first, Instant::now()));
+    /// The proposals from `first` on were taken in by a turn that began at `at`.
+    pub(super) fn turn_proposed(&mut self, first: Index, at: Instant) {
+        self.accepted.push_back((first, at));
     }
 
-    /// For how long the oldest proposal up to `index` has waited, which is committed now.
-    pub(super) fn committed(&mut self, index: Index) -> Option<Duration> {
+    /// For how long the oldest proposal up to `index` has waited, which is committed by a turn that
+    /// began `now`.
+    pub(super) fn committed(&mut self, index: Index, now: Instant) -> Option<Duration> {
         let mut oldest = None;
         while let Some((_, at)) = self.accepted.front().filter(|(first, _)| *first <= index) {
             oldest.get_or_insert(*at);
             self.accepted.pop_front();
         }
-        oldest.map(|at| at.elapsed())
+        oldest.map(|at| now.saturating_duration_since(at))
     }
 
     pub(super) fn queried(&mut self, batch: ReadId, query: Query) {
@@ -83,6 +84,11 @@ impl Requests {
     /// Waits until `index` is applied.
     pub(super) fn waits_for(&mut self, index: Index, query: Query) {
         self.confirmed.entry(index).or_default().push(query);
+    }
+
+    /// Whether queries wait for an index that they know.
+    pub(super) fn any_confirmed(&self) -> bool {
+        !self.confirmed.is_empty()
     }
 
     /// The queries that may be handed to the state machine behind entry `handed`.

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Most bytes of one commit, so that its completion is not put off for ever.
@@ -66,7 +66,7 @@ pub(super) fn start(
     completed: UnboundedSender<Completion>,
 ) -> io::Result<Storage> {
     let blocks = log.blocks();
-    let mut writer = Writer { group, node, log, metrics, ops: Vec::new() };
+    let mut writer = Writer { group, node, log, blocks, metrics, ops: Vec::new() };
     if !blocks {
         return Ok(Storage::Loop(Box::new(move |write| contain(|| writer.write_one(write)))));
     }
@@ -93,6 +93,8 @@ struct Writer<L> {
     group: GroupId,
     node: NodeId,
     log: L,
+    /// Whether writes may wait: only then it is worth a clock how long they take.
+    blocks: bool,
     metrics: Arc<Metrics>,
     /// What the next commit does; empty between commits.
     ops: Vec<GroupOp>,
@@ -134,9 +136,9 @@ impl<L: LogStore> Writer<L> {
     fn commit(&mut self, seq: WriteSeq, bytes: usize) -> Completion {
         let span = tracing::trace_span!("write", node = %self.node, %seq, bytes,
             ops = self.ops.len(), last = ?last_of(&self.ops));
-        let began = Instant::now();
+        let began = self.blocks.then(Instant::now);
         let written = span.in_scope(|| self.log.write(&self.ops));
-        let took = began.elapsed();
+        let took = began.map_or(Duration::ZERO, |began| began.elapsed());
         record_time(&self.metrics.write_seconds, took);
         self.metrics.write_bytes.record(bytes as f64);
         self.metrics.write_ops.record(self.ops.len() as f64);

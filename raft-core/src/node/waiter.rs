@@ -35,7 +35,8 @@ impl Waiter {
         Some(Self::Part { batch: Arc::clone(batch), first: *first + kept, count: rest })
     }
 
-    /// Tells what has become of each. Whoever gave up waiting is ignored.
+    /// Tells what has become of each, and takes no more of `outcomes` than that: what is behind
+    /// belongs to others. Whoever gave up waiting is ignored.
     pub(super) fn resolve(self, mut outcomes: impl Iterator<Item = Outcome>) {
         match self {
             Self::One { reply, permit } => {

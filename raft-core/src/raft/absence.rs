@@ -19,12 +19,19 @@ const TOLD_SINCE: Version = Version(4);
 pub(super) struct Absence {
     /// When to ask about a leader of which nothing was heard meanwhile.
     due: u64,
+    /// When a leader was last heard that may hold a lease.
+    promised_at: Option<u64>,
+    /// What gave rise to doubt since a leader was last heard; `None` while it is heard.
+    doubt: Option<Doubt>,
+}
+
+/// What speaks for it that the leader is gone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Doubt {
     /// Whom to ask about with the next output.
     probe: Option<NodeId>,
     /// Nobody listens where the leader did that was last heard.
     gone: bool,
-    /// When a leader was last heard that may hold a lease.
-    promised_at: Option<u64>,
     /// When this node was told so, and stood for election.
     stood_at: Option<u64>,
     /// The last pre-vote of this term that was refused because the leader seemed to be alive.
@@ -38,9 +45,12 @@ impl State {
     pub(super) fn note_present(&mut self) {
         let interval = u64::from(self.config.heartbeat_ticks);
         let share = self.election_due % (interval + 1);
-        let due = self.now + interval + interval.div_ceil(2) + share;
-        let promised_at = self.absence.promised_at;
-        self.absence = Absence { due, promised_at, ..Absence::default() };
+        self.absence.due = self.now + interval + interval.div_ceil(2) + share;
+        self.absence.doubt = None;
+    }
+
+    fn doubt(&mut self) -> &mut Doubt {
+        self.absence.doubt.get_or_insert_default()
     }
 
     /// Notes what a message of the leader says of leases: it may rely on this node to elect nobody
@@ -59,7 +69,8 @@ impl State {
     /// Whether a leader was heard leading within the shortest election timeout and is not known to
     /// be gone: then nobody else is to be elected (thesis §4.2.3).
     pub(super) fn hears_leader(&self) -> bool {
-        !self.absence.gone && self.is_recent(self.leader_heard_at())
+        let gone = self.absence.doubt.as_ref().is_some_and(|doubt| doubt.gone);
+        !gone && self.is_recent(self.leader_heard_at())
     }
 
     fn is_recent(&self, at: Option<u64>) -> bool {
@@ -81,13 +92,13 @@ impl State {
     pub(super) fn tend_probe(&mut self) {
         if self.probe_due().is_some_and(|due| self.now >= due) {
             self.absence.due = self.now + u64::from(self.config.heartbeat_ticks);
-            self.absence.probe = self.leader;
+            self.doubt().probe = self.leader;
         }
     }
 
     /// Whom to ask about.
     pub(super) fn take_probe(&mut self) -> Option<NodeId> {
-        self.absence.probe.take()
+        self.absence.doubt.as_mut()?.probe.take()
     }
 
     /// Another refuses to believe what this node, whose leader's heartbeat is late, still does. It
@@ -96,8 +107,9 @@ impl State {
         let led = self.leader != Some(self.id());
         let late = led && self.leader_heard_at().is_some_and(|at| self.is_late(at));
         if late && request.pre_vote && term == self.term() && self.probe_due().is_some() {
-            self.absence.refused = Some(request);
-            self.absence.probe = self.leader;
+            let probe = self.leader;
+            let doubt = self.doubt();
+            (doubt.refused, doubt.probe) = (Some(request), probe);
         }
     }
 
@@ -114,11 +126,12 @@ impl State {
         if self.leader != Some(node) || node == self.id() || self.is_promised() || !late {
             return Next::Stay;
         }
-        self.absence.gone = true;
-        let refused = self.absence.refused.take();
+        let doubt = self.doubt();
+        doubt.gone = true;
+        let refused = doubt.refused.take();
         let granted = refused.is_some_and(|request| self.on_request_vote(request));
         if !granted && self.may_campaign() && self.may_vote() {
-            self.absence.stood_at = Some(self.now);
+            self.doubt().stood_at = Some(self.now);
             return Next::Candidate { pre_vote: true, transfer: false };
         }
         Next::Follower { term: self.term(), leader: None }
@@ -129,7 +142,8 @@ impl State {
     /// for who refused this node because the leader was not late yet stands no sooner than that.
     pub(super) fn has_just_stood(&self) -> bool {
         let interval = u64::from(self.config.heartbeat_ticks);
-        self.absence.stood_at.is_some_and(|at| self.now < at + interval / 2)
+        let stood_at = self.absence.doubt.as_ref().and_then(|doubt| doubt.stood_at);
+        stood_at.is_some_and(|at| self.now < at + interval / 2)
     }
 
     /// See `Raft::rebase`.

@@ -206,8 +206,13 @@ impl Leader {
         self.confirm_reads(state);
     }
 
+    /// Our own disk alone commits nothing, unless nobody else is needed: as long as no other has
+    /// more than what is committed, which is so nearly always, nothing need be counted.
     pub(super) fn on_persisted(&mut self, state: &mut State) {
-        self.advance_commit(state);
+        let ahead = |progress: &Progress| progress.match_index > state.commit_index();
+        if self.progress.values().any(ahead) || state.log.membership().quorum_size() == 1 {
+            self.advance_commit(state);
+        }
     }
 
     pub(super) fn on_read_index(&mut self, from: NodeId, request: ReadRequestId) {
@@ -228,7 +233,14 @@ impl Leader {
         if index <= state.commit_index() || state.log.term_at(index) != Some(state.term()) {
             return;
         }
-        self.uncommitted_bytes -= state.log.bytes_between(state.commit_index().next(), index);
+        self.uncommitted_bytes = match index == state.log.last().index {
+            // Nearly always: nothing need be looked at.
+            true => 0,
+            false => {
+                let from = state.commit_index().next();
+                self.uncommitted_bytes - state.log.bytes_between(from, index)
+            }
+        };
         let membership_index = state.log.membership_index();
         let concerns_members = state.commit_index() < membership_index && membership_index <= index;
         state.commit(index);

@@ -10,6 +10,9 @@ use std::hash::{Hash, Hasher};
 /// Entries that the tail keeps room for, so that it need not grow anew every turn.
 const TAIL_KEPT: usize = 1024;
 
+/// Runs that a log keeps room for, however few it has.
+const RUNS_KEPT: usize = 1024;
+
 /// What is kept behind a compaction, at most.
 #[derive(Clone, Copy)]
 pub(super) struct Trailing {
@@ -319,9 +322,22 @@ impl Log {
             self.bytes -= run.size() - kept.size();
             *run = kept;
         }
+        self.give_back_room();
         self.memberships.retain(|(index, _)| *index > boundary);
         self.memberships.insert(0, (boundary, meta.membership.clone()));
         self.start = meta;
+    }
+
+    /// Gives back half the room of the runs if not even half of that is needed: a log that was
+    /// long once need not be so again. What is left is moved, because allocators join the small
+    /// blocks that were freed all over memory when they are asked for a large one.
+    fn give_back_room(&mut self) {
+        let room = self.runs.capacity() / 2;
+        if room >= RUNS_KEPT && self.runs.len() <= room / 2 {
+            let mut runs = VecDeque::with_capacity(room);
+            runs.append(&mut self.runs);
+            self.runs = runs;
+        }
     }
 
     /// Drops everything; the log starts anew after `meta.last`.

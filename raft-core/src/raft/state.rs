@@ -235,12 +235,15 @@ impl State {
         self.contacts.of(node).answered_at.is_some_and(|at| self.now < at + patience)
     }
 
-    /// Notes that the leader leads: nobody need campaign for a while.
+    /// Notes that the leader leads: nobody need campaign for a while. What it says later in the
+    /// same tick changes nothing of that, and a busy one says a lot.
     pub(super) fn note_leader(&mut self) {
         self.campaigned = false;
-        self.leader_heard_at = Some(self.now);
-        self.reset_election_timer();
-        self.note_present();
+        if self.leader_heard_at != Some(self.now) {
+            self.leader_heard_at = Some(self.now);
+            self.reset_election_timer();
+            self.note_present();
+        }
     }
 
     /// When a leader was last heard leading.

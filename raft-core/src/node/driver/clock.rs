@@ -44,9 +44,8 @@ impl Clock {
         self.sleep.as_mut().await;
     }
 
-    /// How many ticks have passed since it was last asked: none for good.
-    pub(super) fn passed(&mut self) -> u32 {
-        let now = Instant::now();
+    /// How many of the ticks that were planned have passed at `now`: none is told of twice.
+    pub(super) fn passed(&mut self, now: Instant) -> u32 {
         let mut passed = 0;
         while passed < self.planned && now >= self.last + self.tick {
             self.last += self.tick;
@@ -58,6 +57,12 @@ impl Clock {
         // The rest is still planned: it is asked again before the next plan is made.
         self.planned -= passed;
         passed
+    }
+
+    /// What had come is taken in at `now`. Of the ticks that passed meanwhile all but one were
+    /// missed, as if the process had been paused: what was said after them counts as heard before.
+    pub(super) fn taken_in(&mut self, now: Instant) {
+        self.last = now.checked_sub(self.tick).map_or(self.last, |least| self.last.max(least));
     }
 }
 

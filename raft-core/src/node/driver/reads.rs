@@ -76,11 +76,15 @@ impl Driver {
     pub(super) fn confirm(&mut self, mut query: Query) {
         query.mode = ReadMode::Linearizable;
         let batch = self.raft.read();
+        self.asked = true;
         self.requests.queried(batch, query);
     }
 
     /// Hands over the queries whose index is handed to the state machine.
     pub(super) fn read_ready(&mut self) {
+        if !self.requests.any_confirmed() {
+            return;
+        }
         for query in self.requests.ready(self.handed) {
             self.read(query);
         }
