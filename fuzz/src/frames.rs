@@ -15,7 +15,11 @@ const BODY_BYTES_MAX: usize = 1000;
 /// A stream of frames. It is cut the same however its bytes arrive, and frames come back as they
 /// were.
 fn frames(bytes: &[u8]) -> bool {
-    let cut = |bytes: &[u8]| fuzzing::frames(bytes, BODY_BYTES_MAX);
+    let cut = |bytes: &[u8]| {
+        let (frames, length) = fuzzing::frames(bytes, BODY_BYTES_MAX)?;
+        // What comes behind whole frames is judged once they were taken.
+        fuzzing::frames(&bytes[length..], BODY_BYTES_MAX).map(|_| (frames, length))
+    };
     let whole = cut(bytes);
     // In two goes: what of the first is not yet a frame is put before the second.
     for first in [bytes.len() / 3, bytes.len() / 2] {

@@ -11,7 +11,7 @@ use crate::stream::Streams;
 use crate::timers::RareTimers;
 use crate::tls::{self, ANY_NODE};
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, EndpointConfig, SendStream, VarInt};
+use quinn::{Connection, Endpoint, SendStream, VarInt};
 use raft_core::transport::{BoxFuture, CallError, Channel, Connector, Duplex};
 use raft_core::types::{GroupId, NodeId, Version};
 use std::fmt;
@@ -68,7 +68,7 @@ impl fmt::Debug for QuicConnector {
 
 fn endpoint(address: SocketAddr) -> io::Result<Endpoint> {
     let socket = bind_socket(address)?;
-    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(RareTimers))
+    Endpoint::new(tls::dialling_endpoint(), None, socket, Arc::new(RareTimers))
 }
 
 impl Shared {

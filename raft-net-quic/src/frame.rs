@@ -114,8 +114,8 @@ pub(crate) fn put_failure(out: &mut BytesMut, id: u64, may_have_run: bool, text:
     });
 }
 
-/// Chunks taken from the stream in one go: at a packet each, about 90 KiB.
-const CHUNKS: usize = 64;
+/// Chunks taken from the stream in one go: at a packet each, 46 KB, and 200 if they are large.
+const CHUNKS: usize = 32;
 
 const LATE: ProtocolError = ProtocolError::Malformed("stream: the rest of a frame does not come");
 
@@ -161,7 +161,8 @@ impl FrameReader {
     /// Waits until a frame is here. False at the end of the stream. Can be cancelled.
     pub(crate) async fn fill(&mut self) -> Result<bool, ProtocolError> {
         let mut deadline = None;
-        while self.ready.is_empty() {
+        // What has arrived with frames that were taken may be whole by a limit that has changed.
+        while !self.find_whole()? {
             // Only waiting for the remote end counts, not the time between two calls.
             if let Some(frame_timeout) = self.frame_timeout
                 && !self.partial.is_empty()
@@ -186,6 +187,13 @@ impl FrameReader {
             for chunk in chunks {
                 self.partial.extend_from_slice(chunk);
             }
+        }
+        Ok(true)
+    }
+
+    /// Sets apart what is whole of what has arrived; whether there is any.
+    fn find_whole(&mut self) -> Result<bool, ProtocolError> {
+        if self.ready.is_empty() {
             let whole = whole_frames(&self.partial, self.body_bytes_max)?;
             if whole > 0 {
                 let rest = BytesMut::from(&self.partial[whole..]);
@@ -194,7 +202,7 @@ impl FrameReader {
                 self.ready = buffer.freeze();
             }
         }
-        Ok(true)
+        Ok(!self.ready.is_empty())
     }
 
     /// The next frame, or `None` at the end of the stream. Can be cancelled.
@@ -217,13 +225,16 @@ pub(crate) fn pop(whole: &mut Bytes) -> Option<Frame> {
     Some(Frame { kind, body })
 }
 
-/// Bytes of the whole frames at the front of `buffer`. Lengths are checked as soon as they are
-/// here.
+/// Bytes of the whole frames at the front of `buffer`. The length of the first is checked as soon
+/// as it is here. A later one may be too long: what comes before it may say that it is not.
 pub(crate) fn whole_frames(buffer: &[u8], body_bytes_max: usize) -> Result<usize, ProtocolError> {
     let mut whole = 0;
     while let Some(prefix) = buffer[whole..].first_chunk::<4>() {
         let length = u32::from_le_bytes(*prefix) as usize;
         if length == 0 || length - 1 > body_bytes_max {
+            if whole > 0 {
+                break;
+            }
             return Err(ProtocolError::Length { length, most: body_bytes_max + 1 });
         }
         if buffer.len() - whole - 4 < length {

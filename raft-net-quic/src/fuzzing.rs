@@ -13,7 +13,7 @@ use raft_core::types::Version;
 /// The whole frames at the front of `buffer`, each as kind and body, and how many bytes they take.
 ///
 /// # Errors
-/// What is wrong with them.
+/// What is wrong with the first of them.
 pub fn frames(buffer: &[u8], body_bytes_max: usize) -> Result<(Vec<(u8, Bytes)>, usize), String> {
     let length = frame::whole_frames(buffer, body_bytes_max).map_err(text)?;
     let mut whole = Bytes::copy_from_slice(&buffer[..length]);

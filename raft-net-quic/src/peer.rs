@@ -80,6 +80,9 @@ pub struct Traffic {
     pub received: u64,
     /// How long a packet there and back takes at present; `None` while not connected.
     pub round_trip: Option<Duration>,
+    /// Bytes of the largest packet that the path there is known to take; `None` while not
+    /// connected.
+    pub packet_bytes: Option<u16>,
 }
 
 impl Peer {
@@ -201,6 +204,10 @@ impl Peer {
         self.current().as_ref().map(|current| current.connection.rtt())
     }
 
+    fn packet_bytes(&self) -> Option<u16> {
+        self.current().as_ref().map(|current| current.connection.stats().path.current_mtu)
+    }
+
     /// Messages of so many bytes have come from it.
     pub(crate) fn has_sent(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -212,6 +219,7 @@ impl Peer {
             sent: self.control.sent() + self.bulk.sent(),
             received: self.received.load(Ordering::Relaxed),
             round_trip: self.round_trip(),
+            packet_bytes: self.packet_bytes(),
         }
     }
 

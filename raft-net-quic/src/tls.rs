@@ -14,7 +14,7 @@ use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
     AckFrequencyConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig,
-    IdleTimeout, TransportConfig, VarInt,
+    IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
 };
 use raft_core::types::{NodeId, Version};
 use rustls::crypto::ring;
@@ -181,6 +181,11 @@ fn dialler(
     Ok(config)
 }
 
+/// Bytes of the largest packet that is tried, where the path takes more than Ethernet's 1,500: on
+/// a loopback, or with jumbo frames. A packet has a cost of its own, whatever is in it. Ten of
+/// these, as many as are sent by one call of the system, are within the 64 KiB that it takes.
+const PACKET_BYTES_MAX: u16 = 6_500;
+
 /// One setting for both sides and all purposes.
 fn transport(limits: &Limits) -> Arc<TransportConfig> {
     const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -202,6 +207,9 @@ fn transport(limits: &Limits) -> Arc<TransportConfig> {
     config.max_concurrent_uni_streams(VarInt::from_u32(64));
     config.datagram_receive_buffer_size(None);
     config.ack_frequency_config(Some(acknowledgements()));
+    let mut packets = MtuDiscoveryConfig::default();
+    packets.upper_bound(PACKET_BYTES_MAX);
+    config.mtu_discovery_config(Some(packets));
     Arc::new(config)
 }
 
@@ -215,8 +223,18 @@ fn acknowledgements() -> AckFrequencyConfig {
     config
 }
 
-/// The endpoint's own settings. What a restarted node answers packets of its earlier life with is
-/// derived from its key, so that peers learn at once that those connections are gone.
+/// The settings of an endpoint that only dials.
+pub(crate) fn dialling_endpoint() -> EndpointConfig {
+    takes_large_packets(EndpointConfig::default())
+}
+
+fn takes_large_packets(mut config: EndpointConfig) -> EndpointConfig {
+    config.max_udp_payload_size(PACKET_BYTES_MAX).expect("it is more than QUIC asks for");
+    config
+}
+
+/// The settings of a node's endpoint. What a restarted node answers packets of its earlier life
+/// with is derived from its key, so that peers learn at once that those connections are gone.
 pub(crate) fn endpoint(key: &PrivateKeyDer<'static>) -> EndpointConfig {
     let hkdf = ring::cipher_suite::TLS13_AES_128_GCM_SHA256
         .tls13()
@@ -226,7 +244,7 @@ pub(crate) fn endpoint(key: &PrivateKeyDer<'static>) -> EndpointConfig {
     let reset_key = ResetKey { hkdf, key: expander.expand_block(&[b"raft stateless reset"]) };
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(|| Box::new(RandomIds));
-    config
+    takes_large_packets(config)
 }
 
 /// Random connection ids. Quinn's own are signed with a key of the process and would make a

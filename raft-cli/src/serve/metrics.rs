@@ -366,7 +366,13 @@ mod tests {
         let reporter = Reporter(Arc::clone(&metrics));
         let key = Key::from_parts(ROUND_TRIP_SECONDS, &[("To", "1f")]);
         reporter.register_histogram(&key, &META).record(0.0003);
-        let traffic = Traffic { peer: NodeId(31), sent: 5, received: 7, round_trip: None };
+        let traffic = Traffic {
+            peer: NodeId(31),
+            sent: 5,
+            received: 7,
+            round_trip: None,
+            packet_bytes: None,
+        };
         let mut text = String::new();
         metrics.write(&mut text);
         write_traffic(NodeId(10), &[traffic], &mut text);

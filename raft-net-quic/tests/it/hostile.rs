@@ -1,10 +1,13 @@
 //! Remote ends that do not follow the protocol, speaking it by hand.
 
-use crate::kit::{Authority, CLUSTER, Event, GROUP, TestNode, connect, echo, envelope, heartbeat};
+use crate::kit::{
+    Authority, CLUSTER, Event, GROUP, TestNode, append, connect, echo, envelope, heartbeat,
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use raft_core::codec;
+use raft_core::raft::Envelope;
 use raft_core::types::{GroupId, NodeId, SnapshotMeta, Version};
 use raft_net_quic::{ALPN_CLIENT, ALPN_PEER, ALPN_PEER_V1, Credentials, server_name};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -278,10 +281,28 @@ async fn bad_frames_cost_the_connection() {
     works(&authority, &node).await;
 }
 
+#[tokio::test]
+async fn a_large_message_may_come_right_behind_what_opens_its_stream() {
+    let authority = Authority::new();
+    let node = TestNode::start(&authority, 1);
+    let (connection, _control, _recv) = join(&authority, &node, 0).await;
+    let mut bulk = connection.open_uni().await.unwrap();
+    let sent = append(1, Bytes::from(vec![7; 64 * 1024]));
+    let large = envelope(NodeId(9), NodeId(1), sent.clone());
+    bulk.write_all(&[frame(2, &[1]), framed(&large)].concat()).await.unwrap();
+    tokio::select! {
+        received = node.message() => assert_eq!(received.message, sent),
+        (_, reason) = closed(&connection) => panic!("{reason}"),
+    }
+}
+
 fn message(from: u64, to: u64) -> Vec<u8> {
-    let envelope = envelope(NodeId(from), NodeId(to), heartbeat(1));
+    framed(&envelope(NodeId(from), NodeId(to), heartbeat(1)))
+}
+
+fn framed(envelope: &Envelope) -> Vec<u8> {
     let mut body = BytesMut::new();
-    codec::encode_envelope(GROUP, &envelope, &mut body);
+    codec::encode_envelope(GROUP, envelope, &mut body);
     frame(3, &body)
 }
 

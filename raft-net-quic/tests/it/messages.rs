@@ -3,6 +3,7 @@
 use crate::kit::{
     Authority, CLUSTER, Event, GROUP, TestNode, append, cluster, envelope, heartbeat, introduce,
 };
+use crate::relay::Relay;
 use bytes::Bytes;
 use raft_core::raft::{AppendOutcome, Message, ReadRequestId};
 use raft_core::transport::Transport;
@@ -85,6 +86,43 @@ async fn messages_of_one_kind_keep_their_order() {
         tokio::task::yield_now().await;
     }
     assert_eq!(nodes[1].transport.traffic()[0].received, sent.sent);
+}
+
+/// Has node 1 send node 2 a message of many packets.
+async fn send_many_packets(nodes: &[TestNode], index: u64) {
+    nodes[0].send(NodeId(2), append(index, Bytes::from(vec![7; 64 * 1024])));
+    nodes[1].message().await;
+}
+
+/// Bytes of the largest packet that the path to the other node is known to take.
+fn packet_bytes(node: &TestNode) -> u16 {
+    node.transport.traffic()[0].packet_bytes.expect("it is connected")
+}
+
+#[tokio::test]
+async fn packets_grow_where_the_path_takes_more_than_ethernet() {
+    let nodes = cluster(&Authority::new(), 2).await;
+    let grown = |node: &TestNode| (6_400..=6_500).contains(&packet_bytes(node));
+    for index in (1..=1_000).take_while(|_| !grown(&nodes[0])) {
+        send_many_packets(&nodes, index).await;
+    }
+    assert!(grown(&nodes[0]), "{}", packet_bytes(&nodes[0]));
+}
+
+#[tokio::test]
+async fn packets_stay_small_where_large_ones_are_lost() {
+    let authority = Authority::new();
+    let nodes = [TestNode::start(&authority, 1), TestNode::start(&authority, 2)];
+    let relay = Relay::narrow(&nodes[1].address, 1_500).await;
+    nodes[1].transport.set_peers(GROUP, vec![(NodeId(1), nodes[0].address.clone())]);
+    nodes[1].connected(NodeId(1)).await;
+    nodes[0].transport.set_peers(GROUP, vec![(NodeId(2), relay.address.clone())]);
+    nodes[0].connected(NodeId(2)).await;
+    for index in 1..=300 {
+        send_many_packets(&nodes, index).await;
+    }
+    let bytes = packet_bytes(&nodes[0]);
+    assert!((1_400..=1_500).contains(&bytes), "{bytes}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A relay for UDP between a node and whoever dials it: it can delay, count, cut and heal.
+//! A relay for UDP between a node and whoever dials it: it can delay, count, cut and heal, and be
+//! too narrow for large packets.
 //!
 //! Whoever is told the relay's address instead of the node's sends through it; each of them has an
 //! address of its own towards the node.
@@ -37,6 +38,8 @@ struct State {
     answered: watch::Sender<bool>,
     /// In each direction.
     delay: Duration,
+    /// Larger datagrams are lost, in each direction.
+    bytes_max: usize,
 }
 
 impl State {
@@ -56,6 +59,15 @@ impl State {
 impl Relay {
     /// Forwards between whoever sends to it and `target`, each way later by `delay`.
     pub(crate) async fn start(target: &str, delay: Duration) -> Self {
+        Self::with(target, delay, DATAGRAM_BYTES).await
+    }
+
+    /// Forwards no datagram that is larger than `bytes_max`.
+    pub(crate) async fn narrow(target: &str, bytes_max: usize) -> Self {
+        Self::with(target, Duration::ZERO, bytes_max).await
+    }
+
+    async fn with(target: &str, delay: Duration, bytes_max: usize) -> Self {
         let front = Arc::new(bind().await);
         let state = Arc::new(State {
             forwarded: AtomicU64::new(0),
@@ -63,6 +75,7 @@ impl Relay {
             cut: watch::Sender::new(false),
             answered: watch::Sender::new(false),
             delay,
+            bytes_max,
         });
         let address = front.local_addr().unwrap().to_string();
         let mut tasks = JoinSet::new();
@@ -117,7 +130,7 @@ async fn forward(front: Arc<UdpSocket>, target: SocketAddr, state: Arc<State>) {
                 new.insert(line)
             }
         };
-        if state.count(count) {
+        if count <= state.bytes_max && state.count(count) {
             line.send(&buffer[..count]);
         }
     }
@@ -131,7 +144,7 @@ async fn answer(back: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr, sta
     loop {
         let Ok(count) = back.recv(&mut buffer).await else { continue };
         state.answered.send_replace(true);
-        if !*state.cut.borrow() {
+        if count <= state.bytes_max && !*state.cut.borrow() {
             line.send(&buffer[..count]);
         }
     }
