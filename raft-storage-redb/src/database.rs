@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 /// The one table: sequence number to row.
 pub(crate) const TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("raft_log");
 
-/// redb's page cache. The log is written at one end and read at start; more would not help.
-const CACHE_BYTES: usize = 16 << 20;
+/// redb's page cache, which fills up and stays full. The log is written at one end and read at
+/// start; more would not help.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// An open database. A caught panic leaves redb's locks poisoned, so that closing may panic again:
 /// such a panic is caught here, and would end the process if it struck while another unwinds, so

@@ -134,7 +134,13 @@ pub(crate) fn backend(path: &Path) -> Result<FileBackend, StorageError> {
 fn forget_cached(file: &File) -> io::Result<()> {
     file.sync_all()?;
     #[cfg(target_os = "linux")]
-    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?;
+    {
+        use rustix::fs::{Advice, fadvise};
+        fadvise(file, 0, None, Advice::DontNeed)?;
+        // Nearly all of it is read now, page by page: the disk brings it in larger pieces. It is
+        // no more than advice.
+        let _ = fadvise(file, 0, None, Advice::WillNeed);
+    }
     Ok(())
 }
 

@@ -144,7 +144,7 @@
 //! | bytes of all rows | twice what lives in them and 2 MiB, once the purge has caught up |
 //! | the file | about twice the largest size the table had; it does not shrink |
 //! | purge step | after 512 KiB or 2,048 rows; looks at 3 bytes per byte appended, at most |
-//! | memory | 16 bytes per live entry and per row, 16 MiB redb cache, 6 MiB buffers |
+//! | memory | 16 bytes per live entry and per row, 4 MiB redb cache, 6 MiB buffers |
 
 mod database;
 mod error;
@@ -163,7 +163,7 @@ mod tail;
 
 pub use files::{ACK_FILE, LOCK_FILE, LOG_FILE, TAIL_FILE};
 pub use inspect::{Inspection, Row, Rows, inspect};
-pub use lock::FileLock;
+pub use lock::{DirectoryLock, FileLock};
 pub use overlay::Overlay;
 pub use record::{Change, Record};
 pub use store::{RedbLog, Usage};

@@ -1,6 +1,10 @@
 //! Locks on whole files, which keep other processes out.
 
+use crate::files;
+use raft_core::log_store::StorageError;
 use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A lock on a file, until it is dropped.
 ///
@@ -25,6 +29,24 @@ impl FileLock {
     /// If somebody has it for itself, or the system refuses.
     pub fn shared(file: File) -> Result<Self, TryLockError> {
         file.try_lock_shared().map(|()| Self(file))
+    }
+}
+
+/// The lock on the directory of a log, until all its copies are dropped.
+#[derive(Clone, Debug)]
+pub struct DirectoryLock {
+    pub(crate) path: PathBuf,
+    pub(crate) lock: Arc<FileLock>,
+}
+
+impl DirectoryLock {
+    /// Makes the directory `path` if it is missing, and keeps everyone else out of it.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] if another process has the log there open; [`StorageError::Io`] if
+    /// the system refuses.
+    pub fn new(path: &Path) -> Result<Self, StorageError> {
+        Ok(Self { path: path.to_owned(), lock: Arc::new(files::lock(path)?) })
     }
 }
 

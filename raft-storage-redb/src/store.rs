@@ -7,7 +7,7 @@ use crate::database::{OpenDatabase, TABLE};
 use crate::error::{contain, corrupt, engine};
 use crate::files::{self, LOG_FILE, TAIL_FILE};
 use crate::index::{Group, LiveIndex};
-use crate::lock::FileLock;
+use crate::lock::{DirectoryLock, FileLock};
 use crate::purge::{self, CarryError, Pace, PurgePoint};
 use crate::record;
 use crate::replay::{Replay, ReplayError, Replayed};
@@ -39,7 +39,7 @@ pub struct RedbLog {
     pace: Pace,
     /// What the first failure was.
     failed: Option<String>,
-    _lock: FileLock,
+    _lock: Arc<FileLock>,
 }
 
 /// How much the log holds; see [`RedbLog::usage`].
@@ -66,10 +66,19 @@ impl RedbLog {
     /// together; [`StorageError::Format`] if a newer version wrote it, or something else did;
     /// [`StorageError::Io`] if the system refuses.
     pub fn open(dir: &Path) -> Result<Self, StorageError> {
-        let lock = files::lock(dir)?;
-        files::create(dir)?;
-        let [database, tail] = [LOG_FILE, TAIL_FILE].map(|name| files::backend(&dir.join(name)));
-        Self::start(dir, lock, database?, tail?)
+        Self::open_locked(DirectoryLock::new(dir)?)
+    }
+
+    /// Opens the log in a directory that is locked: for whoever opens other files there beside it,
+    /// and keeps a copy of the lock for as long.
+    ///
+    /// # Errors
+    /// As [`RedbLog::open`].
+    pub fn open_locked(locked: DirectoryLock) -> Result<Self, StorageError> {
+        let DirectoryLock { path, lock } = locked;
+        files::create(&path)?;
+        let [database, tail] = [LOG_FILE, TAIL_FILE].map(|name| files::backend(&path.join(name)));
+        Self::start(&path, lock, database?, tail?)
     }
 
     /// Opens a log whose database and tail are in these backends, with the lock and the side file
@@ -82,7 +91,7 @@ impl RedbLog {
         database: impl StorageBackend,
         tail: impl StorageBackend,
     ) -> Result<Self, StorageError> {
-        let lock = files::lock(dir)?;
+        let lock = Arc::new(files::lock(dir)?);
         files::create_in(dir, &database, &tail)?;
         Self::start(dir, lock, database, tail)
     }
@@ -100,7 +109,7 @@ impl RedbLog {
 
     fn start(
         dir: &Path,
-        lock: FileLock,
+        lock: Arc<FileLock>,
         database: impl StorageBackend,
         tail: impl StorageBackend,
     ) -> Result<Self, StorageError> {

@@ -138,7 +138,7 @@ pub struct Serve {
     pub lease_reads: bool,
     /// Bytes of applied entries after which the state is written to the checkpoint and the log
     /// shortened; 4KiB to 1TiB.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = values::size)]
     pub checkpoint_bytes: u64,
     /// Bytes of all versions of all keys from which on growth is refused while this node leads;
     /// deletes and compactions are still taken, and make room.

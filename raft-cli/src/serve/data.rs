@@ -9,8 +9,10 @@ use raft_core::log_store::StorageError;
 use raft_core::node::StartError;
 use raft_core::raft::LoadError;
 use raft_kv::store::KvStore;
-use raft_storage_redb::RedbLog;
+use raft_storage_redb::{DirectoryLock, RedbLog};
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 use tracing::error;
 
 /// The state machine's checkpoint.
@@ -73,10 +75,20 @@ impl Data {
     }
 
     fn try_open(dir: &Path) -> Result<Self, StorageError> {
-        // The log first: it holds the lock on the directory.
-        let log = RedbLog::open(dir)?;
-        let machine = KvStore::open(&dir.join(CHECKPOINT_FILE))?;
-        Ok(Self { log, machine, moved_aside: false })
+        // Kept until both are done: who is let in before may move aside what is still being read.
+        let lock = DirectoryLock::new(dir)?;
+        // Either takes a second or so for a million keys, and neither needs the other.
+        thread::scope(|scope| {
+            let open = || KvStore::open(&dir.join(CHECKPOINT_FILE));
+            let machine = thread::Builder::new().name("raft-load".into()).spawn_scoped(scope, open);
+            let machine = machine.map_err(|error| StorageError::io("starting to load", error))?;
+            let log = RedbLog::open_locked(lock.clone());
+            let machine = machine.join();
+            // What is wrong with the log is what matters, if both are damaged.
+            let log = log?;
+            let machine = machine.unwrap_or_else(|panic| resume_unwind(panic))?;
+            Ok(Self { log, machine, moved_aside: false })
+        })
     }
 
     /// Looked at only once the log holds the lock: nobody moves anything any more.

@@ -89,7 +89,7 @@ fn every_value_tells_where_it_came_from() {
         ("serve", "id", "2", "file", 4.into()),
         ("serve", "heartbeat-interval", "200ms", "flag", Value::Null),
         ("serve", "election-timeout", "2s", "env", Value::Null),
-        ("serve", "checkpoint-bytes", "64MiB", "default", Value::Null),
+        ("serve", "checkpoint-bytes", "32MiB", "default", Value::Null),
         ("serve", "lease-reads", "true", "file", 11.into()),
         ("serve", "ca", "/etc/raft/ca.pem", "file", 6.into()),
         ("client", "deadline", "3s", "env", Value::Null),

@@ -4,15 +4,18 @@
 //! It never reads the live state: it is handed what has changed. Every error and every panic out of
 //! the engine becomes a `StorageError`; after one from a write, the file must be opened anew.
 
+mod receive;
+
 use super::alarms::Alarms;
-use super::changes::{CHANGES, ChangesReader, ChangesWriter, Useless};
+use super::changes::{ChangesReader, ChangesWriter, Useless};
 use super::format::{
     Check, Damage, Header, Later, auth_row, checksum, has_alarms, has_auth, lease_row, readable,
     sealed, session_row, unsealed,
 };
+use super::loading::Loading;
 use super::paced::Paced;
 use super::rows::Rows;
-use super::snapshot::{Frames, Kind, SnapshotReader, SnapshotStream, damage, in_stream};
+use super::snapshot::{Frames, Kind, SnapshotStream};
 use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
 use raft_core::state_machine::Snapshot;
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::mem;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -38,8 +42,8 @@ const AUTH: TableDefinition<u64, &[u8]> = TableDefinition::new("auth");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Key of the one row of `META`.
 const CHECKPOINT: &str = "checkpoint";
-/// Rows are written once and read once, so a cache is of little use.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Rows are written once and read once, so a cache is of little use; and it stays full.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The checkpoint file of one store.
 pub(super) struct CheckpointFile {
@@ -138,44 +142,16 @@ impl CheckpointFile {
         Ok(true)
     }
 
-    /// Makes the file at `path` hold the snapshot, durably, whatever it held before. If the
-    /// snapshot is damaged, the file is left as it was.
-    pub(super) fn receive(
-        path: &Path,
-        header: &Header,
-        reader: SnapshotReader,
-    ) -> Result<Self, StorageError> {
-        let beside = restore_path(path);
-        remove(&beside)?;
-        let received = contain(&beside, || receive_rows(&beside, header, reader));
-        let renamed = received.and_then(|database| {
-            let context = || format!("renaming {} to {}", beside.display(), path.display());
-            fs::rename(&beside, path).map_err(|error| StorageError::io(context(), error))?;
-            Ok(database)
-        });
-        match renamed {
-            Ok(database) => {
-                sync_directory(path)?;
-                Ok(Self::of(database, path))
-            }
-            Err(error) => {
-                // What went wrong first is what matters; the next restore removes it again.
-                let _ = remove(&beside);
-                Err(error)
-            }
-        }
-    }
-
     fn read_state(&self) -> Result<Option<(State, Meta)>, Failure> {
         let Some((meta, mut frames)) = self.read()? else { return Ok(None) };
-        let mut state = State::begin_load(true, &meta.header);
-        let mut row = Vec::new();
-        while frames.next_row(&mut row, |item| state.load(item))? != Kind::End {
+        let loading = Loading::begin(&meta.header)?;
+        let (mut row, mut items) = (Vec::new(), Vec::new());
+        while frames.next_row(&mut row, |item| items.push(item))? != Kind::End {
             row.clear();
+            loading.row(mem::take(&mut items))?;
         }
-        state.loaded(meta.header.clone());
         *self.rows() = frames.changes.into_rows();
-        Ok(Some((state, meta)))
+        Ok(Some((loading.finish(meta.header.clone())?, meta)))
     }
 
     fn read(&self) -> Result<Option<(Meta, CheckpointFrames)>, Failure> {
@@ -377,50 +353,6 @@ fn rows_of(
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-fn receive_rows(
-    path: &Path,
-    header: &Header,
-    mut reader: SnapshotReader,
-) -> Result<Database, Failure> {
-    let database = create(path)?;
-    let transaction = begin_write(&database)?;
-    let mut check = Check::new(header);
-    let mut meta = Meta::of(header.clone(), 1);
-    let mut changes = transaction.open_table(CHANGES)?;
-    let mut sessions = transaction.open_table(SESSIONS)?;
-    let mut leases = transaction.open_table(LEASES)?;
-    let mut row = Vec::new();
-    loop {
-        match reader.next(&mut row)? {
-            Kind::End => break,
-            Kind::Header => return Err(damage("it has two headers").into()),
-            Kind::Changes => {
-                let position = check.row(&row, drop).map_err(in_stream)?;
-                changes.insert(position, &row[..])?;
-                meta.changes_digest ^= checksum(&row);
-            }
-            Kind::Session => {
-                let (id, _) = check.session(&row).map_err(in_stream)?;
-                sessions.insert(id, &row[..])?;
-                meta.sessions_digest ^= checksum(&row);
-            }
-            Kind::Lease => {
-                let (id, _) = check.lease(&row).map_err(in_stream)?;
-                leases.insert(id, &row[..])?;
-                meta.leases_digest ^= checksum(&row);
-            }
-            Kind::Auth => {
-                check.auth(&row).map_err(in_stream)?;
-                transaction.open_table(AUTH)?.insert(0, &row[..])?;
-            }
-        }
-    }
-    check.finish().map_err(in_stream)?;
-    drop((changes, sessions, leases));
-    commit(transaction, &meta)?;
-    Ok(database)
 }
 
 fn create(path: &Path) -> Result<Database, Failure> {

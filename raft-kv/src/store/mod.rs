@@ -7,7 +7,7 @@
 //!
 //! # In memory
 //!
-//! A B-tree from key to the versions of that key, the newest inline. Each version is one immutable
+//! A B-tree from key to the versions of that key, an only one inline. Each version is one immutable
 //! record in one allocation: header, key and value as they are written to disk. What a command
 //! brings is copied out of its frame, so no receive buffer is kept alive by a small value in it.
 //! The state hash, the checkpoint, the snapshot and the history that watches are told from all take
@@ -113,6 +113,7 @@ mod history;
 mod key;
 mod lease;
 mod legacy;
+mod loading;
 mod mvcc;
 mod paced;
 mod quick;
@@ -399,8 +400,10 @@ impl StateMachine for KvStore {
     }
 
     /// As the trait says: for whatever is wrong with the stream, [`StorageError::Stream`], and the
-    /// state and the file are as they were. If the new file cannot be read back after it has taken
-    /// the place of the old one, the store is left empty: like every other error, that is final.
+    /// state and the file are as they were. A store that holds nothing makes its state of the
+    /// stream while the file is written. One that holds something lets go of that and reads the
+    /// new file: if it cannot be read, the store is left empty; like every other error that is
+    /// final.
     fn restore(&mut self, snapshot: Snapshot) -> Result<(), StorageError> {
         let (reader, header) = SnapshotReader::open(snapshot.data)?;
         if header.applied != snapshot.meta {
@@ -412,6 +415,12 @@ impl StateMachine for KvStore {
             *self = Self::of(reader.into_state(header)?, None, 0, handle);
             return Ok(());
         };
+        if self.state.applied.last == LogId::default() {
+            // It holds nothing, so that there is room for the state while the file is written.
+            let (file, state, meta) = CheckpointFile::receive_state(file.path(), &header, reader)?;
+            *self = Self::of(state, Some(Arc::new(file)), meta.sequence, handle);
+            return Ok(());
+        }
         let file = CheckpointFile::receive(file.path(), &header, reader)?;
         // The old state goes first: there may not be room for two. Only what watches are still to
         // be told of stays until the new one takes its place.

@@ -15,6 +15,7 @@ use super::key::Key;
 use super::record::{Header, Position, Record};
 use crate::api::{Keys, KvError, LeaseId, Revision};
 use bytes::Bytes;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::ops::{Bound, ControlFlow};
@@ -36,14 +37,22 @@ pub(super) struct Mvcc {
     log: ChangeLog,
 }
 
-/// The versions of one key. The newest is kept inline: nearly every read wants it.
-struct Versions {
+/// The versions of one key. Most keys have one: then they take no more than that in the tree, of
+/// whose nodes about half lies fallow.
+enum Versions {
+    /// A value.
+    One(Record),
+    /// Several, or a deletion.
+    Many(Box<Many>),
+}
+
+/// Several versions of one key.
+struct Many {
     latest: Record,
     /// Whether `latest` is a value. Known here so that counting keys does not visit each record.
     alive: bool,
-    /// All before `latest`, oldest first; never empty.
-    #[expect(clippy::box_collection, reason = "most keys have none, and all would be as large")]
-    older: Option<Box<VecDeque<Record>>>,
+    /// All before `latest`, oldest first.
+    older: VecDeque<Record>,
 }
 
 /// Of a key that has one version.
@@ -194,9 +203,10 @@ impl Mvcc {
         let Some(bounds) = bounds(keys) else { return 0 };
         let mut deleted = 0;
         for (key, versions) in self.keys.range_mut::<[u8], _>(bounds) {
-            if versions.alive {
-                each(&versions.latest);
-                versions.advance(self.log.push_deletion(&versions.latest, key.as_bytes()));
+            if let Some(latest) = versions.at(None) {
+                each(latest);
+                let deletion = self.log.push_deletion(latest, key.as_bytes());
+                versions.advance(deletion);
                 deleted += 1;
             }
         }
@@ -239,8 +249,9 @@ impl Mvcc {
             self.log.drop(oldest);
             versions.drop_oldest();
         }
-        if versions.older.is_none() && useless(versions.latest.position()) {
-            self.log.drop(&versions.latest);
+        let latest = versions.latest();
+        if versions.older().is_empty() && useless(latest.position()) {
+            self.log.drop(latest);
             self.keys.remove(key);
         }
     }
@@ -257,9 +268,9 @@ impl Mvcc {
 
     /// Calls `each` for every key that exists and has a lease.
     pub(super) fn visit_leased(&self, mut each: impl FnMut(&[u8], LeaseId)) {
-        for versions in self.keys.values().filter(|versions| versions.alive) {
-            if let Some(lease) = versions.latest.lease() {
-                each(versions.latest.key(), lease);
+        for latest in self.keys.values().filter_map(|versions| versions.at(None)) {
+            if let Some(lease) = latest.lease() {
+                each(latest.key(), lease);
             }
         }
     }
@@ -275,14 +286,18 @@ impl Mvcc {
         self.log.bytes += record.quota_size();
         let alive = !record.is_deletion();
         let mut known = true;
-        let previous = if let Some(versions) = self.keys.get_mut(record.key()) {
-            let previous = versions.at(None).cloned();
-            versions.advance(record.clone());
-            previous
-        } else {
-            known = false;
-            self.keys.insert(record.key().into(), Versions::new(record.clone()));
-            None
+        let previous = match self.keys.entry(record.key().into()) {
+            Entry::Occupied(mut versions) => {
+                let versions = versions.get_mut();
+                let previous = versions.at(None).cloned();
+                versions.advance(record.clone());
+                previous
+            }
+            Entry::Vacant(place) => {
+                known = false;
+                place.insert(Versions::new(record.clone()));
+                None
+            }
         };
         match (previous.is_some(), alive) {
             (false, true) => self.live += 1,
@@ -408,14 +423,32 @@ fn rest(keys: &Keys, last: &[u8], backward: bool) -> Keys {
 
 impl Versions {
     fn new(latest: Record) -> Self {
-        Self { alive: !latest.is_deletion(), latest, older: None }
+        if latest.is_deletion() {
+            return Self::Many(Box::new(Many { latest, alive: false, older: VecDeque::new() }));
+        }
+        Self::One(latest)
+    }
+
+    fn latest(&self) -> &Record {
+        match self {
+            Self::One(latest) => latest,
+            Self::Many(many) => &many.latest,
+        }
+    }
+
+    /// The newest version, if it is a value.
+    fn alive(&self) -> Option<&Record> {
+        match self {
+            Self::One(latest) => Some(latest),
+            Self::Many(many) => many.alive.then_some(&many.latest),
+        }
     }
 
     /// The version in force at `revision`, or now, if the key existed then.
     fn at(&self, revision: Option<u64>) -> Option<&Record> {
-        let Some(revision) = revision else { return self.alive.then_some(&self.latest) };
-        if self.latest.mod_revision() <= revision {
-            return self.alive.then_some(&self.latest);
+        let Some(revision) = revision else { return self.alive() };
+        if self.latest().mod_revision() <= revision {
+            return self.alive();
         }
         let older = self.older();
         let newer = older.partition_point(|record| record.mod_revision() <= revision);
@@ -424,20 +457,31 @@ impl Versions {
     }
 
     fn advance(&mut self, record: Record) {
-        self.alive = !record.is_deletion();
-        let older = self.older.get_or_insert_default();
-        older.push_back(mem::replace(&mut self.latest, record));
+        let alive = !record.is_deletion();
+        match self {
+            Self::One(latest) => {
+                let older = VecDeque::from([latest.clone()]);
+                *self = Self::Many(Box::new(Many { latest: record, alive, older }));
+            }
+            Self::Many(many) => {
+                many.alive = alive;
+                many.older.push_back(mem::replace(&mut many.latest, record));
+            }
+        }
     }
 
     fn older(&self) -> &VecDeque<Record> {
-        self.older.as_deref().unwrap_or(&NO_OLDER)
+        match self {
+            Self::One(_) => &NO_OLDER,
+            Self::Many(many) => &many.older,
+        }
     }
 
     fn drop_oldest(&mut self) {
-        let Some(older) = &mut self.older else { return };
-        older.pop_front();
-        if older.is_empty() {
-            self.older = None;
+        let Self::Many(many) = self else { return };
+        many.older.pop_front();
+        if many.older.is_empty() && many.alive {
+            *self = Self::One(many.latest.clone());
         }
     }
 
@@ -451,10 +495,10 @@ impl Versions {
         from: Option<Position>,
     ) -> impl Iterator<Item = &Record> {
         let older = self.older();
-        let version = |at: usize| older.get(at).unwrap_or(&self.latest);
+        let version = |at: usize| older.get(at).unwrap_or_else(|| self.latest());
         let count = |is_before: &dyn Fn(&Record) -> bool| {
             let before = older.partition_point(is_before);
-            before + usize::from(before == older.len() && is_before(&self.latest))
+            before + usize::from(before == older.len() && is_before(self.latest()))
         };
         let old = count(&|record| record.mod_revision() <= floor);
         let in_force = old.checked_sub(1).filter(|at| !version(*at).is_deletion());
@@ -466,7 +510,7 @@ impl Versions {
 
     /// The versions that are read at `compacted` or above, or watched from there, oldest first.
     fn useful(&self, compacted: u64) -> impl Iterator<Item = &Record> {
-        let all = || self.older().iter().chain([&self.latest]);
+        let all = || self.older().iter().chain([self.latest()]);
         let old = all().take_while(|record| record.mod_revision() < compacted).count();
         let replaced = all().nth(old).is_some_and(|next| next.mod_revision() == compacted);
         let in_force = old.checked_sub(1).and_then(|last| all().nth(last));
@@ -537,5 +581,15 @@ fn bounds(keys: &Keys) -> Option<Bounds<'_>> {
         Keys::Range { start, end: Some(end) } => {
             (start < end).then_some((Bound::Included(&start[..]), Bound::Excluded(&end[..])))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, Versions};
+
+    #[test]
+    fn a_key_with_one_version_takes_no_more_than_that() {
+        assert_eq!(size_of::<Versions>(), size_of::<Record>());
     }
 }

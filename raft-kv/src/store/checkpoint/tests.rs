@@ -1,6 +1,8 @@
 //! What is sent of a damaged file, and what the engine's errors become.
 
+use super::super::changes::CHANGES;
 use super::super::format::sealed;
+use super::super::snapshot::SnapshotReader;
 use super::*;
 use crate::api::{Action, Command, Op, Put};
 use crate::codec;

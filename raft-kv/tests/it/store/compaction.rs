@@ -309,12 +309,36 @@ fn only_rows_that_are_half_useless_are_written_again() {
     for n in per_row / 3..per_row {
         fed.put(&format!("k{n:03}"), "");
     }
+    write_newest(fed);
+    assert_eq!(rows(&path).1, 300, "of each key one change");
+}
+
+/// Has all but the newest versions compacted, purged and gone from the file.
+fn write_newest(mut fed: Fed) {
     let revision = fed.store.summary().revision.0;
     compact(&mut fed, revision);
     purge(&mut fed);
     fed.checkpoint();
-    drop(fed);
-    assert_eq!(rows(&path).1, 300, "of each key one change");
+}
+
+/// Rows that came with a snapshot are known like those that were loaded: what becomes useless goes.
+#[test]
+fn rows_that_were_received_are_written_again() {
+    let (directory, path) = scratch();
+    let mut fed = Fed::at(&path);
+    for n in 0..300 {
+        fed.op(put_bytes(&format!("k{n:03}"), Bytes::from(vec![7; 1000]))).unwrap();
+    }
+    fed.checkpoint();
+    let other = directory.path().join("other.redb");
+    let mut store = KvStore::open(&other).unwrap();
+    store.restore(fed.store.snapshot().unwrap()).unwrap();
+    let mut fed = Fed { store, log: fed.log };
+    for n in 0..300 {
+        fed.put(&format!("k{n:03}"), "");
+    }
+    write_newest(fed);
+    assert_eq!(rows(&other).1, 300, "of each key one change");
 }
 
 /// A value that was deleted and compacted is still in its row, which is not worth writing again,

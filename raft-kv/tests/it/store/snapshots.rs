@@ -151,6 +151,30 @@ fn a_damaged_stream_leaves_the_file_alone() {
     assert_eq!(other.store.summary(), before);
 }
 
+/// A blank store takes the state in while it writes the file: nothing of either may stay.
+#[test]
+fn a_damaged_stream_leaves_a_blank_store_blank() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv.redb");
+    let mut fed = Fed::in_memory();
+    filled(&mut fed);
+    let (meta, bytes) = bytes_of(fed.store.snapshot().unwrap());
+    let mut store = KvStore::open(&path).unwrap();
+    let before = store.summary();
+    for (what, bytes) in damaged(&bytes).step_by(37) {
+        let refused = store.restore(snapshot_of(&meta, &bytes));
+        assert!(matches!(refused, Err(StorageError::Stream(_))), "{what}: {refused:?}");
+        assert!(!directory.path().join("kv.redb.restore").exists(), "{what}");
+        assert_eq!(store.summary(), before, "{what}");
+    }
+    drop(store);
+    let mut store = KvStore::open(&path).unwrap();
+    assert_eq!(store.summary(), before);
+    store.restore(snapshot_of(&meta, &bytes)).unwrap();
+    assert_eq!(store.summary(), fed.store.summary());
+    assert!(store.checkpoint().is_none(), "it is durable already");
+}
+
 #[test]
 fn a_stream_of_another_kind_is_refused() {
     let mut fed = Fed::in_memory();
