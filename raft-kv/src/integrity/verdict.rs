@@ -18,7 +18,7 @@ pub(crate) enum Verdict {
         /// Those that do not agree with them, voters or not.
         wrong: Vec<NodeId>,
     },
-    /// Members differ, and no quorum of the voters agrees: who agrees with whom.
+    /// Members differ, and no quorum of the voters agrees: who agrees with whom, in order.
     Split(Vec<Vec<NodeId>>),
 }
 
@@ -34,7 +34,10 @@ pub(crate) fn judge<T: Ord>(membership: &Membership, answers: &BTreeMap<NodeId, 
     let quorum = |camp: &&BTreeSet<NodeId>| membership.is_quorum(|node| camp.contains(&node));
     let Some(right) = camps.values().find(quorum) else {
         let camps = camps.into_values().map(|camp| camp.into_iter().collect());
-        return Verdict::Split(camps.collect());
+        let mut camps: Vec<Vec<NodeId>> = camps.collect();
+        // By nodes: hashes would have them in another order each time.
+        camps.sort();
+        return Verdict::Split(camps);
     };
     let wrong = answers.keys().copied().filter(|node| !right.contains(node)).collect();
     let right = right.iter().copied().filter(|node| membership.is_voter(*node)).collect();
@@ -148,7 +151,9 @@ mod tests {
         };
         assert_eq!(verdict(3, &[(1, 7), (2, 8), (3, 7)]), differs(&[1, 3], &[2]));
         // Half of them is no quorum, nor are those that happen to answer.
-        assert_eq!(verdict(3, &[(1, 7), (2, 8)]), Verdict::Split(vec![nodes(&[1]), nodes(&[2])]));
+        let alone = || Verdict::Split(vec![nodes(&[1]), nodes(&[2])]);
+        assert_eq!(verdict(3, &[(1, 7), (2, 8)]), alone());
+        assert_eq!(verdict(3, &[(1, 8), (2, 7)]), alone());
         assert_eq!(
             verdict(4, &[(1, 7), (2, 7), (3, 8), (4, 8)]),
             Verdict::Split(vec![nodes(&[1, 2]), nodes(&[3, 4])])

@@ -201,6 +201,11 @@ async fn scrub(service: &KvService) {
 /// The same where one pass may not be enough: a cluster that has just begun may not be comparable
 /// yet, and nodes may be slow to answer.
 async fn found_by_scrubs(service: &KvService) -> Divergence {
+    with_scrubs(service, divergence(service)).await
+}
+
+/// Has the node look at all data again and again until that has come.
+async fn with_scrubs<T>(service: &KvService, found: impl Future<Output = T>) -> T {
     let again = async {
         loop {
             scrub(service).await;
@@ -208,7 +213,7 @@ async fn found_by_scrubs(service: &KvService) -> Divergence {
         }
     };
     tokio::select! {
-        found = divergence(service) => found,
+        found = found => found,
         () = again => unreachable!("it goes on"),
     }
 }
@@ -412,8 +417,9 @@ async fn without_a_majority_nobody_is_trusted() {
         let client = cluster.client(NodeId(1));
         client.put("needle", NEEDLE).await.unwrap();
         for service in cluster.services.values() {
-            scrub(service).await;
-            let told = until(service, |health| health.integrity.alarm.is_some()).await;
+            // A node that has not applied what was put finds nothing, and looks again.
+            let told = until(service, |health| health.integrity.alarm.is_some());
+            let told = with_scrubs(service, told).await;
             let Some(Alarm::Corrupt(text)) = told.integrity.alarm else { panic!("{told:?}") };
             assert!(text.contains("n1 alone; n2 alone"), "{text}");
         }
@@ -447,8 +453,7 @@ async fn the_last_look_at_a_cluster_finds_who_differs() {
     applied_by_all(&cluster).await;
     assert_eq!(alike::compare(cluster.nodes.values(), services(&cluster)).await, Ok(()));
     for service in cluster.services.values() {
-        scrub(service).await;
-        until(service, |health| health.integrity.alarm.is_some()).await;
+        with_scrubs(service, until(service, |health| health.integrity.alarm.is_some())).await;
     }
     let found = alike::compare(cluster.nodes.values(), services(&cluster)).await.unwrap_err();
     assert!(found.contains("n1 alone; n2 alone"), "{found}");
