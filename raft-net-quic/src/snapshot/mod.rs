@@ -6,6 +6,7 @@
 //! Two snapshots never mix: a part is continued only by the transfer and the life that began it,
 //! and the checksum covers the whole.
 
+mod pace;
 mod partial;
 mod receive;
 mod send;

@@ -3,7 +3,8 @@
 //! Reports every snapshot exactly once, as arrived or as given up. Never sends a snapshot whose
 //! term is over: the receiver could not use it.
 
-use super::source::{Pace, Source};
+use super::pace::{Pace, Path};
+use super::source::Source;
 use super::{Head, RESUMABLE, stalled, within};
 use crate::error::{ProtocolError, close, printable};
 use crate::frame::{self, Frame, FrameReader};
@@ -180,7 +181,7 @@ impl Transfer {
     ) -> Result<(), Failure> {
         let (mut send, recv) = connection.open_bi().await.map_err(ProtocolError::from)?;
         let mut reply = FrameReader::new(recv, SMALL_FRAME);
-        let result = self.carry(shared, &mut send, &mut reply, resumable).await;
+        let result = self.carry(shared, connection, &mut send, &mut reply, resumable).await;
         if let Err(GivenUp(reason)) = &result {
             abandon(shared, &mut send, resumable, reason).await;
         }
@@ -191,6 +192,7 @@ impl Transfer {
     async fn carry(
         &mut self,
         shared: &Shared,
+        connection: &Connection,
         send: &mut SendStream,
         reply: &mut FrameReader,
         resumable: bool,
@@ -220,7 +222,7 @@ impl Transfer {
         let written = tokio::select! {
             biased;
             told = &mut words => return told.and_then(early),
-            written = self.write(shared, send, resumable) => written,
+            written = self.write(shared, connection, send, resumable) => written,
         };
         if let Err(failure) = written {
             // A receiver that stops the stream says why on its own, which may arrive later.
@@ -259,12 +261,16 @@ impl Transfer {
     async fn write(
         &mut self,
         shared: &Shared,
+        connection: &Connection,
         send: &mut SendStream,
         resumable: bool,
     ) -> Result<(), Failure> {
         let limits = shared.limits();
         let mut arrived = self.arrived.subscribe();
-        let mut pace = Pace::new(limits.snapshot_bytes_per_second);
+        let mut pace = Pace::new(
+            limits.snapshot_bytes_per_second,
+            limits.snapshot_bytes_per_second_max,
+        );
         loop {
             let offset =
                 if resumable { *arrived.borrow_and_update() } else { self.source.taken_to() };
@@ -287,7 +293,7 @@ impl Transfer {
             })
             .await?;
             self.check_term(shared)?;
-            pace.sent(length).await;
+            pace.sent(length, || path_of(connection)).await;
         }
         let (length, checksum) = self.source.whole();
         let mut end = BytesMut::new();
@@ -300,6 +306,11 @@ impl Transfer {
         let _ = send.finish();
         Ok(())
     }
+}
+
+fn path_of(connection: &Connection) -> Path {
+    let path = connection.stats().path;
+    Path { round_trip: path.rtt, losses: path.congestion_events }
 }
 
 /// Tells the receiver that nothing will continue what it has. It must not take a stream that

@@ -8,9 +8,7 @@ use crate::error::ProtocolError;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 use xxhash_rust::xxh3::Xxh3Default;
 
 pub(super) struct Source {
@@ -144,31 +142,6 @@ fn read_chunks(mut data: Box<dyn Read + Send>, chunks: &mpsc::Sender<io::Result<
         if chunks.blocking_send(Ok(buffer.freeze())).is_err() || filled == 0 {
             return;
         }
-    }
-}
-
-/// Holds a stream to a rate.
-pub(super) struct Pace {
-    bytes_per_second: f64,
-    /// When all that was sent should have been.
-    due: Instant,
-}
-
-impl Pace {
-    /// How far a sender that was held up may catch up: timers are coarse.
-    const CATCH_UP: Duration = Duration::from_millis(20);
-
-    pub(super) fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1) as f64, due: Instant::now() }
-    }
-
-    /// Waits until `bytes` more may have been sent.
-    pub(super) async fn sent(&mut self, bytes: usize) {
-        let now = Instant::now();
-        let earliest = now.checked_sub(Self::CATCH_UP).unwrap_or(now);
-        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second);
-        self.due = self.due.max(earliest) + takes;
-        sleep_until(self.due).await;
     }
 }
 
