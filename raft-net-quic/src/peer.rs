@@ -363,9 +363,9 @@ async fn open_streams(
     requests.write_all(&open_frame(frame::STREAM_REQUESTS)).await?;
     let mut streams = JoinSet::new();
     let writer = Arc::clone(peer);
-    streams.spawn(async move {
-        outcome(writer.control.write(&mut control, || silence.spoke()).await)
-    });
+    streams.spawn(
+        async move { outcome(writer.control.write(&mut control, || silence.spoke()).await) },
+    );
     let writer = Arc::clone(peer);
     streams.spawn(async move { outcome(writer.bulk.write(&mut bulk, || ()).await) });
     let writer = Arc::clone(&calls);

@@ -1,7 +1,7 @@
 //! Backups: snapshot streams kept in files. All of one is checked before anything is said of it.
 
-use super::format::Check;
-use super::snapshot::{Kind, SnapshotReader, damage, in_stream};
+use super::snapshot::{Intake, SnapshotReader};
+use super::state::Item;
 use crate::api::Revision;
 use raft_core::log_store::StorageError;
 use raft_core::types::{SnapshotMeta, Version};
@@ -36,39 +36,33 @@ impl BackupInfo {
     /// [`StorageError::Stream`], saying what is wrong with it: damaged, cut short, or of a newer
     /// version.
     pub fn read(data: impl Read + Send + 'static) -> Result<Self, StorageError> {
-        let (mut reader, header) = SnapshotReader::open(Box::new(data))?;
-        let mut check = Check::new(&header);
-        let mut keys: BTreeSet<Box<[u8]>> = BTreeSet::new();
-        let mut body = Vec::new();
-        loop {
-            match reader.next(&mut body)? {
-                Kind::End => break,
-                Kind::Header => return Err(damage("it has two headers")),
-                Kind::Changes => {
-                    let row = check.row(&body, |record| {
-                        if record.is_deletion() {
-                            keys.remove(record.key());
-                        } else {
-                            keys.insert(record.key().into());
-                        }
-                    });
-                    row.map_err(in_stream)?;
-                }
-                Kind::Session => drop(check.session(&body).map_err(in_stream)?),
-                Kind::Lease => drop(check.lease(&body).map_err(in_stream)?),
-                Kind::Auth => drop(check.auth(&body).map_err(in_stream)?),
-            }
-        }
-        check.finish().map_err(in_stream)?;
+        let (reader, header) = SnapshotReader::open(Box::new(data))?;
+        let mut keys = Keys::default();
+        reader.read(&header, &mut keys)?;
         Ok(Self {
             version: header.version(),
             revision: Revision(header.revision),
             compacted: Revision(header.later.compacted),
-            keys: keys.len() as u64,
+            keys: keys.0.len() as u64,
             changes: header.records,
             leases: header.later.leases,
             state_hash: header.state_hash,
             meta: header.applied,
         })
+    }
+}
+
+/// The keys that exist after what was read.
+#[derive(Default)]
+struct Keys(BTreeSet<Box<[u8]>>);
+
+impl Intake for Keys {
+    fn item(&mut self, item: Item) {
+        let Item::Change(record) = item else { return };
+        if record.is_deletion() {
+            self.0.remove(record.key());
+        } else {
+            self.0.insert(record.key().into());
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::format::{
     readable, session_row,
 };
 use super::lease::LeaseChange;
-use super::record::Record;
+use super::record::{Position, Record};
 use super::session::SessionChange;
 use super::state::{Frozen, Item, State};
 use raft_core::log_store::StorageError;
@@ -173,6 +173,32 @@ impl Frames for MemoryFrames {
     }
 }
 
+/// Where a row of a snapshot belongs in a file.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Changes(Position),
+    Session(u64),
+    Lease(u64),
+    Auth,
+}
+
+/// Takes in a snapshot while it is read.
+pub(super) trait Intake {
+    /// What the next row holds, one after the other.
+    fn item(&mut self, item: Item);
+
+    /// That row, which may be taken away.
+    fn row(&mut self, _place: Place, _row: &mut Vec<u8>) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+impl Intake for State {
+    fn item(&mut self, item: Item) {
+        self.load(item);
+    }
+}
+
 /// Reads a snapshot and checks its frame structure, its version and, at the end, its checksum.
 pub(super) struct SnapshotReader {
     input: BufReader<Box<dyn Read + Send>>,
@@ -198,7 +224,7 @@ impl SnapshotReader {
     }
 
     /// Reads the next frame into `body`.
-    pub(super) fn next(&mut self, body: &mut Vec<u8>) -> Result<Kind, StorageError> {
+    fn next(&mut self, body: &mut Vec<u8>) -> Result<Kind, StorageError> {
         body.clear();
         let [kind] = self.take()?;
         let kind = match kind {
@@ -224,32 +250,46 @@ impl SnapshotReader {
     }
 
     /// Reads all of it into a state.
-    pub(super) fn into_state(mut self, header: Header) -> Result<State, StorageError> {
+    pub(super) fn into_state(self, header: Header) -> Result<State, StorageError> {
         let mut state = State::begin_load(false, &header);
-        let mut check = Check::new(&header);
-        let mut body = Vec::new();
-        loop {
-            match self.next(&mut body)? {
-                Kind::End => break,
-                Kind::Header => return Err(damage("it has two headers")),
-                Kind::Changes => {
-                    let row = check.row(&body, |record| state.load(Item::Change(record)));
-                    row.map_err(in_stream)?;
-                }
-                Kind::Session => {
-                    let (id, session) = check.session(&body).map_err(in_stream)?;
-                    state.load(Item::Session(id, session));
-                }
-                Kind::Lease => {
-                    let (id, term) = check.lease(&body).map_err(in_stream)?;
-                    state.load(Item::Lease(id, term));
-                }
-                Kind::Auth => state.load(Item::Auth(check.auth(&body).map_err(in_stream)?)),
-            }
-        }
-        check.finish().map_err(in_stream)?;
+        self.read(&header, &mut state)?;
         state.loaded(header);
         Ok(state)
+    }
+
+    /// Reads on to the end, checks all of it, and gives it to `intake`.
+    pub(super) fn read(
+        mut self,
+        header: &Header,
+        intake: &mut impl Intake,
+    ) -> Result<(), StorageError> {
+        let mut check = Check::new(header);
+        let mut row = Vec::new();
+        loop {
+            let place = match self.next(&mut row)? {
+                Kind::End => return check.finish().map_err(in_stream),
+                Kind::Header => return Err(damage("it has two headers")),
+                Kind::Changes => {
+                    let each = |record| intake.item(Item::Change(record));
+                    Place::Changes(check.row(&row, each).map_err(in_stream)?)
+                }
+                Kind::Session => {
+                    let (id, session) = check.session(&row).map_err(in_stream)?;
+                    intake.item(Item::Session(id, session));
+                    Place::Session(id)
+                }
+                Kind::Lease => {
+                    let (id, term) = check.lease(&row).map_err(in_stream)?;
+                    intake.item(Item::Lease(id, term));
+                    Place::Lease(id)
+                }
+                Kind::Auth => {
+                    intake.item(Item::Auth(check.auth(&row).map_err(in_stream)?));
+                    Place::Auth
+                }
+            };
+            intake.row(place, &mut row)?;
+        }
     }
 
     fn end(&mut self) -> Result<Kind, StorageError> {
@@ -275,7 +315,7 @@ impl SnapshotReader {
 }
 
 /// A damaged frame as an error about the stream.
-pub(super) fn in_stream(damage: Damage) -> StorageError {
+fn in_stream(damage: Damage) -> StorageError {
     StorageError::Stream(damage.0)
 }
 

@@ -5,16 +5,18 @@ use super::{
     remove, restore_path, sync_directory,
 };
 use crate::store::changes::CHANGES;
-use crate::store::format::{Check, Header, checksum};
+use crate::store::format::{Header, checksum};
 use crate::store::loading::Loading;
 use crate::store::rows::{Row, Rows};
-use crate::store::snapshot::{Kind, SnapshotReader, damage, in_stream};
+use crate::store::snapshot::{Intake, Place, SnapshotReader};
 use crate::store::state::{Item, State};
 use raft_core::log_store::StorageError;
-use redb::Database;
-use std::fs;
+use redb::{Database, WriteTransaction};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, Builder};
+use std::{fs, mem};
 
 impl CheckpointFile {
     /// Makes the file at `path` hold the snapshot, durably, whatever it held before. If the
@@ -76,57 +78,94 @@ struct Received {
     rows: Rows,
 }
 
-/// Writes what `reader` has to a new file at `path`, and gives it to `loading`.
+/// Rows that were read and not written yet; a row has at most some dozen kilobytes as a rule.
+const ROWS_QUEUED: usize = 32;
+
+type Queued = (Place, Vec<u8>);
+
+/// Writes what `reader` has to a new file at `path`, and gives it to `loading`. It is read on a
+/// thread of its own: to read and check it takes about as long as to write it.
 fn receive_rows(
     path: &Path,
     header: &Header,
-    mut reader: SnapshotReader,
+    reader: SnapshotReader,
     loading: Option<&Loading>,
 ) -> Result<(Database, Received), Failure> {
     let database = create(path)?;
     let transaction = begin_write(&database)?;
-    let mut check = Check::new(header);
+    let (rows, queue) = sync_channel(ROWS_QUEUED);
+    let received = thread::scope(|scope| {
+        let mut sorting = Sorting { loading, items: Vec::new(), rows };
+        let read = move || reader.read(header, &mut sorting);
+        let reading = Builder::new().name("raft-receiving".into()).spawn_scoped(scope, read);
+        let reading = reading.map_err(|error| StorageError::io("starting to read", error))?;
+        let written = write_rows(&transaction, header, queue);
+        let panicked = |_| StorageError::Engine("reading what was received panicked".into());
+        let read = reading.join().map_err(panicked)?;
+        // If it cannot be written, it is not read on either.
+        let received = written?;
+        read?;
+        Ok::<_, Failure>(received)
+    })?;
+    commit(transaction, &received.meta)?;
+    Ok((database, received))
+}
+
+/// Hands what was read to those who take it in.
+struct Sorting<'a> {
+    loading: Option<&'a Loading>,
+    /// What the next row holds.
+    items: Vec<Item>,
+    rows: SyncSender<Queued>,
+}
+
+impl Intake for Sorting<'_> {
+    fn item(&mut self, item: Item) {
+        if self.loading.is_some() {
+            self.items.push(item);
+        }
+    }
+
+    fn row(&mut self, place: Place, row: &mut Vec<u8>) -> Result<(), StorageError> {
+        if let Some(loading) = self.loading {
+            loading.row(mem::take(&mut self.items))?;
+        }
+        // The next one is likely to be as long.
+        let row = mem::replace(row, Vec::with_capacity(row.len()));
+        let ended = |_| StorageError::Engine("what is read is not written any more".into());
+        self.rows.send((place, row)).map_err(ended)
+    }
+}
+
+fn write_rows(
+    transaction: &WriteTransaction,
+    header: &Header,
+    queue: Receiver<Queued>,
+) -> Result<Received, Failure> {
     let mut meta = Meta::of(header.clone(), 1);
     let mut rows = Rows::default();
     let mut changes = transaction.open_table(CHANGES)?;
     let mut sessions = transaction.open_table(SESSIONS)?;
     let mut leases = transaction.open_table(LEASES)?;
-    let mut row = Vec::new();
-    loop {
-        let mut items = Vec::new();
-        match reader.next(&mut row)? {
-            Kind::End => break,
-            Kind::Header => return Err(damage("it has two headers").into()),
-            Kind::Changes => {
-                let each = |record| items.extend(loading.map(|_| Item::Change(record)));
-                let position = check.row(&row, each).map_err(in_stream)?;
+    for (place, row) in queue {
+        match place {
+            Place::Changes(position) => {
                 changes.insert(position, &row[..])?;
                 meta.changes_digest ^= checksum(&row);
                 rows.insert(position, Row::of(row.len()));
             }
-            Kind::Session => {
-                let (id, session) = check.session(&row).map_err(in_stream)?;
+            Place::Session(id) => {
                 sessions.insert(id, &row[..])?;
                 meta.sessions_digest ^= checksum(&row);
-                items.push(Item::Session(id, session));
             }
-            Kind::Lease => {
-                let (id, term) = check.lease(&row).map_err(in_stream)?;
+            Place::Lease(id) => {
                 leases.insert(id, &row[..])?;
                 meta.leases_digest ^= checksum(&row);
-                items.push(Item::Lease(id, term));
             }
-            Kind::Auth => {
-                items.push(Item::Auth(check.auth(&row).map_err(in_stream)?));
+            Place::Auth => {
                 transaction.open_table(AUTH)?.insert(0, &row[..])?;
             }
         }
-        if let Some(loading) = loading {
-            loading.row(items)?;
-        }
     }
-    check.finish().map_err(in_stream)?;
-    drop((changes, sessions, leases));
-    commit(transaction, &meta)?;
-    Ok((database, Received { meta, rows }))
+    Ok(Received { meta, rows })
 }
