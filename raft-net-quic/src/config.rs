@@ -133,12 +133,12 @@ pub struct Limits {
     /// A connection on which nothing arrives for this long is gone. Default 5 s; keep-alives are
     /// sent five times as often.
     pub idle_timeout: Duration,
-    /// Bytes per second of each outgoing snapshot in any case. Default 100 000 000, at which
-    /// heartbeats do not feel it.
+    /// Most bytes per second of each outgoing snapshot. Default 1 000 000 000.
     pub snapshot_bytes_per_second: u64,
-    /// The same where the path is free: as long as round trips do not take longer than without,
-    /// and nothing is lost. Default 1 000 000 000.
-    pub snapshot_bytes_per_second_max: u64,
+    /// How many of them it may send even where packets are lost or take long; above that it slows
+    /// down for them. Default 100 000 000, at which heartbeats on a network of 1 Gbit/s do not feel
+    /// it.
+    pub snapshot_bytes_per_second_busy: u64,
     /// Largest incoming snapshot. Default 64 GiB.
     pub snapshot_bytes_max: u64,
     /// Files of incoming snapshots at once: those coming in, those whose connection broke, and
@@ -181,8 +181,8 @@ impl Default for Limits {
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(5),
-            snapshot_bytes_per_second: 100_000_000,
-            snapshot_bytes_per_second_max: 1_000_000_000,
+            snapshot_bytes_per_second: 1_000_000_000,
+            snapshot_bytes_per_second_busy: 100_000_000,
             snapshot_bytes_max: 64 << 30,
             snapshots_in_max: 2,
             snapshots_out_max: 2,

@@ -109,17 +109,14 @@
 //! | a service's, bidirectional | dialler | -1 | frames, whatever they mean to the service |
 //!
 //! Priorities are strict, and no stream can fill the connection's send window alone. Snapshots go
-//! over a connection of their own, one bidirectional stream each, and leave others their round
-//! trips: LEDBAT (RFC 6817) names what they do. A client's connection has
-//! one bidirectional stream for hello, requests and replies, one for each large reply, and those of
-//! services.
+//! over a connection of their own, one bidirectional stream each, and slow down where packets are
+//! lost or take longer for them. A client's connection has one bidirectional stream for hello,
+//! requests and replies, one for each large reply, and those of services.
 //!
 //! A node that nobody introduced (it joins, and the membership has not reached it yet) answers
 //! a peer at the address the peer dialled from: nodes dial from the port they listen on. A node
 //! that restarts answers packets of its earlier life with a stateless reset, so its peers need no
-//! timeout to learn of it. Of another process in its place, which has not its key, they learn from
-//! its host: a peer that has been silent for 300 ms is probed at its address, and dialled again as
-//! soon as somebody listens there where nobody did.
+//! timeout to learn of it.
 //!
 //! # Wire format
 //!
@@ -237,7 +234,7 @@
 //! | connections of one life for snapshots | 8 | refused |
 //! | files of incoming snapshots: arriving, broken off, not read yet | 2, 64 GiB each | put off |
 //! | snapshots going out | 2 | wait in order, one per peer and group |
-//! | the rate of each | 100 MB/s; 1 GB/s as long as no round trip takes longer for it | the sender waits |
+//! | the rate of each | 1 GB/s, 100 MB/s where packets are lost or take long | the sender waits |
 //! | unacknowledged bytes of a snapshot | 8 MiB | the sender waits |
 //! | a snapshot without progress | 30 s | given up |
 //! | a part that nobody continues | 60 s | removed |
@@ -260,7 +257,6 @@ mod probe;
 mod queue;
 mod request;
 mod shared;
-mod silence;
 mod snapshot;
 mod stream;
 mod timers;

@@ -11,7 +11,6 @@ use crate::probe::Probed;
 use crate::queue::Queue;
 use crate::request::{Calls, not_sent};
 use crate::shared::{Shared, canonical};
-use crate::silence::{self, Silence};
 use crate::stream::Streams;
 use crate::tls;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -315,9 +314,7 @@ async fn session(
         Err(reason) => return reason,
     };
     let Dialled { connection, send, remote, spoken } = dialled;
-    let silent = Arc::new(Notify::new());
-    let silence = Silence::new(connection.clone(), Arc::clone(&silent));
-    let mut streams = match open_streams(shared, peer, &connection, send, spoken, silence).await {
+    let mut streams = match open_streams(shared, peer, &connection, send, spoken).await {
         Ok(streams) => streams,
         Err(error) => return error.to_string(),
     };
@@ -327,10 +324,6 @@ async fn session(
     );
     let ended = tokio::select! {
         error = connection.closed() => return describe(&error),
-        () = silence::replaced(shared, peer, &silent) => {
-            connection.close(VarInt::from_u32(close::DONE), b"");
-            return "another process listens there now".into();
-        }
         ended = streams.join_next() => ended,
     };
     if let Some(error) = connection.close_reason() {
@@ -351,7 +344,6 @@ async fn open_streams(
     connection: &Connection,
     mut control: SendStream,
     spoken: Version,
-    mut silence: Silence,
 ) -> Result<JoinSet<String>, ProtocolError> {
     let calls = Calls::new(shared.limits());
     let mut bulk = connection.open_uni().await?;
@@ -363,11 +355,9 @@ async fn open_streams(
     requests.write_all(&open_frame(frame::STREAM_REQUESTS)).await?;
     let mut streams = JoinSet::new();
     let writer = Arc::clone(peer);
-    streams.spawn(
-        async move { outcome(writer.control.write(&mut control, || silence.spoke()).await) },
-    );
+    streams.spawn(async move { outcome(writer.control.write(&mut control).await) });
     let writer = Arc::clone(peer);
-    streams.spawn(async move { outcome(writer.bulk.write(&mut bulk, || ()).await) });
+    streams.spawn(async move { outcome(writer.bulk.write(&mut bulk).await) });
     let writer = Arc::clone(&calls);
     streams.spawn(async move { outcome(writer.write(&mut requests).await) });
     let reader = Arc::clone(&calls);

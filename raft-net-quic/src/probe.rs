@@ -41,15 +41,6 @@ pub(crate) type Probed = AtomicBool;
 
 /// Tells the group if nobody listens at any address of the peer. `own` is where this node listens.
 pub(crate) async fn probe(shared: Arc<Shared>, group: GroupId, turn: Turn, own: IpAddr) {
-    if is_gone(&turn, own).await
-        && let Some(inbox) = shared.inbox(group)
-    {
-        inbox.refused(turn.0.node());
-    }
-}
-
-/// Whether nobody listens at any address of the peer.
-pub(crate) async fn is_gone(turn: &Turn, own: IpAddr) -> bool {
     let peer = &turn.0;
     let addresses = peer.reached();
     let round_trip = peer.round_trip().unwrap_or_default();
@@ -58,10 +49,14 @@ pub(crate) async fn is_gone(turn: &Turn, own: IpAddr) -> bool {
         let refused = is_refused(own, canonical(*address), patience).await;
         tracing::debug!(peer = %peer.node(), %address, ?refused, "probed");
         if !matches!(refused, Ok(true)) {
-            return false;
+            return;
         }
     }
-    !addresses.is_empty()
+    if !addresses.is_empty()
+        && let Some(inbox) = shared.inbox(group)
+    {
+        inbox.refused(peer.node());
+    }
 }
 
 /// Whether the host at `address` says that nobody listens there.

@@ -95,13 +95,8 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Writes what is queued, for ever: everything that waits goes out in one write, and then
-    /// `wrote` is called.
-    pub(crate) async fn write(
-        &self,
-        send: &mut SendStream,
-        mut wrote: impl FnMut(),
-    ) -> Result<(), ProtocolError> {
+    /// Writes what is queued, for ever: everything that waits goes out in one write.
+    pub(crate) async fn write(&self, send: &mut SendStream) -> Result<(), ProtocolError> {
         loop {
             let (mut messages, bytes, probe) = self.take();
             if messages.is_empty() && !probe {
@@ -119,7 +114,6 @@ impl Queue {
                 self.encode(&mut messages, &mut buffer);
                 send.write_chunk(buffer.freeze()).await?;
             }
-            wrote();
         }
     }
 

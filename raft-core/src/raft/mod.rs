@@ -34,7 +34,7 @@ pub use message::{AppendEntries, AppendOutcome, Envelope, Message, ReadRequestId
 pub use status::{PeerProgress, PeerStatus, RoleName, Status};
 
 use crate::types::{
-    Change, Incarnation, Index, InvalidChange, LogId, Membership, NodeId, ReadId, Sender,
+    Change, Incarnation, Index, InvalidChange, LogId, Member, Membership, NodeId, ReadId, Sender,
     SnapshotMeta, Term,
 };
 use bytes::Bytes;
@@ -570,15 +570,15 @@ impl Raft {
         self.state.log.membership_index()
     }
 
-    /// Where the others are reached, by node: the members; those that just were, as long as they
+    /// The others, and where they are reached: the members; those that just were, as long as they
     /// are to be told; before there is a cluster, those it is to be formed with.
-    pub fn directory(&self) -> BTreeMap<NodeId, &str> {
+    pub fn directory(&self) -> BTreeMap<NodeId, &Member> {
         let members = match self.state.is_formed() {
             true => self.membership().members(),
             false => &self.state.config.initial,
         };
-        let mut directory: BTreeMap<NodeId, &str> =
-            members.iter().map(|(node, member)| (*node, member.address.as_str())).collect();
+        let mut directory: BTreeMap<NodeId, &Member> =
+            members.iter().map(|(node, member)| (*node, member)).collect();
         if let Role::Leader(leader) = &self.role {
             directory.extend(leader.partings());
         }

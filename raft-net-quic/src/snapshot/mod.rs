@@ -40,7 +40,8 @@ const CHUNKS_QUEUED: usize = 4;
 const ACKNOWLEDGED_BYTES: u64 = 1024 * 1024;
 
 /// Bytes that the sender keeps until they are acknowledged, to send them again over the next
-/// stream. Beyond that it waits: the product of 100 MB/s and a round trip of 80 ms.
+/// stream. Beyond that it waits: it sends no more than this in each round trip, 100 MB/s if one
+/// takes 80 ms.
 const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 
 const PREFIX: &str = "incoming-";

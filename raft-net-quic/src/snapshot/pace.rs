@@ -1,20 +1,23 @@
-//! How fast a snapshot is sent: so fast that nobody else on the way feels it.
+//! How fast a snapshot is sent: faster where nobody else on the way feels it.
 //!
 //! A round trip that takes longer than the shortest one tells of a queue on the way, or of a
 //! receiver that is short of processors: heartbeats wait there, too. As long as round trips stay
-//! short and nothing is lost, a stream is sent faster from round trip to round trip; when they do
-//! not, at half the rate, and never less than is granted in any case. So do senders that want
-//! only what others leave: LEDBAT, RFC 6817.
+//! short and nothing is lost, a stream is sent faster from look to look; when they do not, at half
+//! the rate, down to what is granted even then. LEDBAT (RFC 6817) goes by delays in this way, and
+//! grants nothing.
 
+use crate::config::Limits;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// Holds a stream to a rate.
 pub(super) struct Pace {
-    /// Bytes per second: now, at least, and at most.
+    /// Bytes per second: now, where the path is busy, and at most.
     rate: f64,
-    least: f64,
+    busy: f64,
     most: f64,
+    /// It was the rate that had the sender wait, since the last look.
+    holds: bool,
     /// When all that was sent should have been.
     due: Instant,
     /// When the path is looked at next.
@@ -39,15 +42,15 @@ impl Pace {
     /// Between two looks at the path, at least; a round trip if that takes longer.
     const LOOK: Duration = Duration::from_millis(10);
     /// How much longer round trips may take than the shortest.
-    const DELAY_MAX: Duration = Duration::from_millis(2);
+    const DELAY_MAX: Duration = Duration::from_millis(1);
     /// The rate after a look at a path that is free, times that before.
     const FASTER: f64 = 1.25;
 
-    pub(super) fn new(least: u64, most: u64) -> Self {
-        let (least, now) = (least.max(1) as f64, Instant::now());
-        let most = least.max(most as f64);
-        let shortest = Duration::MAX;
-        Self { rate: least, least, most, due: now, look: now, shortest, losses: 0 }
+    pub(super) fn new(limits: &Limits) -> Self {
+        let most = limits.snapshot_bytes_per_second.max(1) as f64;
+        let busy = (limits.snapshot_bytes_per_second_busy.max(1) as f64).min(most);
+        let (now, shortest) = (Instant::now(), Duration::MAX);
+        Self { rate: busy, busy, most, holds: false, due: now, look: now, shortest, losses: 0 }
     }
 
     /// Waits until `bytes` more may have been sent over `path`.
@@ -58,6 +61,7 @@ impl Pace {
         }
         let earliest = now.checked_sub(Self::CATCH_UP).unwrap_or(now);
         self.due = self.due.max(earliest) + Duration::from_secs_f64(bytes as f64 / self.rate);
+        self.holds |= self.due > now;
         sleep_until(self.due).await;
     }
 
@@ -65,8 +69,13 @@ impl Pace {
         let Path { round_trip, losses } = path;
         self.shortest = self.shortest.min(round_trip);
         let is_free = losses <= self.losses && round_trip <= self.shortest + Self::DELAY_MAX;
-        let rate = if is_free { self.rate * Self::FASTER } else { self.rate / 2.0 };
-        self.rate = rate.clamp(self.least, self.most);
+        self.rate = match is_free {
+            // Of a rate that is not reached nobody knows what it would do.
+            true if self.holds => (self.rate * Self::FASTER).min(self.most),
+            true => self.rate,
+            false => (self.rate / 2.0).max(self.busy),
+        };
+        self.holds = false;
         self.losses = losses;
         self.look = now + round_trip.max(Self::LOOK);
     }
@@ -76,52 +85,78 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const LEAST: u64 = 1_000_000;
+    const BUSY: u64 = 1_000_000;
     const MOST: u64 = 4_000_000;
 
-    /// The rate after looks at a path, one each 10 ms: its round trips in microseconds, and losses.
-    fn rates(looks: &[(u64, u64)]) -> Vec<u64> {
-        let mut pace = Pace::new(LEAST, MOST);
-        let look = |(number, (round_trip, losses)): (usize, &(u64, u64))| {
-            let now = pace.look + Pace::LOOK * number as u32;
-            let round_trip = Duration::from_micros(*round_trip);
-            pace.adjust(Path { round_trip, losses: *losses }, now);
-            pace.rate as u64
+    fn pace(most: u64) -> Pace {
+        let limits = Limits {
+            snapshot_bytes_per_second: most,
+            snapshot_bytes_per_second_busy: BUSY,
+            ..Limits::default()
         };
-        looks.iter().enumerate().map(look).collect()
+        Pace::new(&limits)
     }
 
-    #[tokio::test]
-    async fn a_free_path_is_used_up_to_a_limit() {
+    /// The rate after looks at a path: its round trips in microseconds, and losses. The rate is
+    /// reached before each.
+    fn rates(looks: &[(u64, u64)]) -> Vec<u64> {
+        let mut pace = pace(MOST);
+        let look = |(round_trip, losses): &(u64, u64)| {
+            pace.holds = true;
+            let round_trip = Duration::from_micros(*round_trip);
+            pace.adjust(Path { round_trip, losses: *losses }, Instant::now());
+            pace.rate as u64
+        };
+        looks.iter().map(look).collect()
+    }
+
+    #[test]
+    fn a_free_path_is_used_up_to_a_limit() {
         let rates = rates(&[(500, 0); 10]);
         assert_eq!(rates[..3], [1_250_000, 1_562_500, 1_953_125]);
         assert_eq!(rates[9], MOST);
     }
 
-    #[tokio::test]
-    async fn others_on_the_way_are_left_their_round_trips() {
-        let (free, busy) = ((500, 0), (2_600, 0));
-        let rates = rates(&[free, free, free, free, busy, busy, busy, (2_400, 0)]);
+    #[test]
+    fn others_on_the_way_are_left_their_round_trips() {
+        let (free, busy) = ((500, 0), (1_600, 0));
+        let rates = rates(&[free, free, free, free, busy, busy, busy, (1_400, 0)]);
         assert_eq!(rates[3], 2_441_406);
-        // Half, and never less than it is to be.
-        assert_eq!(rates[4..], [1_220_703, LEAST, LEAST, 1_250_000]);
+        assert_eq!(rates[4..], [1_220_703, BUSY, BUSY, 1_250_000]);
     }
 
-    #[tokio::test]
-    async fn a_loss_halves_the_rate_once() {
+    #[test]
+    fn for_losses_the_rate_is_halved() {
         let rates = rates(&[(500, 0), (500, 0), (500, 0), (500, 1), (500, 1)]);
-        assert_eq!(rates[2..], [1_953_125, LEAST, 1_250_000]);
+        assert_eq!(rates[2..], [1_953_125, BUSY, 1_250_000]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_sent_takes_its_time() {
-        let mut pace = Pace::new(LEAST, 0);
-        let begin = Instant::now();
+    async fn a_rate_that_is_not_reached_does_not_grow() {
+        let mut pace = pace(MOST);
+        let path = || Path { round_trip: Duration::from_micros(500), losses: 0 };
         for _ in 0..100 {
-            let path = || Path { round_trip: Duration::from_micros(500), losses: 0 };
-            pace.sent(10_000, path).await;
+            pace.sent(100, path).await;
+            tokio::time::advance(Duration::from_millis(1)).await;
         }
-        let took = begin.elapsed();
-        assert!((Duration::from_millis(999)..Duration::from_millis(1010)).contains(&took));
+        // The very first had to wait.
+        assert_eq!(pace.rate as u64, BUSY * 5 / 4);
+    }
+
+    /// It grows where it may, and not above a limit that is lower than what is granted.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_takes_its_time() {
+        for (most, took) in [(BUSY / 2, 2000), (MOST, 290)] {
+            let mut pace = pace(most);
+            let begin = Instant::now();
+            for _ in 0..100 {
+                let path = || Path { round_trip: Duration::from_micros(500), losses: 0 };
+                pace.sent(10_000, path).await;
+            }
+            let (least, most) =
+                (Duration::from_millis(took - 20), Duration::from_millis(took + 30));
+            let took = begin.elapsed();
+            assert!(least < took && took < most, "{took:?}");
+        }
     }
 }

@@ -267,8 +267,7 @@ impl Transfer {
     ) -> Result<(), Failure> {
         let limits = shared.limits();
         let mut arrived = self.arrived.subscribe();
-        let mut pace =
-            Pace::new(limits.snapshot_bytes_per_second, limits.snapshot_bytes_per_second_max);
+        let mut pace = Pace::new(limits);
         loop {
             let offset =
                 if resumable { *arrived.borrow_and_update() } else { self.source.taken_to() };

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// Largest datagram.
@@ -59,28 +59,16 @@ impl State {
 impl Relay {
     /// Forwards between whoever sends to it and `target`, each way later by `delay`.
     pub(crate) async fn start(target: &str, delay: Duration) -> Self {
-        Self::with(bind().await, target, delay, DATAGRAM_BYTES)
-    }
-
-    /// Forwards what is sent to the address of another, which was dropped.
-    pub(crate) async fn in_place_of(address: &str, target: &str) -> Self {
-        let front = loop {
-            // That of the other is closed as soon as its tasks have ended.
-            match UdpSocket::bind(address).await {
-                Ok(front) => break front,
-                Err(_) => yield_now().await,
-            }
-        };
-        Self::with(front, target, Duration::ZERO, DATAGRAM_BYTES)
+        Self::with(target, delay, DATAGRAM_BYTES).await
     }
 
     /// Forwards no datagram that is larger than `bytes_max`.
     pub(crate) async fn narrow(target: &str, bytes_max: usize) -> Self {
-        Self::with(bind().await, target, Duration::ZERO, bytes_max)
+        Self::with(target, Duration::ZERO, bytes_max).await
     }
 
-    fn with(front: UdpSocket, target: &str, delay: Duration, bytes_max: usize) -> Self {
-        let front = Arc::new(front);
+    async fn with(target: &str, delay: Duration, bytes_max: usize) -> Self {
+        let front = Arc::new(bind().await);
         let state = Arc::new(State {
             forwarded: AtomicU64::new(0),
             cut_at: AtomicU64::new(u64::MAX),

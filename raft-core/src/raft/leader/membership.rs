@@ -12,7 +12,6 @@ use crate::raft::state::State;
 use crate::types::{
     Change, Index, InvalidChange, LogId, Member, Membership, NodeId, Payload, Version,
 };
-use std::collections::BTreeMap;
 
 /// A node that is no member any more, and is still told so.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -208,7 +207,7 @@ impl Leader {
     }
 
     /// Where those are reached that are no members any more.
-    pub(in crate::raft) fn partings(&self) -> BTreeMap<NodeId, &str> {
-        self.partings.iter().map(|(node, it)| (*node, it.member.address.as_str())).collect()
+    pub(in crate::raft) fn partings(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.partings.iter().map(|(node, it)| (*node, &it.member))
     }
 }

@@ -10,6 +10,10 @@ pub(super) fn add(id: u64) -> Change {
     Change::Add { node: NodeId(id), address: format!("n{id}:1"), promote: true }
 }
 
+fn learn(id: u64) -> Change {
+    Change::Add { node: NodeId(id), address: format!("n{id}:1"), promote: false }
+}
+
 fn remove(id: u64) -> Change {
     Change::Remove { node: NodeId(id) }
 }
@@ -173,4 +177,29 @@ async fn the_transport_is_told_of_everybody_who_must_be_reached() {
     let second = vec![(NodeId(2), "n2:1".to_owned())];
     assert_eq!(told(), [vec![], second, vec![]]);
     shows(&other, |status| voters(status) == [1]).await;
+}
+
+/// Whoever comes in the place of one that is gone is another process, perhaps at the same address.
+#[tokio::test]
+async fn who_is_removed_and_added_again_is_reached_anew() {
+    let network = MemoryNetwork::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let inner = network.transport(NodeId(1));
+    let transport = Arc::new(Told { inner, told: Arc::clone(&told) });
+    let node = Node::start(config(1, 1), MemoryLog::new(), Journal::new(), transport).unwrap();
+    let transport = network.transport(NodeId(2));
+    let other = Node::start(config(2, 0), MemoryLog::new(), Journal::new(), transport).unwrap();
+    lead(&node).await;
+    change(&node, &[learn(2)]).await.unwrap();
+    shows(&node, |status| status.membership.members()[&NodeId(2)].incarnation.is_some()).await;
+    // It cannot be told that it is removed, so it is still to be reached when it is added.
+    other.shutdown().await;
+    change(&node, &[remove(2)]).await.unwrap();
+    change(&node, &[learn(2)]).await.unwrap();
+    let second = vec![(NodeId(2), "n2:1".to_owned())];
+    let told = || told.lock().unwrap().clone();
+    while told().len() < 4 {
+        node.status_changed().await;
+    }
+    assert_eq!(told(), [vec![], second.clone(), vec![], second]);
 }

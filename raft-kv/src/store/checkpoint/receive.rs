@@ -78,8 +78,9 @@ struct Received {
     rows: Rows,
 }
 
-/// Rows that were read and not written yet; a row has at most some dozen kilobytes as a rule.
-const ROWS_QUEUED: usize = 32;
+/// Rows that were read and not written yet; a row has some dozen kilobytes as a rule, and a few
+/// megabytes at most.
+const ROWS_QUEUED: usize = 8;
 
 type Queued = (Place, Vec<u8>);
 
