@@ -42,7 +42,7 @@ impl Pace {
     /// Between two looks at the path, at least; a round trip if that takes longer.
     const LOOK: Duration = Duration::from_millis(10);
     /// How much longer round trips may take than the shortest.
-    const DELAY_MAX: Duration = Duration::from_millis(1);
+    const DELAY_MAX: Duration = Duration::from_millis(2);
     /// The rate after a look at a path that is free, times that before.
     const FASTER: f64 = 1.25;
 
@@ -119,8 +119,8 @@ mod tests {
 
     #[test]
     fn others_on_the_way_are_left_their_round_trips() {
-        let (free, busy) = ((500, 0), (1_600, 0));
-        let rates = rates(&[free, free, free, free, busy, busy, busy, (1_400, 0)]);
+        let (free, busy) = ((500, 0), (2_600, 0));
+        let rates = rates(&[free, free, free, free, busy, busy, busy, (2_400, 0)]);
         assert_eq!(rates[3], 2_441_406);
         assert_eq!(rates[4..], [1_220_703, BUSY, BUSY, 1_250_000]);
     }
