@@ -6,6 +6,7 @@
 mod changes;
 mod clock;
 mod observe;
+mod peers;
 mod reads;
 mod snapshots;
 mod warnings;
@@ -21,14 +22,14 @@ use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
 use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal, Write};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
-use crate::types::{Identity, Index, LogId, Member, NodeId};
+use crate::types::{Identity, Index, LogId, NodeId};
 use bytes::Bytes;
 use changes::Changes;
 use clock::Clock;
 use observe::Seen;
+use peers::Directory;
 use reads::TickTimes;
 use snapshots::Receivers;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
@@ -94,7 +95,7 @@ pub(super) struct Driver {
     seen: Seen,
     listeners: broadcast::Sender<NodeEvent>,
     /// Where the transport was told to reach whom; nothing before it was told anything.
-    directory: Option<BTreeMap<NodeId, Member>>,
+    directory: Option<Directory>,
 }
 
 impl Driver {
@@ -522,37 +523,6 @@ impl Driver {
         self.announce_peers();
         self.answer_transfers(status.leader);
         self.status.send_replace(Arc::new(status));
-    }
-
-    /// Tells the transport where the others are, if that has changed.
-    fn announce_peers(&mut self) {
-        let directory = self.raft.directory();
-        let same = |known: &BTreeMap<NodeId, Member>| {
-            known.iter().eq(directory.iter().map(|(node, member)| (node, *member)))
-        };
-        if self.directory.as_ref().is_some_and(same) {
-            return;
-        }
-        let directory: BTreeMap<NodeId, Member> =
-            directory.into_iter().map(|(node, member)| (node, member.clone())).collect();
-        let known = self.directory.replace(directory.clone());
-        let address = |(node, member): (&NodeId, &Member)| (*node, member.address.clone());
-        // A member that is bound to no life any more was removed and added again. Another process
-        // is to come, and a connection to the earlier one leads nowhere: it is forgotten first.
-        let is_anew = |node: &NodeId, member: &Member| {
-            let before = known.as_ref().and_then(|known| known.get(node));
-            member.incarnation.is_none() && before.is_some_and(|it| it.incarnation.is_some())
-        };
-        let stay = directory.iter().filter(|(node, member)| !is_anew(node, member));
-        let stay: Vec<_> = stay.map(address).collect();
-        let all = directory.iter().map(address).collect();
-        let mut told: Option<Vec<_>> = known.as_ref().map(|it| it.iter().map(address).collect());
-        for peers in [stay, all] {
-            if told.as_ref() != Some(&peers) {
-                self.transport.set_peers(self.config.group, peers.clone());
-                told = Some(peers);
-            }
-        }
     }
 
     fn answer_transfers(&mut self, leader: Option<NodeId>) {

@@ -175,6 +175,29 @@ fn a_damaged_stream_leaves_a_blank_store_blank() {
     assert!(store.checkpoint().is_none(), "it is durable already");
 }
 
+/// More rows than are read ahead of those that are written.
+#[test]
+fn a_long_stream_is_taken_in_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut fed = Fed::in_memory();
+    for number in 0..200 {
+        fed.put(&format!("key{number}"), &"value".repeat(10_000));
+    }
+    let (meta, bytes) = bytes_of(fed.store.snapshot().unwrap());
+    for from_end in [1, 60_000, 3_000_000] {
+        let mut store = KvStore::open(&directory.path().join(format!("{from_end}"))).unwrap();
+        let before = store.summary();
+        let mut damaged = bytes.clone();
+        let at = damaged.len() - from_end;
+        damaged[at] ^= 1;
+        let refused = store.restore(snapshot_of(&meta, &damaged));
+        assert!(matches!(refused, Err(StorageError::Stream(_))), "{from_end}: {refused:?}");
+        assert_eq!(store.summary(), before);
+        store.restore(snapshot_of(&meta, &bytes)).unwrap();
+        assert_eq!(contents(&store), contents(&fed.store));
+    }
+}
+
 #[test]
 fn a_stream_of_another_kind_is_refused() {
     let mut fed = Fed::in_memory();
