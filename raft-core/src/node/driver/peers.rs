@@ -20,15 +20,15 @@ impl Driver {
         let directory: Directory =
             directory.into_iter().map(|(node, member)| (node, member.clone())).collect();
         let known = self.directory.replace(directory.clone());
-        let before = known.as_ref().map(|known| addresses(known, |_, _| true));
+        let before = known.as_ref().map(addresses);
         // A member that is bound to no life any more was removed and added again. Another process
         // is to come, and a connection to the earlier one leads nowhere: it is forgotten first.
-        let stays = |node: &NodeId, member: &Member| {
+        let stays = |(node, member): &(&NodeId, &Member)| {
             let before = known.as_ref().and_then(|known| known.get(node));
             member.incarnation.is_some() || before.is_none_or(|it| it.incarnation.is_none())
         };
-        let stay = addresses(&directory, stays);
-        let all = addresses(&directory, |_, _| true);
+        let stay = addresses(directory.iter().filter(stays));
+        let all = addresses(&directory);
         let group = self.config.group;
         if before.as_ref() != Some(&stay) {
             self.transport.set_peers(group, stay.clone());
@@ -39,11 +39,8 @@ impl Driver {
     }
 }
 
-/// Those that `are` meant.
-fn addresses(
-    directory: &Directory,
-    are: impl Fn(&NodeId, &Member) -> bool,
+fn addresses<'a>(
+    members: impl IntoIterator<Item = (&'a NodeId, &'a Member)>,
 ) -> Vec<(NodeId, String)> {
-    let meant = directory.iter().filter(|(node, member)| are(node, member));
-    meant.map(|(node, member)| (*node, member.address.clone())).collect()
+    members.into_iter().map(|(node, member)| (*node, member.address.clone())).collect()
 }

@@ -156,8 +156,8 @@ async fn before_there_is_a_cluster_the_transport_is_told_of_its_initial_members(
     assert_eq!(*told.lock().unwrap(), [others], "once");
 }
 
-#[tokio::test]
-async fn the_transport_is_told_of_everybody_who_must_be_reached() {
+/// A cluster of one, a node that waits to be added, and what the transport of the first is told.
+async fn one_and_a_newcomer() -> (Node, Node, impl Fn() -> Vec<Peers>) {
     let network = MemoryNetwork::new();
     let told = Arc::new(Mutex::new(Vec::new()));
     let inner = network.transport(NodeId(1));
@@ -166,11 +166,16 @@ async fn the_transport_is_told_of_everybody_who_must_be_reached() {
     let transport = network.transport(NodeId(2));
     let other = Node::start(config(2, 0), MemoryLog::new(), Journal::new(), transport).unwrap();
     lead(&node).await;
+    (node, other, move || told.lock().unwrap().clone())
+}
+
+#[tokio::test]
+async fn the_transport_is_told_of_everybody_who_must_be_reached() {
+    let (node, other, told) = one_and_a_newcomer().await;
     change(&node, &[add(2)]).await.unwrap();
     shows(&other, |status| voters(status) == [1, 2]).await;
     change(&node, &[remove(2)]).await.unwrap();
     // It is told that it was removed before it is forgotten.
-    let told = || told.lock().unwrap().clone();
     while told().last().is_none_or(|last| !last.is_empty()) {
         node.status_changed().await;
     }
@@ -182,14 +187,7 @@ async fn the_transport_is_told_of_everybody_who_must_be_reached() {
 /// Whoever comes in the place of one that is gone is another process, perhaps at the same address.
 #[tokio::test]
 async fn who_is_removed_and_added_again_is_reached_anew() {
-    let network = MemoryNetwork::new();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let inner = network.transport(NodeId(1));
-    let transport = Arc::new(Told { inner, told: Arc::clone(&told) });
-    let node = Node::start(config(1, 1), MemoryLog::new(), Journal::new(), transport).unwrap();
-    let transport = network.transport(NodeId(2));
-    let other = Node::start(config(2, 0), MemoryLog::new(), Journal::new(), transport).unwrap();
-    lead(&node).await;
+    let (node, other, told) = one_and_a_newcomer().await;
     change(&node, &[learn(2)]).await.unwrap();
     shows(&node, |status| status.membership.members()[&NodeId(2)].incarnation.is_some()).await;
     // It cannot be told that it is removed, so it is still to be reached when it is added.
@@ -197,7 +195,6 @@ async fn who_is_removed_and_added_again_is_reached_anew() {
     change(&node, &[remove(2)]).await.unwrap();
     change(&node, &[learn(2)]).await.unwrap();
     let second = vec![(NodeId(2), "n2:1".to_owned())];
-    let told = || told.lock().unwrap().clone();
     while told().len() < 4 {
         node.status_changed().await;
     }
