@@ -5,6 +5,7 @@
 
 mod changes;
 mod clock;
+mod intake;
 mod observe;
 mod peers;
 mod reads;
@@ -12,18 +13,17 @@ mod snapshots;
 mod warnings;
 
 use super::applier::{Applier, Job};
-use super::event::{Answer, ChangeRequest, Completion, Event, Transfer};
+use super::event::{Answer, ChangeRequest, Completion, Transfer};
 use super::events::{EVENTS_KEPT, NodeEvent};
 use super::metrics::{Metrics, record_time};
+use super::queue::Queue;
 use super::requests::Requests;
 use super::storage::Storage;
-use super::waiter::{Batch, Waiter};
-use super::{NodeConfig, ProposeError, Status, StopCause, TransferError};
-use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, Refusal, TransferRefusal, Write};
+use super::{NodeConfig, Status, StopCause, TransferError};
+use crate::raft::{Apply, Envelope, Input, Message, Output, Raft, TransferRefusal, Write};
 use crate::state_machine::Snapshot;
 use crate::transport::Transport;
 use crate::types::{Identity, Index, LogId, NodeId};
-use bytes::Bytes;
 use changes::Changes;
 use clock::Clock;
 use observe::Seen;
@@ -31,6 +31,7 @@ use peers::Directory;
 use reads::TickTimes;
 use snapshots::Receivers;
 use std::sync::Arc;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 use warnings::Warnings;
@@ -44,13 +45,6 @@ const AT_ONCE_MAX: usize = 64;
 
 /// Ticks between looks for requests that were given up, and at the size of the log.
 const HOUSEKEEPING_TICKS: u64 = 16;
-
-/// What ends a sleep of the loop.
-enum Woken {
-    Clock,
-    Event(Event),
-    Completion(Completion),
-}
 
 /// What works beside the loop, and what measures both.
 pub(super) struct Threads {
@@ -77,6 +71,10 @@ pub(super) struct Driver {
     write: Write,
     /// Snapshots stepped into the core since the last output.
     incoming: Vec<Snapshot>,
+    /// Whether the runtime may run the loop before others that were woken before it.
+    jumps_queue: bool,
+    /// Proposals answered since the last turn began.
+    answered: usize,
     /// When the present turn began. One look at the clock serves all that is measured of turns.
     turn_began: std::time::Instant,
     /// Entries up to here were handed to the applier.
@@ -123,6 +121,8 @@ impl Driver {
             output: Output::default(),
             write: Write::default(),
             incoming: Vec::new(),
+            jumps_queue: Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread,
+            answered: 0,
             turn_began: std::time::Instant::now(),
             handed,
             proposed: None,
@@ -146,7 +146,7 @@ impl Driver {
     /// The loop, until something stops the node.
     async fn run(
         &mut self,
-        events: &mut mpsc::Receiver<Event>,
+        events: &mut Queue,
         completions: &mut mpsc::UnboundedReceiver<Completion>,
     ) -> StopCause {
         let mut clock = Clock::new(self.config.tick);
@@ -157,47 +157,22 @@ impl Driver {
         loop {
             clock.plan(self.raft.idle_ticks());
             // Whatever comes first, everything else is looked at in the same turn.
-            let woken = tokio::select! {
+            let completed = tokio::select! {
                 biased;
-                Some(event) = events.recv() => Woken::Event(event),
-                Some(completion) = completions.recv() => Woken::Completion(completion),
-                () = clock.due() => Woken::Clock,
+                () = events.ready() => None,
+                Some(completion) = completions.recv() => Some(completion),
+                () = clock.due() => None,
             };
+            self.gather(events).await;
             let now = Instant::now();
             self.turn_began = now.into_std();
             self.tick(clock.passed(now));
-            let outcome = match woken {
-                Woken::Clock => Ok(()),
-                Woken::Event(event) => self.accept(event),
-                Woken::Completion(completion) => self.complete(completion),
-            };
-            let outcome = outcome.and_then(|()| self.drain(events, completions));
+            let outcome = self.take_in(completed, events, completions);
             clock.taken_in(Instant::now());
             if let Err(cause) = outcome.and_then(|()| self.carry_out()) {
                 return cause;
             }
         }
-    }
-
-    fn drain(
-        &mut self,
-        events: &mut mpsc::Receiver<Event>,
-        completions: &mut mpsc::UnboundedReceiver<Completion>,
-    ) -> Result<(), StopCause> {
-        let mut taken = 1;
-        for _ in 0..BATCH_MAX {
-            let Ok(event) = events.try_recv() else { break };
-            self.accept(event)?;
-            taken += 1;
-        }
-        for _ in 0..BATCH_MAX {
-            let Ok(completion) = completions.try_recv() else { break };
-            self.complete(completion)?;
-            taken += 1;
-        }
-        self.threads.metrics.turn_events.record(f64::from(taken));
-        self.threads.metrics.events_queued.set(events.len() as f64);
-        Ok(())
     }
 
     /// Takes in that `passed` ticks have passed.
@@ -226,24 +201,6 @@ impl Driver {
         if self.raft.log_bytes() > self.config.raft.log_bytes_max / 2 {
             self.give_applier(Job::Checkpoint);
         }
-    }
-
-    fn accept(&mut self, event: Event) -> Result<(), StopCause> {
-        match event {
-            Event::Message(envelope) => self.raft.step(Input::Message(envelope)),
-            Event::Snapshot { from, sender, term, snapshot } => {
-                self.on_snapshot(from, sender, term, *snapshot);
-            }
-            Event::Refused(peer) => self.on_refused(peer),
-            Event::Propose { command, waiter } => self.on_propose(command, waiter),
-            Event::ProposeMany { commands, batch } => self.on_propose_many(commands, &batch),
-            Event::Query(query) => self.on_query(query),
-            Event::Transfer(transfer) => self.on_transfer(transfer),
-            Event::Change(request) => self.on_change(request),
-            Event::Checkpoint => self.give_applier(Job::Checkpoint),
-            Event::Shutdown => return Err(StopCause::Shutdown),
-        }
-        Ok(())
     }
 
     fn complete(&mut self, completion: Completion) -> Result<(), StopCause> {
@@ -277,70 +234,6 @@ impl Driver {
         Ok(())
     }
 
-    fn on_refused(&mut self, peer: NodeId) {
-        let role = self.raft.role();
-        self.raft.step(Input::Refused(peer));
-        if self.raft.role() != role {
-            tracing::info!(node = %self.identity.node, leader = %peer,
-                "nobody listens where the leader did: standing for election");
-        }
-    }
-
-    fn on_propose(&mut self, command: Bytes, waiter: Waiter) {
-        match self.propose(command) {
-            Ok(id) => self.requests.proposed(id, waiter),
-            Err(error) => waiter.fail(error),
-        }
-    }
-
-    /// Those of `commands` that are appended one after the other are waited for together.
-    fn on_propose_many(&mut self, commands: Vec<Bytes>, batch: &Arc<Batch>) {
-        // The first that was appended since the last refusal, and its place.
-        let mut appended: Option<(LogId, usize)> = None;
-        let count = commands.len();
-        for (place, command) in commands.into_iter().enumerate() {
-            match self.propose(command) {
-                Ok(id) => drop(appended.get_or_insert((id, place))),
-                Err(error) => {
-                    self.wait_for(appended.take(), place, batch);
-                    batch.resolve(place, std::iter::once(Err(error)));
-                }
-            }
-        }
-        self.wait_for(appended, count, batch);
-    }
-
-    /// Remembers that `batch` waits for what was appended before its place `end`.
-    fn wait_for(&mut self, appended: Option<(LogId, usize)>, end: usize, batch: &Arc<Batch>) {
-        let Some((id, first)) = appended else { return };
-        let batch = Arc::clone(batch);
-        self.requests.proposed(id, Waiter::Part { batch, first, count: end - first });
-    }
-
-    fn propose(&mut self, command: Bytes) -> Result<LogId, ProposeError> {
-        let metrics = &self.threads.metrics;
-        Err(match self.raft.propose(command) {
-            Ok(id) => {
-                metrics.accepted.increment(1);
-                let (first, _) = self.proposed.unwrap_or((id, id));
-                self.proposed = Some((first, id));
-                return Ok(id);
-            }
-            Err(Refusal::NotLeader { leader }) => {
-                metrics.refused_not_leader.increment(1);
-                ProposeError::NotLeader { leader }
-            }
-            Err(Refusal::Overloaded) => {
-                metrics.refused_overloaded.increment(1);
-                ProposeError::Overloaded
-            }
-            Err(Refusal::TooLarge { size, limit }) => {
-                metrics.refused_too_large.increment(1);
-                ProposeError::TooLarge { size, limit }
-            }
-        })
-    }
-
     fn deliver_all(&mut self, answers: Vec<Answer>) {
         if answers.is_empty() {
             return;
@@ -355,7 +248,10 @@ impl Driver {
 
     fn deliver(&mut self, answer: Answer) {
         match answer {
-            Answer::Applied(applied) => applied.resolve(),
+            Answer::Applied(applied) => {
+                self.answered += applied.waiters.len();
+                applied.resolve();
+            }
             Answer::Queried(query, queried) => query.resolve(Ok(queried)),
             Answer::Expired(query) => self.confirm(query),
         }
@@ -561,7 +457,7 @@ fn last_of(messages: &[Envelope]) -> Option<Index> {
 /// stops and says so instead of hanging.
 pub(super) fn spawn(
     mut driver: Driver,
-    mut events: mpsc::Receiver<Event>,
+    mut events: Queue,
     mut completions: mpsc::UnboundedReceiver<Completion>,
 ) -> watch::Receiver<Option<StopCause>> {
     let (stopped, stopped_seen) = watch::channel(None);

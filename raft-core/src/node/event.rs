@@ -1,7 +1,8 @@
 //! What reaches the loop: events from outside, completions from the node's own threads.
 
 use super::metrics::Metrics;
-use super::waiter::{Batch, Waiter};
+use super::queue::{Entrance, Permit, Refused};
+use super::waiter::{Outcome, Outcomes, Waiter};
 use super::{ChangeError, Changed, Proposed, Queried, QueryError, ReadMode, TransferError};
 use crate::log_store::StorageError;
 use crate::raft::{Envelope, Message};
@@ -11,7 +12,7 @@ use crate::types::{Change, Entry, Index, NodeId, Run, Sender, SnapshotMeta, Term
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub(super) enum Event {
     Message(Envelope),
@@ -26,13 +27,17 @@ pub(super) enum Event {
     Refused(NodeId),
     Propose {
         command: Bytes,
-        waiter: Waiter,
+        reply: oneshot::Sender<Outcome>,
     },
     ProposeMany {
         commands: Vec<Bytes>,
-        batch: Arc<Batch>,
+        done: oneshot::Sender<Outcomes>,
     },
-    Query(Query),
+    Query {
+        query: Bytes,
+        mode: ReadMode,
+        reply: oneshot::Sender<Result<Queried, QueryError>>,
+    },
     Transfer(Transfer),
     Change(ChangeRequest),
     Checkpoint,
@@ -44,7 +49,7 @@ pub(super) struct Query {
     pub(super) query: Bytes,
     pub(super) mode: ReadMode,
     pub(super) reply: oneshot::Sender<Result<Queried, QueryError>>,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Permit,
 }
 
 /// What is to be thought of a query's answer.
@@ -150,14 +155,14 @@ impl Query {
 /// What the transport delivers to. When the loop cannot keep up, messages are dropped: Raft sends
 /// again.
 pub(super) struct NodeInbox {
-    events: mpsc::Sender<Event>,
+    events: Entrance,
     completed: mpsc::UnboundedSender<Completion>,
     metrics: Arc<Metrics>,
 }
 
 impl NodeInbox {
     pub(super) const fn new(
-        events: mpsc::Sender<Event>,
+        events: Entrance,
         completed: mpsc::UnboundedSender<Completion>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -165,7 +170,7 @@ impl NodeInbox {
     }
 
     fn offer(&self, event: Event, what: &'static str) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
+        if self.events.tell(event) == Err(Refused::Full) {
             self.metrics.messages_dropped.increment(1);
             tracing::debug!(what, "dropped: the node cannot keep up");
         }

@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod events;
 pub mod metrics;
+mod queue;
 mod requests;
 mod status;
 mod storage;
@@ -34,13 +35,13 @@ use crate::types::{Change, Identity, Index, LogId, Membership, NodeId, SnapshotM
 use applier::Thresholds;
 use bytes::Bytes;
 use driver::{Driver, Threads};
-use event::{ChangeRequest, Event, NodeInbox, Query, Transfer};
+use event::{ChangeRequest, Event, NodeInbox, Transfer};
 use metrics::Metrics;
+use queue::{Entrance, Room};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
-use waiter::{Batch, Waiter};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Events that may wait for the loop; further messages are dropped, further requests refused.
 const EVENTS_MAX: usize = 16 * 1024;
@@ -100,8 +101,7 @@ pub struct Queried {
 /// failure, or the end of the runtime it was started on.
 #[derive(Clone)]
 pub struct Node {
-    events: mpsc::Sender<Event>,
-    requests: Arc<Semaphore>,
+    events: Entrance,
     status: watch::Receiver<Arc<Status>>,
     stopped: watch::Receiver<Option<StopCause>>,
     /// Weak, so that listeners see the end of the node.
@@ -149,17 +149,17 @@ impl Node {
             Arc::clone(&metrics),
             completed.clone(),
         )?;
-        let (events, queue) = mpsc::channel(EVENTS_MAX);
+        let room = Room { events: EVENTS_MAX, requests: config.requests_max };
+        let (events, queue) = queue::queue(room);
         let (status, status_seen) = watch::channel(Arc::new(status));
         let inbox = NodeInbox::new(events.clone(), completed, Arc::clone(&metrics));
         transport.open(config.group, identity, Arc::new(inbox));
 
-        let requests = Arc::new(Semaphore::new(config.requests_max));
         let threads = Threads { storage, applier, metrics };
         let driver = Driver::new(config, identity, raft, transport, threads, status);
         let listeners = driver.listeners();
         let stopped = driver::spawn(driver, queue, completions);
-        Ok(Self { events, requests, status: status_seen, stopped, listeners })
+        Ok(Self { events, status: status_seen, stopped, listeners })
     }
 
     /// Proposes a command and waits until it is committed and applied here. It has no deadline of
@@ -168,11 +168,8 @@ impl Node {
     /// # Errors
     /// See [`ProposeError`].
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
-        let permit = Arc::clone(&self.requests).try_acquire_owned();
-        let permit = permit.map_err(|_| ProposeError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        let waiter = Waiter::One { reply, permit };
-        self.submit(Event::Propose { command, waiter })?;
+        self.events.ask(Event::Propose { command, reply })?;
         answer.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
@@ -184,23 +181,20 @@ impl Node {
         mut commands: Vec<Bytes>,
     ) -> Vec<Result<Proposed, ProposeError>> {
         let count = commands.len();
-        let Some(permit) = self.admit(count) else {
-            return vec![Err(ProposeError::Overloaded); count];
+        let (done, outcomes) = oneshot::channel();
+        let admit = |admitted| {
+            commands.truncate(admitted);
+            Event::ProposeMany { commands, done }
         };
-        let admitted = permit.num_permits();
-        commands.truncate(admitted);
-        let (batch, done) = Batch::new(permit);
-        let mut outcomes = match self.submit(Event::ProposeMany { commands, batch }) {
-            Ok(()) => {
-                // In the place that they have.
-                let known = done.await.unwrap_or_default().into_iter();
-                let stopped = || Err(ProposeError::Stopped);
-                let mut outcomes: Vec<_> = known.map(|it| it.unwrap_or_else(stopped)).collect();
-                outcomes.resize_with(admitted, stopped);
-                outcomes
-            }
-            Err(error) => vec![Err(error); admitted],
+        let admitted = match self.events.ask_many(count, admit) {
+            Ok(admitted) => admitted,
+            Err(refused) => return vec![Err(refused.into()); count],
         };
+        // In the place that they have.
+        let known = outcomes.await.unwrap_or_default().into_iter();
+        let stopped = || Err(ProposeError::Stopped);
+        let mut outcomes: Vec<_> = known.map(|it| it.unwrap_or_else(stopped)).collect();
+        outcomes.resize_with(admitted, stopped);
         outcomes.resize(count, Err(ProposeError::Overloaded));
         outcomes
     }
@@ -212,14 +206,8 @@ impl Node {
     /// # Errors
     /// See [`QueryError`].
     pub async fn query(&self, query: Bytes, mode: ReadMode) -> Result<Queried, QueryError> {
-        let permit = Arc::clone(&self.requests).try_acquire_owned();
-        let permit = permit.map_err(|_| QueryError::Overloaded)?;
         let (reply, answer) = oneshot::channel();
-        let query = Query { query, mode, reply, permit };
-        self.submit(Event::Query(query)).map_err(|error| match error {
-            ProposeError::Overloaded => QueryError::Overloaded,
-            _ => QueryError::Stopped,
-        })?;
+        self.events.ask(Event::Query { query, mode, reply })?;
         answer.await.unwrap_or(Err(QueryError::Stopped))
     }
 
@@ -258,10 +246,7 @@ impl Node {
     /// # Errors
     /// [`QueryError::Overloaded`], [`QueryError::Stopped`].
     pub fn checkpoint(&self) -> Result<(), QueryError> {
-        self.submit(Event::Checkpoint).map_err(|error| match error {
-            ProposeError::Overloaded => QueryError::Overloaded,
-            _ => QueryError::Stopped,
-        })
+        Ok(self.events.tell(Event::Checkpoint)?)
     }
 
     /// The status as of the last tick or change of role, term, leader or membership.
@@ -310,27 +295,6 @@ impl Node {
             Ok(cause) => cause.clone().unwrap_or(StopCause::Shutdown),
             Err(_) => StopCause::Shutdown,
         }
-    }
-
-    /// Admits as many of `count` requests as the bound leaves room for, if that is any.
-    fn admit(&self, count: usize) -> Option<OwnedSemaphorePermit> {
-        loop {
-            let room = u32::try_from(count.min(self.requests.available_permits())).ok()?;
-            if room == 0 {
-                return None;
-            }
-            // Others may have come in between: then there is less room than there was.
-            if let Ok(permit) = Arc::clone(&self.requests).try_acquire_many_owned(room) {
-                return Some(permit);
-            }
-        }
-    }
-
-    fn submit(&self, event: Event) -> Result<(), ProposeError> {
-        self.events.try_send(event).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ProposeError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => ProposeError::Stopped,
-        })
     }
 }
 

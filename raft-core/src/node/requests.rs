@@ -47,7 +47,7 @@ impl Requests {
 
     /// Those who proposed entries of `run`, which is about to be applied.
     pub(super) fn waiters_of(&mut self, run: &Run) -> Vec<(Index, Waiter)> {
-        let mut waiters = Vec::new();
+        let mut waiters = Vec::with_capacity(self.proposals.len().min(run.len()));
         while self.proposals.front().is_some_and(|(id, _)| id.index <= run.last().index) {
             let Some((id, mut waiter)) = self.proposals.pop_front() else { break };
             let here = (run.last().index.0 + 1 - id.index.0) as usize;

@@ -1,8 +1,9 @@
 //! Whoever waits for the outcome of proposals: of one, or of some that were proposed together.
 
+use super::queue::Permit;
 use super::{ProposeError, Proposed};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 /// What becomes of a proposal.
 pub(super) type Outcome = Result<Proposed, ProposeError>;
@@ -13,7 +14,7 @@ pub(super) type Outcomes = Vec<Option<Outcome>>;
 /// Whoever waits for proposals that follow each other in the log.
 pub(super) enum Waiter {
     /// The permit counts the one proposal against the bound until it has an outcome.
-    One { reply: oneshot::Sender<Outcome>, permit: OwnedSemaphorePermit },
+    One { reply: oneshot::Sender<Outcome>, permit: Permit },
     /// For `count` of a batch, from its place `first` on.
     Part { batch: Arc<Batch>, first: usize, count: usize },
 }
@@ -61,17 +62,15 @@ pub(super) struct Batch {
     outcomes: Mutex<Outcomes>,
     done: Option<oneshot::Sender<Outcomes>>,
     /// Counts all of them against the bound.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
 }
 
 impl Batch {
-    /// As many as `permit` is for, and where their outcomes arrive.
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> (Arc<Self>, oneshot::Receiver<Outcomes>) {
-        let (done, outcomes) = oneshot::channel();
-        let places = std::iter::repeat_with(|| None).take(permit.num_permits()).collect();
-        let outcomes_kept = Mutex::new(places);
-        let batch = Self { outcomes: outcomes_kept, done: Some(done), permit: Some(permit) };
-        (Arc::new(batch), outcomes)
+    /// As many as `permit` is for; `done` is told of them.
+    pub(super) fn new(permit: Permit, done: oneshot::Sender<Outcomes>) -> Arc<Self> {
+        let places = std::iter::repeat_with(|| None).take(permit.count()).collect();
+        let outcomes = Mutex::new(places);
+        Arc::new(Self { outcomes, done: Some(done), permit: Some(permit) })
     }
 
     /// Tells what has become of those from `first` on.

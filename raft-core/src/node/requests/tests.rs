@@ -1,17 +1,18 @@
 use super::Requests;
 use crate::node::event::Applied;
+use crate::node::queue::{Room, queue};
 use crate::node::waiter::{Batch, Outcomes, Waiter};
 use crate::node::{ProposeError, Proposed};
 use crate::types::{Entry, LogId, Payload, Run};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// Five proposals made together in term 2, at the indexes 4 to 8.
 fn five() -> (Requests, oneshot::Receiver<Outcomes>) {
-    let permit = Arc::new(Semaphore::new(5)).try_acquire_many_owned(5).unwrap();
-    let (batch, outcomes) = Batch::new(permit);
+    let (_, queue) = queue(Room { events: 1, requests: 5 });
+    let (done, outcomes) = oneshot::channel();
+    let batch = Batch::new(queue.permit(5), done);
     let mut requests = Requests::default();
     requests.proposed(LogId::new(4, 2), Waiter::Part { batch, first: 0, count: 5 });
     (requests, outcomes)
